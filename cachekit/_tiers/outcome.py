@@ -1,0 +1,43 @@
+"""What asking a tier came to. Above the guard a failure is one of these values, not an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value, decoded."""
+
+    value: Any
+
+
+class Miss(Enum):
+    """The type of `MISS`, so that a checker can tell it from every value: ``value is MISS``."""
+
+    MISS = "MISS"
+
+    def __bool__(self) -> Literal[False]:
+        """Return False: a miss is falsy. So may values be; compare with ``is``."""
+        return False
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+    __str__ = __repr__
+
+
+MISS: Final = Miss.MISS
+"""No value: what `peek` and `take` return on a miss or a failure. Falsy, and not None: a cached None is a hit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The store did not answer the question; ``cause`` groups what is the same trouble."""
+
+    cause: str
+
+
+Outcome: TypeAlias = Found | Miss | Down

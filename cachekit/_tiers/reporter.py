@@ -1,0 +1,57 @@
+"""Tells observers what happened, and the log what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cachekit._tiers.troubles import Troubles
+from cachekit.clock import Clock
+from cachekit.events import Event, Observer, Uncached
+
+
+class Reporter:
+    """Passes events on. No observer can break, slow by waiting, or change a call.
+
+    ``observers`` is a tuple that is replaced, never changed: the hot path asks only whether it is empty.
+    """
+
+    __slots__ = ("_calls", "observers")
+
+    def __init__(self, clock: Clock) -> None:
+        self.observers: tuple[Observer, ...] = ()
+        self._calls = Troubles(clock)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Pass every event to ``observer`` from now on. Returns a function that ends it."""
+        self.observers = (*self.observers, observer)
+
+        def stop() -> None:
+            self.observers = tuple(other for other in self.observers if other is not observer)
+
+        return stop
+
+    def emit(self, event: Event) -> None:
+        """Pass ``event`` to every observer."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            # An observer is the user's code and may raise anything; a metric must not break a request.
+            except Exception as error:
+                self._calls.begin(
+                    ("observer", observer),
+                    f"an observer of cache events raises {type(error).__name__}; calls go on without it noticing",
+                )
+            else:
+                if self._calls:
+                    self._calls.end(("observer", observer))
+
+    def uncached(self, name: str, reason: str, why: str) -> None:
+        """Note that a call of ``name`` went uncached, for ``reason``; ``why`` says it to people."""
+        self._calls.begin((name, reason), f"{name} is not cached: {why}")
+        if self.observers:
+            self.emit(Uncached(name, reason))
+
+    def cached(self, name: str, reason: str) -> None:
+        """Note that ``name`` got past the step in which ``reason`` is found."""
+        if self._calls:
+            self._calls.end((name, reason))

@@ -1,0 +1,75 @@
+"""The log discipline: one WARNING when a trouble begins, one INFO when it ends, nothing in between."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from cachekit.clock import Clock
+
+LOGGER: Final = logging.getLogger("cachekit")
+
+QUIET: Final = 0.5
+"""Seconds without the trouble before a success ends it: answers that were under way do not count."""
+
+LONGEST_QUIET: Final = 60.0
+"""What `QUIET` grows to, doubling each time a trouble comes back within this many seconds of its end. A
+trouble that comes and goes with every call is one trouble, not two records a call."""
+
+
+@dataclass(slots=True)
+class _Trouble:
+    began: float
+    last: float
+    text: str
+    quiet: float
+    count: int = 1
+
+
+class Troubles:
+    """Which troubles are going on.
+
+    Args:
+        clock: Tells the time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._going_on: dict[Hashable, _Trouble] = {}
+        # When each ended last, and how much quiet that took.
+        self._ended: dict[Hashable, tuple[float, float]] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any: what a success asks first, so that a healthy call pays nothing."""
+        return bool(self._going_on)
+
+    def begin(self, key: Hashable, text: str) -> None:
+        """Note an occurrence of the trouble ``key``; log ``text`` if it is the first."""
+        now = self._clock.monotonic()
+        trouble = self._going_on.get(key)
+        if trouble is None:
+            ended, quiet = self._ended.pop(key, (float("-inf"), QUIET))
+            again = now - ended < LONGEST_QUIET
+            self._going_on[key] = _Trouble(now, now, text, min(2 * quiet, LONGEST_QUIET) if again else QUIET)
+            LOGGER.warning("%s", text)
+        else:
+            trouble.last = now
+            trouble.count += 1
+
+    def end(self, key: Hashable) -> float | None:
+        """Note that ``key`` went well. Returns the seconds that its trouble lasted if this ends it."""
+        trouble = self._going_on.get(key)
+        now = self._clock.monotonic()
+        if trouble is None or now - trouble.last < trouble.quiet:
+            return None
+        del self._going_on[key]
+        self._ended[key] = (now, trouble.quiet)
+        seconds = now - trouble.began
+        LOGGER.info("over after %.1f s and %d occurrences: %s", seconds, trouble.count, trouble.text)
+        return seconds
+
+    def going_on(self) -> list[Hashable]:
+        """Return the keys of what is going on."""
+        return [*self._going_on]

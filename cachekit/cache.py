@@ -1,0 +1,156 @@
+"""The cache: wires the tiers together and owns their life. The only composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from cachekit._flow.plan import Duration
+from cachekit._flow.write import invalidate
+from cachekit._tiers.guard import Guard
+from cachekit._tiers.outcome import Found
+from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.shared import SharedTier
+from cachekit.clock import Clock, SystemClock
+from cachekit.codecs import Codec
+from cachekit.config import DEFAULT_TIMEOUT, check_prefix, parse_duration, url_from_environment
+from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
+from cachekit.errors import ConfigurationError
+from cachekit.events import Event
+from cachekit.stores.base import Store
+from cachekit.stores.connect import open_store
+
+T = TypeVar("T")
+
+
+class Cache:
+    """A cache over one store. Nothing is connected before the first use.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``memory://``, or a `Store`. Without one:
+            ``CACHEKIT_URL``, else ``REDIS_URL``, else ``redis://localhost:6379/0``.
+        prefix: Stands before every key in the store. No blanks, no braces.
+        timeout: Seconds that all cache work of one call may take together, from 0.001 up; default 0.25.
+        clock: Tells the time; for tests (`cachekit.testing.FakeClock`).
+
+    Raises:
+        ConfigurationError: An unknown URL scheme or option, or a setting that makes no sense.
+
+    No method but ``cached`` and ``invalidates`` raises, whatever the store does: `get` and `take` return
+    their default, `set` and `delete` return False. One cache serves any number of event loops and threads.
+
+    Example:
+        >>> import asyncio
+        >>> async def main() -> None:
+        ...     async with Cache("memory://", prefix="myapp:") as cache:
+        ...         await cache.set("greeting", {"text": "hello"}, ttl="10m")
+        ...         print(await cache.get("greeting"))
+        >>> asyncio.run(main())
+        {'text': 'hello'}
+    """
+
+    def __init__(
+        self,
+        url: str | Store | None = None,
+        *,
+        prefix: str = "",
+        timeout: float = DEFAULT_TIMEOUT,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        seconds = parse_duration(timeout, "timeout")
+        prefix = check_prefix(prefix)
+        if url is None or isinstance(url, str):
+            self._store = open_store(url_from_environment() if url is None else url, clock=clock)
+        elif isinstance(url, Store):
+            self._store = url
+        else:
+            message = f"a cache is opened by a URL or on a Store, not on a {type(url).__name__}"
+            raise ConfigurationError(message)
+        self._prefix = prefix
+        self._reporter = Reporter(clock)
+        self.tier = SharedTier(Guard(self._store, seconds, self._reporter, clock), prefix, self._reporter, clock)
+        self._plain = Codec(Any)
+
+    def __repr__(self) -> str:
+        return f"Cache({self._store!r}, prefix={self._prefix!r})"
+
+    # --- decorating -----------------------------------------------------------------------------
+
+    def cached(
+        self,
+        key: str | None = None,
+        *,
+        ttl: Duration | Callable[[Any], Duration],
+        when: Callable[[Any], bool] | None = None,
+        jitter: float = 0.0,
+    ) -> CachedDecorator:
+        """Cache the results of an async function in this cache; see `cachekit.cached`."""
+        return make_cached(lambda: self.tier, key=key, ttl=ttl, when=when, jitter=jitter)
+
+    def invalidates(self, *keys: str) -> Callable[[F], F]:
+        """Invalidate keys of this cache after an async function has returned; see `cachekit.invalidates`."""
+        return make_invalidates(lambda: self.tier, keys)
+
+    # --- by hand --------------------------------------------------------------------------------
+
+    async def get(self, key: str, default: T | None = None) -> Any | T | None:
+        """Return the value at ``key``, as plain JSON, or ``default`` on a miss or a failure.
+
+        A value that a decorated function stored comes back as the dict or list that its JSON is.
+        """
+        outcome = await self.tier.read(key, self._plain, "cache.get", self.tier.budget())
+        return outcome.value if isinstance(outcome, Found) else default
+
+    async def set(self, key: str, value: Any, ttl: Duration) -> bool:
+        """Store ``value`` for ``ttl``. Returns whether the store confirmed it.
+
+        Only plain JSON is stored: dict with text keys, list, str, int, float, bool, None. Anything else
+        would come back as another type, so it is refused, with one warning, and False is returned; so is
+        a ttl that makes no sense.
+        """
+        try:
+            seconds = parse_duration(ttl)
+        except ConfigurationError as error:
+            self._reporter.uncached("cache.set", "policy", str(error))
+            return False
+        return await self.tier.fill(key, value, self._plain, seconds, "cache.set", self.tier.budget())
+
+    async def delete(self, key: str) -> bool:
+        """Invalidate ``key``. Returns whether the store acknowledged it, whether or not a value was there."""
+        return await invalidate(self.tier, [key])
+
+    async def take(self, key: str, default: T | None = None) -> Any | T | None:
+        """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.
+
+        All others, and everybody when the store fails, get ``default``.
+        """
+        outcome = await self.tier.take(key, self._plain, "cache.take", self.tier.budget())
+        return outcome.value if isinstance(outcome, Found) else default
+
+    # --- watching -------------------------------------------------------------------------------
+
+    def observe(self, observer: Callable[[Event], object]) -> Callable[[], None]:
+        """Pass every event of this cache to ``observer``; returns a function that ends it.
+
+        Observers are called in line, so they should be quick. What one raises is logged once and goes
+        no further. The events are in `cachekit.events`.
+        """
+        return self._reporter.observe(observer)
+
+    # --- life -----------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Close this event loop's connection. The cache can be used again afterwards."""
+        await self._store.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+

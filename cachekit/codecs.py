@@ -1,0 +1,245 @@
+"""Values to bytes and back, so that a hit has the type of the miss.
+
+orjson writes, msgspec decodes straight into the annotated type, pydantic models validate themselves. A
+value is encoded, decoded once and compared before it is stored: what would not come back equal and of the
+same type is refused with a `RoundTripError`, never altered.
+
+This module is pure: no I/O, no clock. No pickle, no evaluation of data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import orjson
+
+from cachekit.errors import DecodeError, RoundTripError
+
+Decode: TypeAlias = Callable[[bytes], Any]
+
+_WRITE: Final = orjson.OPT_NON_STR_KEYS
+
+
+class Codec:
+    """Encodes and decodes values of one annotated type.
+
+    Args:
+        annotation: The type that comes back from `decode`. `Any` means plain JSON: dict with text keys,
+            list, str, int, float, bool, None.
+
+    Raises:
+        TypeError: No decoder can be built for the annotation.
+
+    Example:
+        >>> codec = Codec(tuple[int, ...])
+        >>> codec.encode((1, 2)), codec.decode(b"[1,2]")
+        (b'[1,2]', (1, 2))
+    """
+
+    __slots__ = ("_decode", "annotation")
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        self._decode = _decoder(annotation)
+
+    def decode(self, data: bytes) -> Any:
+        """Return the value that ``data`` holds.
+
+        Raises:
+            DecodeError: The bytes are not JSON of the annotated type. The message names the type and
+                the kind of error, never the bytes.
+        """
+        try:
+            return self._decode(data)
+        # Decoding runs code of the user's types (__post_init__, validators), which may raise anything.
+        except Exception as error:
+            message = f"the stored bytes do not decode into {_name(self.annotation)} ({type(error).__name__})"
+            raise DecodeError(message) from None
+
+    def encode(self, value: object) -> bytes:
+        """Return ``value`` as compact JSON that is known to decode into an equal value of the same type.
+
+        Raises:
+            RoundTripError: It would not. The message names types, never the value.
+        """
+        try:
+            data = orjson.dumps(value, _builtin, _WRITE)
+            back = self._decode(data)
+            faithful = same(value, back)
+        # Encoding and comparing run code of the user's types, which may raise anything.
+        except Exception as error:
+            message = f"{_describe(value)} cannot make the round trip through JSON ({type(error).__name__})"
+            raise RoundTripError(self._advise(message)) from None
+        if not faithful:
+            message = f"{_describe(value)} would not come back from JSON as it was"
+            raise RoundTripError(self._advise(message))
+        return data
+
+    def _advise(self, message: str) -> str:
+        if self.annotation is Any:
+            return f"{message}; without a return annotation only plain JSON comes back unchanged: annotate the function with what it returns"
+        return f"{message}; the annotation is {_name(self.annotation)}"
+
+
+def plain() -> Codec:
+    """Return the codec of plain JSON."""
+    return Codec(Any)
+
+
+def _describe(value: object) -> str:
+    return f"a value of type {_name(type(value))}"
+
+
+def _name(annotation: Any) -> str:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation.__qualname__
+    return str(annotation).replace("typing.", "")
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def _builtin(value: Any) -> Any:
+    """Return what orjson can write in place of ``value``, which it cannot."""
+    if _is_model(type(value)):
+        return value.model_dump(mode="json", by_alias=True, round_trip=True)
+    if isinstance(value, (tuple, set, frozenset)):
+        return list(value)
+    # bytes, Decimal, timedelta and msgspec.Struct, each in the form that msgspec reads back.
+    return msgspec.to_builtins(value, builtin_types=(dt.datetime, dt.date, dt.time))
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _is_model(kind: Any) -> bool:
+    # By its methods: pydantic is the user's dependency, not ours.
+    return isinstance(kind, type) and hasattr(kind, "model_validate_json") and hasattr(kind, "__pydantic_validator__")
+
+
+def _decoder(annotation: Any) -> Decode:
+    if _is_model(annotation):
+        validate: Decode = annotation.model_validate_json
+        return validate
+    annotation = _with_int(annotation)
+    try:
+        return msgspec.json.Decoder(annotation, dec_hook=_from_builtin).decode
+    except TypeError:
+        members = typing.get_args(annotation)
+        if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+            raise
+        return _first_of([_decoder(member) for member in members])
+
+
+def _with_int(annotation: Any) -> Any:
+    """Let an int stand where a float is annotated (PEP 484), and come back as an int.
+
+    JSON keeps them apart (``1`` and ``1.0``); a decoder of float alone would turn one into the other.
+    """
+    if annotation is float:
+        return int | float
+    origin, members = typing.get_origin(annotation), typing.get_args(annotation)
+    if float not in members and not any(map(typing.get_args, members)):
+        return annotation
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(map(_with_int, members))]  # noqa: UP007 - the members are not known before
+    if origin in (list, dict, tuple, set, frozenset):
+        return origin[tuple(map(_with_int, members))]
+    return annotation
+
+
+def _first_of(decoders: list[Decode]) -> Decode:
+    """Decode a union that msgspec cannot tell apart: the first member that fits.
+
+    Which one fits depends on the bytes alone, and encoding compares: a value that an earlier member would
+    claim is refused when it is written, so a hit is never of another member's type.
+    """
+
+    def decode(data: bytes) -> Any:
+        failure: Exception = ValueError("no member")
+        for attempt in decoders:
+            try:
+                return attempt(data)
+            except Exception as error:
+                failure = error
+        raise failure
+
+    return decode
+
+
+def _from_builtin(kind: Any, value: Any) -> Any:
+    """Build what msgspec has no knowledge of from the plain JSON that it decoded."""
+    if _is_model(kind):
+        # As JSON again, for pydantic's JSON mode: in Python mode a strict model refuses a date as text.
+        return kind.model_validate_json(orjson.dumps(value))
+    message = f"no way to build a {_name(kind)} from JSON"
+    raise NotImplementedError(message)
+
+
+# --- comparing -----------------------------------------------------------------------------------
+
+
+def same(a: Any, b: Any) -> bool:
+    """Tell whether ``b`` may be handed out in place of ``a``: equal, and of the same types all the way down.
+
+    ``==`` alone is not enough: ``1 == 1.0 == True``, and a datetime equals one of another time zone.
+
+    Example:
+        >>> same([1], [1]), same([1], [True]), same((1,), [1])
+        (True, False, False)
+    """
+    kind = type(a)
+    if kind is not type(b):
+        return False
+    if kind in _LEAVES:
+        return bool(a == b)
+    if isinstance(a, Mapping) and kind is dict:
+        # In order, since a caller can see the order of a dict.
+        return len(a) == len(b) and all(
+            same(key_a, key_b) and same(a[key_a], b[key_b]) for key_a, key_b in zip(a, b, strict=True)
+        )
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b)) and _same_attributes(a, b)
+    if isinstance(a, (set, frozenset)):
+        twins = {item: item for item in b}
+        return len(a) == len(b) and all(item in twins and same(item, twins[item]) for item in a)
+    if isinstance(a, (dt.datetime, dt.time)):
+        return bool(a == b) and a.utcoffset() == b.utcoffset() and a.fold == b.fold and _same_zone(a.tzinfo, b.tzinfo)
+    return _same_object(a, b)
+
+
+_LEAVES: Final = frozenset({str, int, float, bool, bytes, type(None), dt.date, dt.timedelta})
+
+
+def _same_zone(a: dt.tzinfo | None, b: dt.tzinfo | None) -> bool:
+    # A named zone would come back as a fixed offset: equal now, another answer after adding a month. Fixed
+    # offsets (those that need no date to tell) are alike, whichever library made them.
+    if a is None or b is None:
+        return a is b
+    offset = a.utcoffset(None)
+    return a == b if offset is None else offset == b.utcoffset(None)
+
+
+def _same_object(a: Any, b: Any) -> bool:
+    if _is_model(type(a)):
+        return all(
+            same(getattr(a, part, None), getattr(b, part, None))
+            for part in ("__dict__", "__pydantic_extra__", "__pydantic_private__")
+        )
+    if dataclasses.is_dataclass(a):
+        fields = dataclasses.fields(a)
+        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields) and _same_attributes(a, b)
+    if isinstance(a, msgspec.Struct):
+        return all(same(getattr(a, name), getattr(b, name)) for name in a.__struct_fields__)
+    return bool(a == b)
+
+
+def _same_attributes(a: Any, b: Any) -> bool:
+    """Compare what is set on an instance beside its fields or items."""
+    return same(getattr(a, "__dict__", None), getattr(b, "__dict__", None))

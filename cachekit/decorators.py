@@ -1,0 +1,230 @@
+"""What a decorated function is: the same function, typed the same, with a few methods more.
+
+A decorated function binds nothing and decides nothing: its plan was made at decoration, its cache is
+looked up at the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+
+from cachekit._flow.plan import CallPlan, Duration
+from cachekit._flow.read import call, peek, refresh, take
+from cachekit._flow.write import WritePlan, invalidate_call, write
+from cachekit._tiers.outcome import Miss
+from cachekit._tiers.shared import SharedTier
+from cachekit.errors import DecorationError
+
+if TYPE_CHECKING:
+
+    class ObjectProxy:
+        """What the checkers need to know of wrapt's class, which has no types."""
+
+        __wrapped__: Any
+
+        def __init__(self, wrapped: Any) -> None: ...
+
+else:
+    from wrapt import ObjectProxy
+
+P = ParamSpec("P")
+P2 = ParamSpec("P2")
+R = TypeVar("R")
+S = TypeVar("S")
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+Lookup: TypeAlias = Callable[[], SharedTier]
+
+
+class BoundCachedFunction(ObjectProxy, Generic[P, R]):
+    """A decorated function with its leading arguments in place: what ``instance.method`` gives.
+
+    The methods take the same arguments as the call itself. None of them raises for a failure of the cache.
+    """
+
+    # The prefix keeps wrapt from passing these on to the wrapped function.
+    _self_plan: CallPlan[..., R]
+    _self_tier: Lookup
+    _self_bound: tuple[Any, ...]
+
+    def __init__(self, wrapped: Any, plan: CallPlan[..., R], tier: Lookup, bound: tuple[Any, ...]) -> None:
+        super().__init__(wrapped)
+        self._self_plan = plan
+        self._self_tier = tier
+        self._self_bound = bound
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Return the cached result, or run the function and cache what it returns."""
+        return call(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the key of this call, without the cache's prefix.
+
+        Raises:
+            TypeError: The arguments do not fit the function.
+            RenderError: An argument has no stable text form.
+
+        Example:
+            >>> from cachekit import cached
+            >>> @cached(key="profile:<user_id>", ttl=600)
+            ... async def profile(user_id: str) -> dict[str, int]:
+            ...     return {"typos": 3}
+            >>> profile.key("42")
+            'profile:42'
+        """
+        return self._self_plan.render(*self._self_bound, *args, **kwargs)
+
+    async def peek(self, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
+        """Return the cached value, or `MISS` when there is none or the store fails. Never loads.
+
+        Example:
+            >>> value = await profile.peek("42")  # doctest: +SKIP
+            >>> value is MISS  # doctest: +SKIP
+            True
+        """
+        return await peek(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function now and store what it returns, whatever is cached. Returns that.
+
+        Raises:
+            Exception: What the function raises, unchanged; the cached value then stays.
+        """
+        return await refresh(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget the result of this call. Returns whether the store acknowledged it."""
+        return await invalidate_call(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def take(self, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
+        """Return the cached value and remove it in one step: of many takers exactly one gets it.
+
+        Returns `MISS` for all others, when there is no value, and when the store fails. Never loads.
+        """
+        return await take(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+
+
+class CachedFunction(BoundCachedFunction[P, R]):
+    """A function decorated with ``cached``: called as before, typed as before.
+
+    As an attribute of a class it binds like the function it wraps.
+    """
+
+    _self_binds: str
+
+    def __init__(self, wrapped: Any, plan: CallPlan[..., R], tier: Lookup, binds: str) -> None:
+        super().__init__(wrapped, plan, tier, ())
+        self._self_binds = binds
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> CachedFunction[P, R]: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[S, P2], R], instance: S, owner: type | None = None, /
+    ) -> BoundCachedFunction[P2, R]: ...
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        """Bind the instance, as a function does."""
+        if self._self_binds == "nothing" or (instance is None and self._self_binds == "instance"):
+            return self
+        if self._self_binds == "class":
+            instance = owner if instance is None else type(instance) if owner is None else owner
+        bound = self.__wrapped__.__get__(instance, owner)
+        return BoundCachedFunction(bound, self._self_plan, self._self_tier, (instance,))
+
+
+class CachedClassMethod(Protocol[P, R]):
+    """What ``@cached`` above ``@classmethod`` or ``@staticmethod`` gives: bound wherever it is read from."""
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> BoundCachedFunction[P, R]: ...
+
+
+class CachedDecorator(Protocol):
+    """What ``cached(…)`` returns, for every kind of function it may stand above."""
+
+    @overload
+    def __call__(self, function: classmethod[Any, P, Coroutine[Any, Any, R]], /) -> CachedClassMethod[P, R]: ...
+    @overload
+    def __call__(self, function: staticmethod[P, Coroutine[Any, Any, R]], /) -> CachedClassMethod[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CachedFunction[P, R]: ...
+
+
+def make_cached(
+    tier: Lookup,
+    *,
+    key: str | None,
+    ttl: Duration | Callable[[Any], Duration],
+    when: Callable[[Any], bool] | None,
+    jitter: float,
+) -> CachedDecorator:
+    """Return the decorator that caches in whatever ``tier`` looks up."""
+    # What can be checked without the function is checked at once, at the line of the decorator.
+    if key is not None and not isinstance(key, str):
+        name = getattr(key, "__qualname__", repr(key))
+        message = f"@cached was given {name} for a key template; write @cached(ttl=600) with its parentheses"
+        raise DecorationError(message)
+
+    def decorate(function: Any) -> Any:
+        function, binds = _unwrapped(function)
+        plan: CallPlan[..., Any] = CallPlan(function, key=key, ttl=ttl, when=when, jitter=jitter)
+        return CachedFunction(function, plan, tier, binds)
+
+    return decorate
+
+
+def _unwrapped(function: Any) -> tuple[Any, str]:
+    """Return the plain function, and what it binds when it is read from a class."""
+    if isinstance(function, classmethod):
+        return function.__func__, "class"
+    if isinstance(function, staticmethod):
+        return function.__func__, "nothing"
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_argcount and code.co_varnames[0] == "cls":
+        # Above a descriptor that is no function, classmethod hands the class to the call alone: .key() and
+        # its like would get none.
+        message = f"@cached stands below @classmethod at {function.__qualname__}; write it above @classmethod"
+        raise DecorationError(message)
+    return function, "instance"
+
+
+class InvalidatingFunction(ObjectProxy, Generic[P, R]):
+    """A function decorated with ``invalidates``: called as before, typed as before."""
+
+    _self_plan: WritePlan[..., R]
+    _self_tier: Lookup
+    _self_bound: tuple[Any, ...]
+
+    def __init__(self, wrapped: Any, plan: WritePlan[..., R], tier: Lookup, bound: tuple[Any, ...] = ()) -> None:
+        super().__init__(wrapped)
+        self._self_plan = plan
+        self._self_tier = tier
+        self._self_bound = bound
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the function; when it has returned normally, invalidate the keys."""
+        return write(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        """Bind the instance, as a function does."""
+        if instance is None:
+            return self
+        bound = self.__wrapped__.__get__(instance, owner)
+        return InvalidatingFunction(bound, self._self_plan, self._self_tier, (instance,))
+
+
+def make_invalidates(tier: Lookup, templates: tuple[str, ...]) -> Callable[[F], F]:
+    """Return the decorator that invalidates in whatever ``tier`` looks up."""
+    for template in templates:
+        if not isinstance(template, str):
+            message = f'@invalidates takes key templates, not {template!r}; write @invalidates("profile:<user_id>")'
+            raise DecorationError(message)
+
+    def decorate(function: Any) -> Any:
+        if isinstance(function, (classmethod, staticmethod)):
+            # Around the whole: what it wraps is bound by the descriptor outside.
+            return type(function)(decorate(function.__func__))
+        plan: WritePlan[..., Any] = WritePlan(function, templates)
+        return InvalidatingFunction(function, plan, tier)
+
+    return decorate

@@ -1,0 +1,43 @@
+"""What stands at a key: an entry is compact JSON, and room for metadata behind one newline.
+
+Compact JSON never contains a newline, so a second line is unmistakable. This version writes none and
+understands none: an entry that has one was written by a later version and is a miss here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+
+
+def value_bytes(raw: bytes) -> bytes | None:
+    """Return the JSON of the value in ``raw``, or None for an entry this version does not understand."""
+    return None if b"\n" in raw else raw
+
+
+def timestamp(seconds: float) -> str:
+    """Return seconds since the epoch as fixed-width ISO 8601 in UTC, so that text order is time order.
+
+    Example:
+        >>> timestamp(0.25)
+        '1970-01-01T00:00:00.250000Z'
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def stamp(item: dict[str, object], seconds: float) -> dict[str, object]:
+    """Return ``item`` with its ``timestamp`` last, where the trimming script looks first."""
+    stamped = {name: value for name, value in item.items() if name != "timestamp"}
+    stamped["timestamp"] = timestamp(seconds)
+    return stamped
+
+
+def timestamp_of(item: bytes) -> str:
+    """Return the timestamp inside a window's item, or ``""``, which is older than all, when it has none."""
+    try:
+        stamped = orjson.loads(item)
+    except orjson.JSONDecodeError:
+        return ""
+    found = stamped.get("timestamp") if isinstance(stamped, dict) else None
+    return found if isinstance(found, str) else ""

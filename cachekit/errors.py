@@ -1,0 +1,80 @@
+"""The errors of cachekit: one tree, drawn here.
+
+::
+
+    CachekitError
+    ├── ConfigurationError      (also a ValueError)  a URL, option or ttl that makes no sense
+    ├── DecorationError         (also a TypeError)   a function or template that cannot be decorated
+    ├── RenderError             an argument has no stable text form for a key
+    ├── RoundTripError          a value would not come back from JSON as it was
+    ├── DecodeError             bytes in the store do not decode into the annotated type
+    └── StoreError              the store did not do what it was asked
+        ├── StoreUnavailableError   nobody answered: refused, reset, unresolved, closed, queue full
+        ├── StoreTimeoutError       no answer by the deadline
+        ├── StoreRefusedError       the server answered with an error about itself (OOM, LOADING, …)
+        ├── KeyRefusedError         the server answered with an error about one key (WRONGTYPE, …)
+        └── StoreGarbageError       what came back is no answer to what was asked
+
+The first two are raised where you configure or decorate. `RenderError` is raised by ``.key()`` alone.
+All others stay inside the toolkit: above the guard a failure is a value, not an exception.
+
+No message of this tree ever holds a cached value, the text of a snapshot or a password.
+"""
+
+from __future__ import annotations
+
+
+class CachekitError(Exception):
+    """The root of everything cachekit raises on its own account."""
+
+
+class ConfigurationError(CachekitError, ValueError):
+    """A setting makes no sense; the message names it, quotes it and lists the valid forms."""
+
+
+class DecorationError(CachekitError, TypeError):
+    """A function or key template cannot be decorated; the message says what to write instead."""
+
+
+class RenderError(CachekitError):
+    """An argument has no stable text form, so the call has no key."""
+
+
+class RoundTripError(CachekitError):
+    """A value would not come back equal and of the same type, so it is not stored."""
+
+
+class DecodeError(CachekitError):
+    """Bytes found in the store do not decode into the annotated type: a miss."""
+
+
+class StoreError(CachekitError):
+    """The store did not do what it was asked.
+
+    ``cause`` is a short word that stays the same for the same trouble (``"refused"``, ``"timeout"``,
+    ``"OOM"``): logs and events group by it.
+    """
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+
+
+class StoreUnavailableError(StoreError):
+    """Nobody answered: refused, reset, half-open, unresolved, closed, or the queue was full."""
+
+
+class StoreTimeoutError(StoreError):
+    """No answer by the deadline."""
+
+
+class StoreRefusedError(StoreError):
+    """The server answered with an error about itself, such as OOM, READONLY or LOADING."""
+
+
+class KeyRefusedError(StoreError):
+    """The server answered with an error about one key, such as WRONGTYPE."""
+
+
+class StoreGarbageError(StoreError):
+    """What came back is no answer to what was asked; the connection is not trusted any further."""

@@ -1,0 +1,81 @@
+"""What happened, as frozen values: for metrics, for tests, for a panel that shows hits and misses.
+
+An event names keys, durations and causes. It never holds a value, the text of a snapshot or a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A value was found and handed out."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No value was found, or none that decodes."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The decorated function ran and returned; ``seconds`` is what it took."""
+
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A loaded value was stored for ``ttl`` seconds."""
+
+    key: str
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    """Keys were invalidated; ``acknowledged`` tells whether the store confirmed it."""
+
+    keys: tuple[str, ...]
+    acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Uncached:
+    """A step of caching was left out for a call of the function ``name``.
+
+    ``reason`` is ``"argument"`` (no stable text form), ``"value"`` (would not make the round trip),
+    ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (``when`` or ``ttl`` raised or answered
+    nonsense) or ``"annotation"`` (the return annotation cannot be used).
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """One operation on the store failed; ``cause`` groups what is the same trouble."""
+
+    operation: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered:
+    """The store answers again; ``seconds`` is how long ``cause`` lasted."""
+
+    cause: str
+    seconds: float
+
+
+Event: TypeAlias = Hit | Miss | Loaded | Filled | Invalidated | Uncached | StoreFailed | StoreRecovered
+Observer: TypeAlias = Callable[[Event], object]

@@ -1,0 +1,194 @@
+"""The default cache, looked up at every call, and the functions that use it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from cachekit._flow.plan import Duration
+from cachekit._tiers.shared import SharedTier
+from cachekit.cache import Cache
+from cachekit.config import DEFAULT_TIMEOUT
+from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
+from cachekit.stores.base import Store
+
+_lock: Final = threading.Lock()
+_configured: Cache | None = None
+_in_context: Final[ContextVar[Cache | None]] = ContextVar("cachekit default cache", default=None)
+
+
+def configure(url: str | Store | Cache | None = None, *, prefix: str = "", timeout: float = DEFAULT_TIMEOUT) -> Cache:
+    """Set the default cache of this process and return it.
+
+    Functions that are decorated already use it from their next call on. The previous one is not closed:
+    whoever still holds it may go on using it.
+
+    Args:
+        url: A URL, a `Store`, a `Cache`, or None for ``CACHEKIT_URL``, ``REDIS_URL`` or the local Redis.
+        prefix: Stands before every key; not with a `Cache`, which has its own.
+        timeout: Seconds that all cache work of one call may take together; not with a `Cache`.
+
+    Raises:
+        ConfigurationError: A setting makes no sense.
+
+    Example:
+        >>> configure("memory://", prefix="myapp:")
+        Cache(MemoryStore(maxsize=10000), prefix='myapp:')
+    """
+    global _configured  # noqa: PLW0603 - the one default cache of a process is a global by its nature
+    cache = url if isinstance(url, Cache) else Cache(url, prefix=prefix, timeout=timeout)
+    with _lock:
+        _configured = cache
+    return cache
+
+
+def default_cache() -> Cache:
+    """Return the cache that module-level functions use here and now.
+
+    That is the one of an enclosing `using`, else the configured one, else one for ``CACHEKIT_URL``, else
+    ``REDIS_URL``, else ``redis://localhost:6379/0``, made at first need.
+
+    Raises:
+        ConfigurationError: Nothing was configured and the environment's URL makes no sense.
+    """
+    global _configured  # noqa: PLW0603 - see configure
+    cache = _in_context.get() or _configured
+    if cache is not None:
+        return cache
+    with _lock:
+        if _configured is None:
+            _configured = Cache()
+        return _configured
+
+
+@contextmanager
+def using(cache: Cache) -> Iterator[Cache]:
+    """Make ``cache`` the default inside a ``with`` block, and in the tasks that are started there.
+
+    It follows `contextvars`: concurrent requests, threads and tests each see their own.
+
+    Example:
+        >>> with using(Cache("memory://")) as cache:
+        ...     default_cache() is cache
+        True
+    """
+    token = _in_context.set(cache)
+    try:
+        yield cache
+    finally:
+        _in_context.reset(token)
+
+
+def _tier() -> SharedTier:
+    return default_cache().tier
+
+
+def cached(
+    key: str | None = None,
+    *,
+    ttl: Duration | Callable[[Any], Duration],
+    when: Callable[[Any], bool] | None = None,
+    jitter: float = 0.0,
+) -> CachedDecorator:
+    """Cache the results of an async function in the default cache.
+
+    Args:
+        key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``.
+            Without one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
+        ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that
+            gets the result and returns one of these. From 1 ms to 100 years.
+        when: Gets the result and tells whether to store it; None stores every one, None included.
+        jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that
+            entries made together do not expire together.
+
+    Returns:
+        A decorator for functions, methods, classmethods and staticmethods (write it above
+        ``@classmethod``). The function is called and typed as before, and has the methods ``key``,
+        ``peek``, ``refresh``, ``invalidate`` and ``take``.
+
+    Raises:
+        DecorationError: At decoration: not an ``async def``, or a template that names no parameter.
+        ConfigurationError: At decoration: a ttl or jitter that makes no sense.
+
+    A hit has the type that the return annotation names. A failure of the cache never reaches the caller;
+    what the function raises does, unchanged, and is not cached.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> @cached(key="profile:<user_id>", ttl="10m")
+        ... async def profile(user_id: str) -> tuple[str, int]:
+        ...     print("loading")
+        ...     return (user_id, 3)
+        >>> async def main() -> None:
+        ...     print(await profile("42"))
+        ...     print(await profile("42"))
+        >>> asyncio.run(main())
+        loading
+        ('42', 3)
+        ('42', 3)
+    """
+    return make_cached(_tier, key=key, ttl=ttl, when=when, jitter=jitter)
+
+
+def invalidates(*keys: str) -> Callable[[F], F]:
+    """Invalidate keys of the default cache after an async function has returned normally.
+
+    Args:
+        keys: Templates as for `cached`; ``<return.id>`` and its like use the result.
+
+    Returns:
+        A decorator that leaves the function's type as it is. When the function raises, nothing is
+        invalidated. A failure of the cache never reaches the caller.
+
+    Raises:
+        DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
+
+    Example:
+        >>> @invalidates("profile:<user_id>")
+        ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
+    """
+    return make_invalidates(_tier, keys)
+
+
+async def cache_get(key: str) -> Any:
+    """Return the value at ``key`` in the default cache, as plain JSON, or None on a miss or a failure.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> print(asyncio.run(cache_get("nothing:here")))
+        None
+    """
+    return await default_cache().get(key)
+
+
+async def cache_set(key: str, value: Any, ttl: Duration) -> bool:
+    """Store plain JSON at ``key`` for ``ttl`` (seconds, timedelta or ``"10m"``) in the default cache.
+
+    Returns:
+        Whether the store confirmed it. False, and never an exception, for a value that is not plain
+        JSON, a ttl that makes no sense, and every failure of the store.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> asyncio.run(cache_set("greeting", "hello", ttl=60))
+        True
+    """
+    return await default_cache().set(key, value, ttl)
+
+
+async def cache_delete(key: str) -> bool:
+    """Invalidate ``key`` in the default cache. Returns whether the store acknowledged it; never raises.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> asyncio.run(cache_delete("greeting"))
+        True
+    """
+    return await default_cache().delete(key)

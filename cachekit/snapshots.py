@@ -1,0 +1,172 @@
+"""Rolling windows of private text: bounded in number, bounded in age, gone on request.
+
+What is promised: nothing older than the TTL is ever returned, nor kept while the writer keeps writing; a
+window never exceeds its limit; `SnapshotStore.forget` leaves nothing; no text reaches a log, an event or
+an exception message. After the last save the list as a whole lives for one more TTL, no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from cachekit._flow.plan import Duration
+from cachekit._flow.write import invalidate
+from cachekit.cache import Cache
+from cachekit.codecs import Codec
+from cachekit.config import parse_count, parse_duration
+from cachekit.errors import ConfigurationError, RenderError
+from cachekit.keys import render, shorten
+
+DAY: Final = 86_400.0
+
+
+class RollingWindow:
+    """The newest items of one list: at most ``limit`` of them, none older than ``ttl``.
+
+    Args:
+        cache: Where the list lives.
+        key: Its key, without the cache's prefix.
+        limit: The most items kept, at least 1.
+        ttl: How long an item is kept: seconds, a timedelta or text such as ``"24h"``.
+
+    Raises:
+        ConfigurationError: A setting makes no sense.
+
+    Items are dicts of plain JSON. Each gets a ``timestamp`` (UTC, ISO 8601) when it is pushed, in place of
+    one that it has. No method raises for a failure of the store.
+
+    Example:
+        >>> import asyncio
+        >>> async def main() -> None:
+        ...     window = RollingWindow(Cache("memory://"), "clicks:42", limit=2, ttl="1h")
+        ...     for page in ("home", "shop", "cart"):
+        ...         await window.push({"page": page})
+        ...     print([item["page"] for item in await window.recent(10)])
+        >>> asyncio.run(main())
+        ['cart', 'shop']
+    """
+
+    def __init__(self, cache: Cache, key: str, limit: int, ttl: Duration) -> None:
+        if not isinstance(cache, Cache):
+            message = f'a window needs a Cache, not {type(cache).__name__}; write Cache("redis://localhost")'
+            raise ConfigurationError(message)
+        self._tier = cache.tier
+        self._key = key
+        self._limit = parse_count(limit, "limit")
+        self._ttl = parse_duration(ttl)
+
+    async def push(self, item: Mapping[str, Any]) -> bool:
+        """Put ``item`` at the head, and drop what is too much or too old, in one round trip.
+
+        Returns:
+            Whether the store confirmed it; False too for an item that is not plain JSON.
+        """
+        return await self._tier.push(
+            self._key, dict(item), _PLAIN, limit=self._limit, ttl=self._ttl, name="a rolling window"
+        )
+
+    async def recent(self, count: int) -> list[dict[str, Any]]:
+        """Return up to ``count`` items, newest first; [] when there are none or the store fails.
+
+        Reads from the store only as many as it returns.
+        """
+        if count < 1:
+            return []
+        count = min(count, self._limit)
+        return await self._tier.window(self._key, _PLAIN, count=count, ttl=self._ttl, name="a rolling window")
+
+    async def forget(self) -> bool:
+        """Delete the whole window. Returns whether the store acknowledged it."""
+        return await invalidate(self._tier, [self._key])
+
+
+_PLAIN: Final = Codec(Any)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A text as it was at one moment. Its repr leaves the text out."""
+
+    text: str
+    word_count: int
+    timestamp: datetime
+
+    def __repr__(self) -> str:
+        return f"Snapshot(text=<private>, word_count={self.word_count}, timestamp={self.timestamp!r})"
+
+
+class SnapshotStore:
+    """What each user has been writing lately: private, bounded, and never for longer than ``ttl``.
+
+    Args:
+        cache: Where the snapshots live.
+        limit: The most snapshots kept for a user, at least 1.
+        ttl: How long one is kept: seconds, a timedelta or text; default 24 hours.
+
+    Raises:
+        ConfigurationError: A setting makes no sense.
+
+    The snapshots of a user are the list at ``snapshots:<user_id>``. No method raises for a failure of the
+    store, or for a ``user_id`` that has no text form.
+
+    Example:
+        >>> import asyncio
+        >>> async def main() -> None:
+        ...     store = SnapshotStore(Cache("memory://"))
+        ...     await store.save_snapshot("42", "I recieve it", 3)
+        ...     await store.save_snapshot("42", "I receive it", 3)
+        ...     previous, latest = await store.get_snapshot_pair("42")
+        ...     print(previous.text, "->", latest.text)
+        >>> asyncio.run(main())
+        I recieve it -> I receive it
+    """
+
+    def __init__(self, cache: Cache, limit: int = 50, ttl: Duration = DAY) -> None:
+        # Settings are checked here, once, by a window that nobody uses.
+        RollingWindow(cache, "snapshots:", limit, ttl)
+        self._cache = cache
+        self._limit = limit
+        self._ttl = ttl
+
+    async def save_snapshot(self, user_id: object, text: str, word_count: int) -> bool:
+        """Keep ``text`` as the newest snapshot of ``user_id``. Returns whether the store confirmed it."""
+        window = self._window(user_id)
+        return window is not None and await window.push({"text": text, "word_count": word_count})
+
+    async def get_recent_snapshots(self, user_id: object, count: int = 10) -> list[Snapshot]:
+        """Return up to ``count`` snapshots, newest first; [] when there are none or the store fails."""
+        window = self._window(user_id)
+        items = [] if window is None else await window.recent(count)
+        return [snapshot for item in items if (snapshot := _snapshot(item)) is not None]
+
+    async def get_snapshot_pair(self, user_id: object) -> tuple[Snapshot, Snapshot] | None:
+        """Return (previous, latest), or None while there are not two, or when the store fails."""
+        recent = await self.get_recent_snapshots(user_id, 2)
+        return (recent[1], recent[0]) if len(recent) == 2 else None  # noqa: PLR2004 - a pair
+
+    async def forget(self, user_id: object) -> bool:
+        """Delete every snapshot of ``user_id``. Returns whether the store acknowledged it."""
+        window = self._window(user_id)
+        return window is not None and await window.forget()
+
+    def _window(self, user_id: object) -> RollingWindow | None:
+        try:
+            key = shorten(f"snapshots:{render(user_id)}")
+        except RenderError as error:
+            self._cache.tier.reporter.uncached("a snapshot", "argument", str(error))
+            return None
+        return RollingWindow(self._cache, key, self._limit, self._ttl)
+
+
+def _snapshot(item: dict[str, Any]) -> Snapshot | None:
+    """Return ``item`` as a snapshot, or None when it is none of ours."""
+    text, words, stamp = item.get("text"), item.get("word_count"), item.get("timestamp")
+    if not (isinstance(text, str) and isinstance(words, int) and isinstance(stamp, str)):
+        return None
+    try:
+        return Snapshot(text, words, datetime.fromisoformat(stamp))
+    except ValueError:
+        return None

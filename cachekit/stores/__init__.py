@@ -1,0 +1,18 @@
+"""Who keeps bytes: one protocol, and the stores that keep it.
+
+::
+
+    base.py        Store, the protocol of semantic verbs
+    memory.py      MemoryStore, in this process
+    redis.py       RedisStore: the verbs as commands
+    lane.py        one connection and the task that drives it
+    connect.py     from a URL to connections and stores
+    translate.py   foreign errors become ours, here and nowhere else
+    lua/           scripts, each with a comment of what it promises
+"""
+
+from cachekit.stores.base import Store
+from cachekit.stores.memory import MemoryStore
+from cachekit.stores.redis import RedisStore
+
+__all__ = ["MemoryStore", "RedisStore", "Store"]

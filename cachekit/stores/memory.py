@@ -1,0 +1,107 @@
+"""A store in this process: the same behaviour as Redis, no server, bounded."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from cachekit.clock import Clock, SystemClock
+from cachekit.config import DEFAULT_MAXSIZE, parse_count
+from cachekit.entry import timestamp_of
+from cachekit.errors import KeyRefusedError
+
+if TYPE_CHECKING:
+    from cachekit.stores.base import Store
+
+T = TypeVar("T", bytes, list[bytes])
+
+
+class MemoryStore:
+    """Keeps bytes in this process, for tests, for development, for a single worker.
+
+    Args:
+        maxsize: The most keys kept, at least 1; the one unused for longest makes room for a new one.
+        clock: Tells the time; tests move it.
+
+    Raises:
+        ConfigurationError: ``maxsize`` is no such number.
+
+    It may be used from several event loops and threads. What it holds ends with the process.
+    """
+
+    def __init__(self, *, maxsize: int = DEFAULT_MAXSIZE, clock: Clock | None = None) -> None:
+        self._maxsize = parse_count(maxsize, "maxsize")
+        self._clock = clock or SystemClock()
+        # Least recently used first. Each value with the moment, on the monotonic clock, of its expiry.
+        self._entries: OrderedDict[str, tuple[bytes | list[bytes], float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"MemoryStore(maxsize={self._maxsize})"
+
+    def __len__(self) -> int:
+        """Return how many keys are held, the expired ones that nobody asked for since included."""
+        return len(self._entries)
+
+    async def get(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ARG002, ASYNC109 - the protocol's
+        with self._lock:
+            return self._live(key, bytes)
+
+    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:  # noqa: ARG002, ASYNC109
+        with self._lock:
+            self._put(key, value, ttl_ms)
+
+    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:  # noqa: ARG002, ASYNC109
+        with self._lock:
+            for key in keys:
+                self._entries.pop(key, None)
+
+    async def take(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ARG002, ASYNC109
+        with self._lock:
+            value = self._live(key, bytes)
+            self._entries.pop(key, None)
+            return value
+
+    async def push(  # noqa: PLR0913 - the protocol's
+        self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float  # noqa: ARG002, ASYNC109
+    ) -> None:
+        with self._lock:
+            items = [item, *(self._live(key, list) or ())][:limit]
+            while items and timestamp_of(items[-1]) < oldest:
+                items.pop()
+            self._put(key, items, ttl_ms)
+
+    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:  # noqa: ARG002, ASYNC109
+        with self._lock:
+            return (self._live(key, list) or [])[:count]
+
+    async def aclose(self) -> None:
+        """Do nothing: there is no connection, and what is held may still be wanted."""
+
+    def _live(self, key: str, kind: type[T]) -> T | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        value, expires = entry
+        if expires <= self._clock.monotonic():
+            del self._entries[key]
+            return None
+        if not isinstance(value, kind):
+            message = "the key holds a value of another kind"
+            raise KeyRefusedError("WRONGTYPE", message)
+        self._entries.move_to_end(key)
+        return value
+
+    def _put(self, key: str, value: bytes | list[bytes], ttl_ms: int) -> None:
+        self._entries[key] = (value, self._clock.monotonic() + ttl_ms / 1000)
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._maxsize:
+            self._entries.popitem(last=False)
+
+
+if TYPE_CHECKING:
+
+    def _keeps_the_protocol(store: MemoryStore) -> Store:
+        return store
