@@ -100,6 +100,8 @@ class Cache:
 
         A value that a decorated function stored comes back as the dict or list that its JSON is.
         """
+        if not self._is_key(key, "cache.get"):
+            return default
         outcome = await self.tier.read(key, self._plain, "cache.get", self.tier.budget())
         return outcome.value if isinstance(outcome, Found) else default
 
@@ -110,6 +112,8 @@ class Cache:
         would come back as another type, so it is refused, with one warning, and False is returned; so is
         a ttl that makes no sense.
         """
+        if not self._is_key(key, "cache.set"):
+            return False
         try:
             seconds = parse_duration(ttl)
         except ConfigurationError as error:
@@ -119,15 +123,23 @@ class Cache:
 
     async def delete(self, key: str) -> bool:
         """Invalidate ``key``. Returns whether the store acknowledged it, whether or not a value was there."""
-        return await invalidate(self.tier, [key])
+        return self._is_key(key, "cache.delete") and await invalidate(self.tier, [key])
 
     async def take(self, key: str, default: T | None = None) -> Any | T | None:
         """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.
 
         All others, and everybody when the store fails, get ``default``.
         """
+        if not self._is_key(key, "cache.take"):
+            return default
         outcome = await self.tier.take(key, self._plain, "cache.take", self.tier.budget())
         return outcome.value if isinstance(outcome, Found) else default
+
+    def _is_key(self, key: object, name: str) -> bool:
+        if isinstance(key, str):
+            return True
+        self._reporter.uncached(name, "argument", f"a key is text, not a {type(key).__name__}")
+        return False
 
     # --- watching -------------------------------------------------------------------------------
 
@@ -152,5 +164,3 @@ class Cache:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-

@@ -83,7 +83,10 @@ class Codec:
 
     def _advise(self, message: str) -> str:
         if self.annotation is Any:
-            return f"{message}; without a return annotation only plain JSON comes back unchanged: annotate the function with what it returns"
+            return (
+                f"{message}; without a return annotation only plain JSON comes back unchanged: "
+                "annotate the function with what it returns"
+            )
         return f"{message}; the annotation is {_name(self.annotation)}"
 
 
@@ -97,7 +100,7 @@ def _describe(value: object) -> str:
 
 
 def _name(annotation: Any) -> str:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type) and not typing.get_args(annotation):
         return annotation.__qualname__
     return str(annotation).replace("typing.", "")
 
@@ -150,7 +153,8 @@ def _with_int(annotation: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(map(_with_int, members))]  # noqa: UP007 - the members are not known before
     if origin in (list, dict, tuple, set, frozenset):
-        return origin[tuple(map(_with_int, members))]
+        container: Any = origin
+        return container[tuple(map(_with_int, members))]
     return annotation
 
 

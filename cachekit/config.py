@@ -20,6 +20,7 @@ DEFAULT_TIMEOUT: Final = 0.25
 DEFAULT_MAXSIZE: Final = 10_000
 
 # Redis counts expiry in milliseconds since the epoch in 63 bits; a century is far inside that.
+SHORTEST_TTL: Final = 0.001
 LONGEST_TTL: Final = 100 * 365 * 86_400.0
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
@@ -56,7 +57,7 @@ def parse_duration(value: object, name: str = "ttl") -> float:
     else:
         message = f"{name}={value!r} is not a duration; write {_TTL_FORMS}"
         raise ConfigurationError(message)
-    if not math.isfinite(seconds) or not 0.001 <= seconds <= LONGEST_TTL:
+    if not math.isfinite(seconds) or not SHORTEST_TTL <= seconds <= LONGEST_TTL:
         message = f"{name}={value!r} is out of range: it must be from 1 ms to 100 years; write {_TTL_FORMS}"
         raise ConfigurationError(message)
     return seconds
@@ -185,9 +186,7 @@ _OPTIONS: Final[dict[str, frozenset[str]]] = {
     "unix": frozenset({"db"}),
     "memory": frozenset({"maxsize"}),
 }
-_URL_FORMS: Final = (
-    "redis://host:6379/0, rediss://user:password@host:6379/0, unix:///run/redis.sock?db=0 or memory://"
-)
+_URL_FORMS: Final = "redis://host:6379/0, rediss://user:password@host:6379/0, unix:///run/redis.sock?db=0 or memory://"
 
 
 def _split(url: str) -> SplitResult:
@@ -216,7 +215,7 @@ def _port(parts: SplitResult) -> int:
         port = 0
     if port is None:
         return 6379
-    if not 1 <= port <= 65_535:
+    if port not in range(1, 65_536):
         message = f"the port of the {parts.scheme}:// URL is not a number from 1 to 65535; write {_URL_FORMS}"
         raise ConfigurationError(message)
     return port

@@ -43,13 +43,10 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
     The methods take the same arguments as the call itself. None of them raises for a failure of the cache.
     """
 
-    # The prefix keeps wrapt from passing these on to the wrapped function.
-    _self_plan: CallPlan[..., R]
-    _self_tier: Lookup
-    _self_bound: tuple[Any, ...]
-
     def __init__(self, wrapped: Any, plan: CallPlan[..., R], tier: Lookup, bound: tuple[Any, ...]) -> None:
         super().__init__(wrapped)
+        # The prefix keeps wrapt from passing these on to the wrapped function. They are not declared in
+        # the class, whose annotations would be taken for the function's.
         self._self_plan = plan
         self._self_tier = tier
         self._self_bound = bound
@@ -110,8 +107,6 @@ class CachedFunction(BoundCachedFunction[P, R]):
 
     As an attribute of a class it binds like the function it wraps.
     """
-
-    _self_binds: str
 
     def __init__(self, wrapped: Any, plan: CallPlan[..., R], tier: Lookup, binds: str) -> None:
         super().__init__(wrapped, plan, tier, ())
@@ -190,10 +185,6 @@ def _unwrapped(function: Any) -> tuple[Any, str]:
 
 class InvalidatingFunction(ObjectProxy, Generic[P, R]):
     """A function decorated with ``invalidates``: called as before, typed as before."""
-
-    _self_plan: WritePlan[..., R]
-    _self_tier: Lookup
-    _self_bound: tuple[Any, ...]
 
     def __init__(self, wrapped: Any, plan: WritePlan[..., R], tier: Lookup, bound: tuple[Any, ...] = ()) -> None:
         super().__init__(wrapped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -65,7 +65,7 @@ def default_cache() -> Cache:
 
 
 @contextmanager
-def using(cache: Cache) -> Iterator[Cache]:
+def using(cache: Cache) -> Generator[Cache, None, None]:
     """Make ``cache`` the default inside a ``with`` block, and in the tasks that are started there.
 
     It follows `contextvars`: concurrent requests, threads and tests each see their own.

@@ -1,4 +1,4 @@
-"""Keys that cannot collide: templates are parsed once, values are escaped, forms are fixed.
+r"""Keys that cannot collide: templates are parsed once, values are escaped, forms are fixed.
 
 ==================  =====================================  =========================
 a value             becomes                                example
@@ -21,7 +21,7 @@ a value             becomes                                example
 ==================  =====================================  =========================
 
 Escaped text is UTF-8 in percent form, in upper case hexadecimal, for
-``% : { } < > * ? [ ] \\``, whitespace, control characters and surrogates. A percent sign that is not
+``% : { } < > * ? [ ] \``, whitespace, control characters and surrogates. A percent sign that is not
 followed by two such digits therefore starts one of the forms above, which no text can imitate.
 
 In a template an ``int`` and the text of its digits are one key on purpose: in a URL and in a database
@@ -51,7 +51,9 @@ LONGEST_KEY: Final = 512
 KeyFunction: TypeAlias = Callable[..., str]
 
 # \s and the C0/C1 controls, all Unicode blanks and line separators, and lone surrogates, which have no UTF-8.
-_UNSAFE: Final = re.compile(r"[%:{}<>*?\[\]\\\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ud800-\udfff]")
+_UNSAFE: Final = re.compile(
+    r"[%:{}<>*?\[\]\\\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ud800-\udfff]"
+)
 _FORMS: Final = 'write "profile:<user_id>", "item:<item.id>" or "price:<item[sku]>"'
 
 
@@ -249,7 +251,7 @@ class _Placeholder:
                     value = value[int(item) if item.lstrip("-").isdecimal() else item]
             # A property of the user's object may raise anything; the call then has no key, no more.
             except Exception as error:
-                step = attribute and f".{attribute}" or f"[{item}]"
+                step = f".{attribute}" if attribute else f"[{item}]"
                 message = f"<{self.name}…>: {step} cannot be read ({type(error).__name__})"
                 raise RenderError(message) from None
         return value

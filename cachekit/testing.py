@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from cachekit.cache import Cache
 from cachekit.errors import StoreError, StoreUnavailableError
-from cachekit.stores.base import Store
 from cachekit.stores.memory import MemoryStore
 
 __all__ = ["FailingStore", "FakeClock", "memory_cache"]
@@ -72,29 +70,27 @@ class FailingStore:
         if self.error is not None:
             raise self.error
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ASYNC109 - the protocol's
+    async def get(self, key: str, *, timeout: float) -> bytes | None:
         self._check()
         return await self._inner.get(key, timeout=timeout)
 
-    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:  # noqa: ASYNC109
+    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
         self._check()
         await self._inner.set(key, value, ttl_ms=ttl_ms, timeout=timeout)
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:  # noqa: ASYNC109
+    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
         self._check()
         await self._inner.delete(keys, timeout=timeout)
 
-    async def take(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ASYNC109
+    async def take(self, key: str, *, timeout: float) -> bytes | None:
         self._check()
         return await self._inner.take(key, timeout=timeout)
 
-    async def push(  # noqa: PLR0913 - the protocol's
-        self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float  # noqa: ASYNC109
-    ) -> None:
+    async def push(self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float) -> None:
         self._check()
         await self._inner.push(key, item, limit=limit, ttl_ms=ttl_ms, oldest=oldest, timeout=timeout)
 
-    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:  # noqa: ASYNC109
+    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
         self._check()
         return await self._inner.window(key, count, timeout=timeout)
 
@@ -116,9 +112,3 @@ def memory_cache(*, clock: FakeClock | None = None, prefix: str = "") -> Cache:
         None
     """
     return Cache(MemoryStore(clock=clock), prefix=prefix, clock=clock)
-
-
-if TYPE_CHECKING:
-
-    def _keeps_the_protocol(store: FailingStore) -> Store:
-        return store

@@ -22,7 +22,7 @@ async def load(tier: SharedTier, plan: CallPlan[..., R], key: str, args: tuple[A
     return result
 
 
-async def load_and_fill(  # noqa: PLR0913 - a call and where it is cached
+async def load_and_fill(
     tier: SharedTier, plan: CallPlan[..., R], key: str, budget: Budget, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> R:
     """Run the function, store what it returns if the plan says so, and return it."""

@@ -37,7 +37,7 @@ class CallPlan(Generic[P, R]):
         ConfigurationError: ``ttl`` or ``jitter`` makes no sense.
     """
 
-    def __init__(  # noqa: PLR0913 - the decorator's own parameters
+    def __init__(
         self,
         function: Callable[P, Coroutine[Any, Any, R]],
         *,
@@ -46,9 +46,9 @@ class CallPlan(Generic[P, R]):
         when: Callable[[R], bool] | None,
         jitter: float,
     ) -> None:
+        signature = check_function(function, "cached")
         self.function = function
         self.name = describe(function)
-        signature = check_function(function, "cached")
         self.render: KeyFunction = (
             compile_default_key(function, signature) if key is None else compile_key(key, signature)
         )
@@ -104,7 +104,8 @@ class CallPlan(Generic[P, R]):
         # NameError for a name that is not there at run time, TypeError for a type nobody can decode, and
         # whatever else evaluating an annotation raises. Plain JSON still makes the round trip, checked.
         except Exception as error:
-            why = f"its return annotation cannot be used ({type(error).__name__}), so only results that are plain JSON are"
+            kind = type(error).__name__
+            why = f"its return annotation cannot be used ({kind}), so only results that are plain JSON are"
             reporter.uncached(self.name, "annotation", why)
             return Codec(Any)
 
@@ -127,7 +128,8 @@ def check_function(function: Any, decorator: str) -> inspect.Signature:
             "collect it in an `async def` that returns a list, and decorate that"
         )
         raise DecorationError(message)
-    if not inspect.iscoroutinefunction(function):
+    # A partial is taken for a coroutine function, but has no name for a key or a log.
+    if not inspect.iscoroutinefunction(function) or not hasattr(function, "__qualname__"):
         message = (
             f"@{decorator} cannot decorate {name}: it is not an `async def`; "
             "make it one (blocking work goes through asyncio.to_thread), and write "

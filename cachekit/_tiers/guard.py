@@ -13,7 +13,7 @@ from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.troubles import Troubles
 from cachekit.clock import Clock
-from cachekit.errors import StoreError
+from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.stores.base import Store
 
@@ -64,22 +64,22 @@ class Guard:
     async def take(self, key: str, budget: Budget) -> bytes | Down | None:
         return await self._ask(self._store.take, budget, key)
 
-    async def push(
-        self, key: str, item: bytes, budget: Budget, *, limit: int, ttl_ms: int, oldest: str
-    ) -> Down | None:
+    async def push(self, key: str, item: bytes, budget: Budget, *, limit: int, ttl_ms: int, oldest: str) -> Down | None:
         return await self._ask(self._store.push, budget, key, item, limit=limit, ttl_ms=ttl_ms, oldest=oldest)
 
     async def window(self, key: str, count: int, budget: Budget) -> list[bytes] | Down:
         return await self._ask(self._store.window, budget, key, count)
 
-    async def _ask(self, verb: Callable[..., Awaitable[T]], budget: Budget, *args: object, **options: object) -> T | Down:
+    async def _ask(
+        self, verb: Callable[..., Awaitable[T]], budget: Budget, *args: object, **options: object
+    ) -> T | Down:
         if budget.left <= 0:
             return self._failed(verb, "timeout", "no time was left for the store")
         began = time.monotonic()
         try:
             answer = await verb(*args, timeout=budget.left, **options)
         except StoreError as error:
-            return self._failed(verb, error.cause, str(error))
+            return self._failed(verb, error.cause, str(error), of_key=isinstance(error, KeyRefusedError))
         # A store by somebody else may raise what it likes; it must not reach the application either.
         except Exception as error:
             kind = type(error).__name__
@@ -90,8 +90,8 @@ class Guard:
             self._recovered()
         return answer
 
-    def _failed(self, verb: Callable[..., object], cause: str, text: str) -> Down:
-        self._troubles.begin(cause, f"the cache is left out for now: {text}")
+    def _failed(self, verb: Callable[..., object], cause: str, text: str, *, of_key: bool = False) -> Down:
+        self._troubles.begin(cause, f"{'a key' if of_key else 'the cache'} is left out for now: {text}")
         if self._reporter.observers:
             self._reporter.emit(StoreFailed(verb.__name__, cause))
         return Down(cause)

@@ -41,7 +41,7 @@ class SharedTier:
         """Return what stands at ``key`` and remove it, in one step."""
         return self._decoded(await self._guard.take(self._prefix + key, budget), codec, name)
 
-    async def fill(self, key: str, value: object, codec: Codec, ttl: float, name: str, budget: Budget) -> bool:  # noqa: PLR0913
+    async def fill(self, key: str, value: object, codec: Codec, ttl: float, name: str, budget: Budget) -> bool:
         """Store ``value`` for ``ttl`` seconds. Returns whether the store confirmed it."""
         data = self._encoded(value, codec, name)
         if data is None:
@@ -55,9 +55,7 @@ class SharedTier:
 
     # --- rolling windows --------------------------------------------------------------------------
 
-    async def push(  # noqa: PLR0913 - a window is key, item and its two bounds
-        self, key: str, item: dict[str, object], codec: Codec, *, limit: int, ttl: float, name: str
-    ) -> bool:
+    async def push(self, key: str, item: dict[str, object], codec: Codec, *, limit: int, ttl: float, name: str) -> bool:
         """Put ``item``, with the time of now, at the head of a window. Returns whether it is confirmed."""
         now = self._clock.time()
         data = self._encoded(stamp(item, now), codec, name)

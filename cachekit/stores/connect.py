@@ -43,7 +43,7 @@ _KEEPALIVE: Final[dict[int, int]] = {
 
 def connection_factory(url: StoreURL) -> Callable[[], AbstractConnection]:
     """Return what makes unconnected connections to ``url``. TLS is verified, host name included."""
-    settings = {**_SETTINGS, "db": url.db, "username": url.username, "password": url.password}
+    settings: dict[str, Any] = {**_SETTINGS, "db": url.db, "username": url.username, "password": url.password}
     if url.scheme == "unix":
         return lambda: UnixDomainSocketConnection(path=url.path, **settings)
     settings |= {"host": url.host, "port": url.port, "socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}

@@ -90,9 +90,7 @@ class Lane:
             A weak reference: a lane does not keep its store alive.
     """
 
-    def __init__(
-        self, connection: AbstractConnection, address: str, bequeath: weakref.WeakMethod[Bequeath]
-    ) -> None:
+    def __init__(self, connection: AbstractConnection, address: str, bequeath: weakref.WeakMethod[Bequeath]) -> None:
         self._connection = connection
         self._address = address
         self._bequeath = bequeath
@@ -156,7 +154,7 @@ class Lane:
 
     async def _connect(self) -> None:
         async with asyncio.timeout(CONNECT_PATIENCE):
-            await self._connection.connect()
+            await self._connection.connect()  # type: ignore[no-untyped-call]
         # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
         if self.closed or self.task.cancelling():
             raise asyncio.CancelledError

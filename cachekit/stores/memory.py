@@ -5,15 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from cachekit.clock import Clock, SystemClock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
 from cachekit.entry import timestamp_of
 from cachekit.errors import KeyRefusedError
-
-if TYPE_CHECKING:
-    from cachekit.stores.base import Store
 
 T = TypeVar("T", bytes, list[bytes])
 
@@ -45,27 +42,34 @@ class MemoryStore:
         """Return how many keys are held, the expired ones that nobody asked for since included."""
         return len(self._entries)
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ARG002, ASYNC109 - the protocol's
+    async def get(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ARG002 - the protocol's
         with self._lock:
             return self._live(key, bytes)
 
-    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:  # noqa: ARG002, ASYNC109
+    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:  # noqa: ARG002
         with self._lock:
             self._put(key, value, ttl_ms)
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:  # noqa: ARG002, ASYNC109
+    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:  # noqa: ARG002
         with self._lock:
             for key in keys:
                 self._entries.pop(key, None)
 
-    async def take(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ARG002, ASYNC109
+    async def take(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ARG002
         with self._lock:
             value = self._live(key, bytes)
             self._entries.pop(key, None)
             return value
 
-    async def push(  # noqa: PLR0913 - the protocol's
-        self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float  # noqa: ARG002, ASYNC109
+    async def push(
+        self,
+        key: str,
+        item: bytes,
+        *,
+        limit: int,
+        ttl_ms: int,
+        oldest: str,
+        timeout: float,  # noqa: ARG002
     ) -> None:
         with self._lock:
             items = [item, *(self._live(key, list) or ())][:limit]
@@ -73,7 +77,7 @@ class MemoryStore:
                 items.pop()
             self._put(key, items, ttl_ms)
 
-    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:  # noqa: ARG002, ASYNC109
+    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:  # noqa: ARG002
         with self._lock:
             return (self._live(key, list) or [])[:count]
 
@@ -90,7 +94,7 @@ class MemoryStore:
             return None
         if not isinstance(value, kind):
             message = "the key holds a value of another kind"
-            raise KeyRefusedError("WRONGTYPE", message)
+            raise KeyRefusedError(cause="WRONGTYPE", detail=message)
         self._entries.move_to_end(key)
         return value
 
@@ -99,9 +103,3 @@ class MemoryStore:
         self._entries.move_to_end(key)
         while len(self._entries) > self._maxsize:
             self._entries.popitem(last=False)
-
-
-if TYPE_CHECKING:
-
-    def _keeps_the_protocol(store: MemoryStore) -> Store:
-        return store

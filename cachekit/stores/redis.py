@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, TypeAlias, cast
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
@@ -15,10 +15,9 @@ from cachekit.errors import StoreError
 from cachekit.stores.lane import Lane, Operation
 from cachekit.stores.translate import garbage, translate
 
-if TYPE_CHECKING:
-    from cachekit.stores.base import Store
+Command: TypeAlias = tuple[str | bytes | int, ...]
 
-_TRIM: Final = files(__package__).joinpath("lua/trim_window.lua").read_bytes()
+_TRIM: Final = files("cachekit.stores").joinpath("lua/trim_window.lua").read_bytes()
 
 
 class RedisStore:
@@ -41,25 +40,23 @@ class RedisStore:
     def __repr__(self) -> str:
         return f"RedisStore({self._address})"
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ASYNC109 - the protocol's
+    async def get(self, key: str, *, timeout: float) -> bytes | None:
         return self._bytes(await self._ask(("GET", key), timeout, repeatable=True))
 
-    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:  # noqa: ASYNC109
+    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
         self._ok(await self._ask(("SET", key, value, "PX", ttl_ms), timeout))
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:  # noqa: ASYNC109
+    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
         reply = await self._ask(("UNLINK", *keys), timeout, repeatable=True, lasting=True)
         if type(self._checked(reply)) is not int:
             raise self._garbage()
 
-    async def take(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ASYNC109
+    async def take(self, key: str, *, timeout: float) -> bytes | None:
         return self._bytes(await self._ask(("GETDEL", key), timeout))
 
-    async def push(  # noqa: PLR0913 - the protocol's
-        self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float  # noqa: ASYNC109
-    ) -> None:
+    async def push(self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float) -> None:
         # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
-        commands = (
+        commands: tuple[Command, ...] = (
             ("MULTI",),
             ("LPUSH", key, item),
             ("LTRIM", key, 0, limit - 1),
@@ -67,7 +64,7 @@ class RedisStore:
             ("EVAL", _TRIM, 1, key, oldest),
             ("EXEC",),
         )
-        packed = b"".join([pack_command(command) for command in commands])
+        packed = b"".join(map(_packed, commands))
         replies = await self._submit(packed, len(commands), timeout)
         if not isinstance(replies, list):
             raise self._garbage()
@@ -76,7 +73,7 @@ class RedisStore:
         for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:
             self._checked(reply)
 
-    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:  # noqa: ASYNC109
+    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
         reply = self._checked(await self._ask(("LRANGE", key, 0, count - 1), timeout, repeatable=True))
         if not isinstance(reply, list) or not all(type(item) is bytes for item in reply):
             raise self._garbage()
@@ -93,14 +90,14 @@ class RedisStore:
 
     def _ask(
         self,
-        command: tuple[str | bytes | int, ...],
+        command: Command,
         timeout: float,
         *,
         repeatable: bool = False,
         lasting: bool = False,
     ) -> asyncio.Future[object]:
         try:
-            packed = pack_command(command)
+            packed = _packed(command)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
         return self._submit(packed, 1, timeout, repeatable=repeatable, lasting=lasting)
@@ -155,14 +152,15 @@ class RedisStore:
         return garbage(self._address)
 
 
+def _packed(command: Command) -> bytes:
+    """Return ``command`` in RESP; hiredis writes it in a third of the time of redis-py's own packer."""
+    # Its stub knows tuples of one item only.
+    packed: bytes = cast("Any", pack_command)(command)
+    return packed
+
+
 def _close_all(lanes: dict[asyncio.AbstractEventLoop, Lane]) -> None:
     """Close the connections of a store that was dropped without `RedisStore.aclose`."""
     for loop, lane in list(lanes.items()):
         if not loop.is_closed():
             loop.call_soon_threadsafe(lane.close)
-
-
-if TYPE_CHECKING:
-
-    def _keeps_the_protocol(store: RedisStore) -> Store:
-        return store

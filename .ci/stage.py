@@ -1,0 +1,32 @@
+"""Copy a checkout without the package, so that tests in the copy import the installed wheel.
+
+Usage: ``python stage.py CHECKOUT EMPTY_DIRECTORY``, from an environment that has the wheel.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+# The package itself, what builds leave behind, and what the platform or an editor hides.
+LEFT_BEHIND = ("cachekit", "build", "dist", "__pycache__", "*.egg-info", ".*")
+
+
+def main(checkout: Path, target: Path) -> None:
+    """Copy ``checkout`` to ``target`` and make sure that cachekit comes from elsewhere."""
+    at_the_top = shutil.ignore_patterns(*LEFT_BEHIND)
+    everywhere = shutil.ignore_patterns("__pycache__", ".*")
+
+    def ignore(directory: str, names: list[str]) -> set[str]:
+        return (at_the_top if Path(directory) == checkout else everywhere)(directory, names)
+
+    shutil.copytree(checkout, target, ignore=ignore, dirs_exist_ok=True)
+
+    import cachekit  # noqa: PLC0415 - what is imported here is the question
+
+    home = Path(cachekit.__file__).resolve()
+    if home.is_relative_to(checkout.resolve()) and "site-packages" not in home.parts:
+        sys.exit(f"cachekit is imported from the source, not from the wheel: {home}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

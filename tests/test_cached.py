@@ -1,0 +1,700 @@
+"""What a decorated function does: on memory and on every redis-server of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import logging
+import typing
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple, TypedDict
+from uuid import UUID
+
+import orjson
+import pydantic
+import pytest
+import pytest_asyncio
+
+from cachekit import MISS, Cache, RenderError, cached, configure, default_cache, invalidates, using
+from cachekit.errors import ConfigurationError, DecorationError
+from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Miss, Uncached
+from cachekit.testing import FakeClock, memory_cache
+from tests.kit.servers import RedisServer
+
+
+@dataclasses.dataclass
+class Profile:
+    user: str
+    errors: list[tuple[str, int]]
+    seen: datetime
+
+
+class Model(pydantic.BaseModel):
+    name: str
+    when: datetime
+    tags: set[str]
+
+
+class Point(NamedTuple):
+    x: int
+    label: str
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Row(TypedDict):
+    pair: tuple[int, str]
+
+
+NOW = datetime(2026, 11, 22, 10, 30, 15, 123456, tzinfo=UTC)
+
+
+@pytest_asyncio.fixture
+async def cache(store_url: str) -> AsyncIterator[Cache]:
+    async with Cache(store_url, timeout=5) as cache:
+        yield cache
+
+
+async def test_a_hit_is_what_the_miss_returned_and_the_function_ran_once(cache: Cache) -> None:
+    runs = 0
+
+    @cache.cached(key="profile:<user_id>", ttl=600)
+    async def profile(user_id: str) -> dict[str, int]:
+        nonlocal runs
+        runs += 1
+        return {user_id: runs}
+
+    assert await profile("42") == await profile("42") == await profile(user_id="42") == {"42": 1}
+    assert await profile("43") == {"43": 2}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Profile, Profile("42", [("recieve", 3)], NOW)),
+        (list[Profile], [Profile("42", [], NOW)]),
+        (Model, Model(name="x", when=NOW, tags={"a", "b"})),
+        (dict[str, Model], {"m": Model(name="x", when=NOW, tags=set())}),
+        (tuple[int, str], (1, "a")),
+        (datetime, NOW),
+        (date, date(2026, 11, 22)),
+        (set[int], {1, 2, 3}),
+        (frozenset[str], frozenset({"a"})),
+        (Decimal, Decimal("1.50")),
+        (dict[int, str], {1: "a", 2: "b"}),
+        (Point, Point(1, "a")),
+        (Colour, Colour.RED),
+        (Row, {"pair": (1, "a")}),
+        (UUID, UUID(int=7)),
+        (timedelta, timedelta(hours=1)),
+        (bytes, b"\x00\xff"),
+        (type(None), None),
+        (Profile | None, None),
+        (int | str, "1"),
+        (float, 1.0),
+        (float, 1),
+    ],
+    ids=str,
+)
+async def test_a_hit_has_the_type_of_the_miss(cache: Cache, annotation: Any, value: Any) -> None:
+    runs = 0
+
+    async def function() -> Any:
+        nonlocal runs
+        runs += 1
+        return value
+
+    function.__annotations__["return"] = annotation
+    decorated = cache.cached(key="k", ttl=60)(function)
+    miss, hit = await decorated(), await decorated()
+    assert runs == 1
+    assert miss is value
+    assert hit == value
+    assert type(hit) is type(value)
+    if isinstance(value, (list, tuple)):
+        assert [type(item) for item in hit] == [type(item) for item in value]
+
+
+async def test_without_an_annotation_a_tuple_is_returned_uncached_with_one_warning(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = 0
+
+    @cache.cached(key="k", ttl=60)
+    async def pair():  # type: ignore[no-untyped-def]  # noqa: ANN202
+        nonlocal runs
+        runs += 1
+        return (1, 2)
+
+    assert [await pair() for _ in range(5)] == [(1, 2)] * 5
+    assert runs == 5
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "tuple" in record.message
+    assert "annotate" in record.message
+
+
+async def test_a_cached_none_is_a_hit(cache: Cache) -> None:
+    runs = 0
+
+    @cache.cached(key="k", ttl=60)
+    async def nothing() -> None:
+        nonlocal runs
+        runs += 1
+
+    await nothing()
+    await nothing()
+    assert runs == 1
+    assert await nothing.peek() is None
+
+
+async def test_a_caller_may_change_what_it_got(cache: Cache) -> None:
+    @cache.cached(key="k", ttl=60)
+    async def numbers() -> list[int]:
+        return [1]
+
+    await numbers()
+    (await numbers()).append(2)
+    assert await numbers() == [1]
+
+
+async def test_what_the_function_raises_passes_through_and_is_not_cached(cache: Cache) -> None:
+    runs = 0
+
+    class OwnError(Exception):
+        pass
+
+    @cache.cached(key="k", ttl=60)
+    async def fails() -> int:
+        nonlocal runs
+        runs += 1
+        raise OwnError
+
+    for _ in range(2):
+        with pytest.raises(OwnError):
+            await fails()
+    assert runs == 2
+    assert await fails.peek() is MISS
+
+
+async def test_arguments_that_do_not_fit_raise_the_functions_own_error(cache: Cache) -> None:
+    @cache.cached(key="k:<a>", ttl=60)
+    async def function(a: int) -> int:
+        return a
+
+    with pytest.raises(TypeError, match=r"function\(\) missing 1 required positional argument"):
+        await function()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        await function(1, b=2)  # type: ignore[call-arg]
+
+
+async def test_strange_arguments_have_keys_of_their_own(cache: Cache) -> None:
+    @cache.cached(key="f:<x>", ttl=60)
+    async def f(x: object) -> str:
+        return repr(x)
+
+    strange: list[object] = [
+        None,
+        "",
+        "None",
+        "*",
+        "{x}",
+        ["a", "b"],
+        "a:b",
+        "f:<x>",
+        True,
+        "True",
+        0,
+        "\n",
+        ("a", "b"),
+    ]
+    keys = [f.key(x) for x in strange]
+    assert len(set(keys)) == len(strange)
+    assert [await f(x) for x in strange] == [repr(x) for x in strange]
+    assert [await f(x) for x in strange] == [repr(x) for x in strange]
+
+
+async def test_an_argument_without_a_text_form_leaves_the_call_uncached_with_one_warning(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Event] = []
+    cache.observe(told.append)
+
+    @cache.cached(key="f:<x>", ttl=60)
+    async def f(x: object) -> int:
+        return 1
+
+    assert [await f(object()) for _ in range(3)] == [1, 1, 1]
+    assert len(caplog.records) == 1
+    assert [event for event in told if isinstance(event, Uncached)] == [
+        Uncached(f"{__name__}.{f.__qualname__}", "argument")
+    ] * 3
+    assert await f.peek(object()) is MISS
+    assert await f.take(object()) is MISS
+    assert await f.refresh(object()) == 1
+    assert await f.invalidate(object()) is False
+    with pytest.raises(RenderError):
+        f.key(object())
+
+
+async def test_the_default_key_is_the_name_and_every_argument_by_name(cache: Cache) -> None:
+    @cache.cached(ttl=60)
+    async def f(a: int, b: str = "x", *, c: bool = True) -> int:
+        return a
+
+    name = f"{__name__}.{f.__qualname__}".replace("<", "%3C").replace(">", "%3E")
+    assert f.key(1) == f.key(a=1, b="x", c=True) == f"{name}:a=1:b='x:c=%true"
+    assert f.key(1) != f.key("1")  # type: ignore[arg-type]
+
+
+async def test_peek_never_loads_and_tells_a_miss_from_a_cached_none(cache: Cache) -> None:
+    @cache.cached(key="k:<x>", ttl=60)
+    async def f(x: int) -> int | None:
+        return None if x else 1
+
+    assert await f.peek(1) is MISS
+    assert not MISS
+    assert repr(MISS) == str(MISS) == "MISS"
+    await f(1)
+    assert await f.peek(1) is None
+
+
+async def test_refresh_loads_now_and_fills_whatever_is_cached(cache: Cache) -> None:
+    runs = 0
+
+    @cache.cached(key="k", ttl=60)
+    async def count() -> int:
+        nonlocal runs
+        runs += 1
+        return runs
+
+    assert [await count(), await count.refresh(), await count()] == [1, 2, 2]
+
+
+async def test_invalidate_makes_the_next_call_load(cache: Cache) -> None:
+    runs = 0
+
+    @cache.cached(key="k:<x>", ttl=60)
+    async def count(x: int) -> int:
+        nonlocal runs
+        runs += 1
+        return runs
+
+    assert await count(1) == 1
+    assert await count.invalidate(1) is True
+    assert await count.peek(1) is MISS
+    assert await count(1) == 2
+
+
+async def test_of_many_takers_exactly_one_gets_the_value(cache: Cache) -> None:
+    @cache.cached(key="challenge:<challenge_id>", ttl=300)
+    async def challenge(challenge_id: str) -> bytes:
+        return b"secret"
+
+    await challenge("7")
+    taken = await asyncio.gather(*[challenge.take("7") for _ in range(50)])
+    assert [value for value in taken if value is not MISS] == [b"secret"]
+    assert await challenge.take("7") is MISS
+
+
+async def test_a_result_is_stored_only_when_the_function_when_says_so(cache: Cache) -> None:
+    runs = 0
+
+    @cache.cached(key="k", ttl=60, when=lambda result: result > 2)
+    async def count() -> int:
+        nonlocal runs
+        runs += 1
+        return runs
+
+    assert [await count() for _ in range(5)] == [1, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("broken", [{"when": lambda _: 1 / 0}, {"ttl": lambda _: 1 / 0}, {"ttl": lambda _: -1}])
+async def test_a_policy_that_raises_costs_the_cache_and_not_the_result(
+    cache: Cache, caplog: pytest.LogCaptureFixture, broken: dict[str, Any]
+) -> None:
+    @cache.cached(key="k", **{"ttl": 60, **broken})
+    async def one() -> int:
+        return 1
+
+    assert [await one(), await one()] == [1, 1]
+    assert await one.peek() is MISS
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("ttl", [10, 10.0, timedelta(seconds=10), "10s", lambda result: result, lambda _: "10s"])
+async def test_every_form_of_a_ttl_expires_at_the_same_moment(ttl: Any) -> None:
+    clock = FakeClock()
+
+    @memory_cache(clock=clock).cached(key="k", ttl=ttl)
+    async def ten() -> int:
+        return 10
+
+    await ten()
+    clock.advance(9.99)
+    assert await ten.peek() == 10
+    clock.advance(0.01)
+    assert await ten.peek() is MISS
+
+
+async def test_jitter_shortens_a_ttl_by_no_more_than_its_fraction() -> None:
+    told: list[Event] = []
+    cache = memory_cache()
+    cache.observe(told.append)
+
+    @cache.cached(key="k:<x>", ttl=100, jitter=0.25)
+    async def f(x: int) -> int:
+        return x
+
+    for x in range(200):
+        await f(x)
+    ttls = [event.ttl for event in told if isinstance(event, Filled)]
+    assert len(ttls) == 200
+    assert all(75 <= ttl <= 100 for ttl in ttls)
+    assert max(ttls) - min(ttls) > 10
+
+
+async def test_what_stands_in_redis_is_plain_json_at_the_documented_key(redis_server: RedisServer) -> None:
+    async with Cache(redis_server.url, prefix="myapp:", timeout=5) as cache:
+
+        @cache.cached(key="profile:<user_id>", ttl=600)
+        async def profile(user_id: str) -> Profile:
+            return Profile(user_id, [("recieve", 3)], NOW)
+
+        await profile("42")
+        assert profile.key("42") == "profile:42"
+    assert redis_server.cli("GET", "myapp:profile:42") == (
+        b'{"user":"42","errors":[["recieve",3]],"seen":"2026-11-22T10:30:15.123456+00:00"}'
+    )
+    assert 590 <= redis_server.cli("TTL", "myapp:profile:42") <= 600
+
+
+@pytest.mark.parametrize(
+    "foreign", [b"garbage", b"", b"\xff\x00", b'{"user":1}', b"[", b'{"a":1}\n{"tags":[]}', b"null"]
+)
+async def test_bytes_that_do_not_decode_are_a_miss_and_are_overwritten(
+    redis_server: RedisServer, foreign: bytes
+) -> None:
+    async with Cache(redis_server.url, timeout=5) as cache:
+
+        @cache.cached(key="k", ttl=60)
+        async def profile() -> Profile:
+            return Profile("42", [], NOW)
+
+        redis_server.cli("SET", "k", foreign)
+        assert await profile.peek() is MISS
+        assert await profile() == Profile("42", [], NOW)
+        assert orjson.loads(redis_server.cli("GET", "k"))["user"] == "42"
+
+
+# --- where it may stand -------------------------------------------------------------------------------
+
+
+class Repository:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.runs = 0
+
+    @cached(ttl=60)
+    async def without_self(self, x: int) -> tuple[int, str]:
+        self.runs += 1
+        return (x, self.name)
+
+    @cached(key="repository:<self.name>:<x>", ttl=60)
+    async def with_self(self, x: int) -> tuple[int, str]:
+        self.runs += 1
+        return (x, self.name)
+
+    @cached(key="class:<cls.__name__>:<x>", ttl=60)
+    @classmethod
+    async def of_class(cls, x: int) -> str:
+        return f"{cls.__name__}{x}"
+
+    @cached(key="static:<x>", ttl=60)
+    @staticmethod
+    async def static(x: int) -> int:
+        return x
+
+    @staticmethod
+    @cached(key="inner:<x>", ttl=60)
+    async def static_outside(x: int) -> int:
+        return x
+
+    @invalidates("repository:<self.name>:<x>")
+    async def write(self, x: int) -> int:
+        return x
+
+    @invalidates("class:<cls.__name__>:<x>")
+    @classmethod
+    async def write_class(cls, x: int) -> str:
+        return cls.__name__
+
+
+class Special(Repository):
+    pass
+
+
+async def test_methods_are_cached_per_argument_and_self_counts_only_when_named(cache: Cache) -> None:
+    a, b = Repository("a"), Repository("b")
+    with using(cache):
+        assert await a.without_self(1) == await b.without_self(1) == (1, "a")
+        assert [await a.with_self(1), await b.with_self(1), await a.with_self(1)] == [(1, "a"), (1, "b"), (1, "a")]
+        assert (a.runs, b.runs) == (2, 1)
+        assert a.with_self.key(1) == "repository:a:1"
+        assert await a.with_self.peek(1) == (1, "a")
+        await a.write(1)
+        assert await a.with_self.peek(1) is MISS
+        assert await b.with_self.peek(1) == (1, "b")
+        assert await Repository.with_self(b, 1) == (1, "b")
+
+
+async def test_classmethods_and_staticmethods_are_cached_and_bind_as_before(cache: Cache) -> None:
+    with using(cache):
+        assert await Repository.of_class(1) == "Repository1"
+        assert await Special.of_class(1) == await Special("x").of_class(1) == "Special1"
+        assert Special.of_class.key(1) == Special("x").of_class.key(1) == "class:Special:1"
+        assert await Special.of_class.peek(1) == "Special1"
+        assert await Special.write_class(1) == "Special"
+        assert await Special.of_class.peek(1) is MISS
+        assert await Repository.of_class.peek(1) == "Repository1"
+        for function in (Repository.static, Repository("x").static, Repository.static_outside):
+            assert await function(3) == 3
+            assert await function.peek(3) == 3
+
+
+async def test_a_decorated_function_is_still_the_function_to_whoever_inspects_it() -> None:
+    async def plain(a: int, b: str = "x") -> int:
+        """Its docstring."""
+        return a
+
+    decorated = cached(ttl=60)(plain)
+    writing = invalidates("k")(plain)
+    for wrapped in (decorated, writing):
+        assert inspect.signature(wrapped) == inspect.signature(plain)
+        assert wrapped.__doc__ == "Its docstring."
+        assert wrapped.__qualname__ == plain.__qualname__
+        assert wrapped.__wrapped__ is plain  # type: ignore[attr-defined]
+        assert inspect.iscoroutinefunction(wrapped)
+        assert typing.get_type_hints(wrapped) == typing.get_type_hints(plain)
+    bound = Repository("a").with_self
+    assert inspect.iscoroutinefunction(bound)
+    assert list(inspect.signature(bound).parameters) == ["x"]
+
+
+def refused(decorator: Any, function: Any) -> str:
+    with pytest.raises(DecorationError) as refusal:
+        decorator(function)
+    assert isinstance(refusal.value, TypeError)
+    return str(refusal.value)
+
+
+def test_what_cannot_be_decorated_is_refused_with_what_to_do_instead() -> None:
+    def sync() -> int:
+        return 1
+
+    async def generator() -> AsyncIterator[int]:
+        yield 1
+
+    for decorator in (cached(ttl=1), invalidates("k")):
+        assert "async def" in refused(decorator, sync)
+        assert "list" in refused(decorator, generator)
+        assert "async def" in refused(decorator, 5)
+    assert "with its parentheses" in refused(lambda f: cached(f, ttl=1), sync)
+    assert "@invalidates(" in refused(invalidates, sync)
+    assert "@invalidates(" in refused(invalidates(), generator_free)
+
+    async def of_class(cls: type) -> int:
+        return 1
+
+    assert "above @classmethod" in refused(cached(ttl=1), of_class)
+
+
+async def generator_free() -> int:
+    return 1
+
+
+@pytest.mark.parametrize("template", ["profile:<nobody>", "a<b", "<x.>", "", "a b", "{<x>}", "<return.id>"])
+def test_a_template_that_makes_no_sense_is_refused_at_decoration(template: str) -> None:
+    async def function(x: int) -> int:
+        return x
+
+    message = refused(cached(template, ttl=1), function)
+    assert repr(template) in message
+    assert '"' in message or "<x>" in message, "it shows a valid form"
+
+
+@pytest.mark.parametrize("ttl", [0, -1, True, None, "soon", "10 m", float("nan"), float("inf"), "1e9w"])
+def test_a_ttl_that_makes_no_sense_is_refused_at_decoration(ttl: Any) -> None:
+    async def function() -> int:
+        return 1
+
+    with pytest.raises(ConfigurationError, match="ttl=") as refusal:
+        cached(ttl=ttl)(function)
+    assert repr(ttl) in str(refusal.value)
+    assert '"10m"' in str(refusal.value)
+
+
+@pytest.mark.parametrize("settings", [{"jitter": 1}, {"jitter": -0.1}, {"jitter": "a lot"}, {"when": 5}])
+def test_other_settings_that_make_no_sense_are_refused_at_decoration(settings: dict[str, Any]) -> None:
+    async def function() -> int:
+        return 1
+
+    (name,) = settings
+    with pytest.raises(ConfigurationError, match=f"{name}="):
+        cached(ttl=1, **settings)(function)
+
+
+async def test_an_annotation_that_cannot_be_resolved_is_told_once_and_plain_json_is_cached(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs = 0
+
+    @memory_cache().cached(key="k", ttl=60)
+    async def function() -> OnlyForCheckers:  # type: ignore[name-defined]  # noqa: F821
+        nonlocal runs
+        runs += 1
+        return {"plain": "json"}
+
+    assert await function() == await function() == {"plain": "json"}
+    assert runs == 1
+    assert "NameError" in caplog.text
+    assert len(caplog.records) == 1
+
+
+async def test_an_annotation_may_name_what_is_defined_further_down() -> None:
+    @memory_cache().cached(key="k", ttl=60)
+    async def function() -> DefinedBelow:
+        return DefinedBelow(1)
+
+    assert await function() == await function() == DefinedBelow(1)
+    assert type(await function()) is DefinedBelow
+
+
+@dataclasses.dataclass
+class DefinedBelow:
+    x: int
+
+
+# --- invalidates --------------------------------------------------------------------------------------
+
+
+async def test_invalidates_acts_after_a_normal_return_and_not_after_an_exception(cache: Cache) -> None:
+    @cache.cached(key="profile:<user_id>", ttl=60)
+    async def profile(user_id: str) -> int:
+        return 1
+
+    @cache.invalidates("profile:<user_id>", "also:<user_id>")
+    async def write(user_id: str, *, fail: bool) -> str:
+        assert await profile.peek(user_id) == 1, "not before it returned"
+        if fail:
+            raise LookupError
+        return "written"
+
+    await profile("42")
+    with pytest.raises(LookupError):
+        await write("42", fail=True)
+    assert await profile.peek("42") == 1
+    assert await write("42", fail=False) == "written"
+    assert await profile.peek("42") is MISS
+
+
+async def test_invalidates_may_name_the_result(cache: Cache) -> None:
+    await cache.set("user:7", 1, ttl=60)
+    await cache.set("user:8", 1, ttl=60)
+
+    @cache.invalidates("user:<return.x>", "user:<return[0]>")
+    async def create(x: int) -> Point:
+        return Point(x, "a")
+
+    assert await create(7) == Point(7, "a")
+    assert [await cache.get("user:7"), await cache.get("user:8")] == [None, 1]
+
+
+async def test_an_invalidation_whose_key_cannot_be_rendered_is_told_and_the_others_go_on(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Event] = []
+    cache.observe(told.append)
+    await cache.set("b", 1, ttl=60)
+
+    @cache.invalidates("a:<x>", "b")
+    async def write(x: object) -> int:
+        return 1
+
+    assert await write(object()) == 1
+    assert await cache.get("b") is None
+    assert "should invalidate" in caplog.text
+    assert Uncached(f"{__name__}.{write.__qualname__}", "argument") in told
+    assert Invalidated(("b",), acknowledged=True) in told
+
+
+async def test_an_invalidation_of_many_keys_is_one_command(redis_server: RedisServer) -> None:
+    async with Cache(redis_server.url, timeout=5) as cache:
+
+        @cache.invalidates("a:<x>", "b:<x>", "c:<x>")
+        async def write(x: int) -> None: ...
+
+        await write(1)
+        redis_server.cli("CONFIG", "RESETSTAT")
+        await write(1)
+    assert redis_server.cli("INFO", "commandstats")["cmdstat_unlink"]["calls"] == 1
+
+
+# --- events -------------------------------------------------------------------------------------------
+
+
+async def test_observers_are_told_what_happened_until_they_are_stopped(cache: Cache) -> None:
+    told: list[Event] = []
+    stop = cache.observe(told.append)
+
+    @cache.cached(key="k", ttl=60)
+    async def one() -> int:
+        return 1
+
+    await one()
+    await one()
+    await one.invalidate()
+    stop()
+    await one()
+    assert [event for event in told if not isinstance(event, Loaded)] == [
+        Miss("k"),
+        Filled("k", 60.0),
+        Hit("k"),
+        Invalidated(("k",), acknowledged=True),
+    ]
+    (loaded,) = [event for event in told if isinstance(event, Loaded)]
+    assert loaded.seconds >= 0
+
+
+async def test_an_observer_that_raises_breaks_nothing_and_is_told_once(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Event] = []
+
+    def broken(event: Event) -> None:
+        message = "a secret of the observer"
+        raise ValueError(message)
+
+    cache.observe(broken)
+    cache.observe(told.append)
+
+    @cache.cached(key="k", ttl=60)
+    async def one() -> int:
+        return 1
+
+    assert [await one() for _ in range(5)] == [1] * 5
+    assert len(told) > 5
+    assert len(caplog.records) == 1
+    assert "ValueError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_configure_returns_what_the_module_level_functions_use() -> None:
+    configured = configure("memory://", prefix="x:")
+    assert default_cache() is configured

@@ -1,0 +1,41 @@
+"""What the documentation shows is run: every docstring's example, every Python block of the README and docs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+import cachekit
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = ["cachekit", *(module.name for module in pkgutil.walk_packages(cachekit.__path__, "cachekit."))]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_run_and_print_what_they_say(name: str) -> None:
+    module = importlib.import_module(name)
+    # The public names are at hand, as they are for a reader who followed the README.
+    results = doctest.testmod(module, extraglobs={key: getattr(cachekit, key) for key in cachekit.__all__})
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_blocks_of_the_pages_run(page: Path) -> None:
+    document = Sybil(parsers=[PythonCodeBlockParser()], patterns=[page.name], path=str(page.parent)).parse(page)
+    for example in document.examples():
+        example.evaluate()
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_changelog_names_the_version_or_what_is_unreleased() -> None:
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()

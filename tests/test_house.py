@@ -1,0 +1,62 @@
+"""The house: imports go downwards only, and the failure policy stands in the rooms it belongs to."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cachekit
+
+PACKAGE = Path(cachekit.__file__).parent
+MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+# Who may catch everything, and what for.
+BROAD = {
+    "_flow/plan.py": "the user's policy and annotations",
+    "_tiers/guard.py": "the store",
+    "_tiers/reporter.py": "observers",
+    "codecs.py": "code of the user's types",
+    "keys.py": "properties of the user's objects",
+    "stores/lane.py": "the edge to redis-py",
+}
+
+
+def test_imports_go_downwards_only_and_stores_alone_import_redis() -> None:
+    """The contracts stand in pyproject.toml; lazy imports are read as well."""
+    root = PACKAGE.parent
+    command = "import importlinter.cli as cli, sys; sys.exit(cli.lint_imports(no_cache=True))"
+    if not (root / "pyproject.toml").exists():
+        root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", command], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_broad_except_stands_only_where_the_failure_policy_is(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text())
+    handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    broad = [h for h in handlers if h.type is None or "Exception" in {getattr(h.type, "id", None)}]
+    assert bool(broad) == (module in BROAD), f"broad except in {module}; those who may: {BROAD}"
+    assert not [h for h in handlers if "BaseException" in ast.dump(h.type or ast.Constant(value="BaseException"))]
+
+
+def test_pickle_and_eval_are_nowhere() -> None:
+    for path in MODULES.values():
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        imported = {
+            alias.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+        }
+        assert not (names | imported) & {"pickle", "marshal", "shelve", "eval", "yaml"}, path
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    for name in cachekit.__all__:
+        if name != "MISS":
+            assert getattr(cachekit, name).__doc__, name

@@ -1,0 +1,204 @@
+"""Snapshots are private: bounded in number and age, forgotten on request, and never told to anyone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from cachekit import Cache, RollingWindow, Snapshot, SnapshotStore
+from cachekit.errors import ConfigurationError
+from cachekit.events import Event
+from cachekit.stores.memory import MemoryStore
+from cachekit.testing import FailingStore, FakeClock, memory_cache
+from tests.kit.servers import RedisServer
+
+SECRET = "a text that nobody else may read"
+
+
+@pytest_asyncio.fixture
+async def cache(store_url: str) -> AsyncIterator[Cache]:
+    async with Cache(store_url, timeout=5) as cache:
+        yield cache
+
+
+async def test_the_newest_snapshot_comes_first(cache: Cache) -> None:
+    store = SnapshotStore(cache)
+    for n in range(3):
+        assert await store.save_snapshot("42", f"text {n}", n)
+    recent = await store.get_recent_snapshots("42")
+    assert [(snapshot.text, snapshot.word_count) for snapshot in recent] == [
+        ("text 2", 2),
+        ("text 1", 1),
+        ("text 0", 0),
+    ]
+    assert all(snapshot.timestamp.tzinfo == UTC for snapshot in recent)
+    assert abs((datetime.now(UTC) - recent[0].timestamp).total_seconds()) < 60
+
+
+async def test_a_pair_is_previous_and_latest_and_none_while_there_are_not_two(cache: Cache) -> None:
+    store = SnapshotStore(cache)
+    assert await store.get_snapshot_pair("42") is None
+    await store.save_snapshot("42", "one", 1)
+    assert await store.get_snapshot_pair("42") is None
+    await store.save_snapshot("42", "two", 1)
+    await store.save_snapshot("42", "three", 1)
+    pair = await store.get_snapshot_pair("42")
+    assert pair is not None
+    assert [snapshot.text for snapshot in pair] == ["two", "three"]
+
+
+async def test_a_window_keeps_no_more_than_its_limit(cache: Cache) -> None:
+    store = SnapshotStore(cache, limit=3)
+    for n in range(10):
+        await store.save_snapshot("42", str(n), 1)
+    assert [snapshot.text for snapshot in await store.get_recent_snapshots("42", 100)] == ["9", "8", "7"]
+
+
+@pytest.mark.parametrize("count", [0, -1])
+async def test_asking_for_none_gives_none(cache: Cache, count: int) -> None:
+    store = SnapshotStore(cache)
+    await store.save_snapshot("42", "text", 1)
+    assert await store.get_recent_snapshots("42", count) == []
+
+
+async def test_forget_leaves_nothing_and_touches_no_other_user(cache: Cache) -> None:
+    store = SnapshotStore(cache)
+    await store.save_snapshot("42", "text", 1)
+    await store.save_snapshot("43", "theirs", 1)
+    assert await store.forget("42")
+    assert await store.get_recent_snapshots("42") == []
+    assert len(await store.get_recent_snapshots("43")) == 1
+
+
+@pytest.mark.parametrize("user_id", ["*", "a:b", "", "{x}", "a b\n", "é", 42, None])
+async def test_users_of_strange_names_have_windows_of_their_own(cache: Cache, user_id: object) -> None:
+    store = SnapshotStore(cache)
+    await store.save_snapshot("bystander", "theirs", 1)
+    await store.save_snapshot(user_id, "text", 1)
+    assert [snapshot.text for snapshot in await store.get_recent_snapshots(user_id)] == ["text"]
+    await store.forget(user_id)
+    assert await store.get_recent_snapshots(user_id) == []
+    assert len(await store.get_recent_snapshots("bystander")) == 1
+
+
+async def test_what_stands_in_redis_is_the_documented_json_with_a_ttl(redis_server: RedisServer) -> None:
+    async with Cache(redis_server.url, prefix="app:", timeout=5) as cache:
+        await SnapshotStore(cache).save_snapshot("42", "I recieve", 2)
+    (item,) = redis_server.cli("LRANGE", "app:snapshots:42", 0, -1)
+    assert list(orjson.loads(item)) == ["text", "word_count", "timestamp"]
+    assert b"\n" not in item
+    assert 0 < redis_server.cli("TTL", "app:snapshots:42") <= 86_400
+
+
+async def test_a_save_is_one_transaction_of_lpush_ltrim_and_expire(redis_server: RedisServer) -> None:
+    async with Cache(redis_server.url, timeout=5) as cache:
+        store = SnapshotStore(cache)
+        await store.save_snapshot("42", "first", 1)
+        redis_server.cli("CONFIG", "RESETSTAT")
+        await store.save_snapshot("42", "second", 1)
+    stats = redis_server.cli("INFO", "commandstats")
+    calls = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    assert {name: calls.get(name) for name in ("multi", "lpush", "ltrim", "pexpire", "exec")} == dict.fromkeys(
+        ("multi", "lpush", "ltrim", "pexpire", "exec"), 1
+    )
+
+
+async def test_nothing_older_than_the_ttl_is_ever_returned() -> None:
+    clock = FakeClock()
+    store = SnapshotStore(memory_cache(clock=clock))
+    await store.save_snapshot("42", "old", 1)
+    clock.advance(86_000)
+    await store.save_snapshot("42", "young", 1)
+    clock.advance(401)
+    assert [snapshot.text for snapshot in await store.get_recent_snapshots("42")] == ["young"]
+    assert await store.get_snapshot_pair("42") is None
+
+
+async def test_a_save_drops_what_has_grown_too_old_from_the_store() -> None:
+    clock = FakeClock()
+    memory = MemoryStore(clock=clock)
+    store = SnapshotStore(Cache(memory, clock=clock), ttl="1h")
+    await store.save_snapshot("42", SECRET, 1)
+    for _ in range(4):
+        clock.advance(1000)
+        await store.save_snapshot("42", "new", 1)
+    assert SECRET.encode() not in b"".join(await memory.window("snapshots:42", 100, timeout=1))
+
+
+async def test_what_another_program_left_in_the_list_is_passed_over(redis_server: RedisServer) -> None:
+    async with Cache(redis_server.url, timeout=5) as cache:
+        store = SnapshotStore(cache)
+        await store.save_snapshot("42", "ours", 1)
+        far = '"timestamp":"2999-01-01T00:00:00.000000Z"'
+        for foreign in (
+            "garbage",
+            "[1]",
+            f"{{{far}}}",
+            f'{{"text":1,"word_count":1,{far}}}',
+            '{"text":"x","word_count":1,"timestamp":"z"}',
+        ):
+            redis_server.cli("LPUSH", "snapshots:42", foreign)
+        assert [snapshot.text for snapshot in await store.get_recent_snapshots("42", 50)] == ["ours"]
+
+
+async def test_a_failing_store_is_no_error_for_the_writer() -> None:
+    failing = FailingStore()
+    store = SnapshotStore(Cache(failing))
+    await store.save_snapshot("42", "text", 1)
+    failing.fail()
+    assert await store.save_snapshot("42", "text", 1) is False
+    assert await store.get_recent_snapshots("42") == []
+    assert await store.get_snapshot_pair("42") is None
+    assert await store.forget("42") is False
+
+
+async def test_no_text_reaches_a_log_an_event_a_repr_or_an_error(
+    store_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    told: list[Event] = []
+    async with Cache(store_url, timeout=5) as cache:
+        cache.observe(told.append)
+        store = SnapshotStore(cache)
+        await store.save_snapshot("42", SECRET, 7)
+        await store.save_snapshot("42", f"{SECRET}\ud800", 7)  # cannot be written as UTF-8
+        await store.save_snapshot("42", (SECRET, object()), 7)  # type: ignore[arg-type]
+        await store.save_snapshot(object(), SECRET, 7)
+        # The key holds another kind of value: the server refuses the command that carries the text.
+        await cache.set("snapshots:43", 1, ttl=60)
+        assert await store.save_snapshot("43", SECRET, 7) is False
+        (snapshot,) = await store.get_recent_snapshots("42")
+    assert snapshot.text == SECRET
+    assert caplog.records, "the refusals are told, without the text"
+    assert told
+    for shown in (repr(snapshot), repr(told), caplog.text):
+        assert SECRET not in shown
+
+
+def test_a_snapshot_does_not_show_its_text() -> None:
+    assert SECRET not in repr(Snapshot(SECRET, 7, datetime.now(UTC)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"limit": 0}, "limit=0"), ({"ttl": "soon"}, "ttl='soon'"), ({"limit": True}, "limit=True")]
+)
+def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        SnapshotStore(memory_cache(), **settings)  # type: ignore[arg-type]
+
+
+def test_a_window_on_something_that_is_no_cache_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="needs a Cache"):
+        RollingWindow("redis://localhost", "k", 1, 1)  # type: ignore[arg-type]
+
+
+async def test_an_item_brings_no_timestamp_of_its_own() -> None:
+    clock = FakeClock()
+    window = RollingWindow(memory_cache(clock=clock), "w", limit=5, ttl=60)
+    await window.push({"timestamp": "2999-01-01T00:00:00.000000Z", "n": 1})
+    assert [item["timestamp"][:4] for item in await window.recent(5)] == ["2027"]

@@ -1,0 +1,111 @@
+"""The log discipline, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from cachekit import Cache
+from cachekit._tiers.troubles import LONGEST_QUIET, QUIET, Troubles
+from cachekit.errors import KeyRefusedError, StoreTimeoutError
+from cachekit.events import Event, StoreFailed, StoreRecovered
+from cachekit.testing import FailingStore, FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(autouse=True)
+def every_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.levelname for record in caplog.records]
+
+
+def test_ten_thousand_occurrences_are_one_record_and_the_end_is_another(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles = Troubles(clock)
+    for _ in range(10_000):
+        troubles.begin("timeout", "no answer in time")
+        clock.advance(0.001)
+    clock.advance(QUIET)
+    assert troubles.end("timeout") == pytest.approx(10.0 + QUIET)
+    assert not troubles
+    assert levels(caplog) == ["WARNING", "INFO"]
+    assert "10000 occurrences" in caplog.text
+
+
+def test_a_success_that_was_under_way_does_not_end_a_trouble(clock: FakeClock) -> None:
+    troubles = Troubles(clock)
+    troubles.begin("timeout", "no answer in time")
+    clock.advance(QUIET / 2)
+    assert troubles.end("timeout") is None
+    assert troubles.going_on() == ["timeout"]
+
+
+def test_each_cause_has_records_of_its_own(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    troubles = Troubles(clock)
+    troubles.begin("timeout", "no answer in time")
+    troubles.begin("OOM", "out of memory")
+    clock.advance(QUIET)
+    troubles.end("OOM")
+    assert troubles.going_on() == ["timeout"]
+    assert levels(caplog) == ["WARNING", "WARNING", "INFO"]
+
+
+def test_a_trouble_that_comes_and_goes_all_the_time_does_not_flood_the_log(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles = Troubles(clock)
+    for _ in range(3600):
+        troubles.begin("timeout", "no answer in time")
+        clock.advance(1.0)
+        troubles.end("timeout")
+    assert len(caplog.records) <= 6
+
+
+def test_after_a_long_peace_a_trouble_ends_as_fast_as_the_first_time(clock: FakeClock) -> None:
+    troubles = Troubles(clock)
+    for _ in range(3):
+        troubles.begin("timeout", "no answer in time")
+        clock.advance(QUIET)
+        assert troubles.end("timeout") is not None
+        clock.advance(LONGEST_QUIET)
+
+
+async def test_an_event_is_told_at_every_occurrence_and_at_the_end(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FailingStore()
+    cache = Cache(store, clock=clock)
+    told: list[Event] = []
+    cache.observe(told.append)
+    store.fail(StoreTimeoutError("timeout", "no answer in time"))
+    for _ in range(3):
+        assert await cache.get("k") is None
+    store.recover()
+    clock.advance(7.0)
+    assert await cache.get("k") is None
+    assert told == [StoreFailed("get", "timeout")] * 3 + [StoreRecovered("timeout", 7.0)]
+    assert levels(caplog) == ["WARNING", "INFO"]
+
+
+async def test_what_is_wrong_with_one_key_is_told_as_such(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    store = FailingStore()
+    store.fail(KeyRefusedError("WRONGTYPE", "it holds a list"))
+    await Cache(store, clock=clock).get("k")
+    assert caplog.messages == ["a key is left out for now: it holds a list"]
+
+
+async def test_a_call_without_time_left_for_the_store_asks_it_no_more() -> None:
+    store = FailingStore()
+    cache = Cache(store)
+    budget = cache.tier.budget()
+    budget.left = 0.0
+    assert await cache.tier.invalidate(["k"], budget) is False
