@@ -13,7 +13,7 @@ import dataclasses
 import datetime as dt
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -111,7 +111,8 @@ def _name(annotation: Any) -> str:
 def _builtin(value: Any) -> Any:
     """Return what orjson can write in place of ``value``, which it cannot."""
     if _is_model(type(value)):
-        return value.model_dump(mode="json", by_alias=True, round_trip=True)
+        # A warning of pydantic's would quote the value; what does not fit its field does not come back the same.
+        return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
     if isinstance(value, (tuple, set, frozenset)):
         return list(value)
     # bytes, Decimal, timedelta and msgspec.Struct, each in the form that msgspec reads back.
@@ -152,10 +153,13 @@ def _with_int(annotation: Any) -> Any:
         return annotation
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(map(_with_int, members))]  # noqa: UP007 - the members are not known before
-    if origin in (list, dict, tuple, set, frozenset):
+    if origin in _CONTAINERS:
         container: Any = origin
         return container[tuple(map(_with_int, members))]
     return annotation
+
+
+_CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset, Sequence, Mapping})
 
 
 def _first_of(decoders: list[Decode]) -> Decode:
@@ -240,7 +244,8 @@ def _same_object(a: Any, b: Any) -> bool:
         fields = dataclasses.fields(a)
         return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields) and _same_attributes(a, b)
     if isinstance(a, msgspec.Struct):
-        return all(same(getattr(a, name), getattr(b, name)) for name in a.__struct_fields__)
+        fields_alike = all(same(getattr(a, name), getattr(b, name)) for name in a.__struct_fields__)
+        return fields_alike and _same_attributes(a, b)
     return bool(a == b)
 
 

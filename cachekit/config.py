@@ -24,8 +24,8 @@ SHORTEST_TTL: Final = 0.001
 LONGEST_TTL: Final = 100 * 365 * 86_400.0
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
 _TTL_FORMS: Final = 'seconds such as 600 or 0.5, a timedelta, or text such as "10m", "1h30m", "250ms"'
 
 
@@ -51,16 +51,32 @@ def parse_duration(value: object, name: str = "ttl") -> float:
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = _float(value)
     elif isinstance(value, str) and _DURATION.fullmatch(value):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
     else:
-        message = f"{name}={value!r} is not a duration; write {_TTL_FORMS}"
+        message = f"{name}={_quoted(value)} is not a duration; write {_TTL_FORMS}"
         raise ConfigurationError(message)
     if not math.isfinite(seconds) or not SHORTEST_TTL <= seconds <= LONGEST_TTL:
-        message = f"{name}={value!r} is out of range: it must be from 1 ms to 100 years; write {_TTL_FORMS}"
+        message = f"{name}={_quoted(value)} is out of range: it must be from 1 ms to 100 years; write {_TTL_FORMS}"
         raise ConfigurationError(message)
     return seconds
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    # An int that no float can hold is as good as infinite here.
+    except OverflowError:
+        return math.inf
+
+
+def _quoted(value: object) -> str:
+    try:
+        return repr(value)
+    # An int of more digits than Python is willing to write.
+    except ValueError:
+        return f"a {type(value).__name__} of too many digits"
 
 
 def parse_fraction(value: object, name: str) -> float:
@@ -71,7 +87,7 @@ def parse_fraction(value: object, name: str) -> float:
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1:
         return float(value)
-    message = f"{name}={value!r} is not a fraction; write a number from 0 to below 1, such as 0.1"
+    message = f"{name}={_quoted(value)} is not a fraction; write a number from 0 to below 1, such as 0.1"
     raise ConfigurationError(message)
 
 
@@ -83,7 +99,7 @@ def parse_count(value: object, name: str) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    message = f"{name}={value!r} is not a count; write a whole number of at least 1"
+    message = f"{name}={_quoted(value)} is not a count; write a whole number of at least 1"
     raise ConfigurationError(message)
 
 
@@ -91,10 +107,10 @@ def check_prefix(prefix: object) -> str:
     """Return ``prefix`` when it may stand before every key.
 
     Raises:
-        ConfigurationError: It is no text, or holds whitespace, control characters or braces.
+        ConfigurationError: It is no text, or holds whitespace, control characters, surrogates or braces.
     """
     # Braces would move every key of a cluster into one slot, or into none that its lease can share.
-    if isinstance(prefix, str) and not re.search(r"[\s\x00-\x1f\x7f{}]", prefix):
+    if isinstance(prefix, str) and not re.search(r"[\s\x00-\x1f\x7f\ud800-\udfff{}]", prefix):
         return prefix
     message = f'prefix={prefix!r} cannot stand before a key; write text without blanks or braces, such as "myapp:"'
     raise ConfigurationError(message)
@@ -147,9 +163,11 @@ class StoreURL:
             raise ConfigurationError(message)
         parts = _split(url)
         if parts.scheme not in _OPTIONS:
-            scheme = parts.scheme if "://" in url else url.partition("@")[2] or url
+            # What stands before the last @ may be a password.
+            scheme = parts.scheme if "://" in url else url.rpartition("@")[2]
             message = f"unknown URL scheme {scheme!r}; write {_URL_FORMS}"
             raise ConfigurationError(message)
+        _check_login(parts)
         options = _options(parts)
         database: int | None = None
         if parts.scheme == "memory":
@@ -198,6 +216,17 @@ def _split(url: str) -> SplitResult:
         raise ConfigurationError(message) from None
 
 
+def _check_login(parts: SplitResult) -> None:
+    """Refuse what a password with a bare / ? or # is taken for: a host, and an option or path to be quoted."""
+    beyond = parts.query if parts.scheme == "unix" else parts.path + parts.query
+    if parts.fragment or "@" in beyond:
+        message = (
+            f"the {parts.scheme}:// URL has a # in it, or an @ behind a / or ?; "
+            "write these in percent form, such as %23 and %40, also / ? : in a password"
+        )
+        raise ConfigurationError(message)
+
+
 def _options(parts: SplitResult) -> dict[str, str]:
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     known = _OPTIONS[parts.scheme]
@@ -222,7 +251,8 @@ def _port(parts: SplitResult) -> int:
 
 
 def _whole(text: str, name: str) -> int:
-    if text.isascii() and text.isdigit():
+    # No database and no size has more digits, and Python refuses to read very many.
+    if text.isascii() and text.isdigit() and len(text) < 20:  # noqa: PLR2004
         return int(text)
     message = f"{name} is {text!r}; write a whole number such as 0"
     raise ConfigurationError(message)

@@ -7,7 +7,7 @@ looked up at the call.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from cachekit._flow.plan import CallPlan, Duration
 from cachekit._flow.read import call, peek, refresh, take
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         """What the checkers need to know of wrapt's class, which has no types."""
 
         __wrapped__: Any
+        __name__: str
+        __qualname__: str
 
         def __init__(self, wrapped: Any) -> None: ...
 
@@ -32,6 +34,8 @@ P = ParamSpec("P")
 P2 = ParamSpec("P2")
 R = TypeVar("R")
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 Lookup: TypeAlias = Callable[[], SharedTier]
@@ -102,6 +106,12 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         return await take(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
 
 
+class _Takes(Protocol[S_contra, P2, R_co]):
+    """A function whose first parameter takes an ``S``."""
+
+    def __call__(self, first: S_contra, /, *args: P2.args, **kwargs: P2.kwargs) -> Coroutine[Any, Any, R_co]: ...
+
+
 class CachedFunction(BoundCachedFunction[P, R]):
     """A function decorated with ``cached``: called as before, typed as before.
 
@@ -112,13 +122,17 @@ class CachedFunction(BoundCachedFunction[P, R]):
         super().__init__(wrapped, plan, tier, ())
         self._self_binds = binds
 
+    # Checkers pass over classmethod and staticmethod when they stand with other decorators, so these overloads
+    # tell by the first parameter: the class (a classmethod), the instance (a method), or neither (a staticmethod).
+    @overload
+    def __get__(self: _Takes[S, P2, R], instance: object, owner: S, /) -> BoundCachedFunction[P2, R]: ...
     @overload
     def __get__(self, instance: None, owner: type, /) -> CachedFunction[P, R]: ...
     @overload
-    def __get__(
-        self: CachedFunction[Concatenate[S, P2], R], instance: S, owner: type | None = None, /
-    ) -> BoundCachedFunction[P2, R]: ...
-    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+    def __get__(self: _Takes[S, P2, R], instance: S, owner: type | None = None, /) -> BoundCachedFunction[P2, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> BoundCachedFunction[P, R]: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any:
         """Bind the instance, as a function does."""
         if self._self_binds == "nothing" or (instance is None and self._self_binds == "instance"):
             return self
@@ -129,7 +143,7 @@ class CachedFunction(BoundCachedFunction[P, R]):
 
 
 class CachedClassMethod(Protocol[P, R]):
-    """What ``@cached`` above ``@classmethod`` or ``@staticmethod`` gives: bound wherever it is read from."""
+    """What ``cached(…)(classmethod(…))`` gives: bound wherever it is read from."""
 
     def __get__(self, instance: object, owner: type | None = None, /) -> BoundCachedFunction[P, R]: ...
 
@@ -139,8 +153,6 @@ class CachedDecorator(Protocol):
 
     @overload
     def __call__(self, function: classmethod[Any, P, Coroutine[Any, Any, R]], /) -> CachedClassMethod[P, R]: ...
-    @overload
-    def __call__(self, function: staticmethod[P, Coroutine[Any, Any, R]], /) -> CachedClassMethod[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CachedFunction[P, R]: ...
 

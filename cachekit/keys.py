@@ -15,9 +15,10 @@ a value             becomes                                example
 ``Enum``            class and member; a ``str`` or         ``%.Color.RED``
                     ``int`` member is its value
 ``bytes``           hexadecimal                            ``%x00ff``
-``list``, ``tuple`` their items, in brackets of our own    ``%l(a%,b)``, ``%t(a%,b)``
-``set``, …          the same, sorted                       ``%s(a%,b)``, ``%f(…)``
-``dict``            its items, sorted by key               ``%d(k%=v)``
+``list``, ``tuple`` their items, in brackets of our own    ``%l(a%,b%)``, ``%t(a%,b%)``
+``set``, …          the same, sorted                       ``%s(a%,b%)``, ``%f(…%)``
+``dict``            its items, sorted by key               ``%d(k%=v%)``
+an empty one        no opening bracket: ``[""]`` has one   ``%l%)``, ``%d%)``
 ==================  =====================================  =========================
 
 Escaped text is UTF-8 in percent form, in upper case hexadecimal, for
@@ -79,7 +80,7 @@ def render(value: object) -> str:
 
     Example:
         >>> render(["a", "b"]), render("a:b"), render(None), render("None")
-        ('%l(a%,b)', 'a%3Ab', '%none', 'None')
+        ('%l(a%,b%)', 'a%3Ab', '%none', 'None')
     """
     return escape(value) if type(value) is str else _render(value, typed=False)
 
@@ -90,23 +91,28 @@ def render_typed(value: object) -> str:
 
 
 def _render(value: object, *, typed: bool) -> str:
-    if isinstance(value, str):
-        # A str Enum is rendered as the text that it is equal to.
-        text = escape(str.__str__(value))
-        return f"'{text}" if typed else text
     try:
+        if isinstance(value, str):
+            # A str Enum is rendered as the text that it is equal to.
+            text = escape(str.__str__(value))
+            return f"'{text}" if typed else text
         for kind, mark, form in _ATOMS:
             if isinstance(value, kind):
                 return f"{mark}{form(value)}" if typed else form(value)
         return _render_container(value, typed=typed)
-    # A list that contains itself, and an int of more digits than Python is willing to write.
-    except (RecursionError, ValueError) as error:
+    except RenderError:
+        raise
+    # A list that contains itself, an int of more digits than Python is willing to write, and code of the user's
+    # types: a time zone without an offset, a proxy to nothing, whose __class__ raises.
+    except Exception as error:
         message = f"this {type(value).__name__} has no stable text form for a key ({type(error).__name__})"
         raise RenderError(message) from None
 
 
 def _render_enum(value: Any) -> str:
-    return f"%.{type(value).__qualname__}.{value.name}".replace("<", "%3C").replace(">", "%3E")
+    kind = escape(type(value).__qualname__)
+    # Members of a Flag that are combinations of none, or of what has no name, have no name.
+    return f"%.{kind}%={value.value!r}" if value.name is None else f"%.{kind}.{escape(value.name)}"
 
 
 # Order matters: bool is an int, datetime is a date, and a mixed-in Enum is what it is mixed with.
@@ -132,17 +138,22 @@ def _render_container(value: object, *, typed: bool) -> str:
     # Exact types: a subclass, such as a named tuple, may mean something else by its items.
     kind = type(value)
     if isinstance(value, (list, tuple)) and kind in (list, tuple):
-        return f"%{'l' if kind is list else 't'}({'%,'.join(each(value))})"
+        return _bracketed("l" if kind is list else "t", each(value))
     if isinstance(value, (set, frozenset)) and kind in (set, frozenset):
-        return f"%{'s' if kind is set else 'f'}({'%,'.join(sorted(each(value)))})"
+        return _bracketed("s" if kind is set else "f", sorted(each(value)))
     if isinstance(value, Mapping) and kind is dict:
         pairs = sorted(f"{k}%={v}" for k, v in zip(each(value.keys()), each(value.values()), strict=True))
-        return f"%d({'%,'.join(pairs)})"
+        return _bracketed("d", pairs)
     message = (
         f"a {kind.__module__}.{kind.__qualname__} has no stable text form for a key; "
         'name a part of it in the template, such as "<user.id>"'
     )
     raise RenderError(message)
+
+
+def _bracketed(mark: str, items: list[str]) -> str:
+    # Each bracket and comma has a percent sign, or text could close the bracket: [["a"], "b)"] is not [["a)", "b"]].
+    return f"%{mark}({'%,'.join(items)}%)" if items else f"%{mark}%)"
 
 
 def shorten(key: str) -> str:
@@ -182,7 +193,8 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
 
     Raises:
         DecorationError: The template is no text, is empty, has unbalanced marks, names what the
-            signature lacks, or has braces that are no hash tag.
+            signature lacks, has braces that are no hash tag, or has nothing between two placeholders
+            that keeps their values apart.
 
     Example:
         >>> key = compile_key("profile:<user_id>", inspect.signature(lambda user_id: None))
@@ -198,11 +210,13 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
     for index, part in enumerate(re.split(r"<([^<>]*)>", template)):
         if index % 2:
             pieces.append(_parse_placeholder(part, template, names))
-        elif re.search(r"[<>\s\x00-\x1f\x7f]", part):
-            message = f"key template {template!r} has a blank or an unbalanced < or > in {part!r}; {_FORMS}"
+        elif re.search(r"[<>\s\x00-\x1f\x7f\ud800-\udfff]", part):
+            what = "a blank, a control character or an unbalanced < or >"
+            message = f"key template {template!r} has {what} in {part!r}; {_FORMS}"
             raise DecorationError(message)
         else:
             pieces.append(part)
+    _check_neighbours(pieces, template)
     return _build(pieces, signature, with_result=with_result, helper=render)
 
 
@@ -233,6 +247,21 @@ def _check_braces(template: str) -> None:
         raise DecorationError(message)
 
 
+def _check_neighbours(pieces: list[str | _Placeholder], template: str) -> None:
+    """Refuse two placeholders that only such text separates as their values may contain.
+
+    With ``<a>-<b>`` the arguments ``"x-y", "z"`` and ``"x", "y-z"`` would have one key. A rendered value never
+    contains a colon, so one between two placeholders keeps them apart.
+    """
+    for before, between, after in zip(pieces[1::2], pieces[2::2], pieces[3::2], strict=False):
+        if isinstance(between, str) and not re.search(r"[:{}*?\[\]\\]", between):
+            message = (
+                f"key template {template!r} has only {between!r} between {before} and {after}, which a value may "
+                f'contain, so two calls could share a key; write "{before}:{after}"'
+            )
+            raise DecorationError(message)
+
+
 class _Placeholder:
     """One ``<name.attribute[item]>``: where the value is found from the name on."""
 
@@ -241,6 +270,10 @@ class _Placeholder:
     def __init__(self, name: str, steps: tuple[tuple[str, str], ...]) -> None:
         self.name = name
         self.steps = steps
+
+    def __str__(self) -> str:
+        steps = (f".{attribute}" if attribute else f"[{item}]" for attribute, item in self.steps)
+        return f"<{self.name}{''.join(steps)}>"
 
     def walk(self, value: Any) -> Any:
         for attribute, item in self.steps:
@@ -252,7 +285,7 @@ class _Placeholder:
             # A property of the user's object may raise anything; the call then has no key, no more.
             except Exception as error:
                 step = f".{attribute}" if attribute else f"[{item}]"
-                message = f"<{self.name}…>: {step} cannot be read ({type(error).__name__})"
+                message = f"{self}: {step} cannot be read ({type(error).__name__})"
                 raise RenderError(message) from None
         return value
 
@@ -281,8 +314,14 @@ def _build(
     `inspect.Signature.bind` and a format cost 4 to 7 us a call; this costs 0.15 us. Only names that
     Python itself accepted as parameters, and literals through `repr`, enter the source.
     """
-    own = {name: _unused(name, signature) for name in ("render", "shorten", "result")}
-    namespace: dict[str, Any] = {own["render"]: helper, own["shorten"]: shorten}
+    own = {name: _unused(name, signature) for name in ("render", "shorten", "result", "type", "str")}
+    # The builtins too: a parameter may be called `type` or `str`.
+    namespace: dict[str, Any] = {
+        own["render"]: helper,
+        own["shorten"]: shorten,
+        own["type"]: type,
+        own["str"]: str,
+    }
     source = ""
     for piece in pieces:
         if isinstance(piece, str):
@@ -295,7 +334,8 @@ def _build(
             source += f"{{{own['render']}({walk}({name}))}}"
         elif helper is render:
             # The common case, plain text, is recognised in line: letters and digits need no escaping.
-            source += f"{{{name} if type({name}) is str and {name}.isalnum() else {own['render']}({name})}}"
+            plain = f"{own['type']}({name}) is {own['str']} and {name}.isalnum()"
+            source += f"{{{name} if {plain} else {own['render']}({name})}}"
         else:
             source += f"{{{own['render']}({name})}}"
     parameters = _parameters(signature, namespace, result=own["result"] if with_result else None)

@@ -1,0 +1,715 @@
+"""A hit equals the miss: what is encoded comes back equal and of the same type, or is refused."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime as dt
+import enum
+import math
+import traceback
+import typing
+import uuid
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
+
+import msgspec
+import orjson
+import pydantic
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from cachekit.codecs import Codec, plain, same
+from cachekit.errors import DecodeError, RoundTripError
+
+few = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+T = TypeVar("T")
+UserId = NewType("UserId", int)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Kind(enum.StrEnum):
+    ADMIN = "admin"
+
+
+class Point(NamedTuple):
+    x: int
+    label: str
+
+
+@dataclasses.dataclass
+class Typo:
+    wrong: str
+    seen: dt.datetime
+    where: tuple[int, int]
+    cost: Decimal | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    user: uuid.UUID
+    typos: list[Typo]
+    tags: frozenset[str]
+    by_day: dict[dt.date, int]
+    point: Point
+    parent: Profile | None = None
+
+
+@dataclasses.dataclass
+class Box(Generic[T]):
+    content: T
+
+
+class Row(TypedDict):
+    pair: tuple[int, str]
+    colour: Colour
+
+
+class Loose(TypedDict, total=False):
+    day: dt.date
+
+
+class Inner(pydantic.BaseModel):
+    when: dt.datetime
+    tags: set[str] = pydantic.Field(default_factory=set)
+    _seen: int = pydantic.PrivateAttr(0)
+
+
+class Model(pydantic.BaseModel):
+    name: str
+    inner: Inner | None = None
+    pairs: list[tuple[int, str]] = []
+    amount: Decimal = Decimal(0)
+
+    @pydantic.computed_field
+    def shout(self) -> str:
+        return self.name.upper()
+
+
+class Aliased(pydantic.BaseModel):
+    user_id: int = pydantic.Field(alias="userId")
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, frozen=True, extra="forbid")
+    day: dt.date
+    numbers: tuple[int, ...]
+    id: uuid.UUID
+    inner: Aliased | None = None
+
+
+class Open(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    a: int
+
+
+class Struct(msgspec.Struct):
+    day: dt.date
+    raw: bytes
+    members: set[int]
+    cost: Decimal
+
+
+class Roomy(msgspec.Struct, dict=True):
+    x: int
+
+
+# --- annotations and the values that fit them -----------------------------------------------------------
+
+letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+small = st.integers(-(2**63), 2**64 - 1)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+offsets = st.none() | st.integers(-1439, 1439).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
+# The first and the last day have no equal in another time zone: Python itself cannot compare them.
+moments = st.datetimes(dt.datetime(1, 1, 3), dt.datetime(9999, 12, 29), timezones=offsets).map(  # noqa: DTZ001
+    lambda moment: moment.replace(fold=0)
+)
+# orjson writes 10 ms as ".10000", which is 100 ms; the comparison refuses such times.
+times = st.times().map(lambda time: time.replace(fold=0, microsecond=time.microsecond // 100_000 * 100_000))
+money = st.decimals(allow_nan=False, allow_infinity=False, places=2) | st.decimals(allow_nan=False)
+typos = st.builds(Typo, letters, moments, st.tuples(small, small), st.none() | money)
+points = st.builds(Point, small, letters)
+inners = st.builds(Inner, when=moments, tags=st.sets(letters, max_size=2))
+# pydantic accepts fewer digits than Decimal has, and no infinity.
+sums = st.decimals(-(10**6), 10**6, places=2)
+models = st.builds(Model, name=letters, inner=st.none() | inners, pairs=st.just([(1, "a")]), amount=sums)
+aliased = st.builds(Aliased, userId=st.integers(-(2**63), 2**63 - 1))
+dates_of_models = st.dates(dt.date(1900, 1, 1), dt.date(2100, 1, 1))
+
+HASHABLE: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    (str, letters),
+    (int, small),
+    (bool, st.booleans()),
+    (float, numbers),
+    (bytes, st.binary(max_size=4)),
+    (Decimal, money),
+    (uuid.UUID, st.uuids()),
+    (dt.date, st.dates()),
+    (dt.datetime, moments),
+    (dt.time, times),
+    (dt.timedelta, st.timedeltas()),
+    (Colour, st.sampled_from(Colour)),
+    (Level, st.sampled_from(Level)),
+    (Kind, st.sampled_from(Kind)),
+    (Literal["a", 1], st.sampled_from(["a", 1])),
+    (int | str, small | letters),
+    (str | None, st.none() | letters),
+    (UserId, small),
+    (Annotated[int, "meta"], small),
+]
+KEYS = [pair for pair in HASHABLE if pair[0] in (str, int, uuid.UUID, dt.date, dt.datetime, Colour, Kind)]
+LEAVES: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    *HASHABLE,
+    (None, st.none()),
+    (float, numbers | small.filter(lambda number: abs(number) < 2**53)),
+    (Point, points),
+    (Typo, typos),
+    (
+        Profile,
+        st.builds(
+            Profile,
+            user=st.uuids(),
+            typos=st.lists(typos, max_size=2),
+            tags=st.frozensets(letters, max_size=2),
+            by_day=st.dictionaries(st.dates(), small, max_size=2),
+            point=points,
+        ),
+    ),
+    (Box[dt.date], st.builds(Box, st.dates())),
+    (Box[tuple[Decimal, ...]], st.builds(Box, st.lists(money, max_size=2).map(tuple))),
+    (Row, st.fixed_dictionaries({"pair": st.tuples(small, letters), "colour": st.sampled_from(Colour)})),
+    (Loose, st.fixed_dictionaries({}, optional={"day": st.dates()})),
+    (Model, models),
+    (Model | None, st.none() | models),
+    (Aliased, aliased),
+    (
+        Strict,
+        st.builds(
+            Strict,
+            day=dates_of_models,
+            numbers=st.lists(st.integers(0, 9), max_size=2).map(tuple),
+            id=st.uuids(),
+            inner=st.none() | aliased,
+        ),
+    ),
+    (Open, st.builds(Open, a=st.integers(0, 9), b=letters, c=st.lists(st.integers(0, 9), max_size=2))),
+    (Struct, st.builds(Struct, st.dates(), st.binary(max_size=4), st.sets(small, max_size=2), money)),
+    (
+        Any,
+        st.recursive(
+            letters | small | numbers | st.booleans() | st.none(),
+            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(letters, inner, max_size=2),
+            max_leaves=4,
+        ),
+    ),
+]
+
+
+@st.composite
+def annotated(draw: st.DrawFn, depth: int = 2) -> tuple[Any, st.SearchStrategy[Any]]:
+    """An annotation, and the strategy of values that fit it."""
+    if not depth or draw(st.booleans()):
+        return draw(st.sampled_from(LEAVES))
+    key, keys = draw(st.sampled_from(KEYS))
+    item, items = draw(st.sampled_from(HASHABLE))
+    inner, inners_ = draw(annotated(depth - 1))
+    made: list[tuple[Any, st.SearchStrategy[Any]]] = [
+        (list[inner], st.lists(inners_, max_size=3)),
+        (Sequence[inner], st.lists(inners_, max_size=3)),
+        (tuple[inner, ...], st.lists(inners_, max_size=3).map(tuple)),
+        (tuple[inner, item], st.tuples(inners_, items)),
+        (dict[key, inner], st.dictionaries(keys, inners_, max_size=3)),
+        (Mapping[key, inner], st.dictionaries(keys, inners_, max_size=3)),
+        (set[item], st.sets(items, max_size=3)),
+        (frozenset[item], st.frozensets(items, max_size=3)),
+        (frozenset[tuple[item, ...]], st.frozensets(st.lists(items, max_size=2).map(tuple), max_size=2)),
+        (typing.Optional[inner], st.none() | inners_),  # noqa: UP045 - the type is not known before
+    ]
+    return draw(st.sampled_from(made))
+
+
+def exactly(value: Any) -> Any:
+    """Return ``value`` as types and texts all the way down, made without the code under test."""
+    kind = type(value)
+    if isinstance(value, (dt.datetime, dt.time)):
+        return kind, value.replace(tzinfo=None).isoformat(), value.utcoffset(), value.fold
+    if isinstance(value, (list, tuple)):
+        return kind, tuple(map(exactly, value))
+    if isinstance(value, (set, frozenset)):
+        return kind, frozenset(map(exactly, value))
+    if isinstance(value, dict):
+        return kind, tuple((exactly(key), exactly(item)) for key, item in value.items())
+    if isinstance(value, pydantic.BaseModel):
+        return kind, exactly(dict(value)), exactly(value.model_extra), exactly(value.__pydantic_private__)
+    if isinstance(value, msgspec.Struct):
+        return kind, exactly(msgspec.structs.asdict(value)), exactly(getattr(value, "__dict__", None))
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return kind, exactly(fields), exactly(getattr(value, "__dict__", None))
+    return kind, repr(value)
+
+
+@many
+@given(annotated(), st.data())
+def test_what_fits_its_annotation_comes_back_equal_and_of_the_same_types(
+    pair: tuple[Any, st.SearchStrategy[Any]], data: st.DataObject
+) -> None:
+    annotation, values = pair
+    value = data.draw(values)
+    codec = Codec(annotation)
+    raw = codec.encode(value)
+    back = codec.decode(raw)
+    assert back == value
+    assert exactly(back) == exactly(value)
+    assert b"\n" not in raw
+
+
+hard = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(categories=["Cs", "L"]), max_size=3),
+    st.datetimes(timezones=offsets, allow_imaginary=False).map(lambda moment: moment.replace(fold=1)),
+    st.times(timezones=st.just(dt.UTC)),
+    st.decimals(),
+    st.complex_numbers(),
+    st.binary(max_size=3).map(bytearray),
+    st.sampled_from([Level.LOW, Kind.ADMIN, Colour.RED, int, None, ..., object()]),
+)
+
+
+@many
+@given(annotated(), annotated(), st.data())
+@example((int, st.none()), (bool, st.just(True)), None)
+def test_what_does_not_fit_its_annotation_is_refused_and_never_altered(
+    asked: tuple[Any, Any], given_: tuple[Any, st.SearchStrategy[Any]], data: st.DataObject | None
+) -> None:
+    codec = Codec(asked[0])
+    value: Any = True if data is None else data.draw(given_[1] | hard | st.lists(hard, max_size=2).map(tuple))
+    try:
+        raw = codec.encode(value)
+    except RoundTripError:
+        return
+    assert exactly(codec.decode(raw)) == exactly(value)
+
+
+plain_json = LEAVES[-1][1]
+
+
+@few
+@given(plain_json)
+def test_without_an_annotation_plain_json_comes_back(value: Any) -> None:
+    assert exactly(plain().decode(plain().encode(value))) == exactly(value)
+
+
+NOT_PLAIN = [
+    (1,),
+    {1},
+    frozenset({1}),
+    {1: "a"},
+    {None: 1},
+    {1: "a", "1": "b"},
+    [(1,)],
+    {"a": {"b": ()}},
+    math.nan,
+    math.inf,
+    [-math.inf],
+    2**64,
+    -(2**63) - 1,
+    "\ud800",
+    {"\ud800": 1},
+    b"a",
+    dt.date(2026, 1, 1),
+    dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    dt.timedelta(1),
+    uuid.UUID(int=1),
+    Decimal(1),
+    Colour.RED,
+    Level.LOW,
+    Kind.ADMIN,
+    Point(1, "a"),
+    Box(1),
+    Open(a=1),
+    Roomy(1),
+    object(),
+    int,
+    1j,
+]
+
+
+@pytest.mark.parametrize("value", NOT_PLAIN, ids=ascii)
+def test_without_an_annotation_all_else_is_refused_with_the_advice_to_annotate(value: object) -> None:
+    with pytest.raises(RoundTripError) as caught:
+        plain().encode(value)
+    assert f"a value of type {type(value).__qualname__}" in str(caught.value)
+    assert "annotate the function with what it returns" in str(caught.value)
+
+
+# --- single cases ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "written"),
+    [
+        (float, 1, b"1"),
+        (float, 1.0, b"1.0"),
+        (float | None, 1, b"1"),
+        (list[float], [1, 1.5], b"[1,1.5]"),
+        (dict[str, tuple[float, ...]], {"a": (1, 2.0)}, b'{"a":[1,2.0]}'),
+        (set[float], {1}, b"[1]"),
+        (bytes, b"\x00\xff", b'"AP8="'),
+        (dict[int, str], {1: "a"}, b'{"1":"a"}'),
+        (Decimal, Decimal("1.50"), b'"1.50"'),
+        (Point, Point(1, "a"), b'[1,"a"]'),
+        (Aliased, Aliased(userId=1), b'{"userId":1}'),
+        (list[Aliased], [Aliased(userId=1)], b'[{"userId":1}]'),
+        (Model, Model(name="a"), b'{"name":"a","inner":null,"pairs":[],"amount":"0"}'),
+        (Open, Open(a=1, b=2), b'{"a":1,"b":2}'),  # type: ignore[call-arg]
+        (dt.datetime, dt.datetime(2026, 1, 1, tzinfo=dt.UTC), b'"2026-01-01T00:00:00+00:00"'),
+        (pydantic.RootModel[list[int]], pydantic.RootModel[list[int]]([1]), b"[1]"),
+        (None, None, b"null"),
+    ],
+    ids=str,
+)
+def test_the_json_is_compact_and_what_other_programs_expect(annotation: Any, value: Any, written: bytes) -> None:
+    codec = Codec(annotation)
+    assert codec.encode(value) == written
+    assert exactly(codec.decode(written)) == exactly(value)
+
+
+class Cat(pydantic.BaseModel):
+    name: str
+
+
+class Dog(pydantic.BaseModel):
+    name: str
+    barks: bool = True
+
+
+@dataclasses.dataclass
+class Computed:
+    x: int
+    doubled: int = dataclasses.field(init=False)
+    shared: ClassVar[int] = 7
+
+    def __post_init__(self) -> None:
+        self.doubled = self.x * 2
+
+
+def in_itself() -> dict[str, Any]:
+    itself: dict[str, Any] = {}
+    itself["itself"] = itself
+    return itself
+
+
+def with_attribute(value: T, name: str, content: object) -> T:
+    setattr(value, name, content)
+    return value
+
+
+class NamedZone(dt.tzinfo):
+    """As a zone with summer time: the offset depends on the date."""
+
+    def utcoffset(self, moment: dt.datetime | None) -> dt.timedelta | None:
+        return moment and dt.timedelta(hours=2 if 3 < moment.month < 11 else 1)
+
+    def dst(self, moment: dt.datetime | None) -> dt.timedelta | None:
+        return moment and dt.timedelta(hours=1 if 3 < moment.month < 11 else 0)
+
+    def tzname(self, moment: dt.datetime | None) -> str:
+        return "Europe/Somewhere"
+
+
+@dataclasses.dataclass
+class CountsUp:
+    x: int
+
+    def __post_init__(self) -> None:
+        self.x += 1
+
+
+@dataclasses.dataclass
+class RefusesToBeBuilt:
+    x: int
+    armed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if RefusesToBeBuilt.armed:
+            raise RuntimeError(f"sEcReT {self.x}")
+
+
+class RefusesToCompare(enum.Enum):
+    A = "sEcReT"
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("sEcReT")
+
+    def __hash__(self) -> int:
+        return 1
+
+
+class Validates(pydantic.BaseModel):
+    text: str
+
+    @pydantic.field_validator("text")
+    @classmethod
+    def check(cls, text: str) -> str:
+        if len(text) > 9:
+            raise ValueError(f"too long: {text}")
+        return text
+
+
+class Shouts(pydantic.BaseModel):
+    text: str
+
+    @pydantic.field_validator("text")
+    @classmethod
+    def louder(cls, text: str) -> str:
+        return text + "!"
+
+
+class Fussy(pydantic.BaseModel):
+    a: int
+
+    @pydantic.model_serializer
+    def write(self) -> dict[str, int]:
+        raise ZeroDivisionError("sEcReT")
+
+
+REFUSED: dict[str, tuple[Any, Callable[[], Any]]] = {
+    "a bool for an int": (int, lambda: True),
+    "an int for a bool": (bool, lambda: 1),
+    "a float for an int": (int, lambda: 1.0),
+    "a list for a tuple": (tuple[int, ...], lambda: [1]),
+    "a tuple for a list": (list[int], lambda: (1,)),
+    "a frozenset for a set": (set[int], lambda: frozenset({1})),
+    "the text of an Enum": (Colour, lambda: "red"),
+    "a str Enum for a str": (str, lambda: Kind.ADMIN),
+    "a datetime for a date": (dt.date, lambda: dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),
+    "a named zone": (dt.datetime, lambda: dt.datetime(2026, 7, 1, tzinfo=NamedZone())),
+    "a named zone in a model": (Inner, lambda: Inner(when=dt.datetime(2026, 7, 1, tzinfo=NamedZone()))),
+    "a named zone in a key": (dict[dt.datetime, int], lambda: {dt.datetime(2026, 7, 1, tzinfo=NamedZone()): 1}),
+    "the second of two equal hours": (dt.datetime, lambda: dt.datetime(2026, 10, 25, 2, fold=1)),  # noqa: DTZ001
+    "an offset with seconds": (
+        dt.datetime,
+        lambda: dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(seconds=30))),
+    ),
+    "a NaN": (float, lambda: math.nan),
+    "a NaN where None fits": (float | None, lambda: math.nan),
+    "a Decimal NaN": (Decimal, lambda: Decimal("NaN")),
+    "a Decimal that cannot be compared": (Decimal, lambda: Decimal("sNaN")),
+    "an int of more than 64 bits": (int, lambda: 2**64),
+    "a surrogate": (str, lambda: "\ud800"),
+    "a dict in itself": (Any, in_itself),
+    "a subclass of a dataclass": (Box[int], lambda: type("Sub", (Box,), {})(1)),
+    "an attribute beside the fields": (Box[int], lambda: with_attribute(Box(1), "extra", 1)),
+    "an attribute beside a Struct's fields": (Roomy, lambda: with_attribute(Roomy(1), "extra", 1)),
+    "a private attribute that was changed": (
+        Inner,
+        lambda: with_attribute(Inner(when=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)), "_seen", 1),
+    ),
+    "an extra field of another type": (Open, lambda: Open(a=1, b=(1, 2))),  # type: ignore[call-arg]
+    "a model of the wrong content": (Model, lambda: Model.model_construct(name="a", amount="much")),
+    "a __post_init__ that changes": (CountsUp, lambda: CountsUp(1)),
+    "a validator that changes": (Shouts, lambda: Shouts(text="a")),
+    "a validator that raises": (Validates, lambda: Validates.model_construct(text="sEcReT" * 9)),
+    "a serializer that raises": (Fussy, lambda: Fussy(a=1)),
+    "an __eq__ that raises": (list[RefusesToCompare], lambda: [RefusesToCompare.A]),
+    "the later of two models alike": (Cat | Dog, lambda: Dog(name="a")),
+    "a model for the wrong model": (Cat, lambda: Dog(name="a")),
+    "a text that is a date as well": (dt.date | str, lambda: "2026-01-01"),
+}
+
+
+@pytest.mark.parametrize(("annotation", "make"), REFUSED.values(), ids=REFUSED)
+def test_what_would_not_come_back_as_it_was_is_refused(annotation: Any, make: Callable[[], Any]) -> None:
+    with pytest.raises(RoundTripError) as caught:
+        Codec(annotation).encode(make())
+    assert "sEcReT" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "make"),
+    [
+        (Cat | Dog, lambda: Cat(name="a")),
+        (Cat | int, lambda: 7),
+        (Computed, lambda: Computed(2)),
+        (Computed, lambda: with_attribute(Computed(2), "x", 2)),
+        (dt.date | str, lambda: "no date"),
+        (dt.date | str, lambda: dt.date(2026, 1, 1)),
+        (Roomy, lambda: Roomy(1)),
+        (list[Strict], lambda: [Strict(day=dt.date(2026, 1, 1), numbers=(1,), id=uuid.UUID(int=1))]),
+        (Model, lambda: Model(name="a", inner=Inner(when=dt.datetime(2026, 1, 1, tzinfo=dt.UTC), tags={"b"}))),
+    ],
+)
+def test_what_comes_back_as_it_was_is_accepted(annotation: Any, make: Callable[[], Any]) -> None:
+    codec = Codec(annotation)
+    assert exactly(codec.decode(codec.encode(make()))) == exactly(make())
+
+
+def test_code_of_the_users_types_that_raises_while_decoding_is_a_decode_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = Codec(RefusesToBeBuilt)
+    raw = codec.encode(RefusesToBeBuilt(1))
+    monkeypatch.setattr(RefusesToBeBuilt, "armed", True)
+    with pytest.raises(DecodeError, match=r"into RefusesToBeBuilt \(RuntimeError\)$"):
+        codec.decode(raw)
+
+
+def test_a_model_of_the_wrong_content_makes_no_warning_that_quotes_it() -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(RoundTripError):
+            Codec(Cat).encode(Cat.model_construct(name=Decimal("123.456")))  # type: ignore[arg-type]
+    assert not seen
+
+
+@pytest.mark.parametrize("annotation", [complex | int, list[Cat | Dog], dict[Cat, int], T], ids=str)
+def test_an_annotation_that_nobody_can_decode_stores_nothing_wrong(annotation: Any) -> None:
+    """It is refused when the codec is made, or every value is."""
+    try:
+        codec = Codec(annotation)
+    except TypeError:
+        return
+    with pytest.raises(RoundTripError):
+        codec.encode(1j)
+
+
+# --- comparing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (1, 1.0),
+        (1, True),
+        (0, False),
+        (1.0, Decimal(1)),
+        ([1], [True]),
+        ((1,), [1]),
+        ({1}, {1.0}),
+        ({1}, {True}),
+        ({1: 2}, {True: 2}),
+        ({1: 2}, {1: 2.0}),
+        ({1: 2, 3: 4}, {3: 4, 1: 2}),
+        ([1], [1, 2]),
+        ({1}, {1, 2}),
+        (Point(1, "a"), (1, "a")),
+        (Point(1, "a"), Point(True, "a")),
+        (Level.LOW, 1),
+        (Kind.ADMIN, "admin"),
+        (Box(1), Box(1.0)),
+        (Roomy(1), Roomy(True)),
+        (Open(a=1), Open(a=1, b=1)),  # type: ignore[call-arg]
+        (Cat.model_construct(name=1), Cat.model_construct(name=True)),  # type: ignore[arg-type]
+        (dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),  # noqa: DTZ001
+        (
+            dt.datetime(2026, 1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))),
+            dt.datetime(2026, 1, 1, 0, tzinfo=dt.UTC),
+        ),
+        (
+            dt.datetime(2026, 1, 1, tzinfo=NamedZone()),
+            dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))),
+        ),
+        (dt.time(1, fold=1), dt.time(1)),
+        (None, False),
+        ("", None),
+        (b"a", bytearray(b"a")),
+    ],
+    ids=ascii,
+)
+def test_equal_values_of_other_types_are_not_the_same(a: object, b: object) -> None:
+    assert not same(a, b)
+    assert not same(b, a)
+    assert same(a, a)
+    assert same(b, b)
+
+
+@few
+@given(annotated(), st.data())
+def test_same_agrees_with_a_comparison_of_all_types(
+    pair: tuple[Any, st.SearchStrategy[Any]], data: st.DataObject
+) -> None:
+    a, b = data.draw(pair[1]), data.draw(pair[1] | hard)
+    assert same(a, copy.deepcopy(a))
+    assert same(a, b) == (exactly(a) == exactly(b))
+
+
+# --- foreign bytes and privacy --------------------------------------------------------------------------
+
+json_like = st.lists(
+    st.sampled_from(["[", "]", "{", "}", ",", ":", '"', '"a"', '"userId"', "1", "-", "1e999", "null", "true", "\\u"]),
+    max_size=8,
+).map(lambda parts: "".join(parts).encode())
+foreign = (
+    st.binary(max_size=30)
+    | json_like
+    | plain_json.map(orjson.dumps)
+    | st.sampled_from([b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000, b"\xff", b"", b"\x80\x04K\x01."])
+)
+
+
+def refusal(attempt: Callable[[], object]) -> str:
+    """Return all that the error of ``attempt`` shows, or nothing when there is none."""
+    try:
+        attempt()
+    except (RoundTripError, DecodeError) as error:
+        return f"{error}\n{error!r}\n{''.join(traceback.format_exception(error))}"
+    return ""
+
+
+@many
+@given(st.sampled_from(LEAVES), foreign)
+@example((Strict, st.none()), b'{"day":1,"numbers":{},"id":[]}')
+@example((Validates, st.none()), b'{"text":"0123456789"}')
+@example((list[Strict], st.none()), b"[" + b"9" * 400 + b"]")
+def test_bytes_of_any_kind_decode_or_are_a_decode_error_and_nothing_else(pair: tuple[Any, Any], raw: bytes) -> None:
+    shown = refusal(lambda: Codec(pair[0]).decode(raw))
+    assert not shown or shown.startswith("the stored bytes do not decode into ")
+
+
+SECRET = "sEcReT-7f3a"
+secretive = st.sampled_from(
+    [
+        SECRET,
+        [SECRET],
+        {SECRET: 1},
+        (SECRET,),
+        {SECRET},
+        SECRET.encode(),
+        SECRET + "\ud800",
+        {SECRET: {SECRET: (SECRET,)}},
+        Cat.model_construct(name=[SECRET]),  # type: ignore[arg-type]
+        Box(SECRET),
+        Point(1, SECRET),
+        Struct(dt.date(2026, 1, 1), SECRET.encode(), set(), Decimal(1)),
+        Validates.model_construct(text=SECRET),
+    ]
+)
+
+
+@few
+@given(annotated(), secretive)
+@example((Validates, None), Validates.model_construct(text=SECRET))
+def test_no_error_shows_the_value_or_the_bytes(pair: tuple[Any, Any], value: Any) -> None:
+    codec = Codec(pair[0])
+    for attempt in (
+        lambda: codec.encode(value),
+        lambda: codec.decode(msgspec.json.encode([SECRET, {SECRET: SECRET}])),
+        lambda: codec.decode(msgspec.json.encode({"name": [SECRET], "text": SECRET, "userId": SECRET, "a": SECRET})),
+        lambda: codec.decode(SECRET.encode()),
+        lambda: codec.decode(f'"{SECRET}"'.encode()),
+    ):
+        assert SECRET not in refusal(attempt)

@@ -1,0 +1,340 @@
+"""What a user configures is checked at once, and the message says what to write instead."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import traceback
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from cachekit.config import (
+    DEFAULT_MAXSIZE,
+    DEFAULT_URL,
+    LONGEST_TTL,
+    SHORTEST_TTL,
+    StoreURL,
+    check_prefix,
+    parse_count,
+    parse_duration,
+    parse_fraction,
+    url_from_environment,
+)
+from cachekit.errors import CachekitError, ConfigurationError
+
+relaxed = settings(max_examples=300, deadline=None)
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+# --- durations ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "seconds"),
+    [
+        *[(600, 600), (0.5, 0.5), (1, 1), (0.001, 0.001), (LONGEST_TTL, LONGEST_TTL)],
+        *[("10m", 600), ("1h30m", 5400), ("250ms", 0.25), ("1.5h", 5400), ("2w", 1_209_600), ("1d", 86_400)],
+        *[("30s", 30), ("1s500ms", 1.5), ("1m1ms", 60.001), ("0d1s", 1), ("010s", 10)],
+        *[(timedelta(minutes=10), 600), (timedelta(milliseconds=1), 0.001)],
+    ],
+    ids=repr,
+)
+def test_a_duration_may_be_written_in_these_forms(form: object, seconds: float) -> None:
+    parsed = parse_duration(form)
+    assert type(parsed) is float
+    assert parsed == pytest.approx(seconds)
+
+
+NO_DURATIONS = [
+    *("", " ", "10", "m", "10 m", " 10m", "10m ", "10m\n", "10x", "10M", "-10m", "+10m", "1e3s", ".5s", "1.s", "1,5s"),
+    *("10m5", "ten", "inf", "nan", "\u0663s", "1_0s", "1h:30m", "P1D", "{x}"),
+    *(True, False, None, [], {}, b"10m", 1j, Decimal(10), object, "10m".join),
+]
+OUT_OF_RANGE = [
+    *(0, -1, 0.0, -0.0, 0.0001, 1e30, -1e30, math.nan, math.inf, -math.inf, LONGEST_TTL + 1, 10**400, -(10**400)),
+    *("0s", "0ms", "0.5ms", "101000w", "9" * 400 + "s"),
+    *(timedelta(0), timedelta(seconds=-1), timedelta(microseconds=1), timedelta.max, timedelta.min),
+]
+
+
+def name_of(value: object) -> str:
+    return repr(value)[:40]
+
+
+@pytest.mark.parametrize("nonsense", NO_DURATIONS, ids=name_of)
+def test_what_is_no_duration_is_refused_with_its_text_and_the_valid_forms(nonsense: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_duration(nonsense, "lease")
+    assert str(caught.value).startswith(f"lease={nonsense!r} is not a duration; write ")
+    assert '"1h30m"' in str(caught.value)
+
+
+@pytest.mark.parametrize("nonsense", OUT_OF_RANGE, ids=name_of)
+def test_a_duration_out_of_range_is_refused_with_its_text_and_the_range(nonsense: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_duration(nonsense)
+    assert str(caught.value).startswith(f"ttl={nonsense!r} is out of range: it must be from 1 ms to 100 years")
+
+
+@pytest.mark.parametrize("parse", [parse_duration, parse_count, parse_fraction])
+def test_a_number_that_python_refuses_to_write_is_refused_as_any_other(parse: Any) -> None:
+    for digits in (10**5000, -(10**5000)):
+        if parse is parse_count and digits > 0:
+            continue
+        with pytest.raises(ConfigurationError, match="x=a int of too many digits is"):
+            parse(digits, "x")
+
+
+@relaxed
+@given(st.lists(st.tuples(st.integers(0, 99) | st.decimals(0, 99, places=2), st.sampled_from([*UNITS])), min_size=1))
+def test_text_is_the_sum_of_its_parts(parts: list[tuple[Any, str]]) -> None:
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    assume(SHORTEST_TTL <= seconds <= LONGEST_TTL)
+    assert parse_duration("".join(f"{number}{unit}" for number, unit in parts)) == pytest.approx(seconds)
+
+
+@relaxed
+@given(st.integers() | st.floats() | st.text(max_size=6) | st.timedeltas() | st.none() | st.booleans() | st.binary())
+@example(SHORTEST_TTL)
+@example(LONGEST_TTL)
+def test_a_duration_is_in_range_or_refused(value: object) -> None:
+    try:
+        seconds = parse_duration(value)
+    except ConfigurationError:
+        return
+    assert type(seconds) is float
+    assert SHORTEST_TTL <= seconds <= LONGEST_TTL
+    if isinstance(value, timedelta):
+        assert seconds == value.total_seconds()
+    elif not isinstance(value, str):
+        assert seconds == value
+
+
+def test_a_configuration_error_is_a_value_error_too() -> None:
+    assert issubclass(ConfigurationError, ValueError)
+    assert issubclass(ConfigurationError, CachekitError)
+
+
+# --- fractions, counts, prefixes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fraction", [0, 0.0, 0.1, 0.999])
+def test_a_fraction_is_from_0_to_below_1(fraction: float) -> None:
+    assert parse_fraction(fraction, "jitter") == fraction
+
+
+@pytest.mark.parametrize("nonsense", [-0.1, 1, 1.0, 2, math.nan, math.inf, "0.1", None, True, False, 1j], ids=repr)
+def test_what_is_no_fraction_is_refused(nonsense: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_fraction(nonsense, "jitter")
+    assert str(caught.value).startswith(f"jitter={nonsense!r} is not a fraction; write ")
+
+
+@pytest.mark.parametrize("nonsense", [0, -1, 1.0, 1.5, "1", None, True, math.nan], ids=repr)
+def test_what_is_no_count_is_refused(nonsense: object) -> None:
+    assert parse_count(1, "limit") == 1
+    with pytest.raises(ConfigurationError) as caught:
+        parse_count(nonsense, "limit")
+    assert str(caught.value).startswith(f"limit={nonsense!r} is not a count; write ")
+
+
+@pytest.mark.parametrize("prefix", ["", "myapp:", "a/b|", "größe:", "*"])
+def test_a_prefix_is_text(prefix: str) -> None:
+    assert check_prefix(prefix) == prefix
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    ["a b", " ", "a\n", "\t", "\x00", "\x7f", "\u00a0", "{a}", "{", "}", "\ud800", None, 1, b"a", ["a"]],
+    ids=ascii,
+)
+def test_a_prefix_with_blanks_or_braces_or_without_utf8_is_refused(nonsense: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_prefix(nonsense)
+    assert str(caught.value).startswith(f"prefix={nonsense!r} cannot stand before a key; write ")
+
+
+# --- URLs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected", "shown"),
+    [
+        ("redis://", {}, "redis://localhost:6379/0"),
+        ("redis://localhost", {}, "redis://localhost:6379/0"),
+        ("redis://localhost/", {}, "redis://localhost:6379/0"),
+        ("redis://localhost:", {}, "redis://localhost:6379/0"),
+        ("REDIS://LocalHost", {}, "redis://localhost:6379/0"),
+        ("redis://cache:7000/3", {"host": "cache", "port": 7000, "db": 3}, "redis://cache:7000/3"),
+        ("redis://cache?db=4", {"host": "cache", "db": 4}, "redis://cache:6379/4"),
+        ("redis://[::1]:7000/2", {"host": "::1", "port": 7000, "db": 2}, "redis://[::1]:7000/2"),
+        ("redis://[fe80::1]", {"host": "fe80::1"}, "redis://[fe80::1]:6379/0"),
+        ("redis://:secret@h", {"host": "h", "password": "secret"}, "redis://:***@h:6379/0"),
+        ("redis://app:secret@h", {"host": "h", "username": "app", "password": "secret"}, "redis://app:***@h:6379/0"),
+        ("redis://app@h", {"host": "h", "username": "app"}, "redis://app@h:6379/0"),
+        ("redis://:p%40s%2Fs%3Aw%20%25@h", {"host": "h", "password": "p@s/s:w %"}, "redis://:***@h:6379/0"),
+        ("redis://a%3Ab:c@h", {"host": "h", "username": "a:b", "password": "c"}, "redis://a:b:***@h:6379/0"),
+        ("redis://u:p@ss@h", {"host": "h", "username": "u", "password": "p@ss"}, "redis://u:***@h:6379/0"),
+        ("rediss://h", {"scheme": "rediss", "host": "h"}, "rediss://h:6379/0"),
+        (
+            "rediss://h/1?ssl_ca_certs=/ca.pem&ssl_certfile=c&ssl_keyfile=k",
+            {
+                "scheme": "rediss",
+                "host": "h",
+                "db": 1,
+                "ssl_ca_certs": "/ca.pem",
+                "ssl_certfile": "c",
+                "ssl_keyfile": "k",
+            },
+            "rediss://h:6379/1",
+        ),
+        ("unix:///run/r.sock", {"scheme": "unix", "path": "/run/r.sock"}, "unix:///run/r.sock?db=0"),
+        ("unix:///run/@r%20.sock?db=2", {"scheme": "unix", "path": "/run/@r .sock", "db": 2}, None),
+        (
+            "unix://app:secret@/run/r.sock",
+            {"scheme": "unix", "path": "/run/r.sock", "username": "app", "password": "secret"},
+            "unix://app:***@/run/r.sock?db=0",
+        ),
+        ("memory://", {"scheme": "memory"}, "memory://"),
+        ("memory://?maxsize=5", {"scheme": "memory", "maxsize": 5}, "memory://"),
+    ],
+)
+def test_a_url_is_taken_apart(url: str, expected: dict[str, Any], shown: str | None) -> None:
+    parsed = StoreURL.parse(url)
+    assert parsed == StoreURL(**{"scheme": "redis", **expected})
+    assert parsed.maxsize == expected.get("maxsize", DEFAULT_MAXSIZE)
+    if shown:
+        assert str(parsed) == shown
+
+
+def test_a_url_that_was_taken_apart_stays_as_it_is() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        StoreURL.parse("memory://").db = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("url", "quoted"),
+    [
+        ("http://h", "'http'"),
+        ("rediscluster://h", "'rediscluster'"),
+        ("redis+unknown://h", "'redis+unknown'"),
+        ("", "''"),
+        ("localhost:6379", "'localhost:6379'"),
+        ("app:secret@h:6379", "'h:6379'"),
+        ("app:secret@secret@h:6379", "'h:6379'"),
+        ("://h", "''"),
+        (" http://h", "'http'"),
+    ],
+)
+def test_an_unknown_scheme_is_refused_with_its_text_and_the_valid_forms(url: str, quoted: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        StoreURL.parse(url)
+    message = str(caught.value)
+    assert message.startswith(f"unknown URL scheme {quoted}; write redis://host:6379/0, ")
+    assert all(scheme in message for scheme in ("rediss://", "unix://", "memory://"))
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://h?timeout=3", "unknown option 'timeout' for redis://; it takes db"),
+        ("redis://h?ssl_ca_certs=x", "unknown option 'ssl_ca_certs' for redis://; it takes db"),
+        ("rediss://h?DB=1", "unknown option 'DB' for rediss://; it takes db, ssl_ca_certs, ssl_certfile, ssl_keyfile"),
+        ("memory://?db=1", "unknown option 'db' for memory://; it takes maxsize"),
+        ("redis://h?maxsize=1", "unknown option 'maxsize'"),
+        ("unix:///s?path=1", "unknown option 'path' for unix://; it takes db"),
+        ("redis://h/x", "the database in the URL's path is 'x'; write a whole number such as 0"),
+        ("redis:/h", "the database in the URL's path is 'h'"),
+        ("redis://h/0/1", "the database in the URL's path is '0/1'"),
+        ("redis://h/-1", "the database in the URL's path is '-1'"),
+        ("redis://h/\u0663", "the database in the URL's path is '\u0663'"),
+        ("redis://h?db=x", "db is 'x'; write a whole number"),
+        ("redis://h?db=", "db is ''"),
+        ("redis://h?db=" + "9" * 5000, "write a whole number"),
+        ("redis://h:0", "the port of the redis:// URL is not a number from 1 to 65535"),
+        ("redis://h:65536", "the port of the redis:// URL"),
+        ("redis://h:port", "the port of the redis:// URL"),
+        ("redis://h:-1", "the port of the redis:// URL"),
+        ("redis://[::1", "the URL cannot be read"),
+        ("redis://h#x", "has a # in it"),
+        ("memory://?maxsize=0", "maxsize=0 is not a count"),
+        ("memory://?maxsize=many", "maxsize is 'many'; write a whole number"),
+        ("memory://?maxsize=-1", "maxsize is '-1'"),
+        ("memory://?maxsize=" + "9" * 5000, "write a whole number"),
+        ("memory://host", "memory:// takes no host and no path; write memory://"),
+        ("memory:///path", "memory:// takes no host and no path"),
+        ("unix://", "unix:// needs the path of a socket; write unix:///run/redis/redis.sock?db=0"),
+        ("unix:///", "unix:// needs the path of a socket"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_bad_url_is_refused_with_what_is_bad_and_what_to_write(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        StoreURL.parse(url)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [None, 1, b"redis://h", ["redis://h"]], ids=repr)
+def test_a_url_that_is_no_text_is_refused_by_its_type(url: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"not {type(url).__name__}; write redis://"):
+        StoreURL.parse(url)
+
+
+# No letters of the host, the schemes or the messages, so that what is found is the password's.
+secrets = st.text("XYZ7890:/?#[]@!$&'()*+,;=% <>{}|\\^`\"~\u00e4", min_size=1, max_size=12)
+urls = st.sampled_from(
+    [
+        *("redis://{}@h:1/0", "redis://{}@h/0?db=1", "redis://{}@h/bad", "rediss://{}@h?no=1", "unix://{}@/s?no=1"),
+        *("http://{}@h", "{}@h", "redis:{}@h", "memory://{}@h", "redis://{}@h:0", "redis://{}@[h", "redis://{}@h?db=z"),
+    ]
+)
+
+
+@relaxed
+@given(secrets.filter(str.strip))
+@example("%")
+@example("%41")
+def test_a_password_in_percent_form_comes_back_as_it_was(secret: str) -> None:
+    for form in ("redis://:{}@h:7/2", "rediss://app:{}@h", "unix://:{}@/run/s"):
+        parsed = StoreURL.parse(form.format(quote(secret, safe="")))
+        assert parsed.password == secret
+        assert parsed.port in {7, 6379}
+
+
+@relaxed
+@given(urls, secrets, st.sampled_from([":", "app:"]), st.booleans())
+@example("redis://{}@h:1/0", "X?Y", ":", True)
+@example("redis://{}@h:1/0", "7/Y", ":", True)
+@example("redis://{}@h:1/0", "7#Y", ":", True)
+@example("{}@h", "X@Y", ":", True)
+@example("redis://{}@[h", "[X", ":", True)
+def test_no_part_of_a_password_is_ever_shown(form: str, secret: str, user: str, as_it_is: bool) -> None:
+    marked = f"XY{secret}ZX"
+    url = form.format(user + (marked if as_it_is else quote(marked, safe="")))
+    try:
+        parsed = StoreURL.parse(url)
+    except ConfigurationError as error:
+        shown = "".join(traceback.format_exception(error))
+    else:
+        shown = f"{parsed} {parsed!r}"
+        assert parsed.password
+    assert "XY" not in shown
+    assert "ZX" not in shown
+
+
+def test_the_environment_is_asked_for_cachekit_url_then_redis_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CACHEKIT_URL", raising=False)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    assert url_from_environment() == DEFAULT_URL == "redis://localhost:6379/0"
+    monkeypatch.setenv("REDIS_URL", "redis://b")
+    assert url_from_environment() == "redis://b"
+    monkeypatch.setenv("CACHEKIT_URL", "redis://a")
+    assert url_from_environment() == "redis://a"
+    monkeypatch.setenv("CACHEKIT_URL", "")
+    assert url_from_environment() == "redis://b"

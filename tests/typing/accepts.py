@@ -1,0 +1,248 @@
+"""What both checkers must accept, and the types they must see. Nothing here is ever called."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from types import CodeType
+from typing import Any, assert_type
+
+from cachekit import (
+    MISS,
+    BoundCachedFunction,
+    Cache,
+    CachedFunction,
+    Miss,
+    SnapshotStore,
+    cache_delete,
+    cache_get,
+    cache_set,
+    cached,
+    configure,
+    invalidates,
+    using,
+)
+
+
+class Profile:
+    user_id: str = ""
+
+
+cache = Cache("memory://", prefix="myapp:", timeout=0.25)
+
+
+# --- functions ------------------------------------------------------------------------------------------
+
+
+@cached(key="profile:<user_id>", ttl=600)
+async def profile(user_id: str, *, fresh: bool = False) -> Profile:
+    return Profile()
+
+
+@cache.cached("of:<n>", ttl=timedelta(minutes=10), when=lambda result: result is not None, jitter=0.1)
+async def maybe(n: int = 1, /, *rest: str, **options: float) -> int | None:
+    return n
+
+
+@cached(ttl=lambda result: "10m" if result else 1.5)
+async def no_parameters() -> list[tuple[int, str]]:
+    return []
+
+
+async def a_call_is_typed_as_undecorated() -> None:
+    assert_type(await profile("42"), Profile)
+    assert_type(await profile(user_id="42", fresh=True), Profile)
+    assert_type(await maybe(), int | None)
+    assert_type(await maybe(1, "a", "b", c=1.0), int | None)
+    assert_type(await no_parameters(), list[tuple[int, str]])
+    assert_type([profile("42")], list[Coroutine[Any, Any, Profile]])
+
+
+async def the_methods_take_the_arguments_of_the_call() -> None:
+    assert_type(profile.key("42"), str)
+    assert_type(profile.key(user_id="42", fresh=True), str)
+    assert_type(await profile.peek("42"), Profile | Miss)
+    assert_type(await profile.take("42"), Profile | Miss)
+    assert_type(await profile.refresh("42"), Profile)
+    assert_type(await profile.invalidate("42", fresh=True), bool)
+    assert_type(await maybe.peek(1, "a", c=1.0), int | None | Miss)
+
+
+async def a_miss_is_told_from_a_value_by_identity() -> None:
+    found = await profile.peek("42")
+    if found is not MISS:
+        assert_type(found, Profile)
+        assert_type(found.user_id, str)
+    taken = await maybe.take(1)
+    if taken is not MISS:
+        assert_type(taken, int | None)
+
+
+async def takes_a_function(function: Callable[[str], Awaitable[Profile]]) -> Profile:
+    return await function("42")
+
+
+async def a_decorated_function_goes_wherever_the_function_goes() -> None:
+    assert_type(await takes_a_function(profile), Profile)
+    plain: Callable[[str], Coroutine[Any, Any, Profile]] = profile
+    assert_type(await plain("42"), Profile)
+    assert_type(profile.__name__, str)
+    assert_type(profile.__qualname__, str)
+
+
+# --- methods --------------------------------------------------------------------------------------------
+
+
+class Repository:
+    @cached(key="item:<self.name>:<item_id>", ttl=60)
+    async def item(self, item_id: int) -> str:
+        return ""
+
+    @cached(key="all:<cls.__name__>:<limit>", ttl=60)
+    @classmethod
+    async def all(cls, limit: int = 10) -> list[str]:
+        return []
+
+    @cached(key="price:<sku>", ttl=60)
+    @staticmethod
+    async def price(sku: str) -> float:
+        return 0.0
+
+    @staticmethod
+    @cached(key="weight:<sku>", ttl=60)
+    async def weight(sku: str) -> int:
+        return 0
+
+    @invalidates("item:<self.name>:<item_id>", "last:<return.user_id>")
+    async def change(self, item_id: int, text: str = "") -> Profile:
+        return Profile()
+
+    @invalidates("all:<cls.__name__>:<limit>")
+    @classmethod
+    async def reset(cls, limit: int) -> bytes:
+        return b""
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    async def inside(self) -> str:
+        assert_type(await self.item.peek(1), str | Miss)
+        return await self.item(1)
+
+
+class Special(Repository):
+    async def more(self) -> str:
+        return await super().item(1)
+
+
+async def a_method_is_bound_by_its_instance(repository: Repository, special: Special) -> None:
+    assert_type(await repository.item(1), str)
+    assert_type(await repository.item(item_id=1), str)
+    assert_type(repository.item.key(1), str)
+    assert_type(await repository.item.peek(item_id=1), str | Miss)
+    assert_type(await repository.item.invalidate(1), bool)
+    assert_type(await special.item(1), str)
+    assert_type(await special.item.refresh(1), str)
+
+
+async def a_method_read_from_the_class_takes_the_instance(repository: Repository) -> None:
+    assert_type(await Repository.item(repository, 1), str)
+    assert_type(Repository.item.key(repository, 1), str)
+    assert_type(await Repository.item.invalidate(repository, item_id=1), bool)
+
+
+async def a_classmethod_is_bound_by_class_and_instance(repository: Repository) -> None:
+    assert_type(await Repository.all(), list[str])
+    assert_type(await Repository.all(limit=1), list[str])
+    assert_type(await repository.all(1), list[str])
+    assert_type(await Special.all(1), list[str])
+    assert_type(Repository.all.key(1), str)
+    assert_type(await repository.all.peek(), list[str] | Miss)
+    assert_type(await Special.all.invalidate(1), bool)
+
+
+async def a_staticmethod_is_not_bound(repository: Repository) -> None:
+    assert_type(await Repository.price("a"), float)
+    assert_type(await repository.price(sku="a"), float)
+    assert_type(repository.price.key("a"), str)
+    assert_type(await repository.price.take("a"), float | Miss)
+    assert_type(await Repository.weight("a"), int)
+    assert_type(await repository.weight(sku="a"), int)
+    assert_type(await repository.weight.peek("a"), int | Miss)
+
+
+# --- invalidates ----------------------------------------------------------------------------------------
+
+
+@invalidates("profile:<user_id>")
+async def record(user_id: str, *errors: int, note: str | None = None) -> list[int]:
+    return [*errors]
+
+
+@cache.invalidates("profile:<user_id>", "a:<return>")
+async def rename(user_id: str) -> int:
+    return 1
+
+
+async def original(user_id: str) -> int:
+    return 1
+
+
+kept = invalidates("profile:<user_id>")(original)
+
+
+async def what_invalidates_keeps_its_type(repository: Repository) -> None:
+    assert_type(await record("42", 1, 2, note="a"), list[int])
+    assert_type(await rename(user_id="42"), int)
+    assert_type(await kept(user_id="42"), int)
+    assert_type(kept.__code__, CodeType)
+    assert_type(await repository.change(1, text="a"), Profile)
+    assert_type(await Repository.change(repository, 1), Profile)
+    assert_type(await Repository.reset(1), bytes)
+    assert_type(await repository.reset(limit=1), bytes)
+
+
+# --- the names that users write in their own annotations ------------------------------------------------
+
+
+def takes_decorated(
+    function: CachedFunction[[str], Profile], bound: BoundCachedFunction[[int], str]
+) -> tuple[CachedFunction[[str], Profile], BoundCachedFunction[[int], str]]:
+    return function, bound
+
+
+@cached(ttl=1)
+async def by_id(user_id: str, /) -> Profile:
+    return Profile()
+
+
+takes_decorated(by_id, Repository().item)
+
+
+# --- by hand --------------------------------------------------------------------------------------------
+
+
+async def by_hand() -> None:
+    assert_type(await cache_set("k", {"a": 1}, ttl="10m"), bool)
+    assert_type(await cache_delete("k"), bool)
+    anything: str = await cache_get("k")
+    assert_type(anything, str)
+    assert_type(await cache.set("k", 1, timedelta(seconds=1)), bool)
+    assert_type(await cache.delete("k"), bool)
+    assert_type(configure("memory://", prefix="a:"), Cache)
+    with using(cache) as current:
+        assert_type(current, Cache)
+    async with Cache("memory://") as opened:
+        assert_type(opened, Cache)
+
+
+async def snapshots() -> None:
+    store = SnapshotStore(cache, limit=50, ttl="24h")
+    assert_type(await store.save_snapshot("42", "text", 1), bool)
+    newest = await store.get_recent_snapshots("42", count=2)
+    assert_type(newest[0].text, str)
+    pair = await store.get_snapshot_pair("42")
+    if pair is not None:
+        previous, latest = pair
+        assert_type(previous.word_count - latest.word_count, int)
