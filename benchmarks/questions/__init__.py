@@ -1,0 +1,1 @@
+"""A file per question, each with a list ``QUESTIONS``."""
