@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from cachekit._flow.plan import Duration
-from cachekit._flow.write import invalidate
+from cachekit._flow.runtime import Runtime
+from cachekit._flow.write import after_commit, invalidate
 from cachekit._tiers.guard import Guard
+from cachekit._tiers.journal import Journal
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.shared import SharedTier
 from cachekit.clock import Clock, SystemClock
 from cachekit.codecs import Codec
-from cachekit.config import DEFAULT_TIMEOUT, check_prefix, parse_duration, url_from_environment
+from cachekit.config import DEFAULT_LEASE, DEFAULT_TIMEOUT, check_prefix, parse_duration, url_from_environment
 from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
@@ -70,7 +73,9 @@ class Cache:
             raise ConfigurationError(message)
         self._prefix = prefix
         self._reporter = Reporter(clock)
-        self.tier = SharedTier(Guard(self._store, seconds, self._reporter, clock), prefix, self._reporter, clock)
+        guard = Guard(self._store, seconds, self._reporter, clock)
+        journal = Journal(self._reporter, clock)
+        self.runtime = Runtime(SharedTier(guard, journal, prefix, self._reporter, clock))
         self._plain = Codec(Any)
 
     def __repr__(self) -> str:
@@ -85,13 +90,37 @@ class Cache:
         ttl: Duration | Callable[[Any], Duration],
         when: Callable[[Any], bool] | None = None,
         jitter: float = 0.0,
+        lease: float = DEFAULT_LEASE,
     ) -> CachedDecorator:
         """Cache the results of an async function in this cache; see `cachekit.cached`."""
-        return make_cached(lambda: self.tier, key=key, ttl=ttl, when=when, jitter=jitter)
+        return make_cached(lambda: self.runtime, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease)
 
     def invalidates(self, *keys: str) -> Callable[[F], F]:
         """Invalidate keys of this cache after an async function has returned; see `cachekit.invalidates`."""
-        return make_invalidates(lambda: self.tier, keys)
+        return make_invalidates(lambda: self.runtime, keys)
+
+    def after_commit(self) -> AbstractAsyncContextManager[None]:
+        """Hold invalidations back until a block ends normally: so that a database commits first.
+
+        ``async with cache.after_commit():`` collects the invalidations of this cache that are made inside,
+        by `invalidates`, ``.invalidate()`` and `delete`, which return False meanwhile. When the block ends
+        normally they are performed in one step; when it raises, none is. Blocks nest: the outermost one
+        performs. It follows `contextvars`: tasks started inside belong to the block while it lasts.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://")
+            ...     await cache.set("profile:42", {"typos": 3}, ttl=600)
+            ...     async with cache.after_commit():
+            ...         await cache.delete("profile:42")
+            ...         print(await cache.get("profile:42"))
+            ...     print(await cache.get("profile:42"))
+            >>> asyncio.run(main())
+            {'typos': 3}
+            None
+        """
+        return after_commit(self.runtime)
 
     # --- by hand --------------------------------------------------------------------------------
 
@@ -102,7 +131,8 @@ class Cache:
         """
         if not self._is_key(key, "cache.get"):
             return default
-        outcome = await self.tier.read(key, self._plain, "cache.get", self.tier.budget())
+        tier = self.runtime.tier
+        outcome = await tier.read(key, self._plain, "cache.get", tier.budget())
         return outcome.value if isinstance(outcome, Found) else default
 
     async def set(self, key: str, value: Any, ttl: Duration) -> bool:
@@ -119,11 +149,12 @@ class Cache:
         except ConfigurationError as error:
             self._reporter.uncached("cache.set", "policy", str(error))
             return False
-        return await self.tier.fill(key, value, self._plain, seconds, "cache.set", self.tier.budget())
+        tier = self.runtime.tier
+        return await tier.store(key, value, self._plain, seconds, "cache.set", tier.budget())
 
     async def delete(self, key: str) -> bool:
         """Invalidate ``key``. Returns whether the store acknowledged it, whether or not a value was there."""
-        return self._is_key(key, "cache.delete") and await invalidate(self.tier, [key])
+        return self._is_key(key, "cache.delete") and await invalidate(self.runtime, [key])
 
     async def take(self, key: str, default: T | None = None) -> Any | T | None:
         """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.
@@ -132,7 +163,8 @@ class Cache:
         """
         if not self._is_key(key, "cache.take"):
             return default
-        outcome = await self.tier.take(key, self._plain, "cache.take", self.tier.budget())
+        tier = self.runtime.tier
+        outcome = await tier.take(key, self._plain, "cache.take", tier.budget())
         return outcome.value if isinstance(outcome, Found) else default
 
     def _is_key(self, key: object, name: str) -> bool:
@@ -154,7 +186,11 @@ class Cache:
     # --- life -----------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Close this event loop's connection. The cache can be used again afterwards."""
+        """Send what is left of the journal, for at most a second, and close this event loop's connection.
+
+        What the store has not acknowledged by then is logged. The cache can be used again afterwards.
+        """
+        await self.runtime.aclose()
         await self._store.aclose()
 
     async def __aenter__(self) -> Self:

@@ -17,6 +17,7 @@ from cachekit.errors import ConfigurationError
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 DEFAULT_TIMEOUT: Final = 0.25
+DEFAULT_LEASE: Final = 5.0
 DEFAULT_MAXSIZE: Final = 10_000
 
 # Redis counts expiry in milliseconds since the epoch in 63 bits; a century is far inside that.

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, 
 
 from cachekit._flow.plan import CallPlan, Duration
 from cachekit._flow.read import call, peek, refresh, take
+from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import WritePlan, invalidate_call, write
 from cachekit._tiers.outcome import Miss
-from cachekit._tiers.shared import SharedTier
 from cachekit.errors import DecorationError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ S_contra = TypeVar("S_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
-Lookup: TypeAlias = Callable[[], SharedTier]
+Lookup: TypeAlias = Callable[[], Runtime]
 
 
 class BoundCachedFunction(ObjectProxy, Generic[P, R]):
@@ -47,17 +47,17 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
     The methods take the same arguments as the call itself. None of them raises for a failure of the cache.
     """
 
-    def __init__(self, wrapped: Any, plan: CallPlan[..., R], tier: Lookup, bound: tuple[Any, ...]) -> None:
+    def __init__(self, wrapped: Any, plan: CallPlan[..., R], runtime: Lookup, bound: tuple[Any, ...]) -> None:
         super().__init__(wrapped)
         # The prefix keeps wrapt from passing these on to the wrapped function. They are not declared in
         # the class, whose annotations would be taken for the function's.
         self._self_plan = plan
-        self._self_tier = tier
+        self._self_runtime = runtime
         self._self_bound = bound
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return the cached result, or run the function and cache what it returns."""
-        return call(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+        return call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of this call, without the cache's prefix.
@@ -84,7 +84,7 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
             >>> value is MISS  # doctest: +SKIP
             True
         """
-        return await peek(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+        return await peek(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function now and store what it returns, whatever is cached. Returns that.
@@ -92,18 +92,18 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         Raises:
             Exception: What the function raises, unchanged; the cached value then stays.
         """
-        return await refresh(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+        return await refresh(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result of this call. Returns whether the store acknowledged it."""
-        return await invalidate_call(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+        return await invalidate_call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     async def take(self, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
         """Return the cached value and remove it in one step: of many takers exactly one gets it.
 
         Returns `MISS` for all others, when there is no value, and when the store fails. Never loads.
         """
-        return await take(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+        return await take(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
 
 class _Takes(Protocol[S_contra, P2, R_co]):
@@ -118,8 +118,8 @@ class CachedFunction(BoundCachedFunction[P, R]):
     As an attribute of a class it binds like the function it wraps.
     """
 
-    def __init__(self, wrapped: Any, plan: CallPlan[..., R], tier: Lookup, binds: str) -> None:
-        super().__init__(wrapped, plan, tier, ())
+    def __init__(self, wrapped: Any, plan: CallPlan[..., R], runtime: Lookup, binds: str) -> None:
+        super().__init__(wrapped, plan, runtime, ())
         self._self_binds = binds
 
     # Checkers pass over classmethod and staticmethod when they stand with other decorators, so these overloads
@@ -139,7 +139,7 @@ class CachedFunction(BoundCachedFunction[P, R]):
         if self._self_binds == "class":
             instance = owner if instance is None else type(instance) if owner is None else owner
         bound = self.__wrapped__.__get__(instance, owner)
-        return BoundCachedFunction(bound, self._self_plan, self._self_tier, (instance,))
+        return BoundCachedFunction(bound, self._self_plan, self._self_runtime, (instance,))
 
 
 class CachedClassMethod(Protocol[P, R]):
@@ -158,14 +158,15 @@ class CachedDecorator(Protocol):
 
 
 def make_cached(
-    tier: Lookup,
+    runtime: Lookup,
     *,
     key: str | None,
     ttl: Duration | Callable[[Any], Duration],
     when: Callable[[Any], bool] | None,
     jitter: float,
+    lease: float,
 ) -> CachedDecorator:
-    """Return the decorator that caches in whatever ``tier`` looks up."""
+    """Return the decorator that caches in whatever ``runtime`` looks up."""
     # What can be checked without the function is checked at once, at the line of the decorator.
     if key is not None and not isinstance(key, str):
         name = getattr(key, "__qualname__", repr(key))
@@ -174,8 +175,8 @@ def make_cached(
 
     def decorate(function: Any) -> Any:
         function, binds = _unwrapped(function)
-        plan: CallPlan[..., Any] = CallPlan(function, key=key, ttl=ttl, when=when, jitter=jitter)
-        return CachedFunction(function, plan, tier, binds)
+        plan: CallPlan[..., Any] = CallPlan(function, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease)
+        return CachedFunction(function, plan, runtime, binds)
 
     return decorate
 
@@ -198,26 +199,26 @@ def _unwrapped(function: Any) -> tuple[Any, str]:
 class InvalidatingFunction(ObjectProxy, Generic[P, R]):
     """A function decorated with ``invalidates``: called as before, typed as before."""
 
-    def __init__(self, wrapped: Any, plan: WritePlan[..., R], tier: Lookup, bound: tuple[Any, ...] = ()) -> None:
+    def __init__(self, wrapped: Any, plan: WritePlan[..., R], runtime: Lookup, bound: tuple[Any, ...] = ()) -> None:
         super().__init__(wrapped)
         self._self_plan = plan
-        self._self_tier = tier
+        self._self_runtime = runtime
         self._self_bound = bound
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run the function; when it has returned normally, invalidate the keys."""
-        return write(self._self_tier(), self._self_plan, self._self_bound + args, kwargs)
+        return write(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
         """Bind the instance, as a function does."""
         if instance is None:
             return self
         bound = self.__wrapped__.__get__(instance, owner)
-        return InvalidatingFunction(bound, self._self_plan, self._self_tier, (instance,))
+        return InvalidatingFunction(bound, self._self_plan, self._self_runtime, (instance,))
 
 
-def make_invalidates(tier: Lookup, templates: tuple[str, ...]) -> Callable[[F], F]:
-    """Return the decorator that invalidates in whatever ``tier`` looks up."""
+def make_invalidates(runtime: Lookup, templates: tuple[str, ...]) -> Callable[[F], F]:
+    """Return the decorator that invalidates in whatever ``runtime`` looks up."""
     for template in templates:
         if not isinstance(template, str):
             message = f'@invalidates takes key templates, not {template!r}; write @invalidates("profile:<user_id>")'
@@ -228,6 +229,6 @@ def make_invalidates(tier: Lookup, templates: tuple[str, ...]) -> Callable[[F], 
             # Around the whole: what it wraps is bound by the descriptor outside.
             return type(function)(decorate(function.__func__))
         plan: WritePlan[..., Any] = WritePlan(function, templates)
-        return InvalidatingFunction(function, plan, tier)
+        return InvalidatingFunction(function, plan, runtime)
 
     return decorate

@@ -11,6 +11,19 @@ from datetime import UTC, datetime
 import orjson
 
 
+def lease_key(key: str) -> str:
+    """Return where the lease of ``key`` lives: in the same slot of a cluster, where one is possible.
+
+    A key with a hash tag takes ``:lease`` behind it; one without takes braces round it. A key such as
+    ``a}b`` has no lease key in its slot; templates cannot make one, see `cachekit.keys`.
+
+    Example:
+        >>> lease_key("profile:42"), lease_key("{user:42}:profile")
+        ('{profile:42}:lease', '{user:42}:profile:lease')
+    """
+    return f"{key}:lease" if "}" in key else f"{{{key}}}:lease"
+
+
 def value_bytes(raw: bytes) -> bytes | None:
     """Return the JSON of the value in ``raw``, or None for an entry this version does not understand."""
     return None if b"\n" in raw else raw

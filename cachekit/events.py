@@ -19,7 +19,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """No value was found, or none that decodes."""
+    """The store answered, and has no value, or none that decodes. A store that fails is a `StoreFailed`."""
 
     key: str
 
@@ -77,5 +77,30 @@ class StoreRecovered:
     seconds: float
 
 
-Event: TypeAlias = Hit | Miss | Loaded | Filled | Invalidated | Uncached | StoreFailed | StoreRecovered
+@dataclass(frozen=True, slots=True)
+class InvalidationsReplayed:
+    """``count`` invalidations that the store had not acknowledged reached it after all."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidationsLost:
+    """``count`` invalidations will not reach the store: the journal was full, or the cache was closed."""
+
+    count: int
+
+
+Event: TypeAlias = (
+    Hit
+    | Miss
+    | Loaded
+    | Filled
+    | Invalidated
+    | InvalidationsReplayed
+    | InvalidationsLost
+    | Uncached
+    | StoreFailed
+    | StoreRecovered
+)
 Observer: TypeAlias = Callable[[Event], object]

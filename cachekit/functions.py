@@ -9,9 +9,9 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from cachekit._flow.plan import Duration
-from cachekit._tiers.shared import SharedTier
+from cachekit._flow.runtime import Runtime
 from cachekit.cache import Cache
-from cachekit.config import DEFAULT_TIMEOUT
+from cachekit.config import DEFAULT_LEASE, DEFAULT_TIMEOUT
 from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
 from cachekit.stores.base import Store
 
@@ -82,8 +82,8 @@ def using(cache: Cache) -> Generator[Cache, None, None]:
         _in_context.reset(token)
 
 
-def _tier() -> SharedTier:
-    return default_cache().tier
+def _runtime() -> Runtime:
+    return default_cache().runtime
 
 
 def cached(
@@ -92,6 +92,7 @@ def cached(
     ttl: Duration | Callable[[Any], Duration],
     when: Callable[[Any], bool] | None = None,
     jitter: float = 0.0,
+    lease: float = DEFAULT_LEASE,
 ) -> CachedDecorator:
     """Cache the results of an async function in the default cache.
 
@@ -103,6 +104,8 @@ def cached(
         when: Gets the result and tells whether to store it; None stores every one, None included.
         jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that
             entries made together do not expire together.
+        lease: Seconds for which a killed process that was loading can delay others; a live one renews it
+            for as long as it loads.
 
     Returns:
         A decorator for functions, methods, classmethods and staticmethods (write it above
@@ -114,7 +117,8 @@ def cached(
         ConfigurationError: At decoration: a ttl or jitter that makes no sense.
 
     A hit has the type that the return annotation names. A failure of the cache never reaches the caller;
-    what the function raises does, unchanged, and is not cached.
+    what the function raises does, unchanged, and is not cached. Callers of one cold key share one load, in
+    the task of the first of them; an invalidation that lands while it runs wins.
 
     Example:
         >>> import asyncio
@@ -131,7 +135,7 @@ def cached(
         ('42', 3)
         ('42', 3)
     """
-    return make_cached(_tier, key=key, ttl=ttl, when=when, jitter=jitter)
+    return make_cached(_runtime, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease)
 
 
 def invalidates(*keys: str) -> Callable[[F], F]:
@@ -151,7 +155,7 @@ def invalidates(*keys: str) -> Callable[[F], F]:
         >>> @invalidates("profile:<user_id>")
         ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
     """
-    return make_invalidates(_tier, keys)
+    return make_invalidates(_runtime, keys)
 
 
 async def cache_get(key: str) -> Any:

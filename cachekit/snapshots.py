@@ -53,7 +53,7 @@ class RollingWindow:
         if not isinstance(cache, Cache):
             message = f'a window needs a Cache, not {type(cache).__name__}; write Cache("redis://localhost")'
             raise ConfigurationError(message)
-        self._tier = cache.tier
+        self._runtime = cache.runtime
         self._key = key
         self._limit = parse_count(limit, "limit")
         self._ttl = parse_duration(ttl)
@@ -64,7 +64,7 @@ class RollingWindow:
         Returns:
             Whether the store confirmed it; False too for an item that is not plain JSON.
         """
-        return await self._tier.push(
+        return await self._runtime.tier.push(
             self._key, dict(item), _PLAIN, limit=self._limit, ttl=self._ttl, name="a rolling window"
         )
 
@@ -76,11 +76,11 @@ class RollingWindow:
         if count < 1:
             return []
         count = min(count, self._limit)
-        return await self._tier.window(self._key, _PLAIN, count=count, ttl=self._ttl, name="a rolling window")
+        return await self._runtime.tier.window(self._key, _PLAIN, count=count, ttl=self._ttl, name="a rolling window")
 
     async def forget(self) -> bool:
         """Delete the whole window. Returns whether the store acknowledged it."""
-        return await invalidate(self._tier, [self._key])
+        return await invalidate(self._runtime, [self._key])
 
 
 _PLAIN: Final = Codec(Any)
@@ -156,7 +156,7 @@ class SnapshotStore:
         try:
             key = shorten(f"snapshots:{render(user_id)}")
         except RenderError as error:
-            self._cache.tier.reporter.uncached("a snapshot", "argument", str(error))
+            self._cache.runtime.tier.reporter.uncached("a snapshot", "argument", str(error))
             return None
         return RollingWindow(self._cache, key, self._limit, self._ttl)
 

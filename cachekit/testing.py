@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
 
 from cachekit.cache import Cache
+from cachekit.clock import Clock
+from cachekit.config import DEFAULT_MAXSIZE
 from cachekit.errors import StoreError, StoreUnavailableError
 from cachekit.stores.memory import MemoryStore
 
@@ -38,13 +40,12 @@ class FakeClock:
         self._elapsed += seconds
 
 
-class FailingStore:
+class FailingStore(MemoryStore):
     """A memory store that fails whenever you say so, for tests of what your application does then.
 
     Args:
+        maxsize: The most keys kept.
         clock: Tells the time.
-
-    Set ``error`` to the `StoreError` that every verb shall raise, or to None to have it work again.
 
     Example:
         >>> store = FailingStore()
@@ -54,48 +55,35 @@ class FailingStore:
         None
     """
 
-    def __init__(self, *, clock: FakeClock | None = None) -> None:
-        self._inner = MemoryStore(clock=clock)
+    def __init__(self, *, maxsize: int = DEFAULT_MAXSIZE, clock: Clock | None = None) -> None:
+        super().__init__(maxsize=maxsize, clock=clock)
         self.error: StoreError | None = None
+        # Every verb takes the lock first, so that is where all of them can be made to fail.
+        self._lock = _Gate(self)
 
     def fail(self, error: StoreError | None = None) -> None:
-        """Fail from now on, with ``error`` or as if nobody answered."""
+        """Raise ``error`` from every verb from now on; without one, as if nobody answered."""
         self.error = error or StoreUnavailableError("unavailable", "the store fails on cue")
 
     def recover(self) -> None:
         """Work again."""
         self.error = None
 
-    def _check(self) -> None:
-        if self.error is not None:
-            raise self.error
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:
-        self._check()
-        return await self._inner.get(key, timeout=timeout)
+class _Gate:
+    """A lock that opens only while its store is not failing."""
 
-    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
-        self._check()
-        await self._inner.set(key, value, ttl_ms=ttl_ms, timeout=timeout)
+    def __init__(self, store: FailingStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
-        self._check()
-        await self._inner.delete(keys, timeout=timeout)
+    def __enter__(self) -> None:
+        if self._store.error is not None:
+            raise self._store.error
+        self._lock.acquire()
 
-    async def take(self, key: str, *, timeout: float) -> bytes | None:
-        self._check()
-        return await self._inner.take(key, timeout=timeout)
-
-    async def push(self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float) -> None:
-        self._check()
-        await self._inner.push(key, item, limit=limit, ttl_ms=ttl_ms, oldest=oldest, timeout=timeout)
-
-    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
-        self._check()
-        return await self._inner.window(key, count, timeout=timeout)
-
-    async def aclose(self) -> None:
-        """Close nothing."""
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
 
 
 def memory_cache(*, clock: FakeClock | None = None, prefix: str = "") -> Cache:

@@ -70,7 +70,9 @@ async def everything_works_without(cache: Cache) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    """The warnings about troubles; that a journal was left over when the cache was closed is no trouble of its own."""
+    messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    return [message for message in messages if "has not acknowledged" not in message]
 
 
 async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
@@ -128,7 +130,7 @@ async def test_a_server_that_refuses_writes_still_answers_reads(
         assert [await counted.call(3) for _ in range(3)] == [[3, 9]] * 3
         assert counted.runs == 3
         assert await counted.call.peek(3) is MISS
-    assert StoreFailed("set", cause) in told
+    assert StoreFailed("take_lease", cause) in told, "the lease could not be taken, so nothing was filled"
     assert not [event for event in told if isinstance(event, StoreFailed) and event.operation == "get"]
 
 
@@ -218,12 +220,10 @@ async def test_a_trouble_is_one_record_when_it_begins_and_one_when_it_ends(
 
 
 async def test_a_store_of_somebody_else_may_raise_what_it_likes(caplog: pytest.LogCaptureFixture) -> None:
-    class Wild(FailingStore):
-        def _check(self) -> None:
-            message = "a secret value"
-            raise ZeroDivisionError(message)
-
-    await everything_works_without(Cache(Wild()))
+    wild = FailingStore()
+    wild.error = ZeroDivisionError("a secret value")  # type: ignore[assignment]
+    async with Cache(wild) as cache:
+        await everything_works_without(cache)
     assert len(warnings(caplog)) == 1
     assert "ZeroDivisionError" in caplog.text
     assert "secret" not in caplog.text

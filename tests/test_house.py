@@ -16,6 +16,7 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 
 # Who may catch everything, and what for.
 BROAD = {
+    "_flow/load.py": "a failed load is shared as its exception, and raised again as it is",
     "_flow/plan.py": "the user's policy and annotations",
     "_tiers/guard.py": "the store",
     "_tiers/reporter.py": "observers",

@@ -148,13 +148,28 @@ async def test_what_another_program_left_in_the_list_is_passed_over(redis_server
 
 async def test_a_failing_store_is_no_error_for_the_writer() -> None:
     failing = FailingStore()
-    store = SnapshotStore(Cache(failing))
-    await store.save_snapshot("42", "text", 1)
-    failing.fail()
-    assert await store.save_snapshot("42", "text", 1) is False
-    assert await store.get_recent_snapshots("42") == []
-    assert await store.get_snapshot_pair("42") is None
-    assert await store.forget("42") is False
+    async with Cache(failing) as cache:
+        store = SnapshotStore(cache)
+        await store.save_snapshot("42", "text", 1)
+        failing.fail()
+        assert await store.save_snapshot("42", "text", 1) is False
+        assert await store.get_recent_snapshots("42") == []
+        assert await store.get_snapshot_pair("42") is None
+        assert await store.forget("42") is False
+        failing.recover()
+
+
+async def test_what_was_to_be_forgotten_while_the_store_failed_is_forgotten_at_once_and_for_good() -> None:
+    failing = FailingStore()
+    async with Cache(failing) as cache:
+        store = SnapshotStore(cache)
+        await store.save_snapshot("42", SECRET, 1)
+        failing.fail()
+        assert await store.forget("42") is False
+        failing.recover()
+        assert await store.get_recent_snapshots("42") == []
+        assert await store.save_snapshot("42", "new", 1) is False, "not before the old ones are gone"
+    assert await failing.window("snapshots:42", 10, timeout=1) == []
 
 
 async def test_no_text_reaches_a_log_an_event_a_repr_or_an_error(

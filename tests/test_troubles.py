@@ -106,6 +106,6 @@ async def test_what_is_wrong_with_one_key_is_told_as_such(clock: FakeClock, capl
 async def test_a_call_without_time_left_for_the_store_asks_it_no_more() -> None:
     store = FailingStore()
     cache = Cache(store)
-    budget = cache.tier.budget()
+    budget = cache.runtime.tier.budget()
     budget.left = 0.0
-    assert await cache.tier.invalidate(["k"], budget) is False
+    assert await cache.runtime.tier.invalidate(["k"], budget) is False

@@ -5,31 +5,99 @@ from __future__ import annotations
 import time
 from typing import Any, TypeVar
 
+from cachekit._flow.flight import Flight, Landed, loading, waiting_for
+from cachekit._flow.lease import acquire, release
 from cachekit._flow.plan import CallPlan
+from cachekit._flow.runtime import Runtime
+from cachekit._flow.verdict import Verdict
 from cachekit._tiers.guard import Budget
-from cachekit._tiers.shared import SharedTier
 from cachekit.events import Filled, Loaded
 
 R = TypeVar("R")
 
 
-async def load(tier: SharedTier, plan: CallPlan[..., R], key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Run the function and return what it returns; what it raises passes through."""
-    began = time.monotonic()
-    result = await plan.function(*args, **kwargs)
-    if tier.reporter.observers:
-        tier.reporter.emit(Loaded(key, time.monotonic() - began))
-    return result
-
-
-async def load_and_fill(
-    tier: SharedTier, plan: CallPlan[..., R], key: str, budget: Budget, args: tuple[Any, ...], kwargs: dict[str, Any]
+async def lead(
+    runtime: Runtime,
+    plan: CallPlan[..., R],
+    flight: Flight,
+    verdict: Verdict,
+    budget: Budget,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> R:
-    """Run the function, store what it returns if the plan says so, and return it."""
-    result = await load(tier, plan, key, args, kwargs)
-    ttl = plan.ttl_of(result, tier.reporter)
-    if ttl is not None:
-        filled = await tier.fill(key, result, plan.codec(tier.reporter), ttl, plan.name, budget)
-        if filled and tier.reporter.observers:
-            tier.reporter.emit(Filled(key, ttl))
+    """Load on behalf of everybody who waits for ``flight``, and fill if the verdict says so.
+
+    Whatever ends this, the flight goes on: it lands with a value or an exception, or is handed to one who waits.
+    """
+    try:
+        with waiting_for(flight):
+            if verdict is not Verdict.LOAD and flight.token is None:
+                found = await acquire(runtime, plan, flight, budget, seize=verdict is Verdict.REFRESH)
+                if found is not None:
+                    flight.land(Landed(found.value, found.data))
+                    value: R = found.value
+                    return value
+            result = await _load(runtime, plan, flight, args, kwargs)
+        await _fill(runtime, plan, flight, result, budget)
+        return result
+    # What the function raises is shared by those who waited, and passes through here as it is.
+    except Exception as error:
+        if flight.landed is None:
+            flight.land(Landed(error=error, traceback=error.__traceback__))
+            release(runtime, flight)
+        raise
+    finally:
+        if flight.landed is None:
+            _pass_on(runtime, flight)
+        else:
+            runtime.flights.close(flight)
+
+
+async def share(runtime: Runtime, flight: Flight) -> Landed | None:
+    """Wait for somebody else's load. Returns None when this caller has to load itself, in its place."""
+    try:
+        with waiting_for(flight):
+            return await flight.join()
+    finally:
+        if flight.adrift:
+            _pass_on(runtime, flight)
+
+
+def _pass_on(runtime: Runtime, flight: Flight) -> None:
+    """Have another caller load, or close the flight when nobody waits for it any more."""
+    if not flight.hand_on():
+        runtime.flights.close(flight)
+        release(runtime, flight)
+
+
+async def _load(
+    runtime: Runtime, plan: CallPlan[..., R], flight: Flight, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
+    reporter = runtime.tier.reporter
+    flight.answers = runtime.tier.answers
+    flight.loading = True
+    began = time.monotonic()
+    with loading(flight):
+        result = await plan.function(*args, **kwargs)
+    if reporter.observers:
+        reporter.emit(Loaded(flight.key, time.monotonic() - began))
     return result
+
+
+async def _fill(runtime: Runtime, plan: CallPlan[..., R], flight: Flight, result: R, budget: Budget) -> None:
+    tier = runtime.tier
+    ttl = plan.ttl_of(result, tier.reporter)
+    data: bytes | None = None
+    if flight.awaited or (ttl is not None and flight.token is not None):
+        data = tier.encoded(result, plan.codec(tier.reporter), plan.name)
+    # Whoever waits goes on now; the fill is nobody's business but this caller's.
+    flight.land(Landed(result, data))
+    if flight.token is None:
+        return
+    if ttl is None or data is None or flight.void:
+        release(runtime, flight)
+        return
+    if not await tier.fill(flight.key, data, flight.token, ttl, budget):
+        release(runtime, flight)
+    elif tier.reporter.observers:
+        tier.reporter.emit(Filled(flight.key, ttl))

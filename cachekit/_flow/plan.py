@@ -31,10 +31,11 @@ class CallPlan(Generic[P, R]):
         ttl: A duration, or a callable that gets the result and returns one.
         when: Gets the result and tells whether to store it; None stores every one.
         jitter: The largest fraction by which a TTL is shortened at random, from 0 to below 1.
+        lease: Seconds for which a killed loader can delay others.
 
     Raises:
         DecorationError: The function or the template cannot be decorated.
-        ConfigurationError: ``ttl`` or ``jitter`` makes no sense.
+        ConfigurationError: ``ttl``, ``jitter`` or ``lease`` makes no sense.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class CallPlan(Generic[P, R]):
         ttl: Duration | Callable[[R], Duration],
         when: Callable[[R], bool] | None,
         jitter: float,
+        lease: float,
     ) -> None:
         signature = check_function(function, "cached")
         self.function = function
@@ -58,6 +60,7 @@ class CallPlan(Generic[P, R]):
             raise ConfigurationError(message)
         self._when = when
         self._jitter = parse_fraction(jitter, "jitter")
+        self.lease = parse_duration(lease, "lease")
         self._codec: Codec | None = None
 
     def key_of(self, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from cachekit._flow.load import load, load_and_fill
+from cachekit._flow.flight import Flight, Landed, may_wait_for
+from cachekit._flow.load import lead, share
 from cachekit._flow.plan import CallPlan
+from cachekit._flow.runtime import Runtime
 from cachekit._flow.verdict import Verdict, verdict
-from cachekit._tiers.outcome import MISS, Found, Miss
-from cachekit._tiers.shared import SharedTier
+from cachekit._tiers.guard import Budget
+from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
+from cachekit.codecs import Codec
 from cachekit.events import Hit
 from cachekit.events import Miss as Missed
 
 R = TypeVar("R")
 
 
-async def call(tier: SharedTier, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Return what the function returns for these arguments: a hit, or a load."""
+async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """Return what the function returns for these arguments: a hit, or a load, one's own or shared."""
+    tier = runtime.tier
     try:
         key = plan.key_of(tier.reporter, args, kwargs)
     except TypeError:
@@ -25,39 +30,99 @@ async def call(tier: SharedTier, plan: CallPlan[..., R], args: tuple[Any, ...], 
     if key is None:
         return await plan.function(*args, **kwargs)
     budget = tier.budget()
-    outcome = await tier.read(key, plan.codec(tier.reporter), plan.name, budget)
+    codec = plan.codec(tier.reporter)
+    # A load that had begun before this call may be joined only if it was not invalidated in between, by
+    # whichever process: its lease tells. One that begins later may be joined as it is.
+    earlier = runtime.flights.find(key)
+    holder: bytes | None = None
+    if earlier is not None and earlier.loading:
+        outcome, holder = await tier.look(key, codec, plan.name, budget)
+    else:
+        earlier = None
+        outcome = await tier.read(key, codec, plan.name, budget)
     decided = verdict(outcome)
     if tier.reporter.observers:
-        tier.reporter.emit(Hit(key) if decided is Verdict.SERVE else Missed(key))
+        _tell(runtime, key, outcome)
     if isinstance(outcome, Found):
         value: R = outcome.value
         return value
-    if decided is Verdict.LOAD_FILL:
-        return await load_and_fill(tier, plan, key, budget, args, kwargs)
-    return await load(tier, plan, key, args, kwargs)
+    flight = runtime.flights.find(key)
+    if flight is not None and flight.plan is plan and not may_wait_for(flight):
+        # That load waits for this call: a function that calls itself runs as if undecorated.
+        return await lead(runtime, plan, Flight(key, plan), Verdict.LOAD, budget, args, kwargs)
+    if (
+        flight is None
+        or flight.plan is not plan
+        or (flight is earlier and not _holds(runtime, flight, outcome, holder))
+    ):
+        flight = runtime.flights.open(key, plan)
+    else:
+        landed = await share(runtime, flight)
+        if landed is not None:
+            return _handed_out(plan, runtime, landed)
+    return await lead(runtime, plan, flight, decided, budget, args, kwargs)
 
 
-async def refresh(tier: SharedTier, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Load now and fill, whatever is cached."""
-    key = plan.key_of(tier.reporter, args, kwargs)
+def _holds(runtime: Runtime, flight: Flight, outcome: Outcome, holder: bytes | None) -> bool:
+    """Tell whether a load that began before this call was not invalidated before it."""
+    if isinstance(outcome, Miss):
+        return flight.token is not None and flight.token == holder
+    # The store is down. A load without a lease began when it was down as well; if it has not answered anything
+    # since, nobody in this process can have learnt of an invalidation, and all share that load.
+    return flight.token is None and flight.answers == runtime.tier.answers
+
+
+def _handed_out(plan: CallPlan[..., R], runtime: Runtime, landed: Landed) -> R:
+    """Return what a shared load came to: to each caller a value of its own, where it makes the round trip."""
+    if landed.error is not None:
+        # As it left the load: each raise of a shared exception adds to its traceback.
+        raise landed.error.with_traceback(landed.traceback)
+    value: R = landed.value
+    if landed.data is not None:
+        # Those bytes were decoded and compared before they were handed out.
+        value = plan.codec(runtime.tier.reporter).decode(landed.data)
+    return value
+
+
+async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """Load now and fill, whatever is cached. A load that is going on does not overwrite it."""
+    key = plan.key_of(runtime.tier.reporter, args, kwargs)
     if key is None:
         return await plan.function(*args, **kwargs)
-    return await load_and_fill(tier, plan, key, tier.budget(), args, kwargs)
+    flight = runtime.flights.open(key, plan)
+    return await lead(runtime, plan, flight, Verdict.REFRESH, runtime.tier.budget(), args, kwargs)
 
 
-async def peek(tier: SharedTier, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
+async def peek(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
     """Return the cached value or MISS; never load."""
-    key = plan.key_of(tier.reporter, args, kwargs)
-    if key is None:
-        return MISS
-    outcome = await tier.read(key, plan.codec(tier.reporter), plan.name, tier.budget())
-    return outcome.value if isinstance(outcome, Found) else MISS
+    return await _without_loading(runtime, plan, runtime.tier.read, args, kwargs)
 
 
-async def take(tier: SharedTier, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
+async def take(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
     """Return the cached value and remove it in one step, or MISS; never load."""
+    return await _without_loading(runtime, plan, runtime.tier.take, args, kwargs)
+
+
+async def _without_loading(
+    runtime: Runtime,
+    plan: CallPlan[..., R],
+    look: Callable[[str, Codec, str, Budget], Awaitable[Outcome]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> R | Miss:
+    tier = runtime.tier
     key = plan.key_of(tier.reporter, args, kwargs)
     if key is None:
         return MISS
-    outcome = await tier.take(key, plan.codec(tier.reporter), plan.name, tier.budget())
+    outcome = await look(key, plan.codec(tier.reporter), plan.name, tier.budget())
+    if tier.reporter.observers:
+        _tell(runtime, key, outcome)
     return outcome.value if isinstance(outcome, Found) else MISS
+
+
+def _tell(runtime: Runtime, key: str, outcome: Outcome) -> None:
+    """Tell observers what looking came to; a failure is told where it happened."""
+    if isinstance(outcome, Found):
+        runtime.tier.reporter.emit(Hit(key))
+    elif isinstance(outcome, Miss):
+        runtime.tier.reporter.emit(Missed(key))

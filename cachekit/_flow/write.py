@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from cachekit._flow.plan import CallPlan, check_function, describe
+from cachekit._flow.runtime import Runtime
 from cachekit._tiers.reporter import Reporter
-from cachekit._tiers.shared import SharedTier
 from cachekit.errors import DecorationError, RenderError
 from cachekit.events import Invalidated
 from cachekit.keys import compile_key
@@ -49,26 +52,77 @@ class WritePlan(Generic[P, R]):
         return keys
 
 
-async def write(tier: SharedTier, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+async def write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Run the function; when it has returned normally, invalidate its keys in one round trip."""
     result = await plan.function(*args, **kwargs)
-    keys = plan.keys_of(result, tier.reporter, args, kwargs)
+    keys = plan.keys_of(result, runtime.tier.reporter, args, kwargs)
     if keys:
-        await invalidate(tier, keys)
+        await invalidate(runtime, keys)
     return result
 
 
-async def invalidate(tier: SharedTier, keys: Sequence[str]) -> bool:
-    """Invalidate ``keys``. Returns whether the store acknowledged it."""
-    acknowledged = await tier.invalidate(keys, tier.budget())
+async def invalidate(runtime: Runtime, keys: Sequence[str]) -> bool:
+    """Invalidate ``keys``, or collect them for the end of an enclosing `after_commit`.
+
+    Returns whether the store acknowledged it. If it did not, the journal replays it.
+    """
+    block = _BLOCKS.get().get(runtime)
+    # A task may outlive the block it was started in; what it invalidates then belongs to the block around that.
+    while block is not None and not block.open:
+        block = block.around
+    if block is not None:
+        block.keys.update(dict.fromkeys(keys))
+        return False
+    # First, so that no call that starts from now on joins a load that began before.
+    runtime.flights.forget(keys)
+    tier = runtime.tier
+    acknowledged = False
+    try:
+        acknowledged = await tier.invalidate(keys, tier.budget())
+    finally:
+        if not acknowledged:
+            # Again: what was opened since the first time may wait for a load, elsewhere, that began before.
+            runtime.flights.forget(keys)
+    # Not for a caller that is cancelled: its loop may be ending. The next read or invalidation sees to it then.
+    if tier.journal:
+        runtime.replay_soon()
     if tier.reporter.observers:
         tier.reporter.emit(Invalidated(tuple(keys), acknowledged))
     return acknowledged
 
 
 async def invalidate_call(
-    tier: SharedTier, plan: CallPlan[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
     """Invalidate the key of one call. Returns whether the store acknowledged it."""
-    key = plan.key_of(tier.reporter, args, kwargs)
-    return key is not None and await invalidate(tier, [key])
+    key = plan.key_of(runtime.tier.reporter, args, kwargs)
+    return key is not None and await invalidate(runtime, [key])
+
+
+class _Block:
+    """The invalidations made inside an `after_commit` block, in order, each key once."""
+
+    __slots__ = ("around", "keys", "open")
+
+    def __init__(self, around: _Block | None) -> None:
+        self.around = around
+        self.keys: dict[str, None] = {}
+        self.open = True
+
+
+_BLOCKS: Final[ContextVar[Mapping[Runtime, _Block]]] = ContextVar("cachekit after_commit", default=MappingProxyType({}))
+
+
+@asynccontextmanager
+async def after_commit(runtime: Runtime) -> AsyncGenerator[None, None]:
+    """Collect invalidations inside; perform them when the block ends normally, and none when it raises."""
+    around = _BLOCKS.get()
+    block = _Block(around.get(runtime))
+    _BLOCKS.set({**around, runtime: block})
+    try:
+        yield
+    finally:
+        block.open = False
+        _BLOCKS.set(around)
+    if block.keys:
+        await invalidate(runtime, [*block.keys])

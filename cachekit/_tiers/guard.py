@@ -15,7 +15,7 @@ from cachekit._tiers.troubles import Troubles
 from cachekit.clock import Clock
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.events import StoreFailed, StoreRecovered
-from cachekit.stores.base import Store
+from cachekit.stores.base import Lease, Store
 
 T = TypeVar("T")
 
@@ -47,6 +47,8 @@ class Guard:
         self._timeout = timeout
         self._reporter = reporter
         self._troubles = Troubles(clock)
+        self.answers = 0
+        """How many operations succeeded: who compares two readings learns whether the store was there between."""
 
     def budget(self) -> Budget:
         """Return the whole of the deadline, for one call."""
@@ -54,6 +56,26 @@ class Guard:
 
     async def get(self, key: str, budget: Budget) -> bytes | Down | None:
         return await self._ask(self._store.get, budget, key)
+
+    async def look(self, key: str, budget: Budget) -> tuple[bytes | None, bytes | None] | Down:
+        return await self._ask(self._store.look, budget, key)
+
+    async def take_lease(
+        self, key: str, token: bytes, lease_ms: int, unless: bytes | None, budget: Budget
+    ) -> bytes | Lease | Down:
+        return await self._ask(self._store.take_lease, budget, key, token, lease_ms=lease_ms, unless=unless)
+
+    async def seize_lease(self, key: str, token: bytes, lease_ms: int, budget: Budget) -> Down | None:
+        return await self._ask(self._store.seize_lease, budget, key, token, lease_ms=lease_ms)
+
+    async def renew_lease(self, key: str, token: bytes, lease_ms: int, budget: Budget) -> bool | Down:
+        return await self._ask(self._store.renew_lease, budget, key, token, lease_ms=lease_ms)
+
+    async def release_lease(self, key: str, token: bytes, budget: Budget) -> Down | None:
+        return await self._ask(self._store.release_lease, budget, key, token)
+
+    async def fill(self, key: str, value: bytes, token: bytes, ttl_ms: int, budget: Budget) -> bool | Down:
+        return await self._ask(self._store.fill, budget, key, value, token, ttl_ms=ttl_ms)
 
     async def set(self, key: str, value: bytes, ttl_ms: int, budget: Budget) -> Down | None:
         return await self._ask(self._store.set, budget, key, value, ttl_ms=ttl_ms)
@@ -86,6 +108,7 @@ class Guard:
             return self._failed(verb, kind, f"{self._store!r} raised {kind}")
         finally:
             budget.left -= time.monotonic() - began
+        self.answers += 1
         if self._troubles:
             self._recovered()
         return answer
@@ -94,7 +117,7 @@ class Guard:
         self._troubles.begin(cause, f"{'a key' if of_key else 'the cache'} is left out for now: {text}")
         if self._reporter.observers:
             self._reporter.emit(StoreFailed(verb.__name__, cause))
-        return Down(cause)
+        return Down(cause, of_key)
 
     def _recovered(self) -> None:
         for cause in self._troubles.going_on():

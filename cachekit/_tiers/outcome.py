@@ -9,9 +9,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A value, decoded."""
+    """A value, decoded, and the bytes it was decoded from."""
 
     value: Any
+    data: bytes
 
 
 class Miss(Enum):
@@ -38,6 +39,13 @@ class Down:
     """The store did not answer the question; ``cause`` groups what is the same trouble."""
 
     cause: str
+    of_key: bool = False
+    """Whether it says something about the key asked for, and nothing about the store."""
 
 
-Outcome: TypeAlias = Found | Miss | Down
+@dataclass(frozen=True, slots=True)
+class Distrusted:
+    """Whatever stands there may have been invalidated, and nobody knows; see `cachekit._tiers.journal`."""
+
+
+Outcome: TypeAlias = Found | Miss | Down | Distrusted

@@ -1,64 +1,193 @@
-"""The shared tier: values in the store that all processes see."""
+"""The shared tier: values in the store that all processes see, and the leases on their loads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from cachekit._tiers.guard import Budget, Guard
-from cachekit._tiers.outcome import MISS, Down, Found, Outcome
+from cachekit._tiers.journal import Journal
+from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
 from cachekit._tiers.reporter import Reporter
 from cachekit.clock import Clock
 from cachekit.codecs import Codec
 from cachekit.entry import stamp, timestamp, timestamp_of, value_bytes
 from cachekit.errors import DecodeError, RoundTripError
+from cachekit.stores.base import Lease
+
+_PENDING: Final = Down("pending")
+_DISTRUSTED: Final = Distrusted()
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class SharedTier:
-    """Turns values into entries at prefixed keys, and back.
+    """Turns values into entries at prefixed keys, and back. Trusts nothing that the journal holds.
 
     Args:
         guard: The store behind its guard.
+        journal: The invalidations that the store has not acknowledged.
         prefix: Stands before every key.
         reporter: Where troubles with values go.
         clock: Tells the time.
     """
 
-    def __init__(self, guard: Guard, prefix: str, reporter: Reporter, clock: Clock) -> None:
+    def __init__(self, guard: Guard, journal: Journal, prefix: str, reporter: Reporter, clock: Clock) -> None:
         self._guard = guard
         self._prefix = prefix
         self._clock = clock
+        self.journal = journal
         self.reporter = reporter
+        self.distrusting: Callable[[], None] = _nothing
+        """Called when a read meets a journal that is not empty: whoever replays it may have ended with its loop."""
 
     def budget(self) -> Budget:
         """Return the deadline of one call."""
         return self._guard.budget()
 
+    @property
+    def answers(self) -> int:
+        """How many operations of the store have succeeded so far."""
+        return self._guard.answers
+
     async def read(self, key: str, codec: Codec, name: str, budget: Budget) -> Outcome:
         """Return what stands at ``key``, decoded by ``codec``."""
+        if self.journal and (doubt := self._doubt(key)):
+            return doubt
         return self._decoded(await self._guard.get(self._prefix + key, budget), codec, name)
+
+    async def look(self, key: str, codec: Codec, name: str, budget: Budget) -> tuple[Outcome, bytes | None]:
+        """Return what stands at ``key``, and the token of whoever holds its lease, as of one moment."""
+        answer = await self._guard.look(self._prefix + key, budget)
+        if isinstance(answer, Down):
+            return answer, None
+        raw, holder = answer
+        if self.journal and (doubt := self._doubt(key)):
+            return doubt, holder
+        return self._decoded(raw, codec, name), holder
 
     async def take(self, key: str, codec: Codec, name: str, budget: Budget) -> Outcome:
         """Return what stands at ``key`` and remove it, in one step."""
+        if self.journal and (doubt := self._doubt(key)):
+            return doubt
         return self._decoded(await self._guard.take(self._prefix + key, budget), codec, name)
 
-    async def fill(self, key: str, value: object, codec: Codec, ttl: float, name: str, budget: Budget) -> bool:
-        """Store ``value`` for ``ttl`` seconds. Returns whether the store confirmed it."""
-        data = self._encoded(value, codec, name)
+    async def store(self, key: str, value: object, codec: Codec, ttl: float, name: str, budget: Budget) -> bool:
+        """Store ``value`` for ``ttl`` seconds, whatever is loaded meanwhile. Returns whether it is confirmed."""
+        data = self.encoded(value, codec, name)
         if data is None:
             return False
-        ttl_ms = max(1, round(ttl * 1000))
-        return await self._guard.set(self._prefix + key, data, ttl_ms, budget) is None
+        mark = self.journal.mark()
+        stored = await self._guard.set(self._prefix + key, data, _ms(ttl), budget) is None
+        if stored:
+            # What was to be removed is replaced.
+            self.journal.remove([key], mark)
+            self.journal.stored(key, ttl)
+        return stored
 
     async def invalidate(self, keys: Sequence[str], budget: Budget) -> bool:
-        """Remove ``keys``. Returns whether the store confirmed it."""
-        return await self._guard.delete([self._prefix + key for key in keys], budget) is None
+        """Remove ``keys`` and void the loads that are going on. Returns whether the store confirmed it.
+
+        One that is not confirmed, its caller's cancellation included, is kept in the journal.
+        """
+        left = list(keys)
+        try:
+            confirmed = await self._remove(left, budget)
+        finally:
+            if left:
+                self.journal.add(left)
+        return confirmed
+
+    async def replay(self) -> bool:
+        """Send one batch of the journal. Returns False when the store did not confirm all of it."""
+        keys = self.journal.batch()
+        left = list(keys)
+        await self._remove(left, self.budget())
+        if len(left) < len(keys):
+            self.journal.replayed(len(keys) - len(left))
+        return not left
+
+    async def _remove(self, left: list[str], budget: Budget) -> bool:
+        """Remove the keys in ``left``, taking out of it what needs no further attempt. Returns whether all are gone."""
+        mark = self.journal.mark()
+        answer = await self._guard.delete([self._prefix + key for key in left], budget)
+        if not isinstance(answer, Down):
+            self.journal.remove(left, mark)
+            left.clear()
+            return True
+        if not answer.of_key:
+            return False
+        if len(left) == 1:
+            # Refused by name, now and ever: kept, it would stand in the way of all others.
+            self.journal.remove(left, mark)
+            self.journal.refused(left)
+            left.clear()
+            return False
+        results = []
+        for key in list(left):
+            alone = [key]
+            results.append(await self._remove(alone, self.budget()))
+            if not alone:
+                left.remove(key)
+        return all(results)
+
+    def _doubt(self, key: str) -> Down | Distrusted | None:
+        """Return why what stands at ``key`` is not to be trusted, if there is a reason."""
+        self.distrusting()
+        if self.journal.holds(key):
+            return _PENDING
+        return _DISTRUSTED if self.journal.distrusts(key) else None
+
+    # --- leases -----------------------------------------------------------------------------------
+
+    async def take_lease(
+        self, key: str, token: bytes, lease: float, unless: bytes | None, codec: Codec, name: str, budget: Budget
+    ) -> Found | Down | Lease | bytes:
+        """Return the value if there is one by now, else the lease.
+
+        Bytes that do not decode are returned as they are; given as ``unless`` they count as none.
+        """
+        raw = await self._guard.take_lease(self._prefix + key, token, _ms(lease), unless, budget)
+        if not isinstance(raw, bytes):
+            return raw
+        found = self._decoded(raw, codec, name)
+        if self.journal and self.journal.holds(key):
+            # Invalidated while it was waited for, and the store does not know.
+            return _PENDING
+        return found if isinstance(found, Found) else raw
+
+    async def seize_lease(self, key: str, token: bytes, lease: float, budget: Budget) -> bool:
+        """Take the lease from whoever holds it. Returns whether the store confirmed it."""
+        return await self._guard.seize_lease(self._prefix + key, token, _ms(lease), budget) is None
+
+    async def renew_lease(self, key: str, token: bytes, lease: float) -> bool:
+        """Keep the lease alive. Returns False when it is lost for good."""
+        answer = await self._guard.renew_lease(self._prefix + key, token, _ms(lease), self.budget())
+        return isinstance(answer, Down) or answer
+
+    async def release_lease(self, key: str, token: bytes) -> None:
+        """Give the lease back, if it is still held."""
+        await self._guard.release_lease(self._prefix + key, token, self.budget())
+
+    async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
+        """Store what was loaded under the lease, if ``token`` still holds it. Returns whether it did."""
+        answer = await self._guard.fill(self._prefix + key, data, token, _ms(ttl), budget)
+        if answer is True:
+            self.journal.stored(key, ttl)
+        return answer is True
 
     # --- rolling windows --------------------------------------------------------------------------
 
     async def push(self, key: str, item: dict[str, object], codec: Codec, *, limit: int, ttl: float, name: str) -> bool:
         """Put ``item``, with the time of now, at the head of a window. Returns whether it is confirmed."""
+        # What is to be forgotten must not grow again before it was; what may have been is removed first.
+        doubt = self._doubt(key) if self.journal else None
+        if isinstance(doubt, Down) or (doubt and not await self.invalidate([key], self.budget())):
+            return False
         now = self._clock.time()
-        data = self._encoded(stamp(item, now), codec, name)
+        data = self.encoded(stamp(item, now), codec, name)
         if data is None:
             return False
         answer = await self._guard.push(
@@ -66,13 +195,17 @@ class SharedTier:
             data,
             self.budget(),
             limit=limit,
-            ttl_ms=max(1, round(ttl * 1000)),
+            ttl_ms=_ms(ttl),
             oldest=timestamp(now - ttl),
         )
+        if answer is None:
+            self.journal.stored(key, ttl)
         return answer is None
 
     async def window(self, key: str, codec: Codec, *, count: int, ttl: float, name: str) -> list[dict[str, object]]:
         """Return up to ``count`` items, newest first, none older than ``ttl`` seconds."""
+        if self.journal and self._doubt(key):
+            return []
         raw = await self._guard.window(self._prefix + key, count, self.budget())
         if isinstance(raw, Down):
             return []
@@ -81,6 +214,16 @@ class SharedTier:
         return [outcome.value for outcome in found if isinstance(outcome, Found)]
 
     # --- values and bytes -------------------------------------------------------------------------
+
+    def encoded(self, value: object, codec: Codec, name: str) -> bytes | None:
+        """Return ``value`` as bytes, or None, with one warning, when it would not come back as it is."""
+        try:
+            data = codec.encode(value)
+        except RoundTripError as error:
+            self.reporter.uncached(name, "value", str(error))
+            return None
+        self.reporter.cached(name, "value")
+        return data
 
     def _decoded(self, raw: bytes | Down | None, codec: Codec, name: str) -> Outcome:
         if raw is None:
@@ -96,13 +239,8 @@ class SharedTier:
             self.reporter.uncached(name, "bytes", str(error))
             return MISS
         self.reporter.cached(name, "bytes")
-        return Found(value)
+        return Found(value, data)
 
-    def _encoded(self, value: object, codec: Codec, name: str) -> bytes | None:
-        try:
-            data = codec.encode(value)
-        except RoundTripError as error:
-            self.reporter.uncached(name, "value", str(error))
-            return None
-        self.reporter.cached(name, "value")
-        return data
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

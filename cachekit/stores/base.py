@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease on the load of one key: ``mine`` when it was taken just now, else somebody else's.
+
+    ``holder`` is the token of whoever holds it.
+    """
+
+    holder: bytes
+    mine: bool
 
 
 @runtime_checkable
@@ -22,16 +34,50 @@ class Store(Protocol):
         ...
 
     async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
-        """Keep ``value`` at ``key`` for ``ttl_ms``, in place of what was there.
+        """Keep ``value`` at ``key`` for ``ttl_ms``, in place of what was there, and void its lease.
 
-        A set that timed out before it was sent is never sent later.
+        A load that is going on does not overwrite it. A set that timed out before it was sent is never sent later.
+        """
+        ...
+
+    async def look(self, key: str, *, timeout: float) -> tuple[bytes | None, bytes | None]:
+        """Return the bytes at ``key`` and the token of whoever holds its lease, as of one moment."""
+        ...
+
+    async def take_lease(
+        self, key: str, token: bytes, *, lease_ms: int, unless: bytes | None, timeout: float
+    ) -> bytes | Lease:
+        """Return the bytes at ``key`` if there are any; else the lease, taken unless somebody holds it.
+
+        Bytes equal to ``unless`` count as none: a caller that cannot read them is to replace them. Looking
+        and taking are one step. A lease that is not renewed ends after ``lease_ms``.
+        """
+        ...
+
+    async def seize_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> None:
+        """Take the lease whoever holds it, and whatever stands at ``key``: for a refresh."""
+        ...
+
+    async def renew_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> bool:
+        """Let the lease live for another ``lease_ms`` if ``token`` still holds it; tell whether it did."""
+        ...
+
+    async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
+        """Give the lease back if ``token`` still holds it. Carried out though its caller is gone."""
+        ...
+
+    async def fill(self, key: str, value: bytes, token: bytes, *, ttl_ms: int, timeout: float) -> bool:
+        """Keep ``value`` for ``ttl_ms`` and give the lease back, if ``token`` still holds it; tell whether it did.
+
+        Since the lease is the fence, a fill may arrive late: it is sent though its caller is gone.
         """
         ...
 
     async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
-        """Remove ``keys``, whatever is there. Once asked for, it is carried out if it still can be.
+        """Remove ``keys`` and void their leases, whatever is there, in one step.
 
-        A timeout or a cancelled caller does not take it back.
+        Once asked for, it is carried out if it still can be: neither a timeout nor a cancelled caller takes
+        it back.
         """
         ...
 

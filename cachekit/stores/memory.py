@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from cachekit.clock import Clock, SystemClock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
 from cachekit.entry import timestamp_of
 from cachekit.errors import KeyRefusedError
+from cachekit.stores.base import Lease
 
 T = TypeVar("T", bytes, list[bytes])
 
@@ -33,29 +35,74 @@ class MemoryStore:
         self._clock = clock or SystemClock()
         # Least recently used first. Each value with the moment, on the monotonic clock, of its expiry.
         self._entries: OrderedDict[str, tuple[bytes | list[bytes], float]] = OrderedDict()
-        self._lock = threading.Lock()
+        # Each lease with its token and the moment of its expiry. As many as there are loads.
+        self._leases: dict[str, tuple[bytes, float]] = {}
+        self._lock: AbstractContextManager[object] = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"MemoryStore(maxsize={self._maxsize})"
+        return f"{type(self).__name__}(maxsize={self._maxsize})"
 
     def __len__(self) -> int:
         """Return how many keys are held, the expired ones that nobody asked for since included."""
         return len(self._entries)
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ARG002 - the protocol's
+    async def get(self, key: str, *, timeout: float) -> bytes | None:
         with self._lock:
             return self._live(key, bytes)
 
-    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:  # noqa: ARG002
+    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
         with self._lock:
+            self._leases.pop(key, None)
             self._put(key, value, ttl_ms)
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:  # noqa: ARG002
+    async def look(self, key: str, *, timeout: float) -> tuple[bytes | None, bytes | None]:
+        with self._lock:
+            return self._live(key, bytes), self._holder(key)
+
+    async def take_lease(
+        self, key: str, token: bytes, *, lease_ms: int, unless: bytes | None, timeout: float
+    ) -> bytes | Lease:
+        with self._lock:
+            value = self._live(key, bytes)
+            if value is not None and value != unless:
+                return value
+            holder = self._holder(key)
+            if holder is not None:
+                return Lease(holder, mine=False)
+            self._hold(key, token, lease_ms)
+            return Lease(token, mine=True)
+
+    async def seize_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> None:
+        with self._lock:
+            self._hold(key, token, lease_ms)
+
+    async def renew_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> bool:
+        with self._lock:
+            held = self._holder(key) == token
+            if held:
+                self._hold(key, token, lease_ms)
+            return held
+
+    async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
+        with self._lock:
+            if self._holder(key) == token:
+                del self._leases[key]
+
+    async def fill(self, key: str, value: bytes, token: bytes, *, ttl_ms: int, timeout: float) -> bool:
+        with self._lock:
+            if self._holder(key) != token:
+                return False
+            del self._leases[key]
+            self._put(key, value, ttl_ms)
+            return True
+
+    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
         with self._lock:
             for key in keys:
                 self._entries.pop(key, None)
+                self._leases.pop(key, None)
 
-    async def take(self, key: str, *, timeout: float) -> bytes | None:  # noqa: ARG002
+    async def take(self, key: str, *, timeout: float) -> bytes | None:
         with self._lock:
             value = self._live(key, bytes)
             self._entries.pop(key, None)
@@ -69,15 +116,18 @@ class MemoryStore:
         limit: int,
         ttl_ms: int,
         oldest: str,
-        timeout: float,  # noqa: ARG002
+        timeout: float,
     ) -> None:
         with self._lock:
             items = [item, *(self._live(key, list) or ())][:limit]
             while items and timestamp_of(items[-1]) < oldest:
                 items.pop()
-            self._put(key, items, ttl_ms)
+            if items:
+                self._put(key, items, ttl_ms)
+            else:
+                self._entries.pop(key, None)
 
-    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:  # noqa: ARG002
+    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
         with self._lock:
             return (self._live(key, list) or [])[:count]
 
@@ -97,6 +147,16 @@ class MemoryStore:
             raise KeyRefusedError(cause="WRONGTYPE", detail=message)
         self._entries.move_to_end(key)
         return value
+
+    def _holder(self, key: str) -> bytes | None:
+        token, expires = self._leases.get(key, (None, 0.0))
+        if token is not None and expires <= self._clock.monotonic():
+            del self._leases[key]
+            return None
+        return token
+
+    def _hold(self, key: str, token: bytes, lease_ms: int) -> None:
+        self._leases[key] = (token, self._clock.monotonic() + lease_ms / 1000)
 
     def _put(self, key: str, value: bytes | list[bytes], ttl_ms: int) -> None:
         self._entries[key] = (value, self._clock.monotonic() + ttl_ms / 1000)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -10,14 +12,31 @@ from typing import Any, Final, TypeAlias, cast
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError
 
+from cachekit.entry import lease_key
 from cachekit.errors import StoreError
+from cachekit.stores.base import Lease
 from cachekit.stores.lane import Lane, Operation
 from cachekit.stores.translate import garbage, translate
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
-_TRIM: Final = files("cachekit.stores").joinpath("lua/trim_window.lua").read_bytes()
+
+class Script:
+    """A script of the folder ``lua/``, called by its digest: the server has it after the first call."""
+
+    def __init__(self, name: str) -> None:
+        self.source = files("cachekit.stores").joinpath(f"lua/{name}.lua").read_bytes()
+        # The name that Redis gives a script; nothing secret depends on it.
+        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+
+_TRIM: Final = Script("trim_window")
+_TAKE_LEASE: Final = Script("take_lease")
+_FILL: Final = Script("fill")
+_RENEW_LEASE: Final = Script("renew_lease")
+_RELEASE_LEASE: Final = Script("release_lease")
 
 
 class RedisStore:
@@ -44,10 +63,48 @@ class RedisStore:
         return self._bytes(await self._ask(("GET", key), timeout, repeatable=True))
 
     async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
-        self._ok(await self._ask(("SET", key, value, "PX", ttl_ms), timeout))
+        # In one step, or a load that begins between the two would overwrite what is set here.
+        set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", lease_key(key))
+        self._transacted(await self._transaction((set_, unlink), timeout))
+
+    async def look(self, key: str, *, timeout: float) -> tuple[bytes | None, bytes | None]:
+        reply = self._checked(await self._ask(("MGET", key, lease_key(key)), timeout, repeatable=True))
+        if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - a value and a holder
+            raise self._garbage()
+        value, holder = reply
+        return self._bytes(value), self._bytes(holder)
+
+    # What takes a lease is never sent twice: a server that wakes up carries out what it finds on connections
+    # long given up, and would bring a token back that an invalidation has voided since.
+    async def take_lease(
+        self, key: str, token: bytes, *, lease_ms: int, unless: bytes | None, timeout: float
+    ) -> bytes | Lease:
+        arguments = (token, lease_ms) if unless is None else (token, lease_ms, unless)
+        reply = await self._run(_TAKE_LEASE, (key, lease_key(key)), arguments, timeout)
+        if reply == 1:
+            return Lease(token, mine=True)
+        if isinstance(reply, bytes):
+            return reply
+        if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], bytes):
+            return Lease(reply[0], mine=False)
+        raise self._garbage()
+
+    async def seize_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> None:
+        self._ok(await self._ask(("SET", lease_key(key), token, "PX", lease_ms), timeout))
+
+    async def renew_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> bool:
+        return self._flag(await self._run(_RENEW_LEASE, (lease_key(key),), (token, lease_ms), timeout))
+
+    async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
+        self._flag(await self._run(_RELEASE_LEASE, (lease_key(key),), (token,), timeout, lasting=True))
+
+    async def fill(self, key: str, value: bytes, token: bytes, *, ttl_ms: int, timeout: float) -> bool:
+        reply = await self._run(_FILL, (key, lease_key(key)), (token, value, ttl_ms), timeout, lasting=True)
+        return self._flag(reply)
 
     async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
-        reply = await self._ask(("UNLINK", *keys), timeout, repeatable=True, lasting=True)
+        names = [name for key in keys for name in (key, lease_key(key))]
+        reply = await self._ask(("UNLINK", *names), timeout, repeatable=True, lasting=True)
         if type(self._checked(reply)) is not int:
             raise self._garbage()
 
@@ -57,21 +114,12 @@ class RedisStore:
     async def push(self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float) -> None:
         # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
         commands: tuple[Command, ...] = (
-            ("MULTI",),
             ("LPUSH", key, item),
             ("LTRIM", key, 0, limit - 1),
             ("PEXPIRE", key, ttl_ms),
-            ("EVAL", _TRIM, 1, key, oldest),
-            ("EXEC",),
+            ("EVAL", _TRIM.source, 1, key, oldest),
         )
-        packed = b"".join(map(_packed, commands))
-        replies = await self._submit(packed, len(commands), timeout)
-        if not isinstance(replies, list):
-            raise self._garbage()
-        results = replies[-1]
-        # What was refused while queueing says more than the EXECABORT that follows from it.
-        for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:
-            self._checked(reply)
+        self._transacted(await self._transaction(commands, timeout))
 
     async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
         reply = self._checked(await self._ask(("LRANGE", key, 0, count - 1), timeout, repeatable=True))
@@ -96,11 +144,38 @@ class RedisStore:
         repeatable: bool = False,
         lasting: bool = False,
     ) -> asyncio.Future[object]:
+        return self._submit(self._packed(command), 1, timeout, repeatable=repeatable, lasting=lasting)
+
+    def _transaction(self, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
+        packed = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
+        return self._submit(packed, len(commands) + 2, timeout)
+
+    async def _run(
+        self,
+        script: Script,
+        keys: tuple[str, ...],
+        arguments: tuple[bytes | int, ...],
+        timeout: float,
+        *,
+        lasting: bool = False,
+    ) -> object:
+        began = time.monotonic()
+        rest = (len(keys), *keys, *arguments)
+        reply = await self._ask(("EVALSHA", script.digest, *rest), timeout, lasting=lasting)
+        if isinstance(reply, NoScriptError):
+            # A server that was restarted, or told SCRIPT FLUSH; EVAL brings the script along and leaves it there.
+            left = timeout - (time.monotonic() - began)
+            reply = await self._ask(("EVAL", script.source, *rest), left, lasting=lasting)
+        return self._checked(reply)
+
+    def _packed(self, command: Command) -> bytes:
+        """Return ``command`` in RESP; hiredis writes it in a sixth of the time of redis-py's own packer."""
         try:
-            packed = _packed(command)
+            # Its stub knows tuples of one item only.
+            packed: bytes = cast("Any", pack_command)(command)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        return self._submit(packed, 1, timeout, repeatable=repeatable, lasting=lasting)
+        return packed
 
     def _submit(
         self, packed: bytes, replies: int, timeout: float, *, repeatable: bool = False, lasting: bool = False
@@ -144,19 +219,25 @@ class RedisStore:
             self._checked(reply)
             raise self._garbage()
 
+    def _flag(self, reply: object) -> bool:
+        if reply not in (0, 1):
+            raise self._garbage()
+        return reply == 1
+
+    def _transacted(self, replies: object) -> None:
+        if not isinstance(replies, list):
+            raise self._garbage()
+        results = replies[-1]
+        # What was refused while queueing says more than the EXECABORT that follows from it.
+        for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:
+            self._checked(reply)
+
     def _garbage(self) -> StoreError:
         """Return the error for a reply of the wrong type, and give up the connection it came from."""
         lane = self._lanes.get(asyncio.get_running_loop())
         if lane is not None:
             lane.close()
         return garbage(self._address)
-
-
-def _packed(command: Command) -> bytes:
-    """Return ``command`` in RESP; hiredis writes it in a third of the time of redis-py's own packer."""
-    # Its stub knows tuples of one item only.
-    packed: bytes = cast("Any", pack_command)(command)
-    return packed
 
 
 def _close_all(lanes: dict[asyncio.AbstractEventLoop, Lane]) -> None:

@@ -87,7 +87,9 @@ def _code_of(error: BaseException) -> str:
             return code
     if not isinstance(error, foreign.ResponseError):
         return ""
-    match = _CODE.match(str(error))
+    text = str(error)
+    # Before Redis 7 an error inside a script is wrapped: "Error running script …: WRONGTYPE …".
+    match = re.search(r"@user_script: ?\d+: -?([A-Z][A-Z0-9]+)\b", text) or _CODE.match(text)
     return match[1] if match else "ERR"
 
 

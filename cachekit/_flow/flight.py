@@ -1,0 +1,214 @@
+"""Single flight: callers of one cold key share one load, in one event loop.
+
+The load runs in its caller's own task, as if undecorated: what belongs to that request (its database
+session, its contextvars, its timeout) belongs to the load. The others wait for what it lands with. When the
+loading caller is cancelled, one of the waiting loads in its own task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """What a load came to: a value, with its bytes when it makes the round trip; or an exception."""
+
+    value: Any = None
+    data: bytes | None = None
+    error: Exception | None = None
+    traceback: TracebackType | None = None
+
+
+class Flight:
+    """One load of one key, and the callers that wait for it."""
+
+    __slots__ = (
+        "_waiters",
+        "adrift",
+        "answers",
+        "key",
+        "landed",
+        "loading",
+        "loop",
+        "nested",
+        "plan",
+        "renewal",
+        "token",
+        "void",
+        "waits_for",
+    )
+
+    def __init__(self, key: str, plan: object) -> None:
+        self.key = key
+        self.plan = plan
+        """Whose load it is: functions that share a key by mistake do not share results."""
+        self.loop = asyncio.get_running_loop()
+        self.adrift = False
+        """Whether the one who was to load it was cancelled before it could begin."""
+        self.token: bytes | None = None
+        """What holds the lease in the store, once it is taken."""
+        self.loading = False
+        """Whether the function has begun to run."""
+        self.answers = 0
+        """How many operations of the store had succeeded when it began."""
+        self.void = False
+        """Whether the key was invalidated, in this process, since it was opened."""
+        self.landed: Landed | None = None
+        self.renewal: asyncio.TimerHandle | None = None
+        """What keeps the lease alive."""
+        self.nested = False
+        """Whether a caller inside another load has ever waited for it."""
+        self.waits_for: Counter[Flight] = Counter()
+        """The flights that callers inside the load wait for, or lead, and how many of them."""
+        self._waiters: deque[asyncio.Future[Landed | None]] = deque()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for it."""
+        return any(not waiter.done() for waiter in self._waiters)
+
+    async def join(self) -> Landed | None:
+        """Wait for what the load comes to. Returns None when this caller has to load itself, in its place."""
+        if self.landed is not None:
+            return self.landed
+        waiter: asyncio.Future[Landed | None] = self.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.result() is None:
+                self.adrift = True
+            raise
+
+    def land(self, landed: Landed) -> None:
+        """Give every waiting caller what the load came to."""
+        self.landed = landed
+        self.keep_no_longer()
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(landed)
+
+    def hand_on(self) -> bool:
+        """Have one of the waiting callers load, since the one that did was cancelled. Returns whether there is one."""
+        self.loading = self.adrift = False
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return True
+        return False
+
+    def keep_no_longer(self) -> None:
+        """Renew the lease no more."""
+        if self.renewal is not None:
+            self.renewal.cancel()
+            self.renewal = None
+
+    def waits_for_any(self, others: Sequence[Flight]) -> bool:
+        """Tell whether this flight waits, through however many others, for one of ``others``."""
+        seen: set[Flight] = set()
+        ahead = [self]
+        while ahead:
+            flight = ahead.pop()
+            if flight in others:
+                return True
+            if flight not in seen:
+                seen.add(flight)
+                ahead.extend(flight.waits_for)
+        return False
+
+
+class Flights:
+    """The flights that are open, for each event loop that has any."""
+
+    def __init__(self) -> None:
+        self._open: dict[asyncio.AbstractEventLoop, dict[str, Flight]] = {}
+
+    def find(self, key: str) -> Flight | None:
+        """Return the open flight of ``key`` in the running event loop."""
+        if not self._open:
+            return None
+        here = self._open.get(asyncio.get_running_loop())
+        return here.get(key) if here else None
+
+    def open(self, key: str, plan: object) -> Flight:
+        """Open a flight for ``key``. Later callers find it, in place of an earlier one."""
+        flight = Flight(key, plan)
+        self._open.setdefault(flight.loop, {})[key] = flight
+        return flight
+
+    def close(self, flight: Flight) -> None:
+        """Let later callers find ``flight`` no more."""
+        here = self._open.get(flight.loop)
+        # Other threads forget keys at any moment, so nothing is taken for granted between two steps.
+        if here is None:
+            return
+        if here.get(flight.key) is flight:
+            here.pop(flight.key, None)
+        if not here:
+            self._open.pop(flight.loop, None)
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Void the flights of ``keys`` in every event loop: later callers do not join them."""
+        for loop, here in list(self._open.items()):
+            for key in keys:
+                flight = here.pop(key, None)
+                if flight is not None:
+                    flight.void = True
+            if loop.is_closed():
+                self._open.pop(loop, None)
+
+
+# The loads that the running code is inside of, outermost first. Tasks started inside inherit it.
+_INSIDE: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("cachekit loads", default=())
+
+
+def inside() -> tuple[Flight, ...]:
+    """Return the loads that the running code is inside of, outermost first."""
+    # A task that was started inside a load may outlive it, and start others.
+    return tuple(flight for flight in _INSIDE.get() if flight.landed is None)
+
+
+def may_wait_for(flight: Flight) -> bool:
+    """Tell whether waiting for ``flight`` here cannot end in a circle of loads that wait for each other."""
+    around = inside()
+    return not around or not flight.waits_for_any(around)
+
+
+@contextmanager
+def waiting_for(flight: Flight) -> Iterator[None]:
+    """Note that the load around the running code, if there is one, goes on only when ``flight`` does."""
+    around = inside()
+    if not around:
+        yield
+        return
+    flight.nested = True
+    waiting = around[-1].waits_for
+    waiting[flight] += 1
+    try:
+        yield
+    finally:
+        waiting[flight] -= 1
+        if not waiting[flight]:
+            del waiting[flight]
+
+
+@contextmanager
+def loading(flight: Flight) -> Iterator[None]:
+    """Note that the code inside is the load of ``flight``."""
+    before = _INSIDE.get()
+    _INSIDE.set((*inside(), flight))
+    try:
+        yield
+    finally:
+        # Set, not reset: a coroutine that is closed from outside runs this in another context.
+        _INSIDE.set(before)

@@ -1,0 +1,60 @@
+"""What the calls of one cache share."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from cachekit._flow.background import Background
+from cachekit._flow.flight import Flights
+from cachekit._tiers.shared import SharedTier
+
+# Seconds between attempts to replay the journal: doubling, with jitter, so that processes do not come together.
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.4
+
+DRAIN: Final = 1.0
+"""Seconds that closing a cache spends on the journal, at most."""
+
+
+class Runtime:
+    """The tier, the flights and the background of one cache.
+
+    Args:
+        tier: Where values are.
+    """
+
+    def __init__(self, tier: SharedTier) -> None:
+        self.tier = tier
+        self.flights = Flights()
+        self.background = Background()
+        self._replay: asyncio.Task[None] | None = None
+        tier.distrusting = self.replay_soon
+
+    def replay_soon(self) -> None:
+        """See to it that the journal is replayed when the store answers again."""
+        replay = self._replay
+        if replay is None or replay.done() or replay.get_loop().is_closed():
+            self._replay = self.background.start(asyncio.get_running_loop(), self._replay_all)
+
+    async def _replay_all(self) -> None:
+        pause = _FIRST_PAUSE
+        while len(self.tier.journal):
+            if await self.tier.replay():
+                pause = _FIRST_PAUSE
+            else:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def aclose(self) -> None:
+        """End the background work; send what is left of the journal, for at most `DRAIN` seconds."""
+        replay = self._replay
+        if replay is not None and not replay.done() and replay.get_loop() is asyncio.get_running_loop():
+            replay.cancel()
+        await self.background.aclose()
+        try:
+            async with asyncio.timeout(DRAIN):
+                await self._replay_all()
+        except TimeoutError:
+            self.tier.journal.abandon()

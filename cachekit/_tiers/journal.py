@@ -1,0 +1,154 @@
+"""Invalidations that the store has not acknowledged: kept, in force in this process, replayed.
+
+A key in the journal is a miss in this process, whatever the store holds. It leaves the journal when the
+store has acknowledged its removal. The last invalidation of a key stands for all earlier ones.
+
+The journal is bounded. When it is full, the invalidation of a further key cannot be kept: it is lost to other
+processes until the entry's TTL ends, and an event says so each time. To stay correct in this process every key
+is then distrusted: what stands there is not read but replaced, and trusted once this process has stored it. That
+ends when the journal has been empty for a day, or for the longest TTL that this process has used if that is
+longer: by then whatever should have been invalidated has expired.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.troubles import LOGGER
+from cachekit.clock import Clock
+from cachekit.events import InvalidationsLost, InvalidationsReplayed
+
+LIMIT: Final = 10_000
+"""The most keys kept: about 2 MB with keys of 100 bytes."""
+
+BATCH: Final = 500
+"""Keys in one replayed invalidation."""
+
+DAY: Final = 86_400.0
+"""Seconds of distrust after an overflow, at least."""
+
+
+class Journal:
+    """Keys whose invalidation the store has not acknowledged. Any thread may use it.
+
+    Args:
+        reporter: Where losses and replays are told.
+        clock: Tells the time.
+        limit: The most keys kept.
+    """
+
+    def __init__(self, reporter: Reporter, clock: Clock, *, limit: int = LIMIT) -> None:
+        self._reporter = reporter
+        self._clock = clock
+        self._limit = limit
+        self._lock = threading.Lock()
+        # In order of their last invalidation, each with the number of that invalidation.
+        self._pending: dict[str, int] = {}
+        self._last = 0
+        self._overflowed = False
+        self._distrusted_until = float("inf")
+        # What this process has stored since the overflow, as many keys as there may be pending.
+        self._stored: OrderedDict[str, None] = OrderedDict()
+        self.longest_ttl = DAY
+        """Seconds of the longest TTL that this process has used, or a day if that is longer."""
+
+    def __bool__(self) -> bool:
+        """Tell whether any key may be a miss because of it: what a healthy read asks, and no more."""
+        return bool(self._pending) or self._overflowed
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def holds(self, key: str) -> bool:
+        """Tell whether the removal of ``key`` is pending."""
+        return key in self._pending
+
+    def distrusts(self, key: str) -> bool:
+        """Tell whether what stands at ``key`` may have been invalidated by one that was lost."""
+        if not self._overflowed or key in self._stored:
+            return False
+        if self._clock.monotonic() < self._distrusted_until:
+            return True
+        with self._lock:
+            self._overflowed = False
+            self._stored.clear()
+        return False
+
+    def add(self, keys: Sequence[str]) -> None:
+        """Keep ``keys``, whose invalidation the store did not acknowledge."""
+        lost = 0
+        with self._lock:
+            self._last += 1
+            for key in keys:
+                self._stored.pop(key, None)
+                # Taken out first: a later invalidation stands at the end of the order.
+                if self._pending.pop(key, None) is None and len(self._pending) >= self._limit:
+                    lost += 1
+                    continue
+                self._pending[key] = self._last
+        if lost:
+            self._lose(lost)
+
+    def mark(self) -> int:
+        """Return a number for `remove`: to be read before the store is asked."""
+        return self._last
+
+    def remove(self, keys: Sequence[str], mark: int) -> None:
+        """Forget ``keys``, whose removal is acknowledged, unless they came in again after ``mark`` was read."""
+        if not self._pending:
+            return
+        with self._lock:
+            for key in keys:
+                if self._pending.get(key, mark + 1) <= mark:
+                    del self._pending[key]
+            if self._overflowed and not self._pending:
+                self._distrusted_until = self._clock.monotonic() + self.longest_ttl
+
+    def stored(self, key: str, ttl: float) -> None:
+        """Note that this process has stored ``key`` for ``ttl`` seconds."""
+        self.longest_ttl = max(self.longest_ttl, ttl)
+        if self._overflowed:
+            with self._lock:
+                self._stored[key] = None
+                while len(self._stored) > self._limit:
+                    self._stored.popitem(last=False)
+
+    def batch(self) -> list[str]:
+        """Return the keys that have waited for longest."""
+        with self._lock:
+            return list(itertools.islice(self._pending, BATCH))
+
+    def replayed(self, count: int) -> None:
+        """Tell that ``count`` keys of the journal reached the store."""
+        if self._reporter.observers:
+            self._reporter.emit(InvalidationsReplayed(count))
+
+    def refused(self, keys: Sequence[str]) -> None:
+        """Tell that the store will never remove ``keys``: it refuses them by name, so none was stored there either."""
+        if self._reporter.observers:
+            self._reporter.emit(InvalidationsLost(len(keys)))
+
+    def abandon(self) -> None:
+        """Tell that what is left will not be replayed, since the cache is closed. It stays in force here."""
+        LOGGER.warning(
+            "the cache is closed with %d invalidations that the store has not acknowledged; other processes "
+            "may serve those keys until their TTL ends",
+            len(self._pending),
+        )
+        self._reporter.emit(InvalidationsLost(len(self._pending)))
+
+    def _lose(self, count: int) -> None:
+        if not self._overflowed:
+            LOGGER.warning(
+                "the journal of invalidations is full (%d keys): further ones are lost to other processes until the "
+                "TTL ends; this process replaces every value before it trusts it",
+                self._limit,
+            )
+        self._overflowed = True
+        self._distrusted_until = float("inf")
+        self._reporter.emit(InvalidationsLost(count))

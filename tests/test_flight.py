@@ -1,0 +1,742 @@
+"""Callers of one cold key share one load: in a process, whoever is cancelled, however calls are nested."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import random
+import traceback
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from cachekit import MISS, Cache
+from cachekit._flow.flight import inside
+from cachekit.errors import ConfigurationError
+from cachekit.stores.memory import MemoryStore
+from cachekit.testing import FailingStore, FakeClock
+
+PATIENCE = 30.0
+
+
+@pytest_asyncio.fixture
+async def cache(store_url: str) -> AsyncIterator[Cache]:
+    async with Cache(store_url, timeout=5) as cache:
+        yield cache
+        assert not cache.runtime.flights._open, "a flight was left open"
+
+
+class Slow:
+    """A cached function whose loads wait until they are let go."""
+
+    def __init__(self, cache: Cache, **settings: Any) -> None:
+        self.runs = 0
+        self.going_on = 0
+        self.most_at_once = 0
+        self.began = asyncio.Event()
+        self.let_go = asyncio.Event()
+        self.result: Callable[[int], Any] = lambda run: {"run": run}
+
+        @cache.cached(key="slow:<x>", ttl=60, **settings)
+        async def slow(x: int = 0) -> Any:
+            self.runs += 1
+            run = self.runs
+            self.going_on += 1
+            self.most_at_once = max(self.most_at_once, self.going_on)
+            self.began.set()
+            try:
+                await self.let_go.wait()
+                return self.result(run)
+            finally:
+                self.going_on -= 1
+
+        self.call = slow
+
+
+@contextlib.asynccontextmanager
+async def two_caches(store_url: str) -> AsyncIterator[tuple[Cache, Cache]]:
+    """Two caches over one store stand for two processes: nothing is shared between them but the store."""
+    store: Any = MemoryStore() if store_url == "memory://" else store_url
+    async with Cache(store, timeout=5) as here, Cache(store, timeout=5) as elsewhere:
+        yield here, elsewhere
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def start(count: int, call: Callable[[], Coroutine[Any, Any, Any]]) -> list[asyncio.Task[Any]]:
+    return [asyncio.create_task(call()) for _ in range(count)]
+
+
+async def test_two_hundred_callers_of_a_cold_key_share_one_load(cache: Cache) -> None:
+    slow = Slow(cache)
+    callers = start(200, slow.call)
+    await slow.began.wait()
+    callers += start(50, slow.call)
+    await turns()
+    slow.let_go.set()
+    assert await asyncio.gather(*callers) == [{"run": 1}] * 250
+    assert slow.runs == 1
+    assert await slow.call() == {"run": 1}
+
+
+async def test_a_caller_that_changes_what_it_got_changes_nobody_elses(cache: Cache) -> None:
+    slow = Slow(cache)
+    callers = start(10, slow.call)
+    await slow.began.wait()
+    await turns()
+    slow.let_go.set()
+    results = await asyncio.gather(*callers)
+    results[0]["run"] = "changed"
+    assert results[1:] == [{"run": 1}] * 9
+
+
+async def test_a_failed_load_is_one_exception_for_all_who_waited_and_is_not_cached(cache: Cache) -> None:
+    slow = Slow(cache)
+    failure = LookupError("no such user")
+
+    def fail(run: int) -> None:
+        raise failure
+
+    slow.result = fail
+    callers = start(10, slow.call)
+    await slow.began.wait()
+    await turns()
+    slow.let_go.set()
+    assert await asyncio.gather(*callers, return_exceptions=True) == [failure] * 10
+    assert slow.runs == 1
+    slow.result = lambda run: {"run": run}
+    assert await slow.call() == {"run": 2}, "the lease was given back, so nobody waits for it"
+
+
+@pytest.mark.parametrize("cancelled", range(10))
+async def test_cancelling_any_one_of_ten_callers_disturbs_no_other(cache: Cache, cancelled: int) -> None:
+    slow = Slow(cache)
+    callers = start(10, slow.call)
+    await slow.began.wait()
+    await turns()
+    callers[cancelled].cancel()
+    await turns()
+    slow.let_go.set()
+    async with asyncio.timeout(PATIENCE):
+        results = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(results.pop(cancelled), asyncio.CancelledError)
+    assert len({str(result) for result in results}) == 1
+    assert slow.most_at_once == 1
+    assert slow.runs == (2 if cancelled == 0 else 1), "a second load only when the loading caller was cancelled"
+
+
+@pytest.mark.parametrize("cancelled", [0, 5, 9])
+async def test_a_caller_cancelled_at_any_turn_disturbs_no_other(cache: Cache, cancelled: int) -> None:
+    for turn in range(40):
+        slow = Slow(cache)
+        slow.let_go.set()
+        await slow.call.invalidate(turn)
+        callers = start(10, lambda: slow.call(turn))  # noqa: B023
+        await turns(turn)
+        callers[cancelled].cancel()
+        async with asyncio.timeout(PATIENCE):
+            results = await asyncio.gather(*callers, return_exceptions=True)
+        results.pop(cancelled)
+        assert len({str(result) for result in results}) == 1, results
+        assert isinstance(results[0], dict)
+        assert slow.most_at_once == 1
+        assert slow.runs <= 2
+
+
+async def test_all_callers_cancelled_leave_nothing_behind(cache: Cache) -> None:
+    slow = Slow(cache)
+    callers = start(10, slow.call)
+    await slow.began.wait()
+    await turns()
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+    slow.let_go.set()
+    async with asyncio.timeout(PATIENCE):
+        assert await slow.call() == {"run": slow.runs}
+
+
+async def test_the_chosen_one_cancelled_in_the_same_turn_passes_it_on(cache: Cache) -> None:
+    slow = Slow(cache)
+    callers = start(4, slow.call)
+    await slow.began.wait()
+    await turns()
+    # The second is chosen when the first is cancelled, and is cancelled itself before it can begin.
+    callers[0].cancel()
+    callers[1].cancel()
+    await turns()
+    slow.let_go.set()
+    async with asyncio.timeout(PATIENCE):
+        results = await asyncio.gather(*callers[2:])
+    assert results[0] == results[1]
+    assert slow.most_at_once == 1
+
+
+async def test_the_load_runs_in_its_callers_own_task_and_context(cache: Cache) -> None:
+    request: contextvars.ContextVar[str] = contextvars.ContextVar("request")
+    seen: list[object] = []
+
+    @cache.cached(key="k", ttl=60)
+    async def function() -> int:
+        seen.extend([asyncio.current_task(), request.get()])
+        request.set("changed inside")
+        return 1
+
+    request.set("outside")
+    await function()
+    assert seen == [asyncio.current_task(), "outside"]
+    assert request.get() == "changed inside", "as if undecorated"
+
+
+async def test_a_timeout_of_the_loading_caller_is_its_own(cache: Cache) -> None:
+    slow = Slow(cache)
+
+    async def hurried() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await slow.call()
+        except TimeoutError:
+            return "gave up"
+        return "got it"
+
+    first = asyncio.create_task(hurried())
+    await slow.began.wait()
+    others = start(3, slow.call)
+    assert await first == "gave up"
+    slow.let_go.set()
+    assert await asyncio.gather(*others) == [{"run": 2}] * 3
+
+
+# --- nested ---------------------------------------------------------------------------------------------
+
+
+async def test_a_function_that_calls_itself_with_the_same_arguments_does_not_wait_for_itself(cache: Cache) -> None:
+    depth = 0
+
+    @cache.cached(key="k", ttl=60)
+    async def function() -> int:
+        nonlocal depth
+        depth += 1
+        return await function() + 1 if depth < 3 else 0
+
+    async with asyncio.timeout(PATIENCE):
+        assert await function() == 2
+
+
+async def test_recursion_with_other_arguments_fills_every_step(cache: Cache) -> None:
+    runs = 0
+
+    @cache.cached(key="fibonacci:<n>", ttl=60)
+    async def fibonacci(n: int) -> int:
+        nonlocal runs
+        runs += 1
+        return n if n < 2 else sum(await asyncio.gather(fibonacci(n - 1), fibonacci(n - 2)))
+
+    async with asyncio.timeout(PATIENCE):
+        assert await fibonacci(30) == 832040
+    assert runs == 31
+
+
+async def test_two_loads_that_need_each_other_do_not_wait_for_ever(cache: Cache) -> None:
+    """Undecorated this ends, since each asks the other only once; each waiting for the other's load would not."""
+    asked: set[str] = set()
+    both = asyncio.Barrier(2)
+
+    @cache.cached(key="a", ttl=60)
+    async def a() -> str:
+        if "a" in asked:
+            return "a"
+        asked.add("a")
+        await both.wait()
+        return "a" + await b()
+
+    @cache.cached(key="b", ttl=60)
+    async def b() -> str:
+        if "b" in asked:
+            return "b"
+        asked.add("b")
+        await both.wait()
+        return "b" + await a()
+
+    async with asyncio.timeout(PATIENCE):
+        results = await asyncio.gather(a(), b())
+    assert all(result.startswith(name) for result, name in zip(results, "ab", strict=True))
+
+
+async def test_a_circle_through_tasks_started_inside_is_seen_too(cache: Cache) -> None:
+    depth = 0
+
+    @cache.cached(key="outer", ttl=60)
+    async def outer() -> int:
+        nonlocal depth
+        depth += 1
+        if depth > 2:
+            return 0
+        return sum(await asyncio.gather(inner(), inner())) + 1
+
+    @cache.cached(key="inner", ttl=60)
+    async def inner() -> int:
+        return await asyncio.create_task(outer())
+
+    async with asyncio.timeout(PATIENCE):
+        assert await outer() >= 1
+
+
+async def test_one_of_two_waiters_inside_a_load_leaving_hides_no_circle(cache: Cache) -> None:
+    """The second still waits, so the other load must not wait for this one."""
+
+    @cache.cached(key="a:<deep>", ttl=60)
+    async def a(deep: bool) -> str:
+        if not deep:
+            return "a"
+
+        async def hurried() -> str:
+            try:
+                async with asyncio.timeout(0.02):
+                    return await b()
+            except TimeoutError:
+                return "gave up"
+
+        return f"a{await asyncio.gather(hurried(), b())}"
+
+    @cache.cached(key="b", ttl=60)
+    async def b() -> str:
+        await asyncio.sleep(0.1)
+        return "b" + (await a(True) if not asked else "")
+
+    asked: list[bool] = []
+    async with asyncio.timeout(PATIENCE):
+        first = asyncio.create_task(b())
+        await asyncio.sleep(0.01)
+        second = asyncio.create_task(a(True))
+        await asyncio.sleep(0.05)
+        asked.append(True)
+        await asyncio.gather(first, second)
+
+
+async def test_loads_in_two_processes_that_need_each_other_wait_no_longer_than_a_lease(store_url: str) -> None:
+    async with two_caches(store_url) as (here, elsewhere):
+
+        def decorate(cache: Cache) -> tuple[Any, Any]:
+            @cache.cached(key="a", ttl=60, lease=0.3)
+            async def a(deep: bool = True) -> str:
+                await asyncio.sleep(0.1)
+                return "a" + await b(False) if deep else "a"
+
+            @cache.cached(key="b", ttl=60, lease=0.3)
+            async def b(deep: bool = True) -> str:
+                await asyncio.sleep(0.1)
+                return "b" + await a(False) if deep else "b"
+
+            return a, b
+
+        (a1, b1), (a2, b2) = decorate(here), decorate(elsewhere)
+        loads = [asyncio.create_task(a1()), asyncio.create_task(b2())]
+        await asyncio.sleep(0.05)
+        loads += [asyncio.create_task(b1()), asyncio.create_task(a2())]
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*loads)
+
+
+async def test_functions_that_share_a_key_by_mistake_do_not_share_a_load(cache: Cache) -> None:
+    @cache.cached(key="k", ttl=60)
+    async def number() -> int:
+        await asyncio.sleep(0.01)
+        return 1
+
+    @cache.cached(key="k", ttl=60)
+    async def text() -> str:
+        await asyncio.sleep(0.01)
+        return "one"
+
+    async with asyncio.timeout(PATIENCE):
+        assert await asyncio.gather(number(), text(), number()) == [1, "one", 1]
+
+
+async def test_what_is_inside_a_load_is_forgotten_when_it_has_landed(cache: Cache) -> None:
+    depths: list[int] = []
+    done = asyncio.Event()
+    tasks: set[asyncio.Task[int]] = set()
+
+    @cache.cached(key="k", ttl=60)
+    async def function() -> int:
+        depths.append(len(inside()))
+        if len(depths) < 20:
+
+            async def again() -> int:
+                await asyncio.sleep(0)
+                return await function.refresh()
+
+            tasks.add(asyncio.create_task(again()))
+        else:
+            done.set()
+        return 1
+
+    await function()
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+        await asyncio.gather(*tasks)
+    assert max(depths) <= 2
+
+
+async def test_a_failed_load_shared_by_many_keeps_a_short_traceback(cache: Cache) -> None:
+    slow = Slow(cache)
+
+    def fail(run: int) -> None:
+        raise LookupError
+
+    slow.result = fail
+    callers = start(200, slow.call)
+    await slow.began.wait()
+    await turns()
+    slow.let_go.set()
+    (error, *_) = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(error, LookupError)
+    assert len(list(traceback.walk_tb(error.__traceback__))) < 20
+
+
+# --- an invalidation wins -------------------------------------------------------------------------------
+
+
+async def test_a_load_that_began_before_an_invalidation_is_never_stored(cache: Cache) -> None:
+    slow = Slow(cache)
+    caller = asyncio.create_task(slow.call())
+    await slow.began.wait()
+    assert await slow.call.invalidate()
+    slow.let_go.set()
+    assert await caller == {"run": 1}, "it began before, so it may have it"
+    assert await slow.call.peek() is MISS
+    assert await slow.call() == {"run": 2}
+
+
+async def test_a_caller_that_starts_after_an_invalidation_never_receives_an_earlier_load(cache: Cache) -> None:
+    slow = Slow(cache)
+    before = start(5, slow.call)
+    await slow.began.wait()
+    await turns()
+    assert await slow.call.invalidate()
+    slow.began.clear()
+    after = start(5, slow.call)
+    await slow.began.wait()
+    await turns()
+    slow.let_go.set()
+    assert await asyncio.gather(*before) == [{"run": 1}] * 5
+    assert await asyncio.gather(*after) == [{"run": 2}] * 5
+    assert await slow.call() == {"run": 2}
+
+
+async def test_a_refresh_overtakes_a_load_and_its_value_stays(cache: Cache) -> None:
+    slow = Slow(cache)
+    older = asyncio.create_task(slow.call())
+    await slow.began.wait()
+    slow.began.clear()
+    newer = asyncio.create_task(slow.call.refresh())
+    await slow.began.wait()
+    slow.let_go.set()
+    assert [await older, await newer] == [{"run": 1}, {"run": 2}]
+    assert await slow.call() == {"run": 2}
+
+
+async def test_a_refresh_that_began_before_an_invalidation_is_never_stored(cache: Cache) -> None:
+    slow = Slow(cache)
+    refreshed = asyncio.create_task(slow.call.refresh())
+    await slow.began.wait()
+    assert await slow.call.invalidate()
+    slow.let_go.set()
+    assert await refreshed == {"run": 1}
+    assert await slow.call.peek() is MISS
+
+
+async def test_a_value_set_by_hand_during_a_load_stays(cache: Cache) -> None:
+    slow = Slow(cache)
+    caller = asyncio.create_task(slow.call())
+    await slow.began.wait()
+    assert await cache.set("slow:0", "by hand", ttl=60)
+    slow.let_go.set()
+    await caller
+    assert await cache.get("slow:0") == "by hand"
+
+
+async def test_an_invalidation_by_another_cache_wins_over_loads_here(store_url: str) -> None:
+    async with two_caches(store_url) as (here, elsewhere):
+        slow = Slow(here)
+        before = start(3, slow.call)
+        await slow.began.wait()
+        await turns()
+        assert await elsewhere.delete("slow:0")
+        slow.began.clear()
+        after = start(3, slow.call)
+        async with asyncio.timeout(PATIENCE):
+            await slow.began.wait()
+        slow.let_go.set()
+        assert await asyncio.gather(*before) == [{"run": 1}] * 3
+        assert await asyncio.gather(*after) == [{"run": 2}] * 3
+        assert await elsewhere.get("slow:0") == {"run": 2}
+
+
+async def test_four_hundred_random_interleavings_end_with_and_serve_nothing_invalidated(cache: Cache) -> None:
+    """Eight readers, two writers; the source of truth is outside the cache."""
+
+    async def interleave(seed: int) -> None:
+        chance = random.Random(seed)
+        truth, invalidated = 0, 0
+        key = f"k{seed}"
+
+        async def pause() -> None:
+            for _ in range(chance.randrange(12)):
+                await asyncio.sleep(0)
+
+        @cache.cached(key=key, ttl=60)
+        async def read() -> int:
+            await pause()
+            found = truth
+            await pause()
+            return found
+
+        async def reader() -> None:
+            for _ in range(3):
+                await pause()
+                due = invalidated
+                got = await (read() if chance.random() < 0.8 else read.refresh())
+                assert got >= due, f"seed {seed}: served {got} after {due} was invalidated"
+
+        async def writer() -> None:
+            nonlocal truth, invalidated
+            for _ in range(2):
+                await pause()
+                truth += 1
+                wrote = truth
+                await pause()
+                assert await read.invalidate()
+                invalidated = max(invalidated, wrote)
+
+        await asyncio.gather(*[reader() for _ in range(8)], writer(), writer())
+        assert await read() == truth == 4
+        assert (left := await read.peek()) is MISS or left == truth
+
+    for first in range(0, 400, 20):
+        await asyncio.gather(*[interleave(seed) for seed in range(first, first + 20)])
+
+
+# --- the store fails ------------------------------------------------------------------------------------
+
+
+async def test_callers_share_one_load_while_the_store_is_down() -> None:
+    store = FailingStore()
+    store.fail()
+    async with Cache(store) as cache:
+        slow = Slow(cache)
+        callers = start(20, slow.call)
+        await slow.began.wait()
+        callers += start(20, slow.call)
+        await turns()
+        slow.let_go.set()
+        assert await asyncio.gather(*callers) == [{"run": 1}] * 40
+
+
+async def test_a_load_that_began_while_the_store_was_down_is_not_shared_once_it_has_answered() -> None:
+    """It may have been invalidated by a process that was not cut off."""
+    store = FailingStore()
+    store.fail()
+    async with Cache(store) as cache:
+        slow = Slow(cache)
+        older = asyncio.create_task(slow.call())
+        await slow.began.wait()
+        store.recover()
+        await cache.get("a sign of life")
+        store.fail()
+        slow.began.clear()
+        newer = asyncio.create_task(slow.call())
+        await slow.began.wait()
+        slow.let_go.set()
+        assert [await older, await newer] == [{"run": 1}, {"run": 2}]
+
+
+async def test_a_store_that_fails_between_load_and_fill_costs_the_fill_alone() -> None:
+    store = FailingStore()
+    async with Cache(store) as cache:
+        slow = Slow(cache)
+        caller = asyncio.create_task(slow.call())
+        await slow.began.wait()
+        store.fail()
+        slow.let_go.set()
+        assert await caller == {"run": 1}
+        store.recover()
+        assert await slow.call.peek() is MISS
+
+
+# --- leases ---------------------------------------------------------------------------------------------
+
+
+async def test_a_load_of_ten_leases_is_still_one_load(store_url: str) -> None:
+    async with two_caches(store_url) as (here, elsewhere):
+        lease = 0.2
+        ours, theirs = Slow(here, lease=lease), Slow(elsewhere, lease=lease)
+        caller = asyncio.create_task(ours.call())
+        await ours.began.wait()
+        waiting = asyncio.create_task(theirs.call())
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 10 * lease
+        while loop.time() < end:
+            await asyncio.sleep(lease / 4)
+            assert not theirs.runs
+        ours.let_go.set()
+        assert await caller == await waiting == {"run": 1}
+
+
+async def test_a_lease_that_nobody_renews_ends_and_the_next_one_loads() -> None:
+    """What a killed process leaves behind is a lease and no one to renew it."""
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    await store.take_lease("slow:0", b"the killed one's", lease_ms=5000, unless=None, timeout=1)
+    async with Cache(store, clock=clock) as cache:
+        slow = Slow(cache)
+        slow.let_go.set()
+        caller = asyncio.create_task(slow.call())
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            assert not slow.runs
+        clock.advance(5.0)
+        async with asyncio.timeout(PATIENCE):
+            assert await caller == {"run": 1}
+        assert await slow.call.peek() == {"run": 1}
+
+
+async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_second() -> None:
+    asked = 0
+
+    class Counting(MemoryStore):
+        async def take_lease(self, *args: Any, **options: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return await super().take_lease(*args, **options)
+
+    store = Counting()
+    await store.take_lease("slow:0", b"somebody's", lease_ms=60_000, unless=None, timeout=1)
+    async with Cache(store) as cache:
+        slow = Slow(cache)
+        callers = start(100, slow.call)
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(1.5)
+        seconds = asyncio.get_running_loop().time() - began
+        # The first looks come faster; from then on one in 50 to 100 ms, for all the callers of this process together.
+        assert asked <= 10 + 20 * seconds
+        await store.set("slow:0", b'{"run":0}', ttl_ms=60_000, timeout=1)
+        async with asyncio.timeout(PATIENCE):
+            assert await asyncio.gather(*callers) == [{"run": 0}] * 100
+
+
+async def test_when_results_are_not_stored_callers_elsewhere_do_not_load_one_after_the_other() -> None:
+    store = MemoryStore()
+    caches = [Cache(store) for _ in range(6)]
+    going_on = most = 0
+
+    def decorate(cache: Cache) -> Any:
+        @cache.cached(key="k", ttl=60, when=lambda _: False)
+        async def function() -> int:
+            nonlocal going_on, most
+            going_on += 1
+            most = max(most, going_on)
+            await asyncio.sleep(0.05)
+            going_on -= 1
+            return 1
+
+        return function
+
+    assert await asyncio.gather(*[decorate(cache)() for cache in caches]) == [1] * 6
+    assert most > 1
+    for cache in caches:
+        await cache.aclose()
+
+
+async def test_a_lease_is_renewed_though_every_loader_is_cancelled_early(store_url: str) -> None:
+    async with two_caches(store_url) as (here, elsewhere):
+        ours, theirs = Slow(here, lease=0.3), Slow(elsewhere, lease=0.3)
+        callers = start(8, ours.call)
+        await ours.began.wait()
+        await turns()
+        other = asyncio.create_task(theirs.call())
+        for caller in callers[:-1]:
+            await asyncio.sleep(0.08)
+            caller.cancel()
+        assert not theirs.runs
+        ours.let_go.set()
+        async with asyncio.timeout(PATIENCE):
+            assert await callers[-1] == await other
+
+
+async def test_bytes_that_do_not_decode_are_replaced_by_one_load_in_all_processes(store_url: str) -> None:
+    async with two_caches(store_url) as (here, elsewhere):
+        await here.set("slow:0", "what no dict decodes from", ttl=60)
+        runs = 0
+
+        def decorate(cache: Cache) -> Any:
+            @cache.cached(key="slow:0", ttl=60)
+            async def function() -> dict[str, int]:
+                nonlocal runs
+                runs += 1
+                await asyncio.sleep(0.05)
+                return {"run": runs}
+
+            return function
+
+        ours, theirs = decorate(here), decorate(elsewhere)
+        results = await asyncio.gather(*[call() for call in (ours, theirs) for _ in range(5)])
+        assert results == [{"run": 1}] * 10
+
+
+async def test_bytes_that_do_not_decode_are_replaced_by_one_load(cache: Cache) -> None:
+    await cache.set("slow:0", "what no dict decodes from", ttl=60)
+    runs = 0
+
+    @cache.cached(key="slow:0", ttl=60)
+    async def function() -> dict[str, int]:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0.01)
+        return {"run": runs}
+
+    assert await asyncio.gather(*[function() for _ in range(20)]) == [{"run": 1}] * 20
+    assert await function() == {"run": 1}
+
+
+@pytest.mark.parametrize("lease", [0, -1, "soon", True])
+def test_a_lease_that_makes_no_sense_is_refused_at_decoration(lease: Any) -> None:
+    async def function() -> int:
+        return 1
+
+    with pytest.raises(ConfigurationError, match="lease="):
+        Cache("memory://").cached(ttl=1, lease=lease)(function)
+
+
+# --- the end of a loop ----------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loop_that_ends_while_callers_wait_makes_no_noise(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        cache = Cache(store_url, timeout=5)
+        slow = Slow(cache)
+        start(10, slow.call)
+        await slow.began.wait()
+        await turns()
+
+    asyncio.run(main(), debug=True)
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]
+
+
+async def test_a_cache_closed_while_callers_wait_lets_them_finish(cache: Cache) -> None:
+    slow = Slow(cache)
+    callers = start(5, slow.call)
+    await slow.began.wait()
+    await turns()
+    await cache.aclose()
+    slow.let_go.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        assert await asyncio.gather(*callers) == [{"run": 1}] * 5

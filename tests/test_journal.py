@@ -1,0 +1,479 @@
+"""An invalidation that could not reach the store is kept, holds here at once, and is replayed; and after_commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from cachekit import MISS, Cache, RollingWindow
+from cachekit._tiers.journal import BATCH, DAY, Journal
+from cachekit._tiers.reporter import Reporter
+from cachekit.errors import StoreUnavailableError
+from cachekit.events import Event, Invalidated, InvalidationsLost, InvalidationsReplayed
+from cachekit.stores.memory import MemoryStore
+from cachekit.testing import FailingStore, FakeClock
+from tests.kit.servers import RedisServer
+
+PATIENCE = 30.0
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class Source:
+    """A cached function over a source of truth."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.truth = "old"
+
+        @cache.cached(key="k", ttl=600)
+        async def read() -> str:
+            return self.truth
+
+        self.read = read
+
+
+async def test_redis_down_during_an_invalidation_and_back_with_the_old_value_serves_it_to_nobody(
+    own_server: RedisServer,
+) -> None:
+    """The server hangs while the invalidation is sent, its connection is killed, and it wakes up with the old value."""
+    told: list[Event] = []
+    async with Cache(own_server.url, timeout=0.2) as here, Cache(own_server.url, timeout=0.2) as elsewhere:
+        here.observe(told.append)
+        ours, theirs = Source(here), Source(elsewhere)
+        assert [await ours.read(), await theirs.read()] == ["old", "old"]
+
+        @here.invalidates("k")
+        async def write() -> None:
+            ours.truth = theirs.truth = "new"
+
+        own_server.pause()
+        await write()
+        assert Invalidated(("k",), acknowledged=False) in told
+        assert await ours.read() == "new", "it holds here at once"
+        own_server.resume()
+        assert await ours.read() == "new", "and before it is replayed"
+        await until(lambda: not len(here.runtime.tier.journal))
+        assert await theirs.read() == "new", "and after the replay everywhere"
+        assert InvalidationsReplayed(1) in told
+
+
+async def test_a_server_that_was_killed_and_came_back_with_its_data_serves_nothing_invalidated_meanwhile(
+    start_server: Callable[..., RedisServer],
+) -> None:
+    server = start_server("appendonly yes", "appendfsync always")
+    async with Cache(server.url, timeout=0.2) as here, Cache(server.url, timeout=0.2) as elsewhere:
+        ours, theirs = Source(here), Source(elsewhere)
+        await ours.read()
+        server.kill()
+        ours.truth = theirs.truth = "new"
+        assert await ours.read.invalidate() is False
+        server.restart()
+        assert server.cli("GET", "k") == b'"old"', "the server has its data back"
+        assert await ours.read() == "new"
+        await until(lambda: not len(here.runtime.tier.journal))
+        assert await theirs.read() == "new"
+
+
+@pytest_asyncio.fixture
+async def store() -> FailingStore:
+    return FailingStore()
+
+
+@pytest_asyncio.fixture
+async def cache(store: FailingStore) -> AsyncIterator[Cache]:
+    async with Cache(store) as cache:
+        yield cache
+        store.recover()
+
+
+async def test_a_pending_key_is_a_miss_for_every_way_of_reading(store: FailingStore, cache: Cache) -> None:
+    source = Source(cache)
+    await source.read()
+    store.fail()
+    assert await source.read.invalidate() is False
+    store.recover()
+    # The store answers again, but the replay has had no turn yet.
+    assert await source.read.peek() is MISS
+    assert await source.read.take() is MISS
+    assert await cache.get("k") is None
+    source.truth = "new"
+    assert await source.read() == "new"
+
+
+async def test_a_load_that_began_before_a_failed_invalidation_is_not_stored(store: FailingStore, cache: Cache) -> None:
+    let_go, began = asyncio.Event(), asyncio.Event()
+
+    @cache.cached(key="k", ttl=60)
+    async def read() -> str:
+        began.set()
+        await let_go.wait()
+        return "old"
+
+    caller = asyncio.create_task(read())
+    await began.wait()
+    store.fail()
+    assert await read.invalidate() is False
+    store.recover()
+    let_go.set()
+    await caller
+    await until(lambda: not len(cache.runtime.tier.journal))
+    assert await read.peek() is MISS
+
+
+async def test_an_invalidation_whose_caller_was_cancelled_is_kept_or_done(own_server: RedisServer) -> None:
+    async with Cache(own_server.url, timeout=PATIENCE) as cache:
+        source = Source(cache)
+        await source.read()
+        own_server.pause()
+        caller = asyncio.create_task(source.read.invalidate())
+        await asyncio.sleep(0.01)
+        caller.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+        own_server.resume()
+        source.truth = "new"
+        assert await source.read() == "new"
+        await until(lambda: not len(cache.runtime.tier.journal))
+    assert own_server.cli("EXISTS", "k") == 0
+
+
+async def test_a_value_set_after_a_failed_invalidation_replaces_what_was_to_be_removed(
+    store: FailingStore, cache: Cache
+) -> None:
+    await cache.set("k", "old", ttl=60)
+    store.fail()
+    assert await cache.delete("k") is False
+    store.recover()
+    assert await cache.set("k", "new", ttl=60)
+    assert await cache.get("k") == "new"
+
+
+async def test_the_journal_is_replayed_in_batches(store: FailingStore, cache: Cache) -> None:
+    told: list[Event] = []
+    for number in range(2 * BATCH + 1):
+        await cache.set(f"k{number}", number, ttl=60)
+    store.fail()
+    for number in range(2 * BATCH + 1):
+        await cache.delete(f"k{number}")
+    cache.observe(told.append)
+    store.recover()
+    await until(lambda: not len(cache.runtime.tier.journal))
+    replayed = [event.count for event in told if isinstance(event, InvalidationsReplayed)]
+    assert replayed == [BATCH, BATCH, 1]
+    assert len(store) == 0
+
+
+async def test_closing_drains_the_journal(store: FailingStore) -> None:
+    async with Cache(store) as cache:
+        await cache.set("k", "old", ttl=60)
+        store.fail()
+        await cache.delete("k")
+        store.recover()
+    assert len(store) == 0
+
+
+async def test_closing_does_not_wait_long_for_a_store_that_is_down_and_says_what_is_left(
+    store: FailingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Event] = []
+    async with Cache(store) as cache:
+        cache.observe(told.append)
+        store.fail()
+        await cache.delete("a")
+        await cache.delete("b")
+    assert InvalidationsLost(2) in told
+    assert "closed with 2 invalidations" in caplog.text
+
+
+# --- bounded --------------------------------------------------------------------------------------------
+
+
+def journal(clock: FakeClock, limit: int, told: list[Event] | None = None) -> Journal:
+    reporter = Reporter(clock)
+    if told is not None:
+        reporter.observe(told.append)
+    return Journal(reporter, clock, limit=limit)
+
+
+def test_the_last_invalidation_of_a_key_stands_for_all_earlier_ones() -> None:
+    entries = journal(FakeClock(), limit=2)
+    for _ in range(100):
+        entries.add(["a"])
+    assert len(entries) == 1
+    assert entries.batch() == ["a"]
+
+
+def test_an_acknowledgement_does_not_cover_an_invalidation_that_came_after_it_was_asked_for() -> None:
+    entries = journal(FakeClock(), limit=2)
+    entries.add(["a", "b"])
+    mark = entries.mark()
+    entries.add(["a"])
+    entries.remove(["a", "b"], mark)
+    assert entries.batch() == ["a"]
+
+
+def test_a_full_journal_loses_keys_as_an_event_and_stays_correct_here(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Event] = []
+    clock = FakeClock()
+    entries = journal(clock, limit=2, told=told)
+    entries.add(["a", "b", "c", "d"])
+    entries.add(["e"])
+    assert [event.count for event in told if isinstance(event, InvalidationsLost)] == [2, 1]
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+    assert entries.distrusts("any key at all"), "nobody knows which were lost"
+    clock.advance(10 * DAY)
+    assert entries.distrusts("any key at all"), "the store has not even answered yet"
+    entries.remove(["a", "b"], entries.mark())
+    clock.advance(DAY - 0.1)
+    assert entries.distrusts("any key at all"), "what should have been removed may still be there"
+    clock.advance(0.1)
+    assert not entries.distrusts("any key at all"), "by now it has expired"
+    assert not entries
+
+
+def test_distrust_lasts_as_long_as_the_longest_ttl_in_use() -> None:
+    clock = FakeClock()
+    entries = journal(clock, limit=1)
+    entries.stored("long", 30 * DAY)
+    entries.add(["a", "b"])
+    entries.remove(["a"], entries.mark())
+    clock.advance(29 * DAY)
+    assert entries.distrusts("b")
+    clock.advance(DAY)
+    assert not entries.distrusts("b")
+
+
+def test_what_this_process_stored_since_the_overflow_is_trusted_until_it_is_invalidated_in_vain() -> None:
+    entries = journal(FakeClock(), limit=1)
+    entries.add(["a", "b"])
+    entries.stored("b", 60)
+    assert not entries.distrusts("b")
+    entries.add(["b"])
+    assert entries.distrusts("b")
+
+
+async def test_after_an_overflow_every_value_is_replaced_before_it_is_trusted(
+    store: FailingStore, cache: Cache
+) -> None:
+    cache.runtime.tier.journal._limit = 1
+    async with Cache(store) as elsewhere:
+        await elsewhere.set("k", "old", ttl=600)
+        await elsewhere.set("challenge", "old", ttl=600)
+    window = RollingWindow(cache, "w", limit=5, ttl="24h")
+    await window.push({"text": "private"})
+    store.fail()
+    for key in ("other", "k", "challenge"):
+        await cache.delete(key)
+    await window.forget()
+    store.recover()
+    await until(lambda: not len(cache.runtime.tier.journal))
+    source = Source(cache)
+    source.truth = "new"
+    assert await cache.get("k") is None
+    assert await source.read.peek() is MISS
+    assert await source.read() == "new"
+    assert await source.read.peek() == "new", "stored by this process since"
+    assert await window.recent(5) == [], "it was to be forgotten"
+    assert await window.push({"text": "new"})
+    assert [item["text"] for item in await window.recent(5)] == ["new"]
+    assert await cache.set("challenge", "new", ttl=300)
+    assert await cache.take("challenge") == "new"
+
+
+async def test_a_key_that_the_store_refuses_stands_in_no_other_keys_way(
+    start_server: Callable[..., RedisServer],
+) -> None:
+    server = start_server("user app on >secret ~app:* ~{app:* +@all")
+    told: list[Event] = []
+    async with Cache(f"redis://app:secret@127.0.0.1:{server.port}", timeout=5) as cache:
+        cache.observe(told.append)
+        for number in range(3):
+            await cache.set(f"app:{number}", "old", ttl=600)
+
+        @cache.invalidates("app:0", "foreign:<x>", "app:1")
+        async def write(x: int) -> None: ...
+
+        await write(1)
+        assert await cache.delete("\ud800") is False
+        cache.runtime.tier.journal.add(["app:2", "\ud800", "foreign:2"])
+        await cache.get("anything")
+        await until(lambda: not len(cache.runtime.tier.journal))
+    assert server.cli("DBSIZE") == 0
+    assert sum(event.count for event in told if isinstance(event, InvalidationsLost)) == 4
+
+
+def test_a_journal_is_replayed_in_the_next_event_loop_when_its_own_has_ended() -> None:
+    store = FailingStore()
+    cache = Cache(store)
+
+    async def fail() -> None:
+        await cache.set("k", "old", ttl=60)
+        store.fail()
+        await cache.delete("k")
+
+    async def recover() -> None:
+        store.recover()
+        await cache.get("anything")
+        await until(lambda: not len(cache.runtime.tier.journal))
+
+    asyncio.run(fail())
+    asyncio.run(recover())
+    assert len(store) == 0
+
+
+async def test_a_caller_that_starts_after_a_failed_invalidation_gets_no_load_that_began_elsewhere_before_it() -> None:
+    class Cut(MemoryStore):
+        async def delete(self, *args: Any, **options: Any) -> None:
+            await asyncio.sleep(0.05)
+            raise StoreUnavailableError("unavailable", "cut off from deletes only")
+
+    memory = MemoryStore()
+    cut = Cut()
+    cut._entries, cut._leases, cut._lock = memory._entries, memory._leases, memory._lock
+    truth = "old"
+
+    def decorate(cache: Cache, seconds: float) -> Any:
+        @cache.cached(key="k", ttl=60)
+        async def read() -> str:
+            found = truth
+            await asyncio.sleep(seconds)
+            return found
+
+        return read
+
+    here, elsewhere = Cache(cut), Cache(memory)
+    ours, theirs = decorate(here, 0), decorate(elsewhere, 0.15)
+    loading = asyncio.create_task(theirs())
+    await asyncio.sleep(0.01)
+    truth = "new"
+    invalidating = asyncio.create_task(ours.invalidate())
+    await asyncio.sleep(0.01)
+    waiting = asyncio.create_task(ours())
+    assert await invalidating is False
+    assert await ours() == "new"
+    await asyncio.gather(loading, waiting)
+    here.runtime._replay.cancel()  # type: ignore[union-attr]
+    await asyncio.gather(here.runtime._replay, return_exceptions=True)  # type: ignore[arg-type]
+    await elsewhere.aclose()
+
+
+# --- after_commit ---------------------------------------------------------------------------------------
+
+
+async def rolled_back(cache: Cache, key: str) -> None:
+    await cache.delete(key)
+    raise LookupError
+
+
+async def test_after_commit_performs_on_a_normal_exit_what_was_collected_inside(cache: Cache) -> None:
+    told: list[Event] = []
+    source = Source(cache)
+    await source.read()
+    await cache.set("other", 1, ttl=60)
+
+    @cache.invalidates("k")
+    async def write() -> None:
+        source.truth = "new"
+
+    async with cache.after_commit():
+        cache.observe(told.append)
+        await write()
+        assert await source.read.invalidate() is False
+        assert await cache.delete("other") is False
+        assert await source.read() == "old", "the transaction has not committed"
+        assert told.count(Invalidated(("k", "other"), acknowledged=True)) == 0
+    assert told.count(Invalidated(("k", "other"), acknowledged=True)) == 1, "in one step"
+    assert await source.read() == "new"
+    assert await cache.get("other") is None
+
+
+async def test_after_commit_performs_nothing_when_the_block_raises(cache: Cache) -> None:
+    await cache.set("k", 1, ttl=60)
+    with pytest.raises(LookupError):
+        async with cache.after_commit():
+            await rolled_back(cache, "k")
+    assert await cache.get("k") == 1
+
+
+async def test_blocks_nest_and_the_outermost_performs(cache: Cache) -> None:
+    for key in ("outer", "inner", "failed"):
+        await cache.set(key, 1, ttl=60)
+    async with cache.after_commit():
+        await cache.delete("outer")
+        async with cache.after_commit():
+            await cache.delete("inner")
+        with pytest.raises(LookupError):
+            async with cache.after_commit():
+                await rolled_back(cache, "failed")
+        assert await cache.get("inner") == 1, "the outer transaction may still roll back"
+    assert [await cache.get(key) for key in ("outer", "inner", "failed")] == [None, None, 1]
+
+
+async def test_concurrent_blocks_do_not_see_each_other(cache: Cache) -> None:
+    async def transaction(key: str, *, commits: bool) -> None:
+        async with cache.after_commit():
+            await cache.delete(key)
+            await asyncio.sleep(0)
+            if not commits:
+                raise LookupError
+
+    for key in "ab":
+        await cache.set(key, 1, ttl=60)
+    await asyncio.gather(transaction("a", commits=True), transaction("b", commits=False), return_exceptions=True)
+    assert [await cache.get("a"), await cache.get("b")] == [None, 1]
+
+
+async def test_a_task_started_inside_belongs_to_the_block_while_it_lasts_and_to_itself_afterwards(cache: Cache) -> None:
+    for key in "ab":
+        await cache.set(key, 1, ttl=60)
+    block_is_over = asyncio.Event()
+
+    async def task() -> bool:
+        assert await cache.delete("a") is False
+        inside.set()
+        await block_is_over.wait()
+        return await cache.delete("b")
+
+    inside = asyncio.Event()
+    async with cache.after_commit():
+        started = asyncio.create_task(task())
+        await inside.wait()
+        assert await cache.get("a") == 1
+    assert await cache.get("a") is None
+    block_is_over.set()
+    assert await started is True
+    assert await cache.get("b") is None
+
+
+async def test_a_task_that_outlives_an_inner_block_belongs_to_the_outer_one(cache: Cache) -> None:
+    await cache.set("k", 1, ttl=60)
+    inner_is_over = asyncio.Event()
+
+    async def task() -> None:
+        await inner_is_over.wait()
+        await cache.delete("k")
+
+    async with cache.after_commit():
+        async with cache.after_commit():
+            started = asyncio.create_task(task())
+        inner_is_over.set()
+        await started
+        assert await cache.get("k") == 1, "the outer transaction has not committed"
+    assert await cache.get("k") is None
+
+
+async def test_a_block_of_one_cache_leaves_another_alone(cache: Cache) -> None:
+    async with Cache("memory://") as other:
+        await other.set("k", 1, ttl=60)
+        async with cache.after_commit():
+            assert await other.delete("k") is True
+            assert await other.get("k") is None

@@ -1,0 +1,338 @@
+"""A model of the store contract: hypothesis looks for a sequence of verbs that a store answers differently.
+
+What is modelled is written down once, in `Model`; the verbs of leases and of windows, in whatever order, must
+answer as it says. In memory the clock is moved, so that every expiry is exact; on a redis-server nothing
+expires while an example runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from cachekit.clock import SystemClock
+from cachekit.entry import stamp, timestamp
+from cachekit.errors import KeyRefusedError
+from cachekit.stores import MemoryStore, Store
+from cachekit.stores.base import Lease
+from cachekit.stores.connect import open_store
+from cachekit.testing import FakeClock
+from tests.kit.servers import RedisServer
+
+T = TypeVar("T")
+
+PATIENCE = 5.0  # seconds that a verb may take here: a noisy machine is no failure
+HOUR = 3_600_000
+EPOCH = 1_800_000_000.0
+
+# Few of each, so that what one rule does is what the next one meets. One key has a tag of its own.
+KEYS = ("a", "b", "{tag}:c")
+TOKENS = (b"t1", b"t2", b"t3")
+LIMIT = 3
+
+keys = st.sampled_from(KEYS)
+tokens = st.sampled_from(TOKENS)
+values = st.sampled_from([b"1", b"2", b"", b"\x00\xff"])
+# Times here are whole eighths of a second: sums of them are exact.
+spans = st.sampled_from([1_000, 2_000, 5_000, HOUR])
+
+
+@dataclass
+class Key:
+    """What stands at one key: a value, or a window as (age stamp, number) newest first; and its lease."""
+
+    value: bytes | None = None
+    window: list[tuple[float, int]] = field(default_factory=list)
+    expires: float = 0.0
+    token: bytes | None = None
+    lease_ends: float = 0.0
+
+    def pass_time(self, now: float) -> None:
+        """Let go of what has expired."""
+        if self.expires <= now:
+            self.value, self.window = None, []
+        if self.lease_ends <= now:
+            self.token = None
+
+    def put(self, value: bytes, expires: float) -> None:
+        """Keep ``value`` in place of whatever was there."""
+        self.value, self.window, self.expires = value, [], expires
+
+    def hold(self, token: bytes, ends: float) -> None:
+        """Give the lease to ``token``."""
+        self.token, self.lease_ends = token, ends
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all examples of a test share: the event loop, how to get an empty store, whether time can be moved."""
+
+    runner: asyncio.Runner
+    open_empty: Callable[[FakeClock], Store]
+    moves_time: bool
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Verbs on a store and on its model, side by side."""
+
+    bench: ClassVar[Bench]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = FakeClock(epoch=EPOCH)
+        self.store = self.bench.open_empty(self.clock)
+        self.model = {key: Key() for key in KEYS}
+        self.pushed = 0
+
+    def teardown(self) -> None:
+        self.run(self.store.aclose())
+
+    # --- values ---------------------------------------------------------------------------------
+
+    @rule(key=keys)
+    def get(self, key: str) -> None:
+        model = self.at(key)
+        if model.window:
+            self.refused(self.store.get(key, timeout=PATIENCE))
+        else:
+            assert self.run(self.store.get(key, timeout=PATIENCE)) == model.value
+
+    @rule(key=keys, value=values, ttl_ms=spans)
+    def set(self, key: str, value: bytes, ttl_ms: int) -> None:
+        self.run(self.store.set(key, value, ttl_ms=self.span(ttl_ms), timeout=PATIENCE))
+        self.at(key).put(value, self.then(ttl_ms))
+        self.model[key].token = None
+
+    @rule(some=st.lists(keys, min_size=1, max_size=3))
+    def delete(self, some: list[str]) -> None:
+        self.run(self.store.delete(some, timeout=PATIENCE))
+        for key in some:
+            self.model[key] = Key()
+
+    @rule(key=keys)
+    def take(self, key: str) -> None:
+        model = self.at(key)
+        if model.window:
+            self.refused(self.store.take(key, timeout=PATIENCE))
+        else:
+            assert self.run(self.store.take(key, timeout=PATIENCE)) == model.value
+            model.value = None
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    @rule(key=keys, token=tokens, lease_ms=spans)
+    def take_lease(self, key: str, token: bytes, lease_ms: int) -> None:
+        model = self.at(key)
+        taking = self.store.take_lease(key, token, unless=None, lease_ms=self.span(lease_ms), timeout=PATIENCE)
+        if model.window:
+            self.refused(taking)
+            return
+        answer = self.run(taking)
+        if model.value is not None:
+            assert answer == model.value, "a lease was handed out while a value stands"
+        elif model.token is not None:
+            assert answer == Lease(model.token, mine=False)
+        else:
+            assert answer == Lease(token, mine=True)
+            model.hold(token, self.then(lease_ms))
+
+    @rule(key=keys, token=tokens, lease_ms=spans)
+    def seize_lease(self, key: str, token: bytes, lease_ms: int) -> None:
+        self.run(self.store.seize_lease(key, token, lease_ms=self.span(lease_ms), timeout=PATIENCE))
+        self.at(key).hold(token, self.then(lease_ms))
+
+    @rule(key=keys, token=tokens, lease_ms=spans)
+    def renew_lease(self, key: str, token: bytes, lease_ms: int) -> None:
+        model = self.at(key)
+        renewed = self.run(self.store.renew_lease(key, token, lease_ms=self.span(lease_ms), timeout=PATIENCE))
+        assert renewed == (model.token == token)
+        if renewed:
+            model.hold(token, self.then(lease_ms))
+
+    @rule(key=keys, token=tokens)
+    def release_lease(self, key: str, token: bytes) -> None:
+        model = self.at(key)
+        self.run(self.store.release_lease(key, token, timeout=PATIENCE))
+        if model.token == token:
+            model.token = None
+
+    @rule(key=keys, token=tokens, value=values, ttl_ms=spans)
+    def fill(self, key: str, token: bytes, value: bytes, ttl_ms: int) -> None:
+        model = self.at(key)
+        stored = self.run(self.store.fill(key, value, token, ttl_ms=self.span(ttl_ms), timeout=PATIENCE))
+        assert stored == (model.token == token), "a fill is stored if its token holds the lease, and only then"
+        if stored:
+            model.put(value, self.then(ttl_ms))
+            model.token = None
+
+    @rule(key=keys, started=st.permutations(TOKENS), value=values)
+    def load_at_once(self, key: str, started: Sequence[bytes], value: bytes) -> None:
+        """Several take the lease in one turn of the loop, then all fill: one value is stored, by who held it."""
+        model = self.at(key)
+        assume(not model.window)
+        holder = model.token or started[0]
+
+        async def all_of_them() -> tuple[list[bytes | Lease], list[bool]]:
+            taken = await asyncio.gather(
+                *[self.store.take_lease(key, token, unless=None, lease_ms=HOUR, timeout=PATIENCE) for token in started]
+            )
+            fills = await asyncio.gather(
+                *[self.store.fill(key, value + token, token, ttl_ms=HOUR, timeout=PATIENCE) for token in started]
+            )
+            return taken, fills
+
+        taken, fills = self.run(all_of_them())
+        if model.value is not None:
+            assert taken == [model.value] * len(started)
+            # A refresh may be under way: the lease that it seized still lets its own fill in.
+            assert fills == [token == model.token for token in started]
+        else:
+            fresh = model.token is None
+            assert taken == [Lease(holder, mine=fresh and token == holder) for token in started]
+            assert fills == [token == holder for token in started]
+        if any(fills):
+            model.put(value + holder, self.then(HOUR))
+            model.token = None
+
+    # --- windows --------------------------------------------------------------------------------
+
+    @rule(key=keys, age=st.integers(0, 20), horizon=st.integers(0, 20), limit=st.integers(1, LIMIT), ttl_ms=spans)
+    def push(self, key: str, age: int, horizon: int, limit: int, ttl_ms: int) -> None:
+        model = self.at(key)
+        now = self.clock.time()
+        self.pushed += 1
+        item = orjson.dumps(stamp({"n": self.pushed}, now - age))
+        pushing = self.store.push(
+            key, item, limit=limit, ttl_ms=self.span(ttl_ms), oldest=timestamp(now - horizon), timeout=PATIENCE
+        )
+        if model.value is not None:
+            self.refused(pushing)
+            return
+        self.run(pushing)
+        model.window = [(now - age, self.pushed), *model.window][:limit]
+        while model.window and model.window[-1][0] < now - horizon:
+            model.window.pop()
+        model.expires = self.then(ttl_ms)
+
+    @rule(key=keys, count=st.integers(1, LIMIT + 1))
+    def window(self, key: str, count: int) -> None:
+        model = self.at(key)
+        if model.value is not None:
+            self.refused(self.store.window(key, count, timeout=PATIENCE))
+            return
+        items = self.run(self.store.window(key, count, timeout=PATIENCE))
+        assert [orjson.loads(item)["n"] for item in items] == [number for _, number in model.window[:count]]
+
+    # --- time -----------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.bench.moves_time)
+    @rule(seconds=st.sampled_from([0.125, 1.0, 2.5]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @precondition(lambda self: self.bench.moves_time)
+    @rule(key=keys, early=st.sampled_from([0.125, 0.0]))
+    def wait_for_the_end(self, key: str, early: float) -> None:
+        """Move the clock to the very moment when what stands at a key, or its lease, ends; or to just before."""
+        model = self.at(key)
+        here, now = model.value is not None or bool(model.window), self.clock.monotonic()
+        ends = [end for end, stands in ((model.expires, here), (model.lease_ends, model.token)) if stands]
+        assume(ends)
+        self.clock.advance(max(0.0, min(ends) - early - now))
+
+    # --- what holds at every moment -----------------------------------------------------------------
+
+    @invariant()
+    def every_key_is_as_the_model_says(self) -> None:
+        async def looks() -> list[tuple[bytes | None, bytes | None] | list[bytes]]:
+            return await asyncio.gather(
+                *[
+                    self.store.window(key, 100, timeout=PATIENCE)
+                    if self.at(key).window
+                    else self.store.look(key, timeout=PATIENCE)
+                    for key in KEYS
+                ]
+            )
+
+        for key, seen in zip(KEYS, self.run(looks()), strict=True):
+            model = self.at(key)
+            if isinstance(seen, tuple):
+                assert seen == (model.value, model.token)
+            else:
+                assert len(seen) == len(model.window) <= LIMIT
+
+    # --- helpers --------------------------------------------------------------------------------
+
+    def at(self, key: str) -> Key:
+        """Return the model of ``key``, as of now."""
+        model = self.model[key]
+        model.pass_time(self.clock.monotonic())
+        return model
+
+    def then(self, span_ms: int) -> float:
+        """Return the moment that is ``span_ms`` from now."""
+        return self.clock.monotonic() + self.span(span_ms) / 1000
+
+    def span(self, span_ms: int) -> int:
+        """Return the milliseconds to ask for: where time cannot be moved, nothing is to expire."""
+        return span_ms if self.bench.moves_time else HOUR
+
+    def run(self, verb: Awaitable[T]) -> T:
+        """Wait for ``verb`` in the one event loop of the test."""
+
+        async def wait() -> T:
+            return await verb
+
+        return self.bench.runner.run(wait())
+
+    def refused(self, verb: Awaitable[object]) -> None:
+        """Expect that ``verb`` meets a value of another kind."""
+        with pytest.raises(KeyRefusedError) as refusal:
+            self.run(verb)
+        assert refusal.value.cause == "WRONGTYPE"
+
+
+def check(open_empty: Callable[[FakeClock], Store], *, moves_time: bool, examples: int) -> None:
+    """Run the machine on the stores that ``open_empty`` gives, in one event loop, which is closed behind it."""
+    with asyncio.Runner() as runner:
+
+        class Machine(StoreMachine):
+            bench = Bench(runner, open_empty, moves_time)
+
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=30,
+                # One turn may wait for a busy machine; and the examples of a test are its own.
+                deadline=None,
+                database=None,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+            ),
+        )
+
+
+def test_memory_keeps_the_contract_with_every_expiry_on_the_clock() -> None:
+    check(lambda clock: MemoryStore(clock=clock), moves_time=True, examples=150)
+
+
+def test_redis_keeps_the_contract(redis_server: RedisServer) -> None:
+    def opens(_clock: FakeClock) -> Store:
+        redis_server.cli("FLUSHALL")
+        return open_store(redis_server.url, clock=SystemClock())
+
+    check(opens, moves_time=False, examples=80)
