@@ -528,34 +528,52 @@ async def test_four_hundred_random_interleavings_end_with_and_serve_nothing_inva
 
 
 async def test_callers_share_one_load_while_the_store_is_down() -> None:
-    store = FailingStore()
-    store.fail()
-    async with Cache(store) as cache:
+    async with Cache("redis://127.0.0.1:1", timeout=0.2) as cache:
         slow = Slow(cache)
         callers = start(20, slow.call)
         await slow.began.wait()
-        callers += start(20, slow.call)
         await turns()
         slow.let_go.set()
-        assert await asyncio.gather(*callers) == [{"run": 1}] * 40
+        assert await asyncio.gather(*callers) == [{"run": 1}] * 20
 
 
-async def test_a_load_that_began_while_the_store_was_down_is_not_shared_once_it_has_answered() -> None:
-    """It may have been invalidated by a process that was not cut off."""
+async def test_who_comes_during_a_load_while_the_store_is_down_shares_the_next_one() -> None:
+    """The load may have been invalidated by a process that is not cut off; and no two run at a time."""
     store = FailingStore()
     store.fail()
     async with Cache(store) as cache:
         slow = Slow(cache)
-        older = asyncio.create_task(slow.call())
+        first = asyncio.create_task(slow.call())
         await slow.began.wait()
-        store.recover()
-        await cache.get("a sign of life")
-        store.fail()
-        slow.began.clear()
-        newer = asyncio.create_task(slow.call())
-        await slow.began.wait()
+        second = start(5, slow.call)
+        await turns()
+        second += start(5, slow.call)
+        await turns()
+        assert slow.runs == 1
         slow.let_go.set()
-        assert [await older, await newer] == [{"run": 1}, {"run": 2}]
+        assert await first == {"run": 1}
+        assert await asyncio.gather(*second) == [{"run": 2}] * 10
+        assert slow.most_at_once == 1
+
+
+@pytest.mark.parametrize("cancelled", ["the first", "the one that would load next"])
+async def test_a_load_that_follows_another_begins_whatever_became_of_that(cancelled: str) -> None:
+    store = FailingStore()
+    store.fail()
+    async with Cache(store) as cache:
+        slow = Slow(cache)
+        first = asyncio.create_task(slow.call())
+        await slow.began.wait()
+        second = start(3, slow.call)
+        await turns()
+        (first if cancelled == "the first" else second.pop(0)).cancel()
+        await turns()
+        slow.let_go.set()
+        async with asyncio.timeout(PATIENCE):
+            results = await asyncio.gather(*second)
+        assert results == [{"run": 2}] * len(second)
+        assert slow.most_at_once == 1
+        await asyncio.wait([first])
 
 
 async def test_a_store_that_fails_between_load_and_fill_costs_the_fill_alone() -> None:

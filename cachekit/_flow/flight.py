@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -32,8 +32,10 @@ class Flight:
 
     __slots__ = (
         "_waiters",
+        "_watchers",
         "adrift",
-        "answers",
+        "after",
+        "ended",
         "key",
         "landed",
         "loading",
@@ -57,8 +59,10 @@ class Flight:
         """What holds the lease in the store, once it is taken."""
         self.loading = False
         """Whether the function has begun to run."""
-        self.answers = 0
-        """How many operations of the store had succeeded when it began."""
+        self.after: Flight | None = None
+        """An earlier load of the key, which this one follows."""
+        self.ended = False
+        """Whether it has landed, or nobody is left to load it."""
         self.void = False
         """Whether the key was invalidated, in this process, since it was opened."""
         self.landed: Landed | None = None
@@ -69,6 +73,7 @@ class Flight:
         self.waits_for: Counter[Flight] = Counter()
         """The flights that callers inside the load wait for, or lead, and how many of them."""
         self._waiters: deque[asyncio.Future[Landed | None]] = deque()
+        self._watchers: list[asyncio.Future[None]] = []
 
     @property
     def awaited(self) -> bool:
@@ -92,6 +97,7 @@ class Flight:
         """Give every waiting caller what the load came to."""
         self.landed = landed
         self.keep_no_longer()
+        self.end()
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -107,6 +113,21 @@ class Flight:
                 return True
         return False
 
+    def end(self) -> None:
+        """Let what follows begin."""
+        self.ended = True
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+        self._watchers.clear()
+
+    async def over(self) -> None:
+        """Wait until it has ended, whatever came of it."""
+        if not self.ended:
+            watcher: asyncio.Future[None] = self.loop.create_future()
+            self._watchers.append(watcher)
+            await watcher
+
     def keep_no_longer(self) -> None:
         """Renew the lease no more."""
         if self.renewal is not None:
@@ -116,14 +137,14 @@ class Flight:
     def waits_for_any(self, others: Sequence[Flight]) -> bool:
         """Tell whether this flight waits, through however many others, for one of ``others``."""
         seen: set[Flight] = set()
-        ahead = [self]
+        ahead: list[Flight] = [self]
         while ahead:
             flight = ahead.pop()
             if flight in others:
                 return True
             if flight not in seen:
                 seen.add(flight)
-                ahead.extend(flight.waits_for)
+                ahead += flight.waits_for
         return False
 
 
@@ -185,7 +206,7 @@ def may_wait_for(flight: Flight) -> bool:
 
 
 @contextmanager
-def waiting_for(flight: Flight) -> Iterator[None]:
+def waiting_for(flight: Flight) -> Generator[None, None, None]:
     """Note that the load around the running code, if there is one, goes on only when ``flight`` does."""
     around = inside()
     if not around:
@@ -203,7 +224,7 @@ def waiting_for(flight: Flight) -> Iterator[None]:
 
 
 @contextmanager
-def loading(flight: Flight) -> Iterator[None]:
+def loading(flight: Flight) -> Generator[None, None, None]:
     """Note that the code inside is the load of ``flight``."""
     before = _INSIDE.get()
     _INSIDE.set((*inside(), flight))

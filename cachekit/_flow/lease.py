@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -85,7 +85,7 @@ class _Taking:
 
 
 @contextmanager
-def _for_nobody_unless_told(runtime: Runtime, flight: Flight, token: bytes) -> Iterator[_Taking]:
+def _for_nobody_unless_told(runtime: Runtime, flight: Flight, token: bytes) -> Generator[_Taking, None, None]:
     """Give back a lease that was asked for when the answer is not heard: a timeout, or a cancelled caller.
 
     The store may take it all the same, for nobody, and everybody would wait until it ends. Before the next

@@ -31,6 +31,10 @@ async def lead(
     """
     try:
         with waiting_for(flight):
+            if flight.after is not None:
+                with waiting_for(flight.after):
+                    await flight.after.over()
+                flight.after = None
             if verdict is not Verdict.LOAD and flight.token is None:
                 found = await acquire(runtime, plan, flight, budget, seize=verdict is Verdict.REFRESH)
                 if found is not None:
@@ -66,6 +70,7 @@ async def share(runtime: Runtime, flight: Flight) -> Landed | None:
 def _pass_on(runtime: Runtime, flight: Flight) -> None:
     """Have another caller load, or close the flight when nobody waits for it any more."""
     if not flight.hand_on():
+        flight.end()
         runtime.flights.close(flight)
         release(runtime, flight)
 
@@ -74,7 +79,6 @@ async def _load(
     runtime: Runtime, plan: CallPlan[..., R], flight: Flight, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> R:
     reporter = runtime.tier.reporter
-    flight.answers = runtime.tier.answers
     flight.loading = True
     began = time.monotonic()
     with loading(flight):

@@ -11,7 +11,7 @@ from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.verdict import Verdict, verdict
 from cachekit._tiers.guard import Budget
-from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
+from cachekit._tiers.outcome import MISS, Down, Found, Miss, Outcome
 from cachekit.codecs import Codec
 from cachekit.events import Hit
 from cachekit.events import Miss as Missed
@@ -50,12 +50,12 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
     if flight is not None and flight.plan is plan and not may_wait_for(flight):
         # That load waits for this call: a function that calls itself runs as if undecorated.
         return await lead(runtime, plan, Flight(key, plan), Verdict.LOAD, budget, args, kwargs)
-    if (
-        flight is None
-        or flight.plan is not plan
-        or (flight is earlier and not _holds(runtime, flight, outcome, holder))
-    ):
-        flight = runtime.flights.open(key, plan)
+    if flight is None or flight.plan is not plan or (flight is earlier and not _holds(flight, outcome, holder)):
+        before, flight = flight, runtime.flights.open(key, plan)
+        if decided is Verdict.LOAD and before is not None and before.plan is plan:
+            # With the store down nobody can tell whether that load was invalidated, so this call may not share
+            # it. It does not run beside it either: all who come meanwhile share the one that follows.
+            flight.after = before
     else:
         landed = await share(runtime, flight)
         if landed is not None:
@@ -63,13 +63,9 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
     return await lead(runtime, plan, flight, decided, budget, args, kwargs)
 
 
-def _holds(runtime: Runtime, flight: Flight, outcome: Outcome, holder: bytes | None) -> bool:
-    """Tell whether a load that began before this call was not invalidated before it."""
-    if isinstance(outcome, Miss):
-        return flight.token is not None and flight.token == holder
-    # The store is down. A load without a lease began when it was down as well; if it has not answered anything
-    # since, nobody in this process can have learnt of an invalidation, and all share that load.
-    return flight.token is None and flight.answers == runtime.tier.answers
+def _holds(flight: Flight, outcome: Outcome, holder: bytes | None) -> bool:
+    """Tell whether a load that began before this call is known not to have been invalidated before it."""
+    return not isinstance(outcome, Down) and flight.token is not None and flight.token == holder
 
 
 def _handed_out(plan: CallPlan[..., R], runtime: Runtime, landed: Landed) -> R:

@@ -47,8 +47,6 @@ class Guard:
         self._timeout = timeout
         self._reporter = reporter
         self._troubles = Troubles(clock)
-        self.answers = 0
-        """How many operations succeeded: who compares two readings learns whether the store was there between."""
 
     def budget(self) -> Budget:
         """Return the whole of the deadline, for one call."""
@@ -108,7 +106,6 @@ class Guard:
             return self._failed(verb, kind, f"{self._store!r} raised {kind}")
         finally:
             budget.left -= time.monotonic() - began
-        self.answers += 1
         if self._troubles:
             self._recovered()
         return answer

@@ -47,11 +47,6 @@ class SharedTier:
         """Return the deadline of one call."""
         return self._guard.budget()
 
-    @property
-    def answers(self) -> int:
-        """How many operations of the store have succeeded so far."""
-        return self._guard.answers
-
     async def read(self, key: str, codec: Codec, name: str, budget: Budget) -> Outcome:
         """Return what stands at ``key``, decoded by ``codec``."""
         if self.journal and (doubt := self._doubt(key)):
