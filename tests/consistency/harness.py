@@ -1,0 +1,255 @@
+"""Starts a server, workers and faults; ends them; says what was found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.consistency.board import COUNTERS, Board, Trace
+from tests.consistency.faults import Faults, user_of
+from tests.consistency.worker import Settings
+from tests.kit.servers import RedisServer, first_server
+
+COMMAND: Final = (sys.executable, "-W", "default", "-m", "tests.consistency.worker")
+ROOT: Final = Path(__file__).parents[2]
+
+END: Final = 45.0
+"""Seconds within which workers must have ended: longer than a call takes to be told hung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One broken promise.
+
+    Attributes:
+        kind: ``"stale"``, or another of those that the package's docstring names.
+        key: -1 when it is about no single key.
+        text: What was read, and what should have been.
+        worker: The slot, -1 for the harness itself.
+        generation: How many workers had that slot before.
+        began: When the operation began, in seconds since the run did.
+        ended: And when it ended.
+        trace: What all workers did to the key before, seconds relative to the beginning; for the first few.
+    """
+
+    kind: str
+    key: int
+    text: str
+    worker: int = -1
+    generation: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+    trace: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        where = f"worker {self.worker}.{self.generation}, {self.began:.3f} s to {self.ended:.3f} s"
+        return f"{self.kind}, key {self.key}: {self.text} ({where})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run came to."""
+
+    seed: int
+    seconds: float
+    counts: dict[str, int]
+    faults: dict[str, int]
+    violations: list[Violation]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in {**self.counts, **self.faults}.items())
+        return "\n".join([f"seed {self.seed}, {self.seconds:.0f} s: {counts}", *map(str, self.violations)])
+
+
+class Crew:
+    """The worker processes, one in each slot."""
+
+    def __init__(self, settings: Settings, board: Board) -> None:
+        self._settings = settings
+        self._board = board
+        self._folder = Path(settings.folder)
+        self._lock = threading.Lock()
+        self._generations = [0] * settings.workers
+        self._processes = [self._start(slot) for slot in range(settings.workers)]
+
+    def _start(self, slot: int) -> subprocess.Popen[bytes]:
+        with (self._folder / f"stderr-{slot}").open("ab") as stderr:
+            return subprocess.Popen(
+                [*COMMAND, str(self._settings), str(slot), str(self._generations[slot])],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+            )
+
+    def kill(self, slot: int) -> None:
+        """Kill one, and start another in its slot."""
+        with self._lock:
+            process = self._processes[slot]
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+                self._board.forget_loads(slot)
+                self._generations[slot] += 1
+                self._processes[slot] = self._start(slot)
+
+    def pause(self, slot: int) -> None:
+        self._processes[slot].send_signal(signal.SIGSTOP)
+
+    def resume(self, slot: int) -> None:
+        self._processes[slot].send_signal(signal.SIGCONT)
+
+    def ended(self) -> list[str]:
+        """Tell of workers that ended by themselves."""
+        with self._lock:
+            return [
+                f"worker {slot} ended with {process.returncode}"
+                for slot, process in enumerate(self._processes)
+                if process.poll() is not None
+            ]
+
+    def wait(self) -> list[str]:
+        """Wait until all have ended, as they were told. Returns who did not, or not well."""
+        deadline = time.monotonic() + END
+        wrong = []
+        for slot, process in enumerate(self._processes):
+            try:
+                code = process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                wrong.append(f"worker {slot} did not end")
+            else:
+                if code:
+                    wrong.append(f"worker {slot} ended with {code}")
+        return wrong
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def run(
+    *,
+    seed: int,
+    seconds: float,
+    workers: int = 4,
+    keys: int = 8,
+    faults: bool = True,
+    naive: bool = False,
+    until_violation: bool = False,
+    tick: Callable[[Board, float], None] = lambda board, seconds: None,
+) -> Report:
+    """Run the harness once.
+
+    Args:
+        seed: Of all random choices.
+        seconds: How long the workers work.
+        workers: Processes.
+        keys: Hot keys.
+        faults: Whether to do faults.
+        naive: Test the naive cache-aside, in place of cachekit.
+        until_violation: End at the first violation.
+        tick: Called now and then with the board and the seconds that have passed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cachekit-consistency-"))
+    users = [f"user {user_of(slot)} on >secret ~* &* +@all" for slot in range(workers)]
+    server = RedisServer(first_server(), *users)
+    try:
+        server.start()
+        settings = Settings(seed=seed, port=server.port, folder=str(folder), workers=workers, keys=keys, naive=naive)
+        board = Board(folder, workers, keys)
+        try:
+            return _run(settings, server, board, seconds, faults=faults, until_violation=until_violation, tick=tick)
+        finally:
+            board.close()
+    finally:
+        server.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    settings: Settings,
+    server: RedisServer,
+    board: Board,
+    seconds: float,
+    *,
+    faults: bool,
+    until_violation: bool,
+    tick: Callable[[Board, float], None],
+) -> Report:
+    folder = Path(settings.folder)
+    began = time.monotonic()
+    wrong: list[str] = []
+    trace = Trace(folder, settings.workers)
+    crew = Crew(settings, board)
+    doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text))
+    try:
+        if faults:
+            doer.start()
+        try:
+            while (passed := time.monotonic() - began) < seconds and not wrong:
+                tick(board, passed)
+                time.sleep(0.1)
+                wrong = crew.ended()
+                if until_violation and board.total("violations"):
+                    break
+        finally:
+            if faults:
+                doer.end()
+        board.stop()
+        wrong += crew.wait()
+    finally:
+        crew.close()
+        trace.close()
+    violations = [Violation(kind="worker", key=-1, text=text) for text in wrong]
+    for slot in range(settings.workers):
+        violations += _told(folder / f"violations-{slot}", began)
+        noise = (folder / f"stderr-{slot}").read_text(encoding="utf-8", errors="replace")
+        if noise:
+            violations.append(Violation(kind="noise", key=-1, text=noise[-4000:], worker=slot))
+    violations += _left(server, board)
+    return Report(
+        seed=settings.seed,
+        seconds=time.monotonic() - began,
+        counts={name: board.total(name) for name in COUNTERS},
+        faults=dict(Counter(doer.done)),
+        violations=violations,
+    )
+
+
+def _told(path: Path, began: float) -> list[Violation]:
+    """Return what one worker wrote down."""
+    if not path.exists():
+        return []
+    found: list[Violation] = []
+    # A line that is not whole was cut off by the worker's death.
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        fields: dict[str, Any] = json.loads(line)
+        fields["began"] -= began
+        fields["ended"] -= began
+        found.append(Violation(**fields))
+    return found
+
+
+def _left(server: RedisServer, board: Board) -> list[Violation]:
+    """Return which keys Redis holds in a version that was invalidated."""
+    found = []
+    for key in range(board.keys):
+        raw = server.cli("GET", f"item:{key}")
+        version = json.loads(raw)["version"] if raw else board.floor(key)
+        if version < board.floor(key):
+            text = f"in the end Redis holds version {version}, and {board.floor(key)} was invalidated"
+            found.append(Violation(kind="left", key=key, text=text))
+    return found

@@ -1,0 +1,199 @@
+"""What is tested: cachekit, and a naive cache-aside on bare redis-py that must be found out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import orjson
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from cachekit import MISS, Cache
+from cachekit.events import Event, Invalidated
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is cached: the version of one key."""
+
+    key: int
+    version: int
+
+
+Load = Callable[[int], Awaitable[Item]]
+Commit = Callable[[Sequence[int]], Awaitable[None]]
+
+
+class Subject(Protocol):
+    """A cache under test. Misses are None; invalidations return whether the store acknowledged them."""
+
+    keeps: bool
+    """Whether an invalidation that failed is promised to hold in this process at once, and to be replayed; and
+    whether there is an `after_commit`."""
+
+    async def read(self, key: int) -> Item: ...
+    async def peek(self, key: int) -> Item | None: ...
+    async def get(self, key: int) -> Item | None: ...
+    async def take(self, key: int) -> Item | None: ...
+    async def refresh(self, key: int) -> Item: ...
+    async def write(self, first: int, second: int) -> None: ...
+    async def invalidate(self, key: int) -> bool: ...
+    def after_commit(self) -> AbstractAsyncContextManager[None]: ...
+    def undelivered(self, key: int) -> bool: ...
+    async def aclose(self) -> int: ...
+
+
+class CachekitSubject:
+    """cachekit as a user decorates with it.
+
+    Args:
+        url: Of the server.
+        load: Loads a key.
+        commit: Writes keys; invalidating them is the business of the decorator.
+        ttl: Of what was loaded, in seconds.
+        observer: Gets the events of the cache.
+        timeout: Of the cache, in seconds.
+        lease: In seconds.
+    """
+
+    keeps = True
+
+    def __init__(
+        self,
+        url: str,
+        load: Load,
+        commit: Commit,
+        *,
+        ttl: Callable[[Item], float],
+        observer: Callable[[Event], object],
+        timeout: float,
+        lease: float,
+    ) -> None:
+        self._cache = cache = Cache(url, timeout=timeout)
+        cache.observe(observer)
+
+        @cache.cached(key="item:<key>", ttl=ttl, lease=lease)
+        async def item(key: int) -> Item:
+            return await load(key)
+
+        @cache.invalidates("item:<first>", "item:<second>")
+        async def write(first: int, second: int) -> None:
+            await commit([first, second])
+
+        self._item = item
+        self.write = write
+
+    async def read(self, key: int) -> Item:
+        return await self._item(key)
+
+    async def peek(self, key: int) -> Item | None:
+        found = await self._item.peek(key)
+        return None if found is MISS else found
+
+    async def get(self, key: int) -> Item | None:
+        found = await self._cache.get(f"item:{key}")
+        return None if found is None else Item(**found)
+
+    async def take(self, key: int) -> Item | None:
+        found = await self._item.take(key)
+        return None if found is MISS else found
+
+    async def refresh(self, key: int) -> Item:
+        return await self._item.refresh(key)
+
+    async def invalidate(self, key: int) -> bool:
+        return await self._item.invalidate(key)
+
+    def after_commit(self) -> AbstractAsyncContextManager[None]:
+        return self._cache.after_commit()
+
+    def undelivered(self, key: int) -> bool:
+        return self._cache.runtime.tier.journal.holds(f"item:{key}")
+
+    async def aclose(self) -> int:
+        """Close the cache. Returns how many invalidations were not delivered."""
+        await self._cache.aclose()
+        return len(self._cache.runtime.tier.journal)
+
+
+class NaiveSubject:
+    """GET, load, SET; DEL. What everybody writes first, errors of the store contained.
+
+    Args are those of `CachekitSubject`.
+    """
+
+    keeps = False
+
+    def __init__(
+        self,
+        url: str,
+        load: Load,
+        commit: Commit,
+        *,
+        ttl: Callable[[Item], float],
+        observer: Callable[[Event], object],
+        timeout: float,
+        lease: float,
+    ) -> None:
+        self._redis = redis.asyncio.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        )
+        self._load = load
+        self._commit = commit
+        self._ttl = ttl
+        self._observer = observer
+
+    async def _ask(self, *command: Any) -> tuple[bool, Any]:
+        client: Any = self._redis
+        try:
+            async with asyncio.timeout(1.0):
+                return True, await client.execute_command(*command)
+        except (RedisError, OSError, TimeoutError):
+            return False, None
+
+    async def read(self, key: int) -> Item:
+        return await self.peek(key) or await self.refresh(key)
+
+    async def peek(self, key: int) -> Item | None:
+        _, raw = await self._ask("GET", f"item:{key}")
+        return Item(**orjson.loads(raw)) if raw else None
+
+    get = peek
+
+    async def take(self, key: int) -> Item | None:
+        _, raw = await self._ask("GETDEL", f"item:{key}")
+        return Item(**orjson.loads(raw)) if raw else None
+
+    async def refresh(self, key: int) -> Item:
+        item = await self._load(key)
+        await self._ask("SET", f"item:{key}", orjson.dumps(asdict(item)), "PX", round(1000 * self._ttl(item)))
+        return item
+
+    async def write(self, first: int, second: int) -> None:
+        await self._commit([first, second])
+        await self._delete([first, second])
+
+    async def invalidate(self, key: int) -> bool:
+        return await self._delete([key])
+
+    async def _delete(self, keys: Sequence[int]) -> bool:
+        names = tuple(f"item:{key}" for key in keys)
+        acknowledged, _ = await self._ask("DEL", *names)
+        self._observer(Invalidated(names, acknowledged))
+        return acknowledged
+
+    def after_commit(self) -> AbstractAsyncContextManager[None]:
+        raise NotImplementedError
+
+    def undelivered(self, key: int) -> bool:
+        return False
+
+    async def aclose(self) -> int:
+        await self._redis.aclose()
+        return 0

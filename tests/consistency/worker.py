@@ -1,0 +1,425 @@
+"""One process of a run: tasks that do random operations on its cache, and check what they read.
+
+Started by `tests.consistency.harness` as ``python -m tests.consistency.worker SETTINGS SLOT GENERATION``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cachekit.events import Event, Filled, Hit, Invalidated, InvalidationsLost, InvalidationsReplayed, StoreFailed
+from cachekit.events import Miss as Missed
+from tests.consistency.board import Board, Trace
+from tests.consistency.faults import user_of
+from tests.consistency.subjects import CachekitSubject, Item, NaiveSubject, Subject
+
+HUNG: Final = 20.0
+"""Seconds after which a call has not merely been slow: all that it may wait for takes less than five."""
+
+TRACED: Final = 5
+"""Violations of one worker that carry the trace of all workers with them."""
+
+KINDS: Final = {
+    "read": 60,
+    "burst": 3,
+    "peek": 8,
+    "get": 3,
+    "take": 1,
+    "refresh": 4,
+    "write": 6,
+    "invalidate": 6,
+    "after_commit": 3,
+    "cancelled": 6,
+}
+"""What a task does next, by weight."""
+
+CANCELLED: Final = ("read", "read", "refresh", "write", "invalidate", "after_commit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of one run; all of it together, and the system's scheduling, decide what happens.
+
+    Attributes:
+        seed: Of all random choices.
+        port: Of the server.
+        folder: Where the board, the traces and the reports are.
+        workers: Processes.
+        keys: Hot keys; the first ones are the hottest.
+        tasks: Tasks in the first worker; each further one has half as many as the one before it, but at least
+            two. What a busy worker hides, since something always goes on, a quiet one shows.
+        naive: Test the naive cache-aside, in place of cachekit.
+        timeout: Of the caches, in seconds.
+        lease: Seconds.
+        parent: The process without which a worker ends itself.
+    """
+
+    seed: int
+    port: int
+    folder: str
+    workers: int = 4
+    keys: int = 8
+    tasks: int = 12
+    naive: bool = False
+    timeout: float = 0.15
+    lease: float = 0.6
+    parent: int = field(default_factory=os.getpid)
+
+    @classmethod
+    def parse(cls, text: str) -> Settings:
+        return cls(**json.loads(text))
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class LoadError(Exception):
+    """What a load raises now and then: to come out of the cache as it is."""
+
+
+class RollbackError(Exception):
+    """Ends an `after_commit` block without a commit."""
+
+
+@dataclass
+class Op:
+    """One operation of one task, of whichever code runs inside it."""
+
+    label: str
+    random: random.Random
+    covers: dict[int, int] = field(default_factory=dict)
+    acknowledged: bool = False
+    loads: bool = True
+
+
+_OP: Final[ContextVar[Op]] = ContextVar("operation")
+
+
+class Worker:
+    """The operations of one process, and their checks."""
+
+    def __init__(self, settings: Settings, slot: int, generation: int) -> None:
+        self.settings = settings
+        self.slot = slot
+        self.generation = generation
+        folder = Path(settings.folder)
+        self.board = Board(folder, settings.workers, settings.keys)
+        self.traces = [Trace(folder, worker) for worker in range(settings.workers + 1)]
+        self.note = self.traces[slot].note
+        self.violations = folder / f"violations-{slot}"
+        self.traced = 0
+        # What was invalidated here, whether or not the store knows.
+        self.local = [0] * settings.keys
+        self.ongoing: dict[str, float] = {}
+        self.numbers = itertools.count()
+        make: Callable[..., Subject] = NaiveSubject if settings.naive else CachekitSubject
+        self.subject = make(
+            f"redis://{user_of(slot)}:secret@127.0.0.1:{settings.port}/0",
+            self.load,
+            self.commit,
+            ttl=self.ttl,
+            observer=self.observe,
+            timeout=settings.timeout,
+            lease=settings.lease,
+        )
+
+    # --- what the cache calls -------------------------------------------------------------------
+
+    async def load(self, key: int) -> Item:
+        """Read the source at a random moment of a load that takes its random time."""
+        op = _OP.get()
+        self.count("loads")
+        if op.loads and self.board.load_begins(self.slot, key):
+            self.count("duplicate loads")
+            self.note(key, f"{op.label} duplicate load")
+        self.note(key, f"{op.label} load begins")
+        try:
+            await self.pause(op)
+            version = self.board.version(key)
+            self.note(key, f"{op.label} load reads version {version}")
+            await self.pause(op)
+            if op.random.random() < 0.02:
+                self.count("failed loads")
+                raise LoadError
+        finally:
+            if op.loads:
+                self.board.load_ends(self.slot, key)
+            self.note(key, f"{op.label} load ends")
+        return Item(key, version)
+
+    async def commit(self, keys: Sequence[int]) -> None:
+        """Write to the source, at a random moment."""
+        op = _OP.get()
+        await self.pause(op)
+        for key in keys:
+            self.note(key, f"{op.label} writes version {self.board.bump(key)}")
+        await self.pause(op)
+        # Nothing is awaited between this and the invalidation.
+        self.cover(op, keys)
+
+    def ttl(self, item: Item) -> float:
+        """Return seconds: nearly always longer than the run matters."""
+        chance = _OP.get().random
+        return chance.uniform(0.01, 0.3) if chance.random() < 0.1 else 600.0
+
+    def observe(self, event: Event) -> None:
+        """Take note of what the cache says. Called in line, in the context of the operation if there is one."""
+        op = _OP.get(None)
+        label = op.label if op else "background"
+        if isinstance(event, (Hit, Missed, Filled)):
+            what = type(event).__name__.lower()
+            if what != "miss":
+                self.count("hits" if what == "hit" else "fills")
+            self.note(int(event.key.partition(":")[2]), f"{label} {what}")
+        elif isinstance(event, Invalidated):
+            if op is not None:
+                op.acknowledged = event.acknowledged
+        elif isinstance(event, StoreFailed):
+            self.count("store failures")
+            self.note(-1, f"{label} {event.operation} failed: {event.cause}")
+        elif isinstance(event, InvalidationsReplayed):
+            self.count("replayed", event.count)
+            self.note(-1, f"{label} replayed {event.count}")
+            self.delivered()
+        elif isinstance(event, InvalidationsLost):
+            self.violate("an invalidation was lost", -1, str(event.count))
+
+    # --- operations -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Do operations until the run is stopped; then close the cache and look at what is left."""
+        busy = max(2, self.settings.tasks >> self.slot)
+        tasks = [asyncio.create_task(self.actor(number)) for number in range(busy)]
+        watch = asyncio.create_task(self.watch())
+        await asyncio.wait(tasks)
+        watch.cancel()
+        await asyncio.wait([watch])
+        undelivered = await self.subject.aclose()
+        if undelivered:
+            self.violate("undelivered", -1, f"the store is up and {undelivered} invalidations did not reach it")
+        if self.subject.keeps:
+            for key, version in enumerate(self.local):
+                self.board.raise_floor(key, version)
+        for task in tasks:
+            task.result()
+
+    async def actor(self, number: int) -> None:
+        chance = random.Random(f"{self.settings.seed}/{self.slot}/{self.generation}/{number}")
+        while not self.board.stopped:
+            kind = chance.choices([*KINDS], [*KINDS.values()])[0]
+            own = random.Random(chance.getrandbits(64))
+            await self.do(kind, own)
+            await asyncio.sleep(chance.expovariate(1 / 0.015))
+
+    async def do(self, kind: str, chance: random.Random) -> None:
+        """Do one operation, on a key that is often a hot one."""
+        key = self.pick(chance)
+        op = Op(f"{kind} #{next(self.numbers)}", chance)
+        token = _OP.set(op)
+        self.ongoing[op.label] = time.monotonic()
+        self.count(kind)
+        try:
+            if kind in {"read", "peek", "get", "take", "refresh"}:
+                await self.look(kind, key, op)
+            elif kind == "burst":
+                seeds = [random.Random(chance.getrandbits(64)) for _ in range(chance.randint(2, 8))]
+                await asyncio.gather(*[self.one_of_many(f"{op.label}.{n}", key, one) for n, one in enumerate(seeds)])
+            elif kind == "cancelled":
+                await self.cancelled(chance)
+            else:
+                await self.invalidate(kind, key, op)
+        finally:
+            del self.ongoing[op.label]
+            _OP.reset(token)
+
+    async def one_of_many(self, label: str, key: int, chance: random.Random) -> None:
+        op = Op(label, chance)
+        # A task of its own has a context of its own.
+        _OP.set(op)
+        await self.pause(op)
+        await self.look("read", key, op)
+
+    async def cancelled(self, chance: random.Random) -> None:
+        """Do another operation, and cancel it."""
+        victim = asyncio.create_task(self.do(chance.choice(CANCELLED), random.Random(chance.getrandbits(64))))
+        for _ in range(chance.randint(0, 3)):
+            await asyncio.sleep(0)
+        if chance.random() < 0.7:
+            await asyncio.sleep(chance.choice([0.0005, 0.003, 0.02, 0.2]) * chance.random())
+        victim.cancel()
+        await asyncio.wait([victim])
+        if not victim.cancelled():
+            victim.result()
+
+    async def look(self, kind: str, key: int, op: Op) -> None:
+        """Read, and compare the version with what had been invalidated before."""
+        op.loads = kind != "refresh"
+        verb: Callable[[int], Awaitable[Item | None]] = getattr(self.subject, kind)
+        acknowledged, local = self.board.floor(key), self.local[key]
+        began = time.monotonic()
+        self.note(key, f"{op.label} begins; acknowledged {acknowledged}, here {local}")
+        try:
+            item = await verb(key)
+        except LoadError:
+            return
+        except Exception as error:  # noqa: BLE001 - nothing else may come out, and what does is a finding
+            self.violate("raised", key, f"{op.label} raised {error!r}", began)
+            return
+        if item is None:
+            self.count("misses of peek")
+            return
+        self.count("checked")
+        self.note(key, f"{op.label} got version {item.version}")
+        if item.key != key or item.version > self.board.version(key):
+            self.violate("foreign", key, f"{op.label} got {item}", began)
+        if item.version < acknowledged or (self.subject.keeps and item.version < local):
+            text = f"{op.label} got version {item.version}; acknowledged before it began: {acknowledged}, here: {local}"
+            self.violate("stale", key, text, began)
+
+    async def invalidate(self, kind: str, key: int, op: Op) -> None:
+        """Write and invalidate, in one of the ways there are."""
+        keys = [key]
+        try:
+            if kind == "write":
+                keys.append(self.pick(op.random))
+                await self.subject.write(*keys)
+            elif kind == "invalidate" or not self.subject.keeps:
+                self.note(key, f"{op.label} writes version {self.board.bump(key)}")
+                await self.pause(op)
+                self.cover(op, keys)
+                acknowledged = await self.subject.invalidate(key)
+                if acknowledged != op.acknowledged:
+                    self.violate("contradiction", key, f"{op.label} returned {acknowledged}, its event did not")
+            else:
+                keys.append(self.pick(op.random))
+                await self.transaction(keys, op)
+        except RollbackError:
+            self.count("rolled back")
+        except Exception as error:  # noqa: BLE001 - as above
+            self.violate("raised", key, f"{op.label} raised {error!r}")
+        finally:
+            self.settle(op)
+
+    async def transaction(self, keys: Sequence[int], op: Op) -> None:
+        async with self.subject.after_commit():
+            for key in keys:
+                self.note(key, f"{op.label} writes version {self.board.bump(key)}")
+                await self.pause(op)
+                if await self.subject.invalidate(key):
+                    self.violate("contradiction", key, f"{op.label} was acknowledged before the block ended")
+            if op.random.random() < 0.2:
+                raise RollbackError
+            # Nothing is awaited between this and the invalidation.
+            self.cover(op, keys)
+
+    def cover(self, op: Op, keys: Sequence[int]) -> None:
+        """Note what the invalidation that begins now covers."""
+        for key in keys:
+            op.covers[key] = self.board.version(key)
+            self.board.new_epoch(key)
+            self.note(key, f"{op.label} invalidates, covers {op.covers[key]}")
+
+    def settle(self, op: Op) -> None:
+        """Note that an invalidation ended, if it had begun at all; its cancellation is an end."""
+        if not op.covers:
+            return
+        self.count("acknowledged" if op.acknowledged else "unacknowledged")
+        for key, version in op.covers.items():
+            self.board.new_epoch(key)
+            self.note(key, f"{op.label} ended, acknowledged: {op.acknowledged}, covers {version}")
+            self.local[key] = max(self.local[key], version)
+            if op.acknowledged:
+                self.board.raise_floor(key, version)
+
+    def delivered(self) -> None:
+        """Note what the store knows by now, since the journal was replayed."""
+        for key, version in enumerate(self.local):
+            if version > self.board.floor(key) and not self.subject.undelivered(key):
+                self.board.raise_floor(key, version)
+                self.note(key, f"delivered {version}")
+
+    # --- chance ---------------------------------------------------------------------------------
+
+    def pick(self, chance: random.Random) -> int:
+        """Return a key: half of the time one of the first two."""
+        return chance.randrange(min(2, self.settings.keys) if chance.random() < 0.5 else self.settings.keys)
+
+    async def pause(self, op: Op) -> None:
+        """Wait for no time, a turn of the loop, milliseconds, or now and then longer than a lease."""
+        roll = op.random.random()
+        if roll < 0.3:
+            return
+        if roll < 0.5:
+            await asyncio.sleep(0)
+        elif roll < 0.85:
+            await asyncio.sleep(op.random.uniform(0, 0.005))
+        elif roll < 0.99:
+            await asyncio.sleep(op.random.uniform(0, 0.06))
+        else:
+            await asyncio.sleep(op.random.uniform(0, 2.5 * self.settings.lease))
+
+    # --- telling --------------------------------------------------------------------------------
+
+    def count(self, name: str, more: int = 1) -> None:
+        self.board.count(self.slot, name, more)
+
+    def violate(self, kind: str, key: int, text: str, began: float | None = None) -> None:
+        """Write a violation down, with what all workers did to the key lately."""
+        now = time.monotonic()
+        began = now if began is None else began
+        self.count("violations")
+        self.note(key, f"VIOLATION {kind}: {text}")
+        trace: list[tuple[float, str]] = []
+        if self.traced < TRACED:
+            self.traced += 1
+            trace = sorted(line for one in self.traces for line in one.read(key, began - 3.0))
+        found = {
+            "kind": kind,
+            "key": key,
+            "text": text,
+            "worker": self.slot,
+            "generation": self.generation,
+            "began": began,
+            "ended": now,
+            "trace": [f"{when - began:+.6f} {line}" for when, line in trace],
+        }
+        with self.violations.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(found) + "\n")
+
+    async def watch(self) -> None:
+        """Find calls that do not end; end with the parent."""
+        told: set[str] = set()
+        while True:
+            await asyncio.sleep(0.25)
+            if os.getppid() != self.settings.parent:
+                os._exit(3)
+            for label, began in [*self.ongoing.items()]:
+                if time.monotonic() - began > HUNG and label not in told:
+                    told.add(label)
+                    self.violate("hung", -1, f"{label} has not ended for {HUNG:g} s", began)
+
+
+def main(settings: Settings, slot: int, generation: int) -> None:
+    """Run one worker to its end."""
+    # What the library says about troubles is part of the show; what asyncio says is a fault, and goes to stderr.
+    logger = logging.getLogger("cachekit")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    random.seed(f"{settings.seed}/{slot}/{generation}")
+    asyncio.run(Worker(settings, slot, generation).run())
+
+
+if __name__ == "__main__":
+    main(Settings.parse(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
