@@ -13,7 +13,7 @@ from tests.consistency.harness import Report, run
 def test_nothing_invalidated_is_read_again_in_any_process_whatever_fails() -> None:
     report = run(seed=random.randrange(1_000_000), seconds=12)
     assert not report.violations, report
-    assert report.counts["checked"] >= 3000, report
+    assert report.counts["checked"] >= 500, report
     assert report.counts["unacknowledged"], f"no invalidation was hit by a fault: {report}"
     assert report.counts["loads"] > report.counts["failed loads"] > 0, report
     assert report.faults, report
