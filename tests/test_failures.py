@@ -6,14 +6,20 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from redis.asyncio.connection import SSLConnection
 
 from cachekit import MISS, Cache, SnapshotStore, cache_delete, cache_get, cache_set, using
+from cachekit.config import StoreURL
+from cachekit.errors import ConfigurationError
 from cachekit.events import Event, Invalidated, StoreFailed, StoreRecovered
 from cachekit.stores import RedisStore
+from cachekit.stores.connect import connection_factory
 from cachekit.stores.lane import QUEUE
 from cachekit.testing import FailingStore
 from tests.kit.servers import RedisServer
@@ -373,6 +379,31 @@ async def test_a_fill_that_ran_out_of_time_before_it_was_sent_is_never_sent(own_
         assert await cache.get("late") is None
 
 
+# --- TLS ------------------------------------------------------------------------------------------------
+
+
+def test_tls_verifies_certificate_and_host_name(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("a certificate")
+    connection = connection_factory(StoreURL.parse(f"rediss://app:secret@localhost:6380/2?ssl_ca_certs={ca}"))()
+    assert isinstance(connection, SSLConnection)
+    assert connection.ssl_context.cert_reqs is ssl.CERT_REQUIRED
+    assert connection.ssl_context.check_hostname is True
+    assert connection.ssl_context.ca_certs == str(ca)
+    assert (connection.host, connection.port, connection.db) == ("localhost", 6380, 2)
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_certificate_that_is_not_there_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}='/nowhere.pem' is not a file"):
+        Cache(f"rediss://localhost?{name}=/nowhere.pem")
+
+
+async def test_a_server_that_speaks_no_tls_is_left_out(own_server: RedisServer) -> None:
+    async with Cache(own_server.url.replace("redis://", "rediss://"), timeout=TIMEOUT) as cache:
+        await everything_works_without(cache)
+
+
 # --- strangers on the line ----------------------------------------------------------------------------
 
 
@@ -422,7 +453,17 @@ async def test_a_stranger_that_answers_nonsense_is_left_out(
         counted = Counted(cache)
         async with asyncio.timeout(PATIENCE):
             assert [await counted.call(x) for x in (3, 3, 4)] == [[3, 9], [3, 9], [4, 16]]
+            assert await counted.call.refresh(5) == [5, 25]
             assert await cache.take("k") is None
+            assert await cache.take(5, "no key") == "no key"  # type: ignore[arg-type]
+            assert await cache.get("k") is None
+            # Of answers that happen to fit, what they claim is believed; nothing else is promised.
+            for answered in (
+                cache.set("k", 1, ttl=60),
+                cache.delete("k"),
+                SnapshotStore(cache).save_snapshot("42", "x", 1),
+            ):
+                assert await answered in (True, False)
             assert await SnapshotStore(cache).get_recent_snapshots("42") == []
     assert "secret" not in caplog.text
     assert caplog.records

@@ -50,6 +50,7 @@ async def acquire(
     unreadable: bytes | None = None
     pause, waited = FIRST_PAUSE, 0.0
     while True:
+        left = budget.left
         with _for_nobody_unless_told(runtime, flight, token) as taking:
             answer = await tier.take_lease(key, token, plan.lease, unreadable, codec, plan.name, budget)
             taking.answered = not isinstance(answer, Down)
@@ -71,7 +72,7 @@ async def acquire(
         if len(holders) > _MOST_HOLDERS or ((flight.nested or inside()) and waited > plan.lease):
             return None
         # While the other load is alive, waiting for it is no work of the cache: it is the load, shared.
-        budget = tier.budget()
+        budget.left = left
         slept = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         await asyncio.sleep(slept)
         waited += slept
