@@ -7,16 +7,17 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from cachekit._flow.commit import after_commit
 from cachekit._flow.plan import Duration
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.write import after_commit, invalidate
+from cachekit._flow.write import invalidate
 from cachekit._tiers.guard import Guard
 from cachekit._tiers.journal import Journal
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.shared import SharedTier
 from cachekit.clock import Clock, SystemClock
-from cachekit.codecs import Codec
+from cachekit.codecs import PLAIN
 from cachekit.config import DEFAULT_LEASE, DEFAULT_TIMEOUT, check_prefix, parse_duration, url_from_environment
 from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
 from cachekit.errors import ConfigurationError
@@ -76,7 +77,6 @@ class Cache:
         guard = Guard(self._store, seconds, self._reporter, clock)
         journal = Journal(self._reporter, clock)
         self.runtime = Runtime(SharedTier(guard, journal, prefix, self._reporter, clock))
-        self._plain = Codec(Any)
 
     def __repr__(self) -> str:
         return f"Cache({self._store!r}, prefix={self._prefix!r})"
@@ -104,8 +104,10 @@ class Cache:
 
         ``async with cache.after_commit():`` collects the invalidations of this cache that are made inside,
         by `invalidates`, ``.invalidate()`` and `delete`, which return False meanwhile. When the block ends
-        normally they are performed in one step; when it raises, none is. Blocks nest: the outermost one
-        performs. It follows `contextvars`: tasks started inside belong to the block while it lasts.
+        normally they are performed in one step; when it raises, none is. Meanwhile calls inside the block
+        whose key is among them run uncached: they see what the transaction sees, and store nothing of it.
+        Blocks nest: the outermost one performs. A window's `forget` waits as well. It follows `contextvars`:
+        tasks started inside belong to the block while it lasts.
 
         Example:
             >>> import asyncio
@@ -120,7 +122,7 @@ class Cache:
             {'typos': 3}
             None
         """
-        return after_commit(self.runtime)
+        return after_commit(self.runtime, invalidate)
 
     # --- by hand --------------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ class Cache:
         if not self._is_key(key, "cache.get"):
             return default
         tier = self.runtime.tier
-        outcome = await tier.read(key, self._plain, "cache.get", tier.budget())
+        outcome = await tier.read(key, PLAIN, "cache.get", tier.budget())
         return outcome.value if isinstance(outcome, Found) else default
 
     async def set(self, key: str, value: Any, ttl: Duration) -> bool:
@@ -146,11 +148,12 @@ class Cache:
             return False
         try:
             seconds = parse_duration(ttl)
-        except ConfigurationError as error:
-            self._reporter.uncached("cache.set", "policy", str(error))
+        except ConfigurationError:
+            # By its type alone: whoever mixed up the arguments passed the value here.
+            self._reporter.uncached("cache.set", "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
             return False
         tier = self.runtime.tier
-        return await tier.store(key, value, self._plain, seconds, "cache.set", tier.budget())
+        return await tier.store(key, value, PLAIN, seconds, "cache.set", tier.budget())
 
     async def delete(self, key: str) -> bool:
         """Invalidate ``key``. Returns whether the store acknowledged it, whether or not a value was there."""
@@ -164,7 +167,7 @@ class Cache:
         if not self._is_key(key, "cache.take"):
             return default
         tier = self.runtime.tier
-        outcome = await tier.take(key, self._plain, "cache.take", tier.budget())
+        outcome = await tier.take(key, PLAIN, "cache.take", tier.budget())
         return outcome.value if isinstance(outcome, Found) else default
 
     def _is_key(self, key: object, name: str) -> bool:

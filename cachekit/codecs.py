@@ -90,11 +90,6 @@ class Codec:
         return f"{message}; the annotation is {_name(self.annotation)}"
 
 
-def plain() -> Codec:
-    """Return the codec of plain JSON."""
-    return Codec(Any)
-
-
 def _describe(value: object) -> str:
     return f"a value of type {_name(type(value))}"
 
@@ -252,3 +247,7 @@ def _same_object(a: Any, b: Any) -> bool:
 def _same_attributes(a: Any, b: Any) -> bool:
     """Compare what is set on an instance beside its fields or items."""
     return same(getattr(a, "__dict__", None), getattr(b, "__dict__", None))
+
+
+PLAIN: Final = Codec(Any)
+"""The codec of plain JSON."""

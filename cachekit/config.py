@@ -21,8 +21,9 @@ DEFAULT_LEASE: Final = 5.0
 DEFAULT_MAXSIZE: Final = 10_000
 
 # Redis counts expiry in milliseconds since the epoch in 63 bits; a century is far inside that.
+DAY: Final = 86_400.0
 SHORTEST_TTL: Final = 0.001
-LONGEST_TTL: Final = 100 * 365 * 86_400.0
+LONGEST_TTL: Final = 100 * 365 * DAY
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
@@ -260,5 +261,18 @@ def _whole(text: str, name: str) -> int:
 
 
 def url_from_environment() -> str:
-    """Return ``CACHEKIT_URL``, else ``REDIS_URL``, else ``redis://localhost:6379/0``."""
-    return os.environ.get("CACHEKIT_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+    """Return ``CACHEKIT_URL``, else ``REDIS_URL``, else ``redis://localhost:6379/0``.
+
+    Raises:
+        ConfigurationError: The URL makes no sense; the message names the variable.
+    """
+    for name in ("CACHEKIT_URL", "REDIS_URL"):
+        url = os.environ.get(name)
+        if url:
+            try:
+                StoreURL.parse(url)
+            except ConfigurationError as error:
+                message = f"the environment's {name}: {error}"
+                raise ConfigurationError(message) from None
+            return url
+    return DEFAULT_URL

@@ -15,6 +15,7 @@ from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import WritePlan, invalidate_call, write
 from cachekit._tiers.outcome import Miss
 from cachekit.errors import DecorationError
+from cachekit.keys import defined_in_class
 
 if TYPE_CHECKING:
 
@@ -95,7 +96,7 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         return await refresh(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget the result of this call. Returns whether the store acknowledged it."""
+        """Invalidate the result of this call. Returns whether the store acknowledged it."""
         return await invalidate_call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     async def take(self, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
@@ -188,7 +189,7 @@ def _unwrapped(function: Any) -> tuple[Any, str]:
     if isinstance(function, staticmethod):
         return function.__func__, "nothing"
     code = getattr(function, "__code__", None)
-    if code is not None and code.co_argcount and code.co_varnames[0] == "cls":
+    if defined_in_class(function) and code is not None and code.co_argcount and code.co_varnames[0] == "cls":
         # Above a descriptor that is no function, classmethod hands the class to the call alone: .key() and
         # its like would get none.
         message = f"@cached stands below @classmethod at {function.__qualname__}; write it above @classmethod"

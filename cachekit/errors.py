@@ -23,6 +23,11 @@ No message of this tree ever holds a cached value, the text of a snapshot or a p
 
 from __future__ import annotations
 
+from typing import Final
+
+UNSENDABLE: Final = "UNICODE"
+"""The cause of a key that no store can be asked for: text with a lone surrogate has no UTF-8."""
+
 
 class CachekitError(Exception):
     """The root of everything cachekit raises on its own account."""

@@ -18,7 +18,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class Missed:
     """The store answered, and has no value, or none that decodes. A store that fails is a `StoreFailed`."""
 
     key: str
@@ -93,7 +93,7 @@ class InvalidationsLost:
 
 Event: TypeAlias = (
     Hit
-    | Miss
+    | Missed
     | Loaded
     | Filled
     | Invalidated

@@ -13,6 +13,7 @@ from cachekit._flow.runtime import Runtime
 from cachekit.cache import Cache
 from cachekit.config import DEFAULT_LEASE, DEFAULT_TIMEOUT
 from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
+from cachekit.errors import ConfigurationError
 from cachekit.stores.base import Store
 
 _lock: Final = threading.Lock()
@@ -39,6 +40,9 @@ def configure(url: str | Store | Cache | None = None, *, prefix: str = "", timeo
         Cache(MemoryStore(maxsize=10000), prefix='myapp:')
     """
     global _configured  # noqa: PLW0603 - the one default cache of a process is a global by its nature
+    if isinstance(url, Cache) and (prefix or timeout != DEFAULT_TIMEOUT):
+        message = "configure() was given a Cache and settings for one; give them to the Cache"
+        raise ConfigurationError(message)
     cache = url if isinstance(url, Cache) else Cache(url, prefix=prefix, timeout=timeout)
     with _lock:
         _configured = cache
@@ -114,7 +118,7 @@ def cached(
 
     Raises:
         DecorationError: At decoration: not an ``async def``, or a template that names no parameter.
-        ConfigurationError: At decoration: a ttl or jitter that makes no sense.
+        ConfigurationError: At decoration: a ttl, when, jitter or lease that makes no sense.
 
     A hit has the type that the return annotation names. A failure of the cache never reaches the caller;
     what the function raises does, unchanged, and is not cached. Callers of one cold key share one load, in

@@ -204,7 +204,7 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
     if not isinstance(template, str) or not template:
         message = f"key={template!r} is not a key template; {_FORMS}"
         raise DecorationError(message)
-    _check_braces(template)
+    _check_braces(template, signature)
     names = {*signature.parameters} | ({RESULT} if with_result else set())
     pieces: list[str | _Placeholder] = []
     for index, part in enumerate(re.split(r"<([^<>]*)>", template)):
@@ -227,16 +227,25 @@ def compile_default_key(function: Callable[..., object], signature: inspect.Sign
     """
     pieces: list[str | _Placeholder] = [escape(f"{function.__module__}.{function.__qualname__}") + ":"]
     for position, name in enumerate(signature.parameters):
-        if position == 0 and name in ("self", "cls"):
+        if position == 0 and name in ("self", "cls") and defined_in_class(function):
             continue
         pieces += [f"{':' if len(pieces) > 1 else ''}{name}=", _Placeholder(name, ())]
     return _build(pieces, signature, with_result=False, helper=render_typed)
 
 
-def _check_braces(template: str) -> None:
+def defined_in_class(function: Callable[..., object]) -> bool:
+    """Tell whether ``function`` stands in the body of a class."""
+    return "." in getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
+
+
+def _check_braces(template: str, signature: inspect.Signature) -> None:
     """Refuse braces that are no hash tag: the key's lease could not live in the same cluster slot."""
     if "{" not in template and "}" not in template:
         return
+    for name in re.findall(r"\{(\w+)[^{}]*\}", template):
+        if name in signature.parameters:
+            message = f"{{{name}}} in key template {template!r} is no placeholder; write <{name}>"
+            raise DecorationError(message)
     match = re.fullmatch(r"[^{}]*\{([^{}]+)\}[^{}]*", template)
     # An empty argument must not turn {<user_id>} into {}, which is no tag, so some literal text has to be inside.
     if match is None or not re.sub(r"<[^<>]*>", "", match[1]):

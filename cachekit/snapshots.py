@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from cachekit._flow.plan import Duration
 from cachekit._flow.write import invalidate
 from cachekit.cache import Cache
-from cachekit.codecs import Codec
-from cachekit.config import parse_count, parse_duration
+from cachekit.codecs import PLAIN
+from cachekit.config import DAY, parse_count, parse_duration
 from cachekit.errors import ConfigurationError, RenderError
 from cachekit.keys import render, shorten
-
-DAY: Final = 86_400.0
 
 
 class RollingWindow:
@@ -30,7 +28,8 @@ class RollingWindow:
         cache: Where the list lives.
         key: Its key, without the cache's prefix.
         limit: The most items kept, at least 1.
-        ttl: How long an item is kept: seconds, a timedelta or text such as ``"24h"``.
+        ttl: How old an item may grow: seconds, a timedelta or text such as ``"24h"``. Older ones are never
+            returned, and are removed by the next push; after the last push the list lives for one more ttl.
 
     Raises:
         ConfigurationError: A setting makes no sense.
@@ -53,6 +52,9 @@ class RollingWindow:
         if not isinstance(cache, Cache):
             message = f'a window needs a Cache, not {type(cache).__name__}; write Cache("redis://localhost")'
             raise ConfigurationError(message)
+        if not isinstance(key, str):
+            message = f'key={key!r} is no key; write text such as "clicks:42"'
+            raise ConfigurationError(message)
         self._runtime = cache.runtime
         self._key = key
         self._limit = parse_count(limit, "limit")
@@ -65,7 +67,7 @@ class RollingWindow:
             Whether the store confirmed it; False too for an item that is not plain JSON.
         """
         return await self._runtime.tier.push(
-            self._key, dict(item), _PLAIN, limit=self._limit, ttl=self._ttl, name="a rolling window"
+            self._key, dict(item), PLAIN, limit=self._limit, ttl=self._ttl, name="a rolling window"
         )
 
     async def recent(self, count: int) -> list[dict[str, Any]]:
@@ -76,14 +78,11 @@ class RollingWindow:
         if count < 1:
             return []
         count = min(count, self._limit)
-        return await self._runtime.tier.window(self._key, _PLAIN, count=count, ttl=self._ttl, name="a rolling window")
+        return await self._runtime.tier.window(self._key, PLAIN, count=count, ttl=self._ttl, name="a rolling window")
 
     async def forget(self) -> bool:
         """Delete the whole window. Returns whether the store acknowledged it."""
         return await invalidate(self._runtime, [self._key])
-
-
-_PLAIN: Final = Codec(Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +98,13 @@ class Snapshot:
 
 
 class SnapshotStore:
-    """What each user has been writing lately: private, bounded, and never for longer than ``ttl``.
+    """What each user has been writing lately: private, bounded in number and age.
 
     Args:
         cache: Where the snapshots live.
         limit: The most snapshots kept for a user, at least 1.
-        ttl: How long one is kept: seconds, a timedelta or text; default 24 hours.
+        ttl: How old one may grow: seconds, a timedelta or text; default 24 hours. Older ones are never
+            returned, and are removed by the next save; after the last save the list lives for one more ttl.
 
     Raises:
         ConfigurationError: A setting makes no sense.
@@ -125,16 +125,22 @@ class SnapshotStore:
     """
 
     def __init__(self, cache: Cache, limit: int = 50, ttl: Duration = DAY) -> None:
-        # Settings are checked here, once, by a window that nobody uses.
+        # Checked here, at once, by a window that nobody uses.
         RollingWindow(cache, "snapshots:", limit, ttl)
         self._cache = cache
         self._limit = limit
-        self._ttl = ttl
+        self._ttl = parse_duration(ttl)
 
     async def save_snapshot(self, user_id: object, text: str, word_count: int) -> bool:
         """Keep ``text`` as the newest snapshot of ``user_id``. Returns whether the store confirmed it."""
         window = self._window(user_id)
-        return window is not None and await window.push({"text": text, "word_count": word_count})
+        if window is None:
+            return False
+        if not isinstance(text, str) or not isinstance(word_count, int) or isinstance(word_count, bool):
+            reporter = self._cache.runtime.tier.reporter
+            reporter.uncached("a snapshot", "value", "its text has to be a str and its word_count an int")
+            return False
+        return await window.push({"text": text, "word_count": word_count})
 
     async def get_recent_snapshots(self, user_id: object, count: int = 10) -> list[Snapshot]:
         """Return up to ``count`` snapshots, newest first; [] when there are none or the store fails."""

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cachekit import Cache, configure
 from cachekit.errors import ConfigurationError
-from cachekit.events import Event, Hit, Invalidated, Miss, StoreFailed
+from cachekit.events import Event, Hit, Invalidated, Missed, StoreFailed
 from cachekit.testing import FakeClock
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Scene:
 
     def _told(self) -> str:
         kinds = {type(event) for event in self._events}
-        names = {StoreFailed: "no answer", Hit: "hit", Miss: "miss", Invalidated: "invalidated"}
+        names = {StoreFailed: "no answer", Hit: "hit", Missed: "miss", Invalidated: "invalidated"}
         return next((name for kind, name in names.items() if kind in kinds), "")
 
     def _note(self, event: Event) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -23,6 +24,9 @@ from tests.kit.servers import (
     first_server,
     server_or_failure,
 )
+
+# In debug mode asyncio reports what took over 0.1 s: a noisy machine, here, and no record that a test counts.
+logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
 
 # An empty list of parameters would skip the tests; None makes each of them fail with the sentence.
 SERVERS: list[ServerBinary | None] = [*available_servers()] or [None]

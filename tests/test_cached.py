@@ -21,7 +21,7 @@ import pytest_asyncio
 
 from cachekit import MISS, Cache, RenderError, cached, configure, default_cache, invalidates, using
 from cachekit.errors import ConfigurationError, DecorationError
-from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Miss, Uncached
+from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, Uncached
 from cachekit.testing import FakeClock, memory_cache
 from tests.kit.servers import RedisServer
 
@@ -509,17 +509,30 @@ def test_what_cannot_be_decorated_is_refused_with_what_to_do_instead() -> None:
     assert "@invalidates(" in refused(invalidates, sync)
     assert "@invalidates(" in refused(invalidates(), generator_free)
 
-    async def of_class(cls: type) -> int:
-        return 1
+    def define() -> None:
+        class Below:
+            @classmethod
+            @cached(ttl=1)
+            async def of_class(cls) -> int:
+                return 1
 
-    assert "above @classmethod" in refused(cached(ttl=1), of_class)
+    with pytest.raises(DecorationError, match="above @classmethod"):
+        define()
+
+    @cached(ttl=1)
+    async def no_method(cls: str) -> str:
+        return cls
+
+    assert no_method.key("x").endswith(":cls='x"), "a parameter like any other, where there is no class"
 
 
 async def generator_free() -> int:
     return 1
 
 
-@pytest.mark.parametrize("template", ["profile:<nobody>", "a<b", "<x.>", "", "a b", "{<x>}", "<return.id>"])
+@pytest.mark.parametrize(
+    "template", ["profile:<nobody>", "a<b", "<x.>", "", "a b", "{<x>}", "<return.id>", "f:{x}", "f:{x.y}"]
+)
 def test_a_template_that_makes_no_sense_is_refused_at_decoration(template: str) -> None:
     async def function(x: int) -> int:
         return x
@@ -629,7 +642,7 @@ async def test_an_invalidation_whose_key_cannot_be_rendered_is_told_and_the_othe
 
     assert await write(object()) == 1
     assert await cache.get("b") is None
-    assert "should invalidate" in caplog.text
+    assert "did not invalidate 'a:<x>'" in caplog.text
     assert Uncached(f"{__name__}.{write.__qualname__}", "argument") in told
     assert Invalidated(("b",), acknowledged=True) in told
 
@@ -663,7 +676,7 @@ async def test_observers_are_told_what_happened_until_they_are_stopped(cache: Ca
     stop()
     await one()
     assert [event for event in told if not isinstance(event, Loaded)] == [
-        Miss("k"),
+        Missed("k"),
         Filled("k", 60.0),
         Hit("k"),
         Invalidated(("k",), acknowledged=True),

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cachekit.codecs import Codec, plain, same
+from cachekit.codecs import PLAIN, Codec, same
 from cachekit.errors import DecodeError, RoundTripError
 
 few = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -312,7 +312,7 @@ plain_json = LEAVES[-1][1]
 @few
 @given(plain_json)
 def test_without_an_annotation_plain_json_comes_back(value: Any) -> None:
-    assert exactly(plain().decode(plain().encode(value))) == exactly(value)
+    assert exactly(PLAIN.decode(PLAIN.encode(value))) == exactly(value)
 
 
 NOT_PLAIN = [
@@ -353,7 +353,7 @@ NOT_PLAIN = [
 @pytest.mark.parametrize("value", NOT_PLAIN, ids=ascii)
 def test_without_an_annotation_all_else_is_refused_with_the_advice_to_annotate(value: object) -> None:
     with pytest.raises(RoundTripError) as caught:
-        plain().encode(value)
+        PLAIN.encode(value)
     assert f"a value of type {type(value).__qualname__}" in str(caught.value)
     assert "annotate the function with what it returns" in str(caught.value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -59,12 +60,28 @@ def test_the_environment_names_the_store(
     assert shown in repr(default_cache())
 
 
+@pytest.mark.parametrize("name", ["CACHEKIT_URL", "REDIS_URL"])
+def test_a_url_of_the_environment_that_makes_no_sense_is_refused_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "redis://app:hunter2@localhost?tls=1")
+    with pytest.raises(ConfigurationError, match=f"{name}: unknown option 'tls'") as refusal:
+        default_cache()
+    assert "hunter2" not in str(refusal.value)
+
+
 def test_configure_takes_a_url_a_store_or_a_cache() -> None:
     assert configure("memory://", prefix="a:") is default_cache()
     store = MemoryStore()
     assert repr(store) in repr(configure(store))
     cache = memory_cache()
     assert configure(cache) is cache is default_cache()
+
+
+@pytest.mark.parametrize("settings", [{"prefix": "a:"}, {"timeout": 1.0}])
+def test_settings_beside_a_cache_that_has_its_own_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="give them to the Cache"):
+        configure(memory_cache(), **settings)
 
 
 @pytest.mark.parametrize("url", ["postgres://localhost", "localhost", "redis://h/x", "redis://h?tls=1", 5, object()])

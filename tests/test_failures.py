@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import ssl
@@ -188,9 +189,42 @@ async def test_a_value_or_a_ttl_that_cannot_be_stored_is_refused_silently_by_the
         with using(cache):
             assert await cache_set("k", object(), 60) is False
             assert await cache_set("k", (1, 2), 60) is False
-            assert await cache_set("k", 1, "soon") is False
+            # The arguments mixed up: what stands where the ttl should is a value, and is not told.
+            assert await cache_set("k", 600, "a secret text") is False
             assert await cache_get("k") is None
+    assert "secret" not in caplog.text
     assert len(warnings(caplog)) == 2, "one for the value, one for the ttl"
+
+
+async def test_a_store_that_cannot_even_be_shown_is_contained(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(FailingStore):
+        def __repr__(self) -> str:
+            raise ZeroDivisionError
+
+    odd = Odd()
+    odd.error = ZeroDivisionError()  # type: ignore[assignment]
+    odd.get = functools.partial(odd.get)  # type: ignore[method-assign]
+    cache = Cache(odd)
+    assert await cache.get("k") is None
+    assert "Odd raised ZeroDivisionError" in caplog.text
+
+
+async def test_an_observer_that_cannot_be_hashed_breaks_nothing() -> None:
+    class Unhashable:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, event: Event) -> None:
+            raise ValueError
+
+    store = FailingStore()
+    store.fail()
+    cache = Cache(store)
+    observer = Unhashable()
+    stop = cache.observe(observer)
+    cache.observe(observer)
+    assert await cache.get("k") is None
+    stop()
+    assert len(cache._reporter.observers) == 1
 
 
 # --- one pair of records ------------------------------------------------------------------------------

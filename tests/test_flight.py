@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import dataclasses
 import random
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -211,6 +212,29 @@ async def test_a_timeout_of_the_loading_caller_is_its_own(cache: Cache) -> None:
     assert await first == "gave up"
     slow.let_go.set()
     assert await asyncio.gather(*others) == [{"run": 2}] * 3
+
+
+async def test_a_type_that_refuses_its_own_bytes_a_moment_later_reaches_nobody(cache: Cache) -> None:
+    decoded = 0
+
+    @dataclasses.dataclass
+    class Once:
+        x: int
+
+        def __post_init__(self) -> None:
+            nonlocal decoded
+            decoded += 1
+            if decoded > 2:
+                raise ValueError
+
+    slow = Slow(cache)
+    slow.result = lambda _: Once(1)
+    slow.call.__wrapped__.__annotations__["return"] = Once
+    callers = start(5, slow.call)
+    await slow.began.wait()
+    await turns()
+    slow.let_go.set()
+    assert [once.x for once in await asyncio.gather(*callers)] == [1] * 5
 
 
 # --- nested ---------------------------------------------------------------------------------------------

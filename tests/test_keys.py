@@ -496,11 +496,7 @@ def test_a_key_accepts_exactly_the_calls_that_the_function_accepts(
     assert with_result("r", *args, **kwargs) == shorten(f"{expected}:r")
     assert default(*args, **kwargs) == shorten(
         f"{__name__}.signature_of:"
-        + ":".join(
-            f"{name}={render_typed(arguments[name])}"
-            for place, name in enumerate(signature.parameters)
-            if place or name != "self"
-        )
+        + ":".join(f"{name}={render_typed(arguments[name])}" for name in signature.parameters)
     )
 
 
@@ -529,10 +525,16 @@ def test_a_default_is_taken_as_it_is_and_not_as_its_source() -> None:
     assert compile_key("k:<x.name>", signature)() == "k:odd"
 
 
-def test_self_and_cls_enter_a_default_key_only_as_later_arguments() -> None:
-    assert compile_default_key(signature_of, signature_of("self, a"))(object(), 1).endswith(":a=1")
-    assert compile_default_key(signature_of, signature_of("cls, a"))(object(), 1).endswith(":a=1")
-    assert compile_default_key(signature_of, signature_of("a, self"))(1, 2).endswith(":a=1:self=2")
+class Holder:
+    def method(self, a: int) -> None: ...
+
+
+def test_self_and_cls_enter_the_default_key_of_a_method_only_as_later_arguments() -> None:
+    assert compile_default_key(Holder.method, signature_of("self, a"))(object(), 1).endswith(":a=1")
+    assert compile_default_key(Holder.method, signature_of("cls, a"))(object(), 1).endswith(":a=1")
+    assert compile_default_key(Holder.method, signature_of("a, self"))(1, 2).endswith(":a=1:self=2")
+    # Where there is no class they are parameters like any other.
+    assert compile_default_key(signature_of, signature_of("self, a"))(2, 1).endswith(":self=2:a=1")
 
 
 def test_the_default_key_names_module_and_function() -> None:

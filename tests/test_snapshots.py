@@ -146,6 +146,15 @@ async def test_what_another_program_left_in_the_list_is_passed_over(redis_server
         assert [snapshot.text for snapshot in await store.get_recent_snapshots("42", 50)] == ["ours"]
 
 
+@pytest.mark.parametrize(("text", "words"), [(b"bytes", 1), ("text", 1.0), ("text", True), (None, 1)])
+async def test_what_is_no_snapshot_is_refused_when_it_is_saved(
+    text: str, words: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SnapshotStore(memory_cache())
+    assert await store.save_snapshot("42", text, words) is False
+    assert "text has to be a str" in caplog.text
+
+
 async def test_a_failing_store_is_no_error_for_the_writer() -> None:
     failing = FailingStore()
     async with Cache(failing) as cache:
@@ -210,6 +219,8 @@ def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, obj
 def test_a_window_on_something_that_is_no_cache_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="needs a Cache"):
         RollingWindow("redis://localhost", "k", 1, 1)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="key=42"):
+        RollingWindow(memory_cache(), 42, 1, 1)  # type: ignore[arg-type]
 
 
 async def test_an_item_brings_no_timestamp_of_its_own() -> None:

@@ -178,7 +178,7 @@ class Flights:
         if not here:
             self._open.pop(flight.loop, None)
 
-    def forget(self, keys: Sequence[str]) -> None:
+    def void(self, keys: Sequence[str]) -> None:
         """Void the flights of ``keys`` in every event loop: later callers do not join them."""
         for loop, here in list(self._open.items()):
             for key in keys:

@@ -54,6 +54,8 @@ class CallPlan(Generic[P, R]):
         self.render: KeyFunction = (
             compile_default_key(function, signature) if key is None else compile_key(key, signature)
         )
+        # Arguments that do not fit are an error of the function, and say its name.
+        self.render.__name__, self.render.__qualname__ = function.__name__, function.__qualname__
         self._ttl = ttl if callable(ttl) else parse_duration(ttl)
         if when is not None and not callable(when):
             message = f"when={when!r} is not callable; write when=lambda result: result is not None"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from cachekit._flow.commit import held_back
 from cachekit._flow.flight import Flight, Landed, may_wait_for
 from cachekit._flow.load import lead, share
 from cachekit._flow.plan import CallPlan
@@ -13,8 +15,8 @@ from cachekit._flow.verdict import Verdict, verdict
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.outcome import MISS, Down, Found, Miss, Outcome
 from cachekit.codecs import Codec
-from cachekit.events import Hit
-from cachekit.events import Miss as Missed
+from cachekit.errors import DecodeError
+from cachekit.events import Hit, Missed
 
 R = TypeVar("R")
 
@@ -27,7 +29,7 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
     except TypeError:
         # The arguments do not fit the signature; the function says so better than its key could.
         key = None
-    if key is None:
+    if key is None or held_back(runtime, key):
         return await plan.function(*args, **kwargs)
     budget = tier.budget()
     codec = plan.codec(tier.reporter)
@@ -75,15 +77,16 @@ def _handed_out(plan: CallPlan[..., R], runtime: Runtime, landed: Landed) -> R:
         raise landed.error.with_traceback(landed.traceback)
     value: R = landed.value
     if landed.data is not None:
-        # Those bytes were decoded and compared before they were handed out.
-        value = plan.codec(runtime.tier.reporter).decode(landed.data)
+        # Those bytes decoded a moment ago; a type of the user's may still refuse them now, by the time of day for one.
+        with contextlib.suppress(DecodeError):
+            value = plan.codec(runtime.tier.reporter).decode(landed.data)
     return value
 
 
 async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Load now and fill, whatever is cached. A load that is going on does not overwrite it."""
     key = plan.key_of(runtime.tier.reporter, args, kwargs)
-    if key is None:
+    if key is None or held_back(runtime, key):
         return await plan.function(*args, **kwargs)
     flight = runtime.flights.open(key, plan)
     return await lead(runtime, plan, flight, Verdict.REFRESH, runtime.tier.budget(), args, kwargs)
@@ -108,7 +111,7 @@ async def _without_loading(
 ) -> R | Miss:
     tier = runtime.tier
     key = plan.key_of(tier.reporter, args, kwargs)
-    if key is None:
+    if key is None or held_back(runtime, key):
         return MISS
     outcome = await look(key, plan.codec(tier.reporter), plan.name, tier.budget())
     if tier.reporter.observers:

@@ -29,14 +29,20 @@ class Runtime:
         self.tier = tier
         self.flights = Flights()
         self.background = Background()
-        self._replay: asyncio.Task[None] | None = None
+        # One for each event loop: a loop may stand still, or end, and another goes on.
+        self._replays: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         tier.distrusting = self.replay_soon
 
     def replay_soon(self) -> None:
         """See to it that the journal is replayed when the store answers again."""
-        replay = self._replay
-        if replay is None or replay.done() or replay.get_loop().is_closed():
-            self._replay = self.background.start(asyncio.get_running_loop(), self._replay_all)
+        loop = asyncio.get_running_loop()
+        replay = self._replays.get(loop)
+        if replay is None or replay.done():
+            for other in [other for other in list(self._replays) if other.is_closed()]:
+                self._replays.pop(other, None)
+            started = self.background.start(loop, self._replay_all)
+            if started is not None:
+                self._replays[loop] = started
 
     async def _replay_all(self) -> None:
         pause = _FIRST_PAUSE
@@ -49,8 +55,8 @@ class Runtime:
 
     async def aclose(self) -> None:
         """End the background work; send what is left of the journal, for at most `DRAIN` seconds."""
-        replay = self._replay
-        if replay is not None and not replay.done() and replay.get_loop() is asyncio.get_running_loop():
+        replay = self._replays.pop(asyncio.get_running_loop(), None)
+        if replay is not None:
             replay.cancel()
         await self.background.aclose()
         try:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from types import MappingProxyType
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar
 
+from cachekit._flow.commit import open_block
 from cachekit._flow.plan import CallPlan, check_function, describe
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.reporter import Reporter
@@ -37,16 +35,17 @@ class WritePlan(Generic[P, R]):
         if not templates:
             message = '@invalidates needs the keys it invalidates; write @invalidates("profile:<user_id>")'
             raise DecorationError(message)
-        self._render = [compile_key(template, signature, with_result=True) for template in templates]
+        self._render = [(template, compile_key(template, signature, with_result=True)) for template in templates]
 
     def keys_of(self, result: R, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
         """Return the keys to invalidate; one that cannot be rendered is left out, with one warning."""
         keys = []
-        for render in self._render:
+        for template, render in self._render:
             try:
                 keys.append(render(result, *args, **kwargs))
             except RenderError as error:
-                reporter.uncached(self.name, "argument", f"a key that it should invalidate is unknown: {error}")
+                text = f"{self.name} did not invalidate {template!r}, which may now be out of date: {error}"
+                reporter.refused(self.name, "argument", text)
             else:
                 reporter.cached(self.name, "argument")
         return keys
@@ -66,15 +65,12 @@ async def invalidate(runtime: Runtime, keys: Sequence[str]) -> bool:
 
     Returns whether the store acknowledged it. If it did not, the journal replays it.
     """
-    block = _BLOCKS.get().get(runtime)
-    # A task may outlive the block it was started in; what it invalidates then belongs to the block around that.
-    while block is not None and not block.open:
-        block = block.around
+    block = open_block(runtime)
     if block is not None:
         block.keys.update(dict.fromkeys(keys))
         return False
     # First, so that no call that starts from now on joins a load that began before.
-    runtime.flights.forget(keys)
+    runtime.flights.void(keys)
     tier = runtime.tier
     acknowledged = False
     try:
@@ -82,7 +78,7 @@ async def invalidate(runtime: Runtime, keys: Sequence[str]) -> bool:
     finally:
         if not acknowledged:
             # Again: what was opened since the first time may wait for a load, elsewhere, that began before.
-            runtime.flights.forget(keys)
+            runtime.flights.void(keys)
     # Not for a caller that is cancelled: its loop may be ending. The next read or invalidation sees to it then.
     if tier.journal:
         runtime.replay_soon()
@@ -97,32 +93,3 @@ async def invalidate_call(
     """Invalidate the key of one call. Returns whether the store acknowledged it."""
     key = plan.key_of(runtime.tier.reporter, args, kwargs)
     return key is not None and await invalidate(runtime, [key])
-
-
-class _Block:
-    """The invalidations made inside an `after_commit` block, in order, each key once."""
-
-    __slots__ = ("around", "keys", "open")
-
-    def __init__(self, around: _Block | None) -> None:
-        self.around = around
-        self.keys: dict[str, None] = {}
-        self.open = True
-
-
-_BLOCKS: Final[ContextVar[Mapping[Runtime, _Block]]] = ContextVar("cachekit after_commit", default=MappingProxyType({}))
-
-
-@asynccontextmanager
-async def after_commit(runtime: Runtime) -> AsyncGenerator[None, None]:
-    """Collect invalidations inside; perform them when the block ends normally, and none when it raises."""
-    around = _BLOCKS.get()
-    block = _Block(around.get(runtime))
-    _BLOCKS.set({**around, runtime: block})
-    try:
-        yield
-    finally:
-        block.open = False
-        _BLOCKS.set(around)
-    if block.keys:
-        await invalidate(runtime, [*block.keys])

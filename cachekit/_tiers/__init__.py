@@ -2,9 +2,10 @@
 
 ::
 
-    outcome.py    Found, MISS, Down: what asking a tier came to, as values
+    outcome.py    Found, MISS, Down, Distrusted: what asking a tier came to, as values
     troubles.py   one log record when a trouble begins and one when it ends
     reporter.py   events to observers, none of whom can break a call
     guard.py      contains: the deadline, and the only handler of store errors
-    shared.py     values in the store: prefix, entry and codec
+    journal.py    invalidations that the store has not acknowledged
+    shared.py     values in the store: prefix, entry and codec, and the leases on their loads
 """

@@ -21,6 +21,7 @@ from typing import Final
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.troubles import LOGGER
 from cachekit.clock import Clock
+from cachekit.config import DAY
 from cachekit.events import InvalidationsLost, InvalidationsReplayed
 
 LIMIT: Final = 10_000
@@ -28,9 +29,6 @@ LIMIT: Final = 10_000
 
 BATCH: Final = 500
 """Keys in one replayed invalidation."""
-
-DAY: Final = 86_400.0
-"""Seconds of distrust after an overflow, at least."""
 
 
 class Journal:
@@ -129,7 +127,7 @@ class Journal:
             self._reporter.emit(InvalidationsReplayed(count))
 
     def refused(self, keys: Sequence[str]) -> None:
-        """Tell that the store will never remove ``keys``: it refuses them by name, so none was stored there either."""
+        """Tell that ``keys`` cannot be sent to any store."""
         if self._reporter.observers:
             self._reporter.emit(InvalidationsLost(len(keys)))
 

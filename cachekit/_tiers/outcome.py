@@ -7,7 +7,8 @@ from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would cost 0.2 us of every hit.
+@dataclass(slots=True)
 class Found:
     """A value, decoded, and the bytes it was decoded from."""
 

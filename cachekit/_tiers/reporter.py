@@ -26,7 +26,13 @@ class Reporter:
         self.observers = (*self.observers, observer)
 
         def stop() -> None:
-            self.observers = tuple(other for other in self.observers if other is not observer)
+            left = list(self.observers)
+            # By identity, and once: it may observe twice, and it may claim to equal another.
+            for position, other in enumerate(left):
+                if other is observer:
+                    del left[position]
+                    break
+            self.observers = tuple(left)
 
         return stop
 
@@ -38,16 +44,20 @@ class Reporter:
             # An observer is the user's code and may raise anything; a metric must not break a request.
             except Exception as error:
                 self._calls.begin(
-                    ("observer", observer),
+                    ("observer", id(observer)),
                     f"an observer of cache events raises {type(error).__name__}; calls go on without it noticing",
                 )
             else:
                 if self._calls:
-                    self._calls.end(("observer", observer))
+                    self._calls.end(("observer", id(observer)))
 
     def uncached(self, name: str, reason: str, why: str) -> None:
         """Note that a call of ``name`` went uncached, for ``reason``; ``why`` says it to people."""
-        self._calls.begin((name, reason), f"{name} is not cached: {why}")
+        self.refused(name, reason, f"{name} is not cached: {why}")
+
+    def refused(self, name: str, reason: str, text: str) -> None:
+        """Note that a step was left out for a call of ``name``, for ``reason``; ``text`` says it to people."""
+        self._calls.begin((name, reason), text)
         if self.observers:
             self.emit(Uncached(name, reason))
 

@@ -12,7 +12,7 @@ from cachekit._tiers.reporter import Reporter
 from cachekit.clock import Clock
 from cachekit.codecs import Codec
 from cachekit.entry import stamp, timestamp, timestamp_of, value_bytes
-from cachekit.errors import DecodeError, RoundTripError
+from cachekit.errors import UNSENDABLE, DecodeError, RoundTripError
 from cachekit.stores.base import Lease
 
 _PENDING: Final = Down("pending")
@@ -102,6 +102,9 @@ class SharedTier:
         await self._remove(left, self.budget())
         if len(left) < len(keys):
             self.journal.replayed(len(keys) - len(left))
+        if left:
+            # To the end of the order, so that what is refused does not stand in the way of the rest.
+            self.journal.add(left)
         return not left
 
     async def _remove(self, left: list[str], budget: Budget) -> bool:
@@ -115,15 +118,16 @@ class SharedTier:
         if not answer.of_key:
             return False
         if len(left) == 1:
-            # Refused by name, now and ever: kept, it would stand in the way of all others.
-            self.journal.remove(left, mark)
-            self.journal.refused(left)
-            left.clear()
+            if answer.cause == UNSENDABLE:
+                # Such a key can never have been stored either.
+                self.journal.remove(left, mark)
+                self.journal.refused(left)
+                left.clear()
             return False
         results = []
         for key in list(left):
             alone = [key]
-            results.append(await self._remove(alone, self.budget()))
+            results.append(await self._remove(alone, budget))
             if not alone:
                 left.remove(key)
         return all(results)
@@ -178,8 +182,9 @@ class SharedTier:
     async def push(self, key: str, item: dict[str, object], codec: Codec, *, limit: int, ttl: float, name: str) -> bool:
         """Put ``item``, with the time of now, at the head of a window. Returns whether it is confirmed."""
         # What is to be forgotten must not grow again before it was; what may have been is removed first.
+        budget = self.budget()
         doubt = self._doubt(key) if self.journal else None
-        if isinstance(doubt, Down) or (doubt and not await self.invalidate([key], self.budget())):
+        if isinstance(doubt, Down) or (doubt and not await self.invalidate([key], budget)):
             return False
         now = self._clock.time()
         data = self.encoded(stamp(item, now), codec, name)
@@ -188,7 +193,7 @@ class SharedTier:
         answer = await self._guard.push(
             self._prefix + key,
             data,
-            self.budget(),
+            budget,
             limit=limit,
             ttl_ms=_ms(ttl),
             oldest=timestamp(now - ttl),

@@ -64,10 +64,12 @@ class Troubles:
         now = self._clock.monotonic()
         if trouble is None or now - trouble.last < trouble.quiet:
             return None
-        del self._going_on[key]
+        # Another thread may have ended it just now.
+        if self._going_on.pop(key, None) is None:
+            return None
         self._ended[key] = (now, trouble.quiet)
         seconds = now - trouble.began
-        LOGGER.info("over after %.1f s and %d occurrences: %s", seconds, trouble.count, trouble.text)
+        LOGGER.info("back to normal after %.1f s and %d occurrences; it was: %s", seconds, trouble.count, trouble.text)
         return seconds
 
     def going_on(self) -> list[Hashable]:

@@ -102,6 +102,8 @@ class Lane:
         self._watch: asyncio.TimerHandle | None = None
         self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {address} was closed")
         self.closed = False
+        self.ended_from_outside = False
+        """Whether somebody else cancelled the task, as an event loop does when it ends."""
         self.task = self._loop.create_task(self._drive(), name=f"cachekit lane to {address}")
 
     def put(self, operation: Operation, timeout: float | None) -> None:
@@ -145,6 +147,7 @@ class Lane:
         except Exception as foreign:
             self._reason = translate(foreign, self._address)
         except asyncio.CancelledError:
+            self.ended_from_outside = not self.closed
             broke = False
             raise
         finally:

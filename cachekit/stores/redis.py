@@ -96,6 +96,10 @@ class RedisStore:
         return self._flag(await self._run(_RENEW_LEASE, (lease_key(key),), (token, lease_ms), timeout))
 
     async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
+        lane = self._lanes.get(asyncio.get_running_loop())
+        if lane is not None and lane.ended_from_outside:
+            # The event loop is ending, and would end before a new connection did anything. The lease ends by itself.
+            return
         self._flag(await self._run(_RELEASE_LEASE, (lease_key(key),), (token,), timeout, lasting=True))
 
     async def fill(self, key: str, value: bytes, token: bytes, *, ttl_ms: int, timeout: float) -> bool:
@@ -189,8 +193,9 @@ class RedisStore:
     def _lane(self, loop: asyncio.AbstractEventLoop) -> Lane:
         lane = self._lanes.get(loop)
         if lane is None or lane.closed:
-            for other in [other for other in self._lanes if other.is_closed()]:
-                del self._lanes[other]
+            # Other threads look after lanes of their own here.
+            for other in [other for other in list(self._lanes) if other.is_closed()]:
+                self._lanes.pop(other, None)
             # Weakly, so that a store that was dropped is noticed, and its connection closed.
             lane = self._lanes[loop] = Lane(self._connect(), self._address, weakref.WeakMethod(self._resend))
         return lane

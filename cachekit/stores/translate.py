@@ -25,6 +25,7 @@ from typing import Final
 from redis import exceptions as foreign
 
 from cachekit.errors import (
+    UNSENDABLE,
     KeyRefusedError,
     StoreError,
     StoreGarbageError,
@@ -67,7 +68,7 @@ def translate(error: BaseException, address: str) -> StoreError:
     if code:
         return StoreRefusedError(code, f"{address} answered with an error: {code}")
     if isinstance(error, UnicodeEncodeError):
-        return KeyRefusedError("UNICODE", "a key with a lone surrogate cannot be sent")
+        return KeyRefusedError(UNSENDABLE, "a key with a lone surrogate cannot be sent")
     if isinstance(error, (foreign.TimeoutError, TimeoutError)):
         return StoreTimeoutError("timeout", f"{address} did not answer in time")
     if isinstance(error, (foreign.ConnectionError, OSError)):

@@ -19,8 +19,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cachekit.events import Event, Filled, Hit, Invalidated, InvalidationsLost, InvalidationsReplayed, StoreFailed
-from cachekit.events import Miss as Missed
+from cachekit.events import (
+    Event,
+    Filled,
+    Hit,
+    Invalidated,
+    InvalidationsLost,
+    InvalidationsReplayed,
+    Missed,
+    StoreFailed,
+)
 from tests.consistency.board import Board, Trace
 from tests.consistency.faults import user_of
 from tests.consistency.subjects import CachekitSubject, Item, NaiveSubject, Subject

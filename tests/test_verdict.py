@@ -1,0 +1,30 @@
+"""The table that decides: the same rows as in the code and in the docs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cachekit import MISS
+from cachekit._flow.verdict import TABLE, Verdict, verdict
+from cachekit._tiers.outcome import Distrusted, Down, Found, Outcome
+
+ROWS: list[tuple[Outcome, Verdict]] = [
+    (Found(None, b"null"), Verdict.SERVE),
+    (MISS, Verdict.LOAD_FILL),
+    (Down("timeout"), Verdict.LOAD),
+    (Distrusted(), Verdict.REFRESH),
+]
+
+
+@pytest.mark.parametrize(("outcome", "decided"), ROWS, ids=str)
+def test_every_outcome_has_its_verdict(outcome: Outcome, decided: Verdict) -> None:
+    assert verdict(outcome) is decided
+
+
+def test_no_outcome_is_left_out_here_or_in_the_docs() -> None:
+    assert set(TABLE) == {type(outcome) for outcome, _ in ROWS}
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text()
+    for outcome, decided in ROWS:
+        assert f"| `{type(outcome).__name__}` | `{decided.name}` |" in page
