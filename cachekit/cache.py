@@ -130,6 +130,11 @@ class Cache:
         """Return the value at ``key``, as plain JSON, or ``default`` on a miss or a failure.
 
         A value that a decorated function stored comes back as the dict or list that its JSON is.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache("memory://").get("nothing:here", default="nothing"))
+            'nothing'
         """
         if not self._is_key(key, "cache.get"):
             return default
@@ -142,7 +147,12 @@ class Cache:
 
         Only plain JSON is stored: dict with text keys, list, str, int, float, bool, None. Anything else
         would come back as another type, so it is refused, with one warning, and False is returned; so is
-        a ttl that makes no sense.
+        a ttl that makes no sense. Loads that are going on do not overwrite it.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache("memory://").set("greeting", "hello", ttl="10m"))
+            True
         """
         if not self._is_key(key, "cache.set"):
             return False
@@ -156,13 +166,28 @@ class Cache:
         return await tier.store(key, value, PLAIN, seconds, "cache.set", tier.budget())
 
     async def delete(self, key: str) -> bool:
-        """Invalidate ``key``. Returns whether the store acknowledged it, whether or not a value was there."""
+        """Invalidate ``key``. Returns whether the store acknowledged it, whether or not a value was there.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache("memory://").delete("greeting"))
+            True
+        """
         return self._is_key(key, "cache.delete") and await invalidate(self.runtime, [key])
 
     async def take(self, key: str, default: T | None = None) -> Any | T | None:
         """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.
 
         All others, and everybody when the store fails, get ``default``.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://")
+            ...     await cache.set("ticket", 7, ttl=60)
+            ...     print(await cache.take("ticket"), await cache.take("ticket"))
+            >>> asyncio.run(main())
+            7 None
         """
         if not self._is_key(key, "cache.take"):
             return default
@@ -182,7 +207,16 @@ class Cache:
         """Pass every event of this cache to ``observer``; returns a function that ends it.
 
         Observers are called in line, so they should be quick. What one raises is logged once and goes
-        no further. The events are in `cachekit.events`.
+        no further. The events are in `cachekit.events`: hits, misses, loads and fills of decorated functions,
+        invalidations, and what failed.
+
+        Example:
+            >>> import asyncio
+            >>> cache = Cache("memory://")
+            >>> stop = cache.observe(print)
+            >>> _ = asyncio.run(cache.delete("greeting"))
+            Invalidated(keys=('greeting',), acknowledged=True)
+            >>> stop()
         """
         return self._reporter.observe(observer)
 

@@ -46,6 +46,23 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
     """A decorated function with its leading arguments in place: what ``instance.method`` gives.
 
     The methods take the same arguments as the call itself. None of them raises for a failure of the cache.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> class Shop:
+        ...     @cached(key="price:<sku>", ttl="1h")
+        ...     async def price(self, sku: str) -> int:
+        ...         return len(sku)
+        >>> async def main() -> None:
+        ...     price = Shop().price
+        ...     print(price.key("tea"), await price.peek("tea"))
+        ...     print(await price("tea"), await price.peek("tea"), await price.refresh("tea"))
+        ...     print(await price.take("tea"), await price.take("tea"), await price.invalidate("tea"))
+        >>> asyncio.run(main())
+        price:tea MISS
+        3 3 3
+        3 MISS True
     """
 
     def __init__(self, wrapped: Any, plan: CallPlan[..., R], runtime: Lookup, bound: tuple[Any, ...]) -> None:
@@ -81,8 +98,12 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         """Return the cached value, or `MISS` when there is none or the store fails. Never loads.
 
         Example:
-            >>> value = await profile.peek("42")  # doctest: +SKIP
-            >>> value is MISS  # doctest: +SKIP
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="profile:<user_id>", ttl=600)
+            ... async def profile(user_id: str) -> dict[str, int]:
+            ...     return {"typos": 3}
+            >>> asyncio.run(profile.peek("42")) is MISS
             True
         """
         return await peek(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
@@ -117,6 +138,15 @@ class CachedFunction(BoundCachedFunction[P, R]):
     """A function decorated with ``cached``: called as before, typed as before.
 
     As an attribute of a class it binds like the function it wraps.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> @cached(key="square:<x>", ttl=60)
+        ... async def square(x: int) -> int:
+        ...     return x * x
+        >>> isinstance(square, CachedFunction), asyncio.run(square(3)), square.key(x=3)
+        (True, 9, 'square:3')
     """
 
     def __init__(self, wrapped: Any, plan: CallPlan[..., R], runtime: Lookup, binds: str) -> None:

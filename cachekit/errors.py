@@ -30,19 +30,48 @@ UNSENDABLE: Final = "UNICODE"
 
 
 class CachekitError(Exception):
-    """The root of everything cachekit raises on its own account."""
+    """The root of everything cachekit raises on its own account.
+
+    Example:
+        >>> try:
+        ...     cached(ttl="soon")(print)
+        ... except CachekitError as error:
+        ...     print(type(error).__name__)
+        DecorationError
+    """
 
 
 class ConfigurationError(CachekitError, ValueError):
-    """A setting makes no sense; the message names it, quotes it and lists the valid forms."""
+    """A setting makes no sense; the message names it, quotes it and lists the valid forms.
+
+    Example:
+        >>> Cache("memory://", timeout=0)
+        Traceback (most recent call last):
+        cachekit.errors.ConfigurationError: timeout=0 is out of range: it must be from 1 ms to 100 years; ...
+    """
 
 
 class DecorationError(CachekitError, TypeError):
-    """A function or key template cannot be decorated; the message says what to write instead."""
+    """A function or key template cannot be decorated; the message says what to write instead.
+
+    Example:
+        >>> @cached(key="profile:<user>", ttl=600)
+        ... async def profile(user_id: str) -> int: ...
+        Traceback (most recent call last):
+        cachekit.errors.DecorationError: placeholder <user> in key template 'profile:<user>' names no parameter; ...
+    """
 
 
 class RenderError(CachekitError):
-    """An argument has no stable text form, so the call has no key."""
+    """An argument has no stable text form, so the call has no key.
+
+    Example:
+        >>> @cached(key="f:<x>", ttl=600)
+        ... async def f(x: object) -> int: ...
+        >>> f.key(object())
+        Traceback (most recent call last):
+        cachekit.errors.RenderError: a builtins.object has no stable text form for a key; ...
+    """
 
 
 class RoundTripError(CachekitError):

@@ -57,6 +57,10 @@ def default_cache() -> Cache:
 
     Raises:
         ConfigurationError: Nothing was configured and the environment's URL makes no sense.
+
+    Example:
+        >>> configure("memory://") is default_cache()
+        True
     """
     global _configured  # noqa: PLW0603 - see configure
     cache = _in_context.get() or _configured

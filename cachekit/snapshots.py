@@ -87,7 +87,13 @@ class RollingWindow:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A text as it was at one moment. Its repr leaves the text out."""
+    """A text as it was at one moment (``timestamp``, UTC). Its repr leaves the text out.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> Snapshot("I recieve it", 3, datetime(2026, 11, 22, tzinfo=UTC))
+        Snapshot(text=<private>, word_count=3, timestamp=datetime.datetime(2026, 11, 22, ...))
+    """
 
     text: str
     word_count: int

@@ -22,7 +22,8 @@ MODULES = ["cachekit", *(module.name for module in pkgutil.walk_packages(cacheki
 def test_the_examples_in_docstrings_run_and_print_what_they_say(name: str) -> None:
     module = importlib.import_module(name)
     # The public names are at hand, as they are for a reader who followed the README.
-    results = doctest.testmod(module, extraglobs={key: getattr(cachekit, key) for key in cachekit.__all__})
+    names = {key: getattr(cachekit, key) for key in cachekit.__all__}
+    results = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS)
     assert results.failed == 0
 
 

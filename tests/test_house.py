@@ -57,7 +57,6 @@ def test_pickle_and_eval_are_nowhere() -> None:
         assert not (names | imported) & {"pickle", "marshal", "shelve", "eval", "yaml"}, path
 
 
-def test_every_public_name_has_a_docstring() -> None:
-    for name in cachekit.__all__:
-        if name != "MISS":
-            assert getattr(cachekit, name).__doc__, name
+@pytest.mark.parametrize("name", [name for name in cachekit.__all__ if name != "MISS"])
+def test_every_public_name_has_a_docstring_with_an_example(name: str) -> None:
+    assert ">>>" in getattr(cachekit, name).__doc__

@@ -17,7 +17,12 @@ class Found:
 
 
 class Miss(Enum):
-    """The type of `MISS`, so that a checker can tell it from every value: ``value is MISS``."""
+    """The type of `MISS`, so that a checker can tell it from every value: ``value is MISS``.
+
+    Example:
+        >>> bool(MISS), MISS is None, isinstance(MISS, Miss)
+        (False, False, True)
+    """
 
     MISS = "MISS"
 
