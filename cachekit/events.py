@@ -86,7 +86,7 @@ class InvalidationsReplayed:
 
 @dataclass(frozen=True, slots=True)
 class InvalidationsLost:
-    """``count`` invalidations will not reach the store: the journal was full, or the cache was closed."""
+    """``count`` invalidations may not reach the store: the journal was full, or the cache was closed."""
 
     count: int
 

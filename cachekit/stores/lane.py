@@ -26,8 +26,8 @@ QUEUE: Final = 10_000
 """The most operations that wait in a lane; one more fails at once, rather than late."""
 
 PATIENCE: Final = 1.0
-"""Seconds after which a connection that does not answer is given up. The deadlines of callers are
-shorter: they fail while the lane still waits, since reconnecting costs 4 to 8 times a GET."""
+"""Seconds after which a connection on which something is overdue is given up. With the default deadline
+callers are gone by then: they fail while the lane still waits, since reconnecting costs 4 to 8 times a GET."""
 
 CONNECT_PATIENCE: Final = 1.0
 """Seconds for connecting, TLS and the handshake together."""
