@@ -46,7 +46,8 @@ class RedisStore:
         connect: Makes an unconnected connection.
         address: Of the server, for messages, the password masked.
 
-    Round trips: every verb one, and a second when the server has forgotten a script. Nothing is connected before the first verb.
+    Round trips: every verb one, and a second when the server has forgotten a script. Nothing is connected
+    before the first verb.
     """
 
     def __init__(self, connect: Callable[[], AbstractConnection], address: str) -> None:
