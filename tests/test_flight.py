@@ -198,9 +198,12 @@ async def test_the_load_runs_in_its_callers_own_task_and_context(cache: Cache) -
 async def test_a_timeout_of_the_loading_caller_is_its_own(cache: Cache) -> None:
     slow = Slow(cache)
 
+    limits: list[asyncio.Timeout] = []
+
     async def hurried() -> str:
         try:
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
                 await slow.call()
         except TimeoutError:
             return "gave up"
@@ -209,6 +212,9 @@ async def test_a_timeout_of_the_loading_caller_is_its_own(cache: Cache) -> None:
     first = asyncio.create_task(hurried())
     await slow.began.wait()
     others = start(3, slow.call)
+    await turns()
+    # Its time is up when the load has begun, and not, on a slow machine, before.
+    limits[0].reschedule(asyncio.get_running_loop().time())
     assert await first == "gave up"
     slow.let_go.set()
     assert await asyncio.gather(*others) == [{"run": 2}] * 3
@@ -618,7 +624,7 @@ async def test_a_store_that_fails_between_load_and_fill_costs_the_fill_alone() -
 
 async def test_a_load_of_ten_leases_is_still_one_load(store_url: str) -> None:
     async with two_caches(store_url) as (here, elsewhere):
-        lease = 0.2
+        lease = 0.4
         ours, theirs = Slow(here, lease=lease), Slow(elsewhere, lease=lease)
         caller = asyncio.create_task(ours.call())
         await ours.began.wait()
@@ -699,13 +705,13 @@ async def test_when_results_are_not_stored_callers_elsewhere_do_not_load_one_aft
 
 async def test_a_lease_is_renewed_though_every_loader_is_cancelled_early(store_url: str) -> None:
     async with two_caches(store_url) as (here, elsewhere):
-        ours, theirs = Slow(here, lease=0.3), Slow(elsewhere, lease=0.3)
+        ours, theirs = Slow(here, lease=0.9), Slow(elsewhere, lease=0.9)
         callers = start(8, ours.call)
         await ours.began.wait()
         await turns()
         other = asyncio.create_task(theirs.call())
         for caller in callers[:-1]:
-            await asyncio.sleep(0.08)
+            await asyncio.sleep(0.2)
             caller.cancel()
         assert not theirs.runs
         ours.let_go.set()
