@@ -187,10 +187,11 @@ class Worker:
         op = _OP.get(None)
         label = op.label if op else "background"
         if isinstance(event, (Hit, Missed, Filled)):
-            what = type(event).__name__.lower()
-            if what != "miss":
-                self.count("hits" if what == "hit" else "fills")
-            self.note(int(event.key.partition(":")[2]), f"{label} {what}")
+            if isinstance(event, Hit):
+                self.count("hits")
+            elif isinstance(event, Filled):
+                self.count("fills")
+            self.note(int(event.key.partition(":")[2]), f"{label} {type(event).__name__.lower()}")
         elif isinstance(event, Invalidated):
             if op is not None:
                 op.acknowledged = event.acknowledged
