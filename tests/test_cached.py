@@ -448,7 +448,7 @@ async def test_methods_are_cached_per_argument_and_self_counts_only_when_named(c
         assert (a.runs, b.runs) == (2, 1)
         assert a.with_self.key(1) == "repository:a:1"
         assert await a.with_self.peek(1) == (1, "a")
-        await a.write(1)
+        assert await Repository.write(a, 1) == await a.write(1) == 1
         assert await a.with_self.peek(1) is MISS
         assert await b.with_self.peek(1) == (1, "b")
         assert await Repository.with_self(b, 1) == (1, "b")
