@@ -9,11 +9,13 @@
     ├── RoundTripError          a value would not come back from JSON as it was
     ├── DecodeError             bytes in the store do not decode into the annotated type
     └── StoreError              the store did not do what it was asked
-        ├── StoreUnavailableError   nobody answered: refused, reset, unresolved, closed, queue full
+        ├── StoreUnavailableError   nobody answered: refused, reset, unresolved, closed
         ├── StoreTimeoutError       no answer by the deadline
-        ├── StoreRefusedError       the server answered with an error about itself (OOM, LOADING, …)
-        ├── KeyRefusedError         the server answered with an error about one key (WRONGTYPE, …)
-        └── StoreGarbageError       what came back is no answer to what was asked
+        ├── StoreGarbageError       what came back is no answer to what was asked
+        ├── StoreRefusedError       the server refuses everything (LOADING, BUSY, NOAUTH, …)
+        ├── CommandRefusedError     the server refuses one kind of command, such as writes (OOM, READONLY, …)
+        ├── KeyRefusedError         the server refuses one key (WRONGTYPE, NOPERM, …)
+        └── QueueFullError          nothing was asked: too much waits already
 
 The first two are raised where you configure or decorate. `RenderError` is raised by ``.key()`` alone.
 All others stay inside the toolkit: above the guard a failure is a value, not an exception.
@@ -23,7 +25,7 @@ No message of this tree ever holds a cached value, the text of a snapshot or a p
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 UNSENDABLE: Final = "UNICODE"
 """The cause of a key that no store can be asked for: text with a lone surrogate has no UTF-8."""
@@ -85,9 +87,14 @@ class DecodeError(CachekitError):
 class StoreError(CachekitError):
     """The store did not do what it was asked.
 
-    ``cause`` is a short word that stays the same for the same trouble (``"refused"``, ``"timeout"``,
+    ``cause`` is a short word that stays the same for the same trouble (``"unavailable"``, ``"timeout"``,
     ``"OOM"``): logs and events group by it.
     """
+
+    opens_after: ClassVar[int | None] = 3
+    """How many failures in a row open the circuit breaker when this is the last; None: it never does."""
+    answered: ClassVar[bool] = False
+    """Whether it is an answer, given at once, of a server that goes on serving other questions."""
 
     def __init__(self, cause: str, detail: str) -> None:
         super().__init__(detail)
@@ -95,20 +102,39 @@ class StoreError(CachekitError):
 
 
 class StoreUnavailableError(StoreError):
-    """Nobody answered: refused, reset, half-open, unresolved, closed, or the queue was full."""
+    """Nobody answered: refused, reset, half-open, unresolved, closed."""
 
 
 class StoreTimeoutError(StoreError):
     """No answer by the deadline."""
 
+    # Each has cost a caller the whole deadline: no second one is to pay it.
+    opens_after = 1
+
+
+class StoreGarbageError(StoreError):
+    """What came back is no answer to what was asked; the connection is not trusted any further."""
+
 
 class StoreRefusedError(StoreError):
-    """The server answered with an error about itself, such as OOM, READONLY or LOADING."""
+    """The server answered that it serves nobody now, or not this client, such as LOADING or NOAUTH."""
+
+
+class CommandRefusedError(StoreError):
+    """The server refuses one kind of command and serves others: no writes when OOM or READONLY, for one."""
+
+    opens_after = None
+    answered = True
 
 
 class KeyRefusedError(StoreError):
     """The server answered with an error about one key, such as WRONGTYPE."""
 
+    opens_after = None
+    answered = True
 
-class StoreGarbageError(StoreError):
-    """What came back is no answer to what was asked; the connection is not trusted any further."""
+
+class QueueFullError(StoreError):
+    """So many operations wait in this process that one more would be late in any case; it was not sent."""
+
+    opens_after = None

@@ -63,7 +63,10 @@ class Uncached:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """One operation on the store failed; ``cause`` groups what is the same trouble."""
+    """One operation on the store failed, or was left out since the circuit breaker is open.
+
+    ``cause`` groups what is the same trouble; while the breaker is open it is what opened it.
+    """
 
     operation: str
     cause: str
@@ -74,6 +77,25 @@ class StoreRecovered:
     """The store answers again; ``seconds`` is how long ``cause`` lasted."""
 
     cause: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOpened:
+    """From now on ``shard`` is asked by probes alone, since it failed, at last by ``cause``.
+
+    ``shard`` is ``""`` for a store of one server, else ``"host:port"`` of the server in the cluster.
+    """
+
+    shard: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed:
+    """``shard`` answered a probe after ``seconds``, and is used again."""
+
+    shard: str
     seconds: float
 
 
@@ -102,5 +124,7 @@ Event: TypeAlias = (
     | Uncached
     | StoreFailed
     | StoreRecovered
+    | BreakerOpened
+    | BreakerClosed
 )
 Observer: TypeAlias = Callable[[Event], object]

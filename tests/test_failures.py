@@ -7,20 +7,15 @@ import contextlib
 import functools
 import logging
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from redis.asyncio.connection import SSLConnection
 
 from cachekit import MISS, Cache, SnapshotStore, cache_delete, cache_get, cache_set, using
-from cachekit.config import StoreURL
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event, Invalidated, StoreFailed, StoreRecovered
 from cachekit.stores import RedisStore
-from cachekit.stores.connect import connection_factory
 from cachekit.stores.lane import QUEUE
 from cachekit.testing import FailingStore
 from tests.kit.servers import RedisServer
@@ -256,7 +251,7 @@ async def test_a_trouble_is_one_record_when_it_begins_and_one_when_it_ends(
     began, ended = [record for record in caplog.records if record.name == "cachekit"]
     assert (began.levelno, ended.levelno) == (logging.WARNING, logging.INFO)
     assert "cannot be reached" in began.message
-    assert "200 occurrences" in ended.message
+    assert "3 occurrences" in ended.message, "then the circuit breaker was open"
 
 
 async def test_a_store_of_somebody_else_may_raise_what_it_likes(caplog: pytest.LogCaptureFixture) -> None:
@@ -352,6 +347,13 @@ async def test_an_invalidation_that_is_not_acknowledged_is_told(own_server: Redi
         await until(lambda: own_server.cli("EXISTS", "value:3") == 0)
 
 
+async def used_again(cache: Cache) -> None:
+    """Wait until the circuit breaker has found out that the server answers."""
+    async with asyncio.timeout(PATIENCE):
+        while not await cache.set("sign of life", 1, ttl=60):
+            await asyncio.sleep(0.005)
+
+
 # --- cancellation -------------------------------------------------------------------------------------
 
 
@@ -409,22 +411,11 @@ async def test_a_fill_that_ran_out_of_time_before_it_was_sent_is_never_sent(own_
         assert await cache.set("late", 1, ttl=60) is False
         await reads
         own_server.resume()
-        assert await cache.set("sign of life", 1, ttl=60)
+        await used_again(cache)
         assert await cache.get("late") is None
 
 
 # --- TLS ------------------------------------------------------------------------------------------------
-
-
-def test_tls_verifies_certificate_and_host_name(tmp_path: Path) -> None:
-    ca = tmp_path / "ca.pem"
-    ca.write_text("a certificate")
-    connection = connection_factory(StoreURL.parse(f"rediss://app:secret@localhost:6380/2?ssl_ca_certs={ca}"))()
-    assert isinstance(connection, SSLConnection)
-    assert connection.ssl_context.cert_reqs is ssl.CERT_REQUIRED
-    assert connection.ssl_context.check_hostname is True
-    assert connection.ssl_context.ca_certs == str(ca)
-    assert (connection.host, connection.port, connection.db) == ("localhost", 6380, 2)
 
 
 @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])

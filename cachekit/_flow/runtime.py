@@ -12,7 +12,7 @@ from cachekit._tiers.shared import SharedTier
 
 # Seconds between attempts to replay the journal: doubling, with jitter, so that processes do not come together.
 _FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 0.4
+_LONGEST_PAUSE: Final = 0.2
 
 DRAIN: Final = 1.0
 """Seconds that closing a cache spends on the journal, at most."""
@@ -64,3 +64,4 @@ class Runtime:
                 await self._replay_all()
         except TimeoutError:
             self.tier.journal.abandon()
+        await self.tier.aclose()

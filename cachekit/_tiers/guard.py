@@ -1,23 +1,27 @@
 """Contains the store: hands every operation its deadline, which the store keeps, and turns every failure into a value.
 
-This is the only handler of store errors. Above it there is no ``try`` about the store.
+While the circuit breaker is open the store is not asked at all. This is the only handler of store errors: above it
+there is no ``try`` about the store.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from cachekit._tiers.breaker import Breaker
 from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.troubles import Troubles
 from cachekit.clock import Clock
-from cachekit.errors import KeyRefusedError, StoreError
+from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.stores.base import Lease, Store
 
 T = TypeVar("T")
+K = TypeVar("K", str, Sequence[str])
 
 
 class Budget:
@@ -47,79 +51,150 @@ class Guard:
         self._timeout = timeout
         self._reporter = reporter
         self._troubles = Troubles(clock)
+        self._breaker = Breaker(self._probe, reporter, clock)
 
     def budget(self) -> Budget:
         """Return the whole of the deadline, for one call."""
         return Budget(self._timeout)
 
     async def get(self, key: str, budget: Budget) -> bytes | Down | None:
-        return await self._ask("get", self._store.get, budget, key)
+        return await self._ask("get", self._store.get, key, budget)
 
     async def look(self, key: str, budget: Budget) -> tuple[bytes | None, bytes | None] | Down:
-        return await self._ask("look", self._store.look, budget, key)
+        return await self._ask("look", self._store.look, key, budget)
 
     async def take_lease(
         self, key: str, token: bytes, lease_ms: int, unless: bytes | None, budget: Budget
     ) -> bytes | Lease | Down:
         return await self._ask(
-            "take_lease", self._store.take_lease, budget, key, token, lease_ms=lease_ms, unless=unless
+            "take_lease", self._store.take_lease, key, budget, token, lease_ms=lease_ms, unless=unless
         )
 
     async def seize_lease(self, key: str, token: bytes, lease_ms: int, budget: Budget) -> Down | None:
-        return await self._ask("seize_lease", self._store.seize_lease, budget, key, token, lease_ms=lease_ms)
+        return await self._ask("seize_lease", self._store.seize_lease, key, budget, token, lease_ms=lease_ms)
 
     async def renew_lease(self, key: str, token: bytes, lease_ms: int, budget: Budget) -> bool | Down:
-        return await self._ask("renew_lease", self._store.renew_lease, budget, key, token, lease_ms=lease_ms)
+        return await self._ask("renew_lease", self._store.renew_lease, key, budget, token, lease_ms=lease_ms)
 
     async def release_lease(self, key: str, token: bytes, budget: Budget) -> Down | None:
-        return await self._ask("release_lease", self._store.release_lease, budget, key, token)
+        return await self._ask("release_lease", self._store.release_lease, key, budget, token)
 
     async def fill(self, key: str, value: bytes, token: bytes, ttl_ms: int, budget: Budget) -> bool | Down:
-        return await self._ask("fill", self._store.fill, budget, key, value, token, ttl_ms=ttl_ms)
+        return await self._ask("fill", self._store.fill, key, budget, value, token, ttl_ms=ttl_ms)
 
     async def set(self, key: str, value: bytes, ttl_ms: int, budget: Budget) -> Down | None:
-        return await self._ask("set", self._store.set, budget, key, value, ttl_ms=ttl_ms)
+        return await self._ask("set", self._store.set, key, budget, value, ttl_ms=ttl_ms)
 
     async def delete(self, keys: Sequence[str], budget: Budget) -> Down | None:
-        return await self._ask("delete", self._store.delete, budget, keys)
+        """Remove ``keys``. Those of a shard that is down do not keep the others from being removed."""
+        shards: dict[str | None, list[str]] = {}
+        for key in keys:
+            shards.setdefault(self._shard(key), []).append(key)
+        if len(shards) == 1:
+            return await self._ask("delete", self._store.delete, keys, budget)
+        # Each with the whole budget, since they go on at the same time.
+        parts = [(part, Budget(budget.left)) for part in shards.values()]
+        answers = await asyncio.gather(*[self._ask("delete", self._store.delete, part, left) for part, left in parts])
+        budget.left = min(left.left for _, left in parts)
+        downs = [(down, part) for down, (part, _) in zip(answers, parts, strict=True) if down is not None]
+        if not downs:
+            return None
+        of_key = all(down.of_key for down, _ in downs)
+        return Down(downs[0][0].cause, of_key, tuple(key for _, part in downs for key in part))
 
     async def take(self, key: str, budget: Budget) -> bytes | Down | None:
-        return await self._ask("take", self._store.take, budget, key)
+        return await self._ask("take", self._store.take, key, budget)
 
     async def push(self, key: str, item: bytes, budget: Budget, *, limit: int, ttl_ms: int, oldest: str) -> Down | None:
-        return await self._ask("push", self._store.push, budget, key, item, limit=limit, ttl_ms=ttl_ms, oldest=oldest)
+        return await self._ask("push", self._store.push, key, budget, item, limit=limit, ttl_ms=ttl_ms, oldest=oldest)
 
     async def window(self, key: str, count: int, budget: Budget) -> list[bytes] | Down:
-        return await self._ask("window", self._store.window, budget, key, count)
+        return await self._ask("window", self._store.window, key, budget, count)
 
     async def _ask(
-        self, name: str, verb: Callable[..., Awaitable[T]], budget: Budget, *args: object, **options: object
+        self,
+        name: str,
+        verb: Callable[..., Awaitable[T]],
+        asked: K,
+        budget: Budget,
+        *args: object,
+        **options: object,
     ) -> T | Down:
+        """Have the store do ``verb`` with ``asked``: a key, or several of one shard."""
+        if self._breaker and (cause := self._turned_away(asked)):
+            return self._left_out(name, cause)
         if budget.left <= 0:
             return self._failed(name, "timeout", "no time was left for the store")
         began = time.monotonic()
         try:
-            answer = await verb(*args, timeout=budget.left, **options)
+            answer = await verb(asked, *args, timeout=budget.left, **options)
         except StoreError as error:
-            return self._failed(name, error.cause, str(error), of_key=isinstance(error, KeyRefusedError))
+            failure = error
         # A store by somebody else may raise what it likes; it must not reach the application either.
         except Exception as error:
             kind = type(error).__name__
-            return self._failed(name, kind, f"a {type(self._store).__name__} raised {kind}")
-        finally:
+            failure = StoreUnavailableError(kind, f"a {type(self._store).__name__} raised {kind}")
+        else:
             budget.left -= time.monotonic() - began
-        if self._troubles:
-            self._recovered()
-        return answer
+            if self._troubles or self._breaker:
+                self._recovered(asked)
+            return answer
+        in_full = budget.left >= self._timeout / 2
+        budget.left -= time.monotonic() - began
+        key = _one(asked)
+        shard = self._shard(key)
+        if shard is not None:
+            self._breaker.failed(shard, key, failure, in_full=in_full)
+        return self._failed(name, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
+
+    def _turned_away(self, asked: str | Sequence[str]) -> str:
+        shard = self._shard(_one(asked))
+        return "" if shard is None else self._breaker.turns_away(shard)
+
+    def _shard(self, key: str) -> str | None:
+        try:
+            return self._store.shard(key)
+        # As in `_ask`; the store itself will be asked next, and fail in earnest.
+        except Exception:
+            return None
+
+    async def _probe(self, key: str) -> bool:
+        try:
+            await self._store.get(key, timeout=self._timeout)
+        except StoreError as error:
+            if not error.answered:
+                return False
+        # As in `_ask`: what somebody else's store raises is its failure, whatever it is.
+        except Exception:
+            return False
+        self._end_troubles()
+        return True
 
     def _failed(self, name: str, cause: str, text: str, *, of_key: bool = False) -> Down:
         self._troubles.begin(cause, f"{'a key' if of_key else 'the cache'} is left out for now: {text}")
+        return self._left_out(name, cause, of_key=of_key)
+
+    def _left_out(self, name: str, cause: str, *, of_key: bool = False) -> Down:
         if self._reporter.observers:
             self._reporter.emit(StoreFailed(name, cause))
         return Down(cause, of_key)
 
-    def _recovered(self) -> None:
+    def _recovered(self, asked: str | Sequence[str]) -> None:
+        shard = self._shard(_one(asked))
+        if shard is not None:
+            self._breaker.answered(shard)
+        self._end_troubles()
+
+    def _end_troubles(self) -> None:
         for cause in self._troubles.going_on():
             seconds = self._troubles.end(cause)
             if seconds is not None and self._reporter.observers:
                 self._reporter.emit(StoreRecovered(str(cause), seconds))
+
+    async def aclose(self) -> None:
+        """End what goes on in the background of the running event loop."""
+        await self._breaker.aclose()
+
+
+def _one(asked: str | Sequence[str]) -> str:
+    return asked if isinstance(asked, str) else asked[0]

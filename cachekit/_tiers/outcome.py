@@ -47,6 +47,8 @@ class Down:
     cause: str
     of_key: bool = False
     """Whether it says something about the key asked for, and nothing about the store."""
+    keys: tuple[str, ...] | None = None
+    """Of several keys asked for, those that it is about; None: all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,10 @@ class SharedTier:
             self.journal.remove(left, mark)
             left.clear()
             return True
+        if answer.keys is not None:
+            done = [key for key in left if self._prefix + key not in answer.keys]
+            self.journal.remove(done, mark)
+            left[:] = [key for key in left if key not in done]
         if not answer.of_key:
             return False
         if len(left) == 1:
@@ -176,6 +180,12 @@ class SharedTier:
         if answer is True:
             self.journal.stored(key, ttl)
         return answer is True
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """End what goes on in the background of the running event loop."""
+        await self._guard.aclose()
 
     # --- rolling windows --------------------------------------------------------------------------
 

@@ -29,6 +29,13 @@ class Store(Protocol):
     (`cachekit.entry.stamp`); an item without one counts as older than all.
     """
 
+    def shard(self, key: str) -> str | None:
+        """Return the name of what fails together with ``key``: one circuit breaker stands before each shard.
+
+        None when nothing needs one, since the store answers at once whatever happens.
+        """
+        ...
+
     async def get(self, key: str, *, timeout: float) -> bytes | None:
         """Return the bytes at ``key``, or None when there are none."""
         ...

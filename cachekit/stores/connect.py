@@ -1,9 +1,9 @@
-"""From a URL to a connection, and from a URL to a store."""
+"""From a URL to connections, and from a URL to a store."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,9 @@ from cachekit.clock import Clock
 from cachekit.config import StoreURL
 from cachekit.errors import ConfigurationError
 from cachekit.stores.base import Store
+from cachekit.stores.lane import Connect
 from cachekit.stores.memory import MemoryStore
+from cachekit.stores.network import SingleServer
 from cachekit.stores.redis import RedisStore
 
 # Stated one by one, since redis-py's own differ between its entry points and its releases.
@@ -41,27 +43,36 @@ _KEEPALIVE: Final[dict[int, int]] = {
 }
 
 
-def connection_factory(url: StoreURL) -> Callable[[], AbstractConnection]:
-    """Return what makes unconnected connections to ``url``. TLS is verified, host name included."""
-    settings: dict[str, Any] = {**_SETTINGS, "db": url.db, "username": url.username, "password": url.password}
+def connector(url: StoreURL) -> Connect:
+    """Return what connects to the server of ``url``. TLS is verified, host name included."""
+    login: dict[str, Any] = {"db": url.db, "username": url.username, "password": url.password}
     if url.scheme == "unix":
-        return lambda: UnixDomainSocketConnection(path=url.path, **settings)
-    settings |= {"host": url.host, "port": url.port, "socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
-    if url.scheme == "redis":
-        return lambda: Connection(**settings)
+        return lambda: _connected(UnixDomainSocketConnection(path=url.path, **login, **_SETTINGS))
+    kind, settings = _transport(url)
+    return lambda: _connected(kind(host=url.host, port=url.port, **login, **settings))
+
+
+def _transport(url: StoreURL) -> tuple[type[Connection], dict[str, Any]]:
+    """Return the kind of connection that ``url`` asks for, and its settings but for where it leads and as whom."""
+    settings = {**_SETTINGS, "socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    if url.scheme != "rediss":
+        return Connection, settings
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         path = getattr(url, name)
         if path and not Path(path).is_file():
             message = f"{name}={path!r} is not a file; name a PEM file that exists"
             raise ConfigurationError(message)
-    return lambda: SSLConnection(
-        ssl_cert_reqs="required",
-        ssl_check_hostname=True,
-        ssl_ca_certs=url.ssl_ca_certs,
-        ssl_certfile=url.ssl_certfile,
-        ssl_keyfile=url.ssl_keyfile,
-        **settings,
-    )
+        settings[name] = path
+    return SSLConnection, {**settings, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+
+
+async def _connected(connection: AbstractConnection) -> AbstractConnection:
+    async with AsyncExitStack() as stack:
+        # Cancelled in the middle of the handshake, it would leave its socket open.
+        stack.push_async_callback(connection.disconnect, nowait=True)
+        await connection.connect()  # type: ignore[no-untyped-call]
+        stack.pop_all()
+    return connection
 
 
 def open_store(url: str, *, clock: Clock) -> Store:
@@ -73,4 +84,5 @@ def open_store(url: str, *, clock: Clock) -> Store:
     parsed = StoreURL.parse(url)
     if parsed.scheme == "memory":
         return MemoryStore(maxsize=parsed.maxsize, clock=clock)
-    return RedisStore(connection_factory(parsed), str(parsed))
+    connect, address = connector(parsed), str(parsed)
+    return RedisStore(lambda: SingleServer(connect, address), address)

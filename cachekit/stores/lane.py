@@ -13,52 +13,69 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from cachekit.errors import StoreError, StoreTimeoutError, StoreUnavailableError
-from cachekit.stores.translate import translate
+from cachekit.errors import QueueFullError, StoreError, StoreUnavailableError
+from cachekit.stores.translate import ends_connection, overdue, translate
 
 QUEUE: Final = 10_000
 """The most operations that wait in a lane; one more fails at once, rather than late."""
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 0.5
 """Seconds after which a connection on which something is overdue is given up. With the default deadline
-callers are gone by then: they fail while the lane still waits, since reconnecting costs 4 to 8 times a GET."""
+callers are gone by then: they fail while the lane still waits, since reconnecting costs 4 to 8 times a GET.
+No longer, since a peer that vanished and came back is to be used again within a second."""
 
-CONNECT_PATIENCE: Final = 1.0
+CONNECT_PATIENCE: Final = 0.7
 """Seconds for connecting, TLS and the handshake together."""
 
-
-Bequeath: TypeAlias = Callable[[list["Operation"]], None]
+Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
+"""Makes a connection and connects it; cancelled or failing, it leaves nothing behind."""
 
 
 class Operation:
     """Commands that are sent together, and the future of their replies.
 
     Args:
+        key: Decides where in a cluster it is sent.
         packed: The commands in RESP.
         replies: How many replies they bring.
+        future: Gets the reply, or a list of them if there are several.
         repeatable: It may be sent once more on a new connection when the first broke: true for what has
             the same effect twice.
         lasting: It is sent though its caller is gone: an invalidation is never taken back.
     """
 
-    __slots__ = ("future", "inherited", "lasting", "packed", "repeatable", "replies", "timer")
+    __slots__ = (
+        "future",
+        "inherited",
+        "key",
+        "lane",
+        "lasting",
+        "packed",
+        "redirections",
+        "repeatable",
+        "replies",
+        "timer",
+    )
 
     def __init__(
-        self, packed: bytes, replies: int, future: asyncio.Future[Any], *, repeatable: bool, lasting: bool
+        self, key: str, packed: bytes, replies: int, future: asyncio.Future[Any], *, repeatable: bool, lasting: bool
     ) -> None:
+        self.key = key
         self.packed = packed
         self.replies = replies
         self.repeatable = repeatable
         self.lasting = lasting
         self.future = future
+        self.lane: Lane | None = None
         # Handed on by a lane that broke; it is handed on no further.
         self.inherited = False
+        self.redirections = 0
         self.timer: asyncio.TimerHandle | None = None
 
     def succeed(self, reply: object) -> None:
@@ -75,25 +92,46 @@ class Operation:
             # A caller that is cancelled in this very turn never looks: that is no reason for a log line.
             self.future.exception()
 
+    def overdue(self, address: str) -> None:
+        """Fail, since the deadline is over, and have the lane that it is in watch its connection."""
+        self.fail(overdue(address))
+        if self.lane is not None:
+            self.lane.watch()
+
     @property
     def wanted(self) -> bool:
         return self.lasting or not self.future.done()
+
+
+class Owner(Protocol):
+    """What a lane tells whoever opened it."""
+
+    def resend(self, operations: list[Operation]) -> None:
+        """Send ``operations`` on another connection: this one broke before, or under, them."""
+        ...
+
+    def redirected(self, operation: Operation, refusals: list[ResponseError]) -> bool:
+        """Tell whether ``operation``, which was refused here, is sent elsewhere instead."""
+        ...
+
+    def lost(self, lane: Lane) -> None:
+        """Note that ``lane`` came to its end though nobody closed it."""
+        ...
 
 
 class Lane:
     """Drives one connection. Belongs to the event loop it was made in.
 
     Args:
-        connection: Not connected yet; the lane connects it, and closes it in the end.
+        connect: Makes the connection, which the lane closes in the end.
         address: For messages, the password masked.
-        bequeath: Gets the operations that may be sent once more, when the connection broke under them.
-            A weak reference: a lane does not keep its store alive.
+        owner: A weak reference: a lane does not keep its store alive.
     """
 
-    def __init__(self, connection: AbstractConnection, address: str, bequeath: weakref.WeakMethod[Bequeath]) -> None:
-        self._connection = connection
-        self._address = address
-        self._bequeath = bequeath
+    def __init__(self, connect: Connect, address: str, owner: weakref.ref[Owner]) -> None:
+        self._connect = connect
+        self.address = address
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Operation] = deque()
         self._under_way: list[Operation] = []
@@ -106,13 +144,12 @@ class Lane:
         """Whether somebody else cancelled the task, as an event loop does when it ends."""
         self.task = self._loop.create_task(self._drive(), name=f"cachekit lane to {address}")
 
-    def put(self, operation: Operation, timeout: float | None) -> None:
-        """Queue ``operation``; its future fails ``timeout`` seconds from now, if it is not done by then."""
+    def put(self, operation: Operation) -> None:
+        """Queue ``operation``."""
         if len(self._queue) >= QUEUE:
-            operation.fail(StoreUnavailableError("queue full", f"{QUEUE} operations wait for {self._address}"))
+            operation.fail(QueueFullError("queue full", f"{QUEUE} operations wait for {self.address}"))
             return
-        if timeout is not None:
-            operation.timer = self._loop.call_later(timeout, self._overdue, operation)
+        operation.lane = self
         self._queue.append(operation)
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
@@ -127,25 +164,29 @@ class Lane:
 
     async def _drive(self) -> None:
         broke = False
+        connection: AbstractConnection | None = None
         try:
-            await self._connect()
-            while True:
+            async with asyncio.timeout(CONNECT_PATIENCE):
+                connection = await self._connect()
+            # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
+            if self.closed or self.task.cancelling():
+                raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
+            while not broke:
                 if not self._queue:
                     self._wakeup = self._loop.create_future()
                     await self._wakeup
                 # Something to read before anything was asked is the end of the stream, or a stray reply
                 # that would be taken for the answer to the next question.
-                broke = await self._connection.can_read()
+                broke = await connection.can_read()
                 if broke:
                     break
                 # From here on an exception means that the connection broke under the batch.
                 broke = True
-                await self._exchange()
-                broke = False
+                broke = await self._exchange(connection)
         # The lane is the edge: what redis-py, the system or a broken reply raise here ends the connection
         # and becomes one of our errors, for whoever waits.
         except Exception as foreign:
-            self._reason = translate(foreign, self._address)
+            self._reason = translate(foreign, self.address)
         except asyncio.CancelledError:
             self.ended_from_outside = not self.closed
             broke = False
@@ -153,45 +194,43 @@ class Lane:
         finally:
             self.closed = True
             self._end(broke=broke)
-            await self._connection.disconnect(nowait=True)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
 
-    async def _connect(self) -> None:
-        async with asyncio.timeout(CONNECT_PATIENCE):
-            await self._connection.connect()  # type: ignore[no-untyped-call]
-        # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
-        if self.closed or self.task.cancelling():
-            raise asyncio.CancelledError
-
-    async def _exchange(self) -> None:
+    async def _exchange(self, connection: AbstractConnection) -> bool:
+        """Send what waits, and hand out the replies. Returns whether one of them ends the connection."""
         batch = [operation for operation in self._queue if operation.wanted]
         self._queue.clear()
         if not batch:
-            return
+            return False
         self._under_way = batch
         self._began = self._loop.time()
-        await self._connection.send_packed_command(
+        await connection.send_packed_command(
             batch[0].packed if len(batch) == 1 else b"".join([operation.packed for operation in batch]),
             check_health=False,
         )
+        ends = False
+        refusals: list[ResponseError] = []
         for done, operation in enumerate(batch):
-            reply = await self._reply()
+            reply = await _reply(connection, refusals)
             if operation.replies > 1:
-                reply = [reply, *[await self._reply() for _ in range(operation.replies - 1)]]
+                reply = [reply, *[await _reply(connection, refusals) for _ in range(operation.replies - 1)]]
             self._under_way = batch[done + 1 :] if len(batch) > 1 else []
+            if refusals:
+                ends = ends or any(ends_connection(translate(refusal, self.address)) for refusal in refusals)
+                owner = self._owner()
+                redirected = owner is not None and owner.redirected(operation, refusals)
+                refusals.clear()
+                if redirected:
+                    continue
             operation.succeed(reply)
         self._began = 0.0
-
-    async def _reply(self) -> object:
-        try:
-            return await self._connection.read_response(disable_decoding=True)
-        except ResponseError as refusal:
-            return refusal
+        return ends
 
     # --- deadlines -----------------------------------------------------------------------------
 
-    def _overdue(self, operation: Operation) -> None:
-        operation.fail(StoreTimeoutError("timeout", f"{self._address} did not answer in time"))
-        # The connection is watched only when something on it is late, so that a healthy one pays nothing.
+    def watch(self) -> None:
+        """Watch the connection, since something on it is late: a healthy one pays nothing for being watched."""
         if self._began and self._watch is None and not self.closed:
             left = self._began + PATIENCE - self._loop.time()
             self._watch = self._loop.call_later(max(0.0, left), self._give_up, self._began)
@@ -199,7 +238,7 @@ class Lane:
     def _give_up(self, began: float) -> None:
         self._watch = None
         if self._began == began:
-            self._reason = StoreTimeoutError("timeout", f"{self._address} did not answer in time")
+            self._reason = overdue(self.address)
             self.close()
 
     def _end(self, *, broke: bool) -> None:
@@ -212,14 +251,26 @@ class Lane:
             self._watch.cancel()
         unsent = {*self._queue}
         heirs: list[Operation] = []
-        bequeath = self._bequeath()
+        owner = self._owner()
         for operation in [*self._under_way, *self._queue]:
             again = operation in unsent or operation.repeatable
-            if broke and again and bequeath is not None and not operation.inherited and operation.wanted:
+            if broke and again and owner is not None and not operation.inherited and operation.wanted:
+                operation.inherited = True
                 heirs.append(operation)
             else:
                 operation.fail(self._reason)
         self._under_way = []
         self._queue.clear()
-        if heirs and bequeath is not None:
-            bequeath(heirs)
+        if owner is not None:
+            owner.lost(self)
+            if heirs:
+                owner.resend(heirs)
+
+
+async def _reply(connection: AbstractConnection, refusals: list[ResponseError]) -> object:
+    """Return the next reply; an error reply is one, and is added to ``refusals``."""
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except ResponseError as refusal:
+        refusals.append(refusal)
+        return refusal

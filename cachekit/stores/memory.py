@@ -46,6 +46,9 @@ class MemoryStore:
         """Return how many keys are held, the expired ones that nobody asked for since included."""
         return len(self._entries)
 
+    def shard(self, key: str) -> None:
+        return None
+
     async def get(self, key: str, *, timeout: float) -> bytes | None:
         with self._lock:
             return self._live(key, bytes)

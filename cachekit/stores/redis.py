@@ -11,13 +11,13 @@ from importlib.resources import files
 from typing import Any, Final, TypeAlias, cast
 
 from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError
 
 from cachekit.entry import lease_key
-from cachekit.errors import StoreError
+from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores.base import Lease
-from cachekit.stores.lane import Lane, Operation
+from cachekit.stores.lane import Operation
+from cachekit.stores.network import Network
 from cachekit.stores.translate import garbage, translate
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
@@ -40,40 +40,43 @@ _RELEASE_LEASE: Final = Script("release_lease")
 
 
 class RedisStore:
-    """Keeps bytes in Redis, over one connection for each event loop that uses it.
+    """Keeps bytes in Redis, over one connection to each server for each event loop that uses it.
 
     Args:
-        connect: Makes an unconnected connection.
-        address: Of the server, for messages, the password masked.
+        open_network: Makes the connections of one event loop.
+        address: Of the server or servers, for messages, the password masked.
 
     Round trips: every verb one, and a second when the server has forgotten a script. Nothing is connected
     before the first verb.
     """
 
-    def __init__(self, connect: Callable[[], AbstractConnection], address: str) -> None:
-        self._connect = connect
+    def __init__(self, open_network: Callable[[], Network], address: str) -> None:
+        self._open_network = open_network
         self._address = address
-        # One loop's connection is of no use to another.
-        self._lanes: dict[asyncio.AbstractEventLoop, Lane] = {}
-        weakref.finalize(self, _close_all, self._lanes).atexit = False
+        # One loop's connections are of no use to another.
+        self._networks: dict[asyncio.AbstractEventLoop, Network] = {}
+        weakref.finalize(self, _close_all, self._networks).atexit = False
 
     def __repr__(self) -> str:
         return f"RedisStore({self._address})"
 
+    def shard(self, key: str) -> str:
+        return self._network(asyncio.get_running_loop()).shard(key)
+
     async def get(self, key: str, *, timeout: float) -> bytes | None:
-        return self._bytes(await self._ask(("GET", key), timeout, repeatable=True))
+        return self._bytes(await self._ask(key, ("GET", key), timeout, repeatable=True), key)
 
     async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
         # In one step, or a load that begins between the two would overwrite what is set here.
         set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", lease_key(key))
-        self._transacted(await self._transaction((set_, unlink), timeout))
+        self._transacted(await self._transaction(key, (set_, unlink), timeout), key)
 
     async def look(self, key: str, *, timeout: float) -> tuple[bytes | None, bytes | None]:
-        reply = self._checked(await self._ask(("MGET", key, lease_key(key)), timeout, repeatable=True))
+        reply = self._checked(await self._ask(key, ("MGET", key, lease_key(key)), timeout, repeatable=True))
         if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - a value and a holder
-            raise self._garbage()
+            raise self._garbage(key)
         value, holder = reply
-        return self._bytes(value), self._bytes(holder)
+        return self._bytes(value, key), self._bytes(holder, key)
 
     # What takes a lease is never sent twice: a server that wakes up carries out what it finds on connections
     # long given up, and would bring a token back that an invalidation has voided since.
@@ -81,40 +84,61 @@ class RedisStore:
         self, key: str, token: bytes, *, lease_ms: int, unless: bytes | None, timeout: float
     ) -> bytes | Lease:
         arguments = (token, lease_ms) if unless is None else (token, lease_ms, unless)
-        reply = await self._run(_TAKE_LEASE, (key, lease_key(key)), arguments, timeout)
+        reply = await self._run(key, _TAKE_LEASE, (key, lease_key(key)), arguments, timeout)
         if reply == 1:
             return Lease(token, mine=True)
         if isinstance(reply, bytes):
             return reply
         if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], bytes):
             return Lease(reply[0], mine=False)
-        raise self._garbage()
+        raise self._garbage(key)
 
     async def seize_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> None:
-        self._ok(await self._ask(("SET", lease_key(key), token, "PX", lease_ms), timeout))
+        self._ok(await self._ask(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
 
     async def renew_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> bool:
-        return self._flag(await self._run(_RENEW_LEASE, (lease_key(key),), (token, lease_ms), timeout))
+        return self._flag(await self._run(key, _RENEW_LEASE, (lease_key(key),), (token, lease_ms), timeout), key)
 
     async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
-        lane = self._lanes.get(asyncio.get_running_loop())
-        if lane is not None and lane.ended_from_outside:
-            # The event loop is ending, and would end before a new connection did anything. The lease ends by itself.
+        if self._network(asyncio.get_running_loop()).ending:
+            # The event loop would end before a new connection did anything. The lease ends by itself.
             return
-        self._flag(await self._run(_RELEASE_LEASE, (lease_key(key),), (token,), timeout, lasting=True))
+        self._flag(await self._run(key, _RELEASE_LEASE, (lease_key(key),), (token,), timeout, lasting=True), key)
 
     async def fill(self, key: str, value: bytes, token: bytes, *, ttl_ms: int, timeout: float) -> bool:
-        reply = await self._run(_FILL, (key, lease_key(key)), (token, value, ttl_ms), timeout, lasting=True)
-        return self._flag(reply)
+        reply = await self._run(key, _FILL, (key, lease_key(key)), (token, value, ttl_ms), timeout, lasting=True)
+        return self._flag(reply, key)
 
     async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+        began = time.monotonic()
+        groups = self._network(asyncio.get_running_loop()).grouped(keys)
+        asked = [(group, self._unlink(group, timeout)) for group in groups]
+        for group, future in asked:
+            try:
+                reply = self._checked(await future)
+            except KeyRefusedError as refusal:
+                if refusal.cause != "TRYAGAIN":
+                    raise
+                left = timeout - (time.monotonic() - began)
+                await self._delete_one_by_one(group, left)
+                continue
+            if type(reply) is not int:
+                raise self._garbage(group[0])
+
+    def _unlink(self, keys: Sequence[str], timeout: float) -> asyncio.Future[object]:
         names = [name for key in keys for name in (key, lease_key(key))]
-        reply = await self._ask(("UNLINK", *names), timeout, repeatable=True, lasting=True)
-        if type(self._checked(reply)) is not int:
-            raise self._garbage()
+        return self._ask(keys[0], ("UNLINK", *names), timeout, repeatable=True, lasting=True)
+
+    async def _delete_one_by_one(self, keys: Sequence[str], timeout: float) -> None:
+        """Delete keys whose slot moves to another node just now: the key may be here, and its lease there.
+
+        The leases first: a load that begins between the two has begun after what this invalidates.
+        """
+        for name in [*map(lease_key, keys), *keys]:
+            self._checked(await self._ask(name, ("UNLINK", name), timeout, repeatable=True, lasting=True))
 
     async def take(self, key: str, *, timeout: float) -> bytes | None:
-        return self._bytes(await self._ask(("GETDEL", key), timeout))
+        return self._bytes(await self._ask(key, ("GETDEL", key), timeout), key)
 
     async def push(self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float) -> None:
         # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
@@ -124,39 +148,41 @@ class RedisStore:
             ("PEXPIRE", key, ttl_ms),
             ("EVAL", _TRIM.source, 1, key, oldest),
         )
-        self._transacted(await self._transaction(commands, timeout))
+        self._transacted(await self._transaction(key, commands, timeout), key)
 
     async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
-        reply = self._checked(await self._ask(("LRANGE", key, 0, count - 1), timeout, repeatable=True))
+        reply = self._checked(await self._ask(key, ("LRANGE", key, 0, count - 1), timeout, repeatable=True))
         if not isinstance(reply, list) or not all(type(item) is bytes for item in reply):
-            raise self._garbage()
+            raise self._garbage(key)
         return reply
 
     async def aclose(self) -> None:
-        """Close this event loop's connection; what is under way fails."""
-        lane = self._lanes.pop(asyncio.get_running_loop(), None)
-        if lane is not None:
-            lane.close()
-            await asyncio.wait([lane.task])
+        """Close this event loop's connections; what is under way fails."""
+        network = self._networks.pop(asyncio.get_running_loop(), None)
+        ending = network.close() if network is not None else []
+        if ending:
+            await asyncio.wait(ending)
 
     # --- asking ---------------------------------------------------------------------------------
 
     def _ask(
         self,
+        key: str,
         command: Command,
         timeout: float,
         *,
         repeatable: bool = False,
         lasting: bool = False,
     ) -> asyncio.Future[object]:
-        return self._submit(self._packed(command), 1, timeout, repeatable=repeatable, lasting=lasting)
+        return self._submit(key, self._packed(command), 1, timeout, repeatable=repeatable, lasting=lasting)
 
-    def _transaction(self, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
+    def _transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
         packed = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
-        return self._submit(packed, len(commands) + 2, timeout)
+        return self._submit(key, packed, len(commands) + 2, timeout)
 
     async def _run(
         self,
+        key: str,
         script: Script,
         keys: tuple[str, ...],
         arguments: tuple[bytes | int, ...],
@@ -166,11 +192,11 @@ class RedisStore:
     ) -> object:
         began = time.monotonic()
         rest = (len(keys), *keys, *arguments)
-        reply = await self._ask(("EVALSHA", script.digest, *rest), timeout, lasting=lasting)
+        reply = await self._ask(key, ("EVALSHA", script.digest, *rest), timeout, lasting=lasting)
         if isinstance(reply, NoScriptError):
             # A server that was restarted, or told SCRIPT FLUSH; EVAL brings the script along and leaves it there.
             left = timeout - (time.monotonic() - began)
-            reply = await self._ask(("EVAL", script.source, *rest), left, lasting=lasting)
+            reply = await self._ask(key, ("EVAL", script.source, *rest), left, lasting=lasting)
         return self._checked(reply)
 
     def _packed(self, command: Command) -> bytes:
@@ -183,29 +209,23 @@ class RedisStore:
         return packed
 
     def _submit(
-        self, packed: bytes, replies: int, timeout: float, *, repeatable: bool = False, lasting: bool = False
+        self, key: str, packed: bytes, replies: int, timeout: float, *, repeatable: bool = False, lasting: bool = False
     ) -> asyncio.Future[object]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        operation = Operation(packed, replies, future, repeatable=repeatable, lasting=lasting)
-        self._lane(loop).put(operation, timeout)
+        operation = Operation(key, packed, replies, future, repeatable=repeatable, lasting=lasting)
+        operation.timer = loop.call_later(timeout, operation.overdue, self._address)
+        self._network(loop).submit(operation)
         return future
 
-    def _lane(self, loop: asyncio.AbstractEventLoop) -> Lane:
-        lane = self._lanes.get(loop)
-        if lane is None or lane.closed:
-            # Other threads look after lanes of their own here.
-            for other in [other for other in list(self._lanes) if other.is_closed()]:
-                self._lanes.pop(other, None)
-            # Weakly, so that a store that was dropped is noticed, and its connection closed.
-            lane = self._lanes[loop] = Lane(self._connect(), self._address, weakref.WeakMethod(self._resend))
-        return lane
-
-    def _resend(self, operations: list[Operation]) -> None:
-        lane = self._lane(asyncio.get_running_loop())
-        for operation in operations:
-            operation.inherited = True
-            lane.put(operation, None)
+    def _network(self, loop: asyncio.AbstractEventLoop) -> Network:
+        network = self._networks.get(loop)
+        if network is None:
+            # Other threads look after networks of their own here.
+            for other in [other for other in list(self._networks) if other.is_closed()]:
+                self._networks.pop(other, None)
+            network = self._networks[loop] = self._open_network()
+        return network
 
     # --- understanding --------------------------------------------------------------------------
 
@@ -214,40 +234,38 @@ class RedisStore:
             raise translate(reply, self._address)
         return reply
 
-    def _bytes(self, reply: object) -> bytes | None:
+    def _bytes(self, reply: object, key: str) -> bytes | None:
         if reply is None or type(reply) is bytes:
             return reply
         self._checked(reply)
-        raise self._garbage()
+        raise self._garbage(key)
 
-    def _ok(self, reply: object) -> None:
+    def _ok(self, reply: object, key: str) -> None:
         if reply != b"OK":
             self._checked(reply)
-            raise self._garbage()
+            raise self._garbage(key)
 
-    def _flag(self, reply: object) -> bool:
+    def _flag(self, reply: object, key: str) -> bool:
         if reply not in (0, 1):
-            raise self._garbage()
+            raise self._garbage(key)
         return reply == 1
 
-    def _transacted(self, replies: object) -> None:
+    def _transacted(self, replies: object, key: str) -> None:
         if not isinstance(replies, list):
-            raise self._garbage()
+            raise self._garbage(key)
         results = replies[-1]
         # What was refused while queueing says more than the EXECABORT that follows from it.
         for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:
             self._checked(reply)
 
-    def _garbage(self) -> StoreError:
+    def _garbage(self, key: str) -> StoreError:
         """Return the error for a reply of the wrong type, and give up the connection it came from."""
-        lane = self._lanes.get(asyncio.get_running_loop())
-        if lane is not None:
-            lane.close()
+        self._network(asyncio.get_running_loop()).distrust(key)
         return garbage(self._address)
 
 
-def _close_all(lanes: dict[asyncio.AbstractEventLoop, Lane]) -> None:
+def _close_all(networks: dict[asyncio.AbstractEventLoop, Network]) -> None:
     """Close the connections of a store that was dropped without `RedisStore.aclose`."""
-    for loop, lane in list(lanes.items()):
+    for loop, network in list(networks.items()):
         if not loop.is_closed():
-            loop.call_soon_threadsafe(lane.close)
+            loop.call_soon_threadsafe(network.close)

@@ -1,17 +1,8 @@
-"""Foreign errors become ours, in this one place at the edge.
+"""Foreign errors become ours, in this one place at the edge, by one table: `FAULTS`.
 
-=====================================================  =======================  ==================
-what redis-py, hiredis, asyncio or the system raises   becomes                  cause
-=====================================================  =======================  ==================
-refused, reset, closed, unresolved, socket errors      StoreUnavailableError    ``unavailable``
-time limits of sockets                                 StoreTimeoutError        ``timeout``
-AUTH refused: NOAUTH, WRONGPASS, …                     StoreRefusedError        ``AUTH``
-error replies about one key: WRONGTYPE, NOPERM, …      KeyRefusedError          the reply's code
-any other error reply: OOM, LOADING, READONLY, …       StoreRefusedError        the reply's code
-a lone surrogate in a key                              KeyRefusedError          ``UNICODE``
-replies that are no RESP, or of a type not asked for   StoreGarbageError        ``garbage``
-whatever else                                          StoreUnavailableError    the type's name
-=====================================================  =======================  ==================
+A row says what the error is called in logs and events, which of our errors it becomes, and what becomes of the
+connection. The error's class says the rest: what it means for the breaker (`StoreError.opens_after`) and whether
+it is about one key. Each begins a trouble of its own in the log, by its cause. `docs/faults.md` shows the table.
 
 The detail never quotes an error reply beyond its code: servers repeat the arguments of a command they
 refuse, and those may be a value or the text of a snapshot.
@@ -20,19 +11,99 @@ refuse, and those may be a value or the text of a snapshot.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from redis import exceptions as foreign
 
 from cachekit.errors import (
     UNSENDABLE,
+    CommandRefusedError,
     KeyRefusedError,
+    QueueFullError,
     StoreError,
     StoreGarbageError,
     StoreRefusedError,
     StoreTimeoutError,
     StoreUnavailableError,
 )
+
+
+class Connection(Enum):
+    """What becomes of the connection on which a fault was met."""
+
+    KEPT = "kept"
+    PATIENCE = "kept for 0.5 s more"
+    GIVEN_UP = "given up"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One row: what a fault is called, what it becomes, and what becomes of its connection."""
+
+    cause: str
+    error: type[StoreError]
+    connection: Connection
+    what: str
+
+
+def _replies(error: type[StoreError], connection: Connection, **codes: str) -> tuple[Fault, ...]:
+    return tuple(Fault(code, error, connection, what) for code, what in codes.items())
+
+
+FAULTS: Final = (
+    Fault(
+        "unavailable",
+        StoreUnavailableError,
+        Connection.GIVEN_UP,
+        "refused, reset, closed or half-open connections, no address, no file descriptor: any OSError",
+    ),
+    Fault("timeout", StoreTimeoutError, Connection.PATIENCE, "no answer by the deadline: hung, black-holed, too slow"),
+    Fault("garbage", StoreGarbageError, Connection.GIVEN_UP, "truncated, foreign and stray replies"),
+    Fault("queue full", QueueFullError, Connection.KEPT, "10,000 operations wait already"),
+    Fault(UNSENDABLE, KeyRefusedError, Connection.KEPT, "a lone surrogate in a key"),
+    *_replies(
+        StoreRefusedError,
+        Connection.KEPT,
+        LOADING="it reads its data from disk",
+        BUSY="a script has run for too long",
+        MASTERDOWN="a replica without its master, told not to serve stale data",
+        CLUSTERDOWN="a slot has no master",
+        MOVED="the slot is elsewhere, and still is after several redirections; or the URL is not redis+cluster://",
+        ASK="as MOVED",
+    ),
+    *_replies(
+        StoreRefusedError,
+        Connection.GIVEN_UP,
+        AUTH="no password, a wrong one, or a user who is off: NOAUTH, WRONGPASS and their kin",
+        MAXCLIENTS="it has as many clients as it takes",
+    ),
+    *_replies(
+        CommandRefusedError,
+        Connection.KEPT,
+        OOM="out of memory: no writes",
+        MISCONF="it cannot save to disk: no writes",
+        NOREPLICAS="too few replicas: no writes",
+        NOSCRIPT="a script was forgotten while it was sent",
+        EXECABORT="a transaction was refused, and nothing says why",
+        ERR="an error reply without a code that is known here: an unknown command, for one",
+    ),
+    # The address may lead to the new master by now: a name, a virtual address, Sentinel.
+    *_replies(CommandRefusedError, Connection.GIVEN_UP, READONLY="a master that has become a replica: no writes"),
+    *_replies(
+        KeyRefusedError,
+        Connection.KEPT,
+        WRONGTYPE="the key holds something of another kind",
+        NOPERM="the ACL keeps this user from the key or the command",
+        CROSSSLOT="keys of several slots in one command",
+        TRYAGAIN="the key's slot moves to another node just now",
+    ),
+)
+"""Every fault that has a name here. An error reply with another code is treated as ``ERR`` is, under its own
+code; any other exception as ``unavailable`` is, under the name of its type."""
+
+_BY_CAUSE: Final = {fault.cause: fault for fault in FAULTS}
 
 # redis-py strips the code from the message of errors that it has a class for.
 _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -42,9 +113,10 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (foreign.NoPermissionError, "NOPERM"),
     (foreign.NoScriptError, "NOSCRIPT"),
     (foreign.ExecAbortError, "EXECABORT"),
+    # Before the class that it is derived from.
+    (foreign.MasterDownError, "MASTERDOWN"),
     (foreign.ClusterDownError, "CLUSTERDOWN"),
     (foreign.ClusterCrossSlotError, "CROSSSLOT"),
-    (foreign.MasterDownError, "MASTERDOWN"),
     (foreign.MovedError, "MOVED"),
     (foreign.AskError, "ASK"),
     (foreign.TryAgainError, "TRYAGAIN"),
@@ -52,7 +124,7 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (foreign.AuthenticationError, "AUTH"),
     (foreign.AuthorizationError, "AUTH"),
 )
-_KEY_CODES: Final = frozenset({"WRONGTYPE", "NOPERM", "CROSSSLOT"})
+_LOGIN: Final = frozenset({"NOAUTH", "WRONGPASS", "DENIED"})
 _CODE: Final = re.compile(r"-?([A-Z][A-Z0-9]+)\b")
 
 
@@ -63,23 +135,35 @@ def translate(error: BaseException, address: str) -> StoreError:
     if isinstance(error, foreign.InvalidResponse):
         return garbage(address)
     code = _code_of(error)
-    if code in _KEY_CODES:
-        return KeyRefusedError(code, f"{address} refused the key: {code}")
     if code:
-        return StoreRefusedError(code, f"{address} answered with an error: {code}")
+        kind = _BY_CAUSE.get(code, _BY_CAUSE["ERR"]).error
+        return kind(
+            code, f"{address} {'refused a key' if kind is KeyRefusedError else 'answered with an error'}: {code}"
+        )
     if isinstance(error, UnicodeEncodeError):
         return KeyRefusedError(UNSENDABLE, "a key with a lone surrogate cannot be sent")
     if isinstance(error, (foreign.TimeoutError, TimeoutError)):
-        return StoreTimeoutError("timeout", f"{address} did not answer in time")
+        return overdue(address)
     if isinstance(error, (foreign.ConnectionError, OSError)):
         return StoreUnavailableError("unavailable", f"{address} cannot be reached ({_reason(error)})")
-    kind = type(error).__name__
-    return StoreUnavailableError(kind, f"the connection to {address} failed ({kind})")
+    kind_of_error = type(error).__name__
+    return StoreUnavailableError(kind_of_error, f"the connection to {address} failed ({kind_of_error})")
+
+
+def ends_connection(error: StoreError) -> bool:
+    """Tell whether the connection on which ``error`` was met is to be given up at once."""
+    fault = _BY_CAUSE.get(error.cause)
+    return fault is not None and fault.connection is Connection.GIVEN_UP
 
 
 def garbage(address: str) -> StoreGarbageError:
     """Return the error for a reply that is no answer to what was asked."""
     return StoreGarbageError("garbage", f"what {address} sent is no answer to what was asked")
+
+
+def overdue(address: str) -> StoreTimeoutError:
+    """Return the error for a reply that did not come in time."""
+    return StoreTimeoutError("timeout", f"{address} did not answer in time")
 
 
 def _code_of(error: BaseException) -> str:
@@ -91,7 +175,8 @@ def _code_of(error: BaseException) -> str:
     text = str(error)
     # Before Redis 7 an error inside a script is wrapped: "Error running script …: WRONGTYPE …".
     match = re.search(r"@user_script: ?\d+: -?([A-Z][A-Z0-9]+)\b", text) or _CODE.match(text)
-    return match[1] if match else "ERR"
+    code = match[1] if match else "ERR"
+    return "AUTH" if code in _LOGIN else code
 
 
 def _reason(error: BaseException) -> str:

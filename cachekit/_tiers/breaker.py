@@ -1,0 +1,158 @@
+"""The circuit breaker: after a few failures nobody asks a store that does not answer, but a probe in the background.
+
+One circuit for each shard of the store, in each event loop that uses it:
+
+============  =====================================  ==========================================================
+state         callers                                leaves it
+============  =====================================  ==========================================================
+``CLOSED``    are let through                        open, at as many failures in a row as the last one says
+``OPEN``      are turned away, in microseconds       half-open, after a pause that doubles, with jitter
+``HALF_OPEN`` are turned away; one probe is going on closed when the probe is answered, else open again
+============  =====================================  ==========================================================
+
+How many failures it takes is said by their class (`cachekit.errors.StoreError.opens_after`): one timeout, since
+it has cost a caller the whole deadline, or three failures that were seen at once. An answer that refuses one key
+or one kind of command is a sign of life. A probe reads the key that failed last: it needs no command, no key and
+no permission that callers do not need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Final, TypeAlias
+
+from cachekit._tiers.reporter import Reporter
+from cachekit.clock import Clock
+from cachekit.errors import StoreError
+from cachekit.events import BreakerClosed, BreakerOpened
+
+# Seconds between probes. With the time that a lane gives a dead connection (`cachekit.stores.lane.PATIENCE`) they
+# add up to less than the second after which a store that is back is used again.
+FIRST_PAUSE: Final = 0.01
+LONGEST_PAUSE: Final = 0.25
+
+Probe: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Reads a key, within the deadline of a call. Returns whether the store answered."""
+
+
+class State(Enum):
+    """What a circuit does with callers."""
+
+    CLOSED = "they are let through"
+    OPEN = "they are turned away"
+    HALF_OPEN = "they are turned away while a probe is going on"
+
+
+class Circuit:
+    """The circuit of one shard in one event loop, from its first failure until it answers again."""
+
+    __slots__ = ("cause", "failures", "key", "opened", "probing", "state")
+
+    def __init__(self) -> None:
+        self.state = State.CLOSED
+        self.failures = 0
+        self.cause = ""
+        self.key = ""
+        """Of the operation that failed last: what the probe reads."""
+        self.opened = 0.0
+        self.probing: asyncio.Task[None] | None = None
+
+
+class Breaker:
+    """The circuits of one store. Any event loop may use it, each has circuits of its own.
+
+    Args:
+        probe: Reads a key of the store.
+        reporter: Where it is told that a circuit opens or closes.
+        clock: Tells the time.
+    """
+
+    def __init__(self, probe: Probe, reporter: Reporter, clock: Clock) -> None:
+        self._probe = probe
+        self._reporter = reporter
+        self._clock = clock
+        # Those alone of which the last operation failed.
+        self._circuits: dict[tuple[asyncio.AbstractEventLoop, str], Circuit] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether anything failed of late: what a healthy operation asks, and no more."""
+        return bool(self._circuits)
+
+    def turns_away(self, shard: str) -> str:
+        """Return the cause for which ``shard`` is not to be asked now, or ``""``."""
+        loop = asyncio.get_running_loop()
+        circuit = self._circuits.get((loop, shard))
+        if circuit is None or circuit.state is State.CLOSED:
+            return ""
+        if circuit.probing is None or circuit.probing.done():
+            # Somebody cancelled every task of the loop, and went on using it.
+            self._start_probing(loop, shard, circuit)
+        return circuit.cause
+
+    def failed(self, shard: str, key: str, error: StoreError, *, in_full: bool) -> None:
+        """Note that ``shard`` failed when it was asked for ``key``.
+
+        ``in_full`` tells whether it had a whole deadline to answer: the timeout of one that had but a rest of it
+        counts as any other failure does.
+        """
+        if error.answered:
+            self.answered(shard)
+            return
+        if error.opens_after is None:
+            return
+        loop = asyncio.get_running_loop()
+        circuit = self._circuits.get((loop, shard))
+        if circuit is None:
+            self._forget_closed_loops()
+            circuit = self._circuits[loop, shard] = Circuit()
+        circuit.failures += 1
+        circuit.key = key
+        threshold = error.opens_after if in_full else StoreError.opens_after or 1
+        if circuit.state is State.CLOSED and circuit.failures >= threshold:
+            circuit.cause = error.cause
+            circuit.opened = self._clock.monotonic()
+            circuit.state = State.OPEN
+            self._start_probing(loop, shard, circuit)
+            if self._reporter.observers:
+                self._reporter.emit(BreakerOpened(shard, error.cause))
+
+    def answered(self, shard: str) -> None:
+        """Note that ``shard`` answered a caller. What is open stays so: that question may be an old one."""
+        loop = asyncio.get_running_loop()
+        circuit = self._circuits.get((loop, shard))
+        if circuit is not None and circuit.state is State.CLOSED:
+            self._circuits.pop((loop, shard), None)
+
+    async def aclose(self) -> None:
+        """End the probes of the running event loop, and forget its circuits."""
+        loop = asyncio.get_running_loop()
+        mine = [place for place in list(self._circuits) if place[0] is loop]
+        probing = [circuit.probing for place in mine if (circuit := self._circuits.pop(place)).probing is not None]
+        for task in probing:
+            task.cancel()
+        if probing:
+            await asyncio.wait(probing)
+
+    def _start_probing(self, loop: asyncio.AbstractEventLoop, shard: str, circuit: Circuit) -> None:
+        circuit.probing = loop.create_task(self._until_answered(loop, shard, circuit), name=f"cachekit probe {shard}")
+
+    async def _until_answered(self, loop: asyncio.AbstractEventLoop, shard: str, circuit: Circuit) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            # Jitter, so that many processes do not knock together.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(2 * pause, LONGEST_PAUSE)
+            circuit.state = State.HALF_OPEN
+            if await self._probe(circuit.key):
+                break
+            circuit.state = State.OPEN
+        self._circuits.pop((loop, shard), None)
+        if self._reporter.observers:
+            self._reporter.emit(BreakerClosed(shard, self._clock.monotonic() - circuit.opened))
+
+    def _forget_closed_loops(self) -> None:
+        for place in [place for place in list(self._circuits) if place[0].is_closed()]:
+            self._circuits.pop(place, None)
