@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from cachekit.errors import ConfigurationError
@@ -133,6 +134,17 @@ class StoreURL:
     ssl_ca_certs: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    hosts: tuple[tuple[str, int], ...] = ()
+    """The sentinels, or the nodes that a cluster is found by."""
+    service: str = ""
+    """What the sentinels call the master."""
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+
+    @property
+    def tls(self) -> bool:
+        """Whether every connection is encrypted and verified."""
+        return self.scheme.startswith("rediss")
 
     def __str__(self) -> str:
         """Return the URL for people: the password masked, the options left out."""
@@ -142,15 +154,20 @@ class StoreURL:
         user = f"{self.username or ''}{secret}@" if self.username or secret else ""
         if self.scheme == "unix":
             return f"unix://{user}{self.path}?db={self.db}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{user}{host}:{self.port}/{self.db}"
+        places = self.hosts or ((self.host, self.port),)
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places)
+        if self.scheme.endswith("+cluster"):
+            return f"{self.scheme}://{user}{hosts}"
+        service = f"{self.service}/" if self.service else ""
+        return f"{self.scheme}://{user}{hosts}/{service}{self.db}"
 
     @classmethod
     def parse(cls, url: object) -> StoreURL:
         """Take ``url`` apart.
 
         Args:
-            url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``.
+            url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; ``redis+sentinel://`` and
+                ``redis+cluster://`` with several hosts, or ``rediss+…`` for TLS.
 
         Raises:
             ConfigurationError: An unknown scheme, option, port or database; the message never
@@ -171,42 +188,85 @@ class StoreURL:
             raise ConfigurationError(message)
         _check_login(parts)
         options = _options(parts)
-        database: int | None = None
-        if parts.scheme == "memory":
-            if parts.netloc or parts.path.strip("/"):
-                message = "memory:// takes no host and no path; write memory:// or memory://?maxsize=10000"
-                raise ConfigurationError(message)
-        elif parts.scheme == "unix":
-            if not parts.path.strip("/"):
-                message = "unix:// needs the path of a socket; write unix:///run/redis/redis.sock?db=0"
-                raise ConfigurationError(message)
-        elif parts.path.strip("/"):
-            database = _whole(parts.path.strip("/"), "the database in the URL's path")
-        db_option = options.pop("db", None)
-        if db_option is not None:
-            database = _whole(db_option, "db")
+        database = options.pop("db", None)
+        place = _PLACES[parts.scheme](parts)
+        if database is not None:
+            place["db"] = _whole(database, "db")
         maxsize = options.pop("maxsize", None)
+        settings: dict[str, Any] = {**place, **options}
         return cls(
             scheme=parts.scheme,
-            host=parts.hostname or "localhost",
-            port=_port(parts),
-            path=unquote(parts.path) if parts.scheme == "unix" else "",
-            db=database or 0,
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
             maxsize=DEFAULT_MAXSIZE if maxsize is None else parse_count(_whole(maxsize, "maxsize"), "maxsize"),
-            **options,
+            **settings,
         )
 
 
+def _memory(parts: SplitResult) -> dict[str, Any]:
+    if parts.netloc or parts.path.strip("/"):
+        message = "memory:// takes no host and no path; write memory:// or memory://?maxsize=10000"
+        raise ConfigurationError(message)
+    return {}
+
+
+def _unix(parts: SplitResult) -> dict[str, Any]:
+    if not parts.path.strip("/"):
+        message = "unix:// needs the path of a socket; write unix:///run/redis/redis.sock?db=0"
+        raise ConfigurationError(message)
+    return {"path": unquote(parts.path)}
+
+
+def _server(parts: SplitResult) -> dict[str, Any]:
+    if "," in parts.netloc.rpartition("@")[2]:
+        message = f"{parts.scheme}:// takes one host; for several write {_SENTINEL_FORM} or {_CLUSTER_FORM}"
+        raise ConfigurationError(message)
+    return {"host": parts.hostname or "localhost", "port": _port(parts), "db": _database(parts.path.strip("/"))}
+
+
+def _sentinels(parts: SplitResult) -> dict[str, Any]:
+    service, _, number = parts.path.strip("/").partition("/")
+    if not service:
+        message = f"{parts.scheme}:// needs the name of the master's service; write {_SENTINEL_FORM}"
+        raise ConfigurationError(message)
+    return {"hosts": _hosts(parts, 26_379), "service": unquote(service), "db": _database(number)}
+
+
+def _cluster(parts: SplitResult) -> dict[str, Any]:
+    if parts.path.strip("/") not in {"", "0"}:
+        message = f"a cluster has the database 0 alone; write {_CLUSTER_FORM}"
+        raise ConfigurationError(message)
+    return {"hosts": _hosts(parts, 6379)}
+
+
+_PLACES: Final[dict[str, Callable[[SplitResult], dict[str, Any]]]] = {
+    "redis": _server,
+    "rediss": _server,
+    "unix": _unix,
+    "memory": _memory,
+    "redis+sentinel": _sentinels,
+    "rediss+sentinel": _sentinels,
+    "redis+cluster": _cluster,
+    "rediss+cluster": _cluster,
+}
 _TLS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_SENTINEL_LOGIN: Final = frozenset({"db", "sentinel_username", "sentinel_password"})
 _OPTIONS: Final[dict[str, frozenset[str]]] = {
     "redis": frozenset({"db"}),
     "rediss": frozenset({"db"}) | _TLS,
     "unix": frozenset({"db"}),
     "memory": frozenset({"maxsize"}),
+    "redis+sentinel": _SENTINEL_LOGIN,
+    "rediss+sentinel": _SENTINEL_LOGIN | _TLS,
+    "redis+cluster": frozenset(),
+    "rediss+cluster": _TLS,
 }
-_URL_FORMS: Final = "redis://host:6379/0, rediss://user:password@host:6379/0, unix:///run/redis.sock?db=0 or memory://"
+_SENTINEL_FORM: Final = "redis+sentinel://host:26379,host:26379/mymaster/0"
+_CLUSTER_FORM: Final = "redis+cluster://host:6379,host:6379"
+_URL_FORMS: Final = (
+    "redis://host:6379/0, rediss://user:password@host:6379/0, unix:///run/redis.sock?db=0, "
+    f"{_SENTINEL_FORM}, {_CLUSTER_FORM} or memory://"
+)
 
 
 def _split(url: str) -> SplitResult:
@@ -234,22 +294,38 @@ def _options(parts: SplitResult) -> dict[str, str]:
     known = _OPTIONS[parts.scheme]
     for name, _ in pairs:
         if name not in known:
-            message = f"unknown option {name!r} for {parts.scheme}://; it takes {', '.join(sorted(known))}"
+            message = f"unknown option {name!r} for {parts.scheme}://; it takes {', '.join(sorted(known)) or 'none'}"
             raise ConfigurationError(message)
     return dict(pairs)
 
 
-def _port(parts: SplitResult) -> int:
+def _port(parts: SplitResult, default: int = 6379) -> int:
     try:
         port = parts.port
     except ValueError:
         port = 0
     if port is None:
-        return 6379
+        return default
     if port not in range(1, 65_536):
         message = f"the port of the {parts.scheme}:// URL is not a number from 1 to 65535; write {_URL_FORMS}"
         raise ConfigurationError(message)
     return port
+
+
+def _database(text: str) -> int:
+    return _whole(text, "the database in the URL's path") if text else 0
+
+
+def _hosts(parts: SplitResult, default_port: int) -> tuple[tuple[str, int], ...]:
+    """Return the hosts of a URL that has several."""
+    hosts = []
+    for place in parts.netloc.rpartition("@")[2].split(","):
+        one = _split(f"{parts.scheme}://{place}")
+        if not one.hostname:
+            message = f"the {parts.scheme}:// URL has a host without a name; write {_URL_FORMS}"
+            raise ConfigurationError(message)
+        hosts.append((one.hostname, _port(one, default_port)))
+    return tuple(hosts)
 
 
 def _whole(text: str, name: str) -> int:

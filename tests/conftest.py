@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from cachekit import functions
+from tests.kit.cluster import RedisCluster
 from tests.kit.servers import (
     RedisServer,
     ServerBinary,
@@ -58,11 +59,22 @@ def redis_server(request: pytest.FixtureRequest, server_pool: ServerPool) -> Red
     return server_pool.empty(server_or_failure(request.param))
 
 
-@pytest.fixture(params=["memory", *SERVERS], ids=_label)
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[RedisCluster]:
+    """Three masters that the tests of the contract share."""
+    with RedisCluster(first_server(), replicas=0) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["memory", *SERVERS, "cluster"], ids=_label)
 def store_url(request: pytest.FixtureRequest, server_pool: ServerPool) -> str:
-    """The URL of an empty store: ``memory://``, and once for each redis-server there is."""
+    """The URL of an empty store: ``memory://``, each redis-server there is, and a cluster."""
     if request.param == "memory":
         return "memory://"
+    if request.param == "cluster":
+        cluster: RedisCluster = request.getfixturevalue("shared_cluster")
+        cluster.reset()
+        return cluster.url
     return server_pool.empty(server_or_failure(request.param)).url
 
 

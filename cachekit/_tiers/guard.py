@@ -50,8 +50,10 @@ class Guard:
         self._store = store
         self._timeout = timeout
         self._reporter = reporter
-        self._troubles = Troubles(clock)
+        self._troubles = Troubles[tuple[str | None, str]](clock)
         self._breaker = Breaker(self._probe, reporter, clock)
+        # Of each shard that is in trouble, a key: another server may have it by the time that it is over.
+        self._keys: dict[str | None, str] = {}
 
     def budget(self) -> Budget:
         """Return the whole of the deadline, for one call."""
@@ -124,7 +126,7 @@ class Guard:
         if self._breaker and (cause := self._turned_away(asked)):
             return self._left_out(name, cause)
         if budget.left <= 0:
-            return self._failed(name, "timeout", "no time was left for the store")
+            return self._failed(name, self._shard(_one(asked)), "timeout", "no time was left for the store")
         began = time.monotonic()
         try:
             answer = await verb(asked, *args, timeout=budget.left, **options)
@@ -145,7 +147,8 @@ class Guard:
         shard = self._shard(key)
         if shard is not None:
             self._breaker.failed(shard, key, failure, in_full=in_full)
-        return self._failed(name, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
+        self._keys[shard] = key
+        return self._failed(name, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
 
     def _turned_away(self, asked: str | Sequence[str]) -> str:
         shard = self._shard(_one(asked))
@@ -167,11 +170,11 @@ class Guard:
         # As in `_ask`: what somebody else's store raises is its failure, whatever it is.
         except Exception:
             return False
-        self._end_troubles()
+        self._end_troubles(self._shard(key))
         return True
 
-    def _failed(self, name: str, cause: str, text: str, *, of_key: bool = False) -> Down:
-        self._troubles.begin(cause, f"{'a key' if of_key else 'the cache'} is left out for now: {text}")
+    def _failed(self, name: str, shard: str | None, cause: str, text: str, *, of_key: bool = False) -> Down:
+        self._troubles.begin((shard, cause), f"{'a key' if of_key else 'the cache'} is left out for now: {text}")
         return self._left_out(name, cause, of_key=of_key)
 
     def _left_out(self, name: str, cause: str, *, of_key: bool = False) -> Down:
@@ -183,13 +186,16 @@ class Guard:
         shard = self._shard(_one(asked))
         if shard is not None:
             self._breaker.answered(shard)
-        self._end_troubles()
+        self._end_troubles(shard)
 
-    def _end_troubles(self) -> None:
-        for cause in self._troubles.going_on():
-            seconds = self._troubles.end(cause)
+    def _end_troubles(self, shard: str | None) -> None:
+        """End the troubles of ``shard``, which has answered, and of the one that it has replaced."""
+        for place, cause in self._troubles.going_on():
+            if place != shard and (place not in self._keys or self._shard(self._keys[place]) != shard):
+                continue
+            seconds = self._troubles.end((place, cause))
             if seconds is not None and self._reporter.observers:
-                self._reporter.emit(StoreRecovered(str(cause), seconds))
+                self._reporter.emit(StoreRecovered(cause, seconds))
 
     async def aclose(self) -> None:
         """End what goes on in the background of the running event loop."""

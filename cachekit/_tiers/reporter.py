@@ -19,7 +19,7 @@ class Reporter:
 
     def __init__(self, clock: Clock) -> None:
         self.observers: tuple[Observer, ...] = ()
-        self._calls = Troubles(clock)
+        self._calls = Troubles[tuple[str, str | int]](clock)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Pass every event to ``observer`` from now on. Returns a function that ends it."""

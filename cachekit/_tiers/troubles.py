@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from cachekit.clock import Clock
+
+K = TypeVar("K", bound=Hashable)
 
 LOGGER: Final = logging.getLogger("cachekit")
 
@@ -28,8 +30,8 @@ class _Trouble:
     count: int = 1
 
 
-class Troubles:
-    """Which troubles are going on.
+class Troubles(Generic[K]):
+    """Which troubles are going on, each under a key of its own.
 
     Args:
         clock: Tells the time.
@@ -37,15 +39,15 @@ class Troubles:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._going_on: dict[Hashable, _Trouble] = {}
+        self._going_on: dict[K, _Trouble] = {}
         # When each ended last, and how much quiet that took.
-        self._ended: dict[Hashable, tuple[float, float]] = {}
+        self._ended: dict[K, tuple[float, float]] = {}
 
     def __bool__(self) -> bool:
         """Tell whether there is any: what a success asks first, so that a healthy call pays nothing."""
         return bool(self._going_on)
 
-    def begin(self, key: Hashable, text: str) -> None:
+    def begin(self, key: K, text: str) -> None:
         """Note an occurrence of the trouble ``key``; log ``text`` if it is the first."""
         now = self._clock.monotonic()
         trouble = self._going_on.get(key)
@@ -58,7 +60,7 @@ class Troubles:
             trouble.last = now
             trouble.count += 1
 
-    def end(self, key: Hashable) -> float | None:
+    def end(self, key: K) -> float | None:
         """Note that ``key`` went well. Returns the seconds that its trouble lasted if this ends it."""
         trouble = self._going_on.get(key)
         now = self._clock.monotonic()
@@ -72,6 +74,6 @@ class Troubles:
         LOGGER.info("back to normal after %.1f s and %d occurrences; it was: %s", seconds, trouble.count, trouble.text)
         return seconds
 
-    def going_on(self) -> list[Hashable]:
+    def going_on(self) -> list[K]:
         """Return the keys of what is going on."""
         return [*self._going_on]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +16,12 @@ from cachekit.clock import Clock
 from cachekit.config import StoreURL
 from cachekit.errors import ConfigurationError
 from cachekit.stores.base import Store
+from cachekit.stores.cluster import Cluster, Node
 from cachekit.stores.lane import Connect
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.network import SingleServer
 from cachekit.stores.redis import RedisStore
+from cachekit.stores.sentinel import SentinelMaster, Sentinels
 
 # Stated one by one, since redis-py's own differ between its entry points and its releases.
 _SETTINGS: Final[dict[str, Any]] = {
@@ -45,17 +48,38 @@ _KEEPALIVE: Final[dict[int, int]] = {
 
 def connector(url: StoreURL) -> Connect:
     """Return what connects to the server of ``url``. TLS is verified, host name included."""
-    login: dict[str, Any] = {"db": url.db, "username": url.username, "password": url.password}
     if url.scheme == "unix":
-        return lambda: _connected(UnixDomainSocketConnection(path=url.path, **login, **_SETTINGS))
+        return lambda: _connected(UnixDomainSocketConnection(path=url.path, **_login(url), **_SETTINGS))
+    return connector_to(url)(url.host, url.port)
+
+
+def connector_to(url: StoreURL) -> Callable[[str, int], Connect]:
+    """Return what returns what connects to a host and port, with the login and the TLS settings of ``url``."""
     kind, settings = _transport(url)
-    return lambda: _connected(kind(host=url.host, port=url.port, **login, **settings))
+    settings |= _login(url)
+    return lambda host, port: lambda: _connected(kind(host=host, port=port, **settings))
+
+
+def sentinels_of(url: StoreURL) -> Sentinels:
+    """Return the sentinels of ``url``, with their login and the TLS settings of the master."""
+    kind, settings = _transport(url)
+    settings |= {"username": url.sentinel_username, "password": url.sentinel_password}
+
+    def to_sentinel(host: str, port: int) -> Connect:
+        return lambda: _connected(kind(host=host, port=port, **settings))
+
+    sentinels = [to_sentinel(host, port) for host, port in url.hosts]
+    return Sentinels(url.service, sentinels, str(url))
+
+
+def _login(url: StoreURL) -> dict[str, Any]:
+    return {"db": url.db, "username": url.username, "password": url.password}
 
 
 def _transport(url: StoreURL) -> tuple[type[Connection], dict[str, Any]]:
     """Return the kind of connection that ``url`` asks for, and its settings but for where it leads and as whom."""
     settings = {**_SETTINGS, "socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
-    if url.scheme != "rediss":
+    if not url.tls:
         return Connection, settings
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         path = getattr(url, name)
@@ -84,5 +108,12 @@ def open_store(url: str, *, clock: Clock) -> Store:
     parsed = StoreURL.parse(url)
     if parsed.scheme == "memory":
         return MemoryStore(maxsize=parsed.maxsize, clock=clock)
-    connect, address = connector(parsed), str(parsed)
+    address = str(parsed)
+    if parsed.scheme.endswith("+cluster"):
+        seeds, connect_to = [Node(*place) for place in parsed.hosts], connector_to(parsed)
+        return RedisStore(lambda: Cluster(seeds, connect_to, address), address)
+    if parsed.service:
+        sentinels, to_master = sentinels_of(parsed), connector_to(parsed)
+        return RedisStore(lambda: SentinelMaster(sentinels, to_master, address), address)
+    connect = connector(parsed)
     return RedisStore(lambda: SingleServer(connect, address), address)

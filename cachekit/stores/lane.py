@@ -51,6 +51,7 @@ class Operation:
     """
 
     __slots__ = (
+        "asking",
         "future",
         "inherited",
         "key",
@@ -76,6 +77,7 @@ class Operation:
         # Handed on by a lane that broke; it is handed on no further.
         self.inherited = False
         self.redirections = 0
+        self.asking = 0
         self.timer: asyncio.TimerHandle | None = None
 
     def succeed(self, reply: object) -> None:
@@ -92,11 +94,31 @@ class Operation:
             # A caller that is cancelled in this very turn never looks: that is no reason for a log line.
             self.future.exception()
 
+    def ask(self, asking: bytes) -> None:
+        """Let ``asking``, a command whose reply nobody waits for, go before the rest."""
+        self.packed = asking + self.packed
+        self.replies += 1
+        self.asking = len(asking)
+
+    def unask(self) -> None:
+        """Leave out again what `ask` put before the rest."""
+        if self.asking:
+            self.packed = self.packed[self.asking :]
+            self.replies -= 1
+            self.asking = 0
+
+    def answer(self, replies: list[object]) -> object:
+        """Return what the future gets, out of several replies."""
+        if self.asking:
+            replies = replies[1:]
+        return replies[0] if len(replies) == 1 else replies
+
     def overdue(self, address: str) -> None:
         """Fail, since the deadline is over, and have the lane that it is in watch its connection."""
-        self.fail(overdue(address))
         if self.lane is not None:
+            address = self.lane.address
             self.lane.watch()
+        self.fail(overdue(address))
 
     @property
     def wanted(self) -> bool:
@@ -115,7 +137,7 @@ class Owner(Protocol):
         ...
 
     def lost(self, lane: Lane) -> None:
-        """Note that ``lane`` came to its end though nobody closed it."""
+        """Note that ``lane`` came to its end though its owner did not close it."""
         ...
 
 
@@ -140,6 +162,7 @@ class Lane:
         self._watch: asyncio.TimerHandle | None = None
         self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {address} was closed")
         self.closed = False
+        self._lost = False
         self.ended_from_outside = False
         """Whether somebody else cancelled the task, as an event loop does when it ends."""
         self.task = self._loop.create_task(self._drive(), name=f"cachekit lane to {address}")
@@ -155,10 +178,21 @@ class Lane:
             self._wakeup.set_result(None)
 
     def close(self) -> None:
-        """Give the connection up; whatever is queued or under way fails."""
+        """Close the connection; whatever is queued or under way fails."""
         if not self.closed:
             self.closed = True
             self.task.cancel()
+
+    def give_up(self, reason: StoreError) -> None:
+        """Close the connection since it is of no use, which the owner is told."""
+        self._reason = reason
+        self._lost = True
+        self.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or under way."""
+        return not self._queue and not self._under_way
 
     # --- the task ------------------------------------------------------------------------------
 
@@ -192,6 +226,7 @@ class Lane:
             broke = False
             raise
         finally:
+            self._lost = self._lost or not self.closed
             self.closed = True
             self._end(broke=broke)
             if connection is not None:
@@ -214,7 +249,8 @@ class Lane:
         for done, operation in enumerate(batch):
             reply = await _reply(connection, refusals)
             if operation.replies > 1:
-                reply = [reply, *[await _reply(connection, refusals) for _ in range(operation.replies - 1)]]
+                others = [await _reply(connection, refusals) for _ in range(operation.replies - 1)]
+                reply = operation.answer([reply, *others])
             self._under_way = batch[done + 1 :] if len(batch) > 1 else []
             if refusals:
                 ends = ends or any(ends_connection(translate(refusal, self.address)) for refusal in refusals)
@@ -233,13 +269,12 @@ class Lane:
         """Watch the connection, since something on it is late: a healthy one pays nothing for being watched."""
         if self._began and self._watch is None and not self.closed:
             left = self._began + PATIENCE - self._loop.time()
-            self._watch = self._loop.call_later(max(0.0, left), self._give_up, self._began)
+            self._watch = self._loop.call_later(max(0.0, left), self._out_of_patience, self._began)
 
-    def _give_up(self, began: float) -> None:
+    def _out_of_patience(self, began: float) -> None:
         self._watch = None
         if self._began == began:
-            self._reason = overdue(self.address)
-            self.close()
+            self.give_up(overdue(self.address))
 
     def _end(self, *, broke: bool) -> None:
         """Give every operation that is left an end, or to the next lane.
@@ -261,10 +296,10 @@ class Lane:
                 operation.fail(self._reason)
         self._under_way = []
         self._queue.clear()
-        if owner is not None:
+        if owner is not None and self._lost:
             owner.lost(self)
-            if heirs:
-                owner.resend(heirs)
+        if owner is not None and heirs:
+            owner.resend(heirs)
 
 
 async def _reply(connection: AbstractConnection, refusals: list[ResponseError]) -> object:

@@ -10,6 +10,7 @@ from typing import Protocol
 from redis.exceptions import ResponseError
 
 from cachekit.stores.lane import Connect, Lane, Operation
+from cachekit.stores.translate import garbage
 
 
 class Network(Protocol):
@@ -68,7 +69,7 @@ class SingleServer:
 
     def distrust(self, key: str) -> None:  # noqa: ARG002 - as above
         if self._lane is not None:
-            self._lane.close()
+            self._lane.give_up(garbage(self._address))
 
     @property
     def ending(self) -> bool:

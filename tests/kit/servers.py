@@ -1,4 +1,4 @@
-"""Real redis-servers for tests: where they are, and one class that starts, hurts and ends them.
+"""Real redis-servers for tests: where they are, one class that starts, hurts and ends them, one for several.
 
 Everything here is synchronous and bounded by deadlines. All durations are seconds. A test that must
 not hold up its event loop meanwhile calls it as ``await asyncio.to_thread(server.restart)``.
@@ -17,11 +17,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pytest
 import redis
@@ -30,6 +30,8 @@ from redis.retry import Retry
 
 # Starting takes about 10 ms; a loaded machine may take a hundred times that, never a thousand.
 DEADLINE = 10.0
+# What several servers agree upon takes a few seconds, and on a loaded machine a second attempt.
+PATIENCE = 30.0
 
 NO_SERVER = (
     "The tests need a real redis-server and found none: pip install '.[test]' on Python 3.11 or "
@@ -38,6 +40,10 @@ NO_SERVER = (
 
 _VERSION = re.compile(r"(\w+) server v=(\d+\.\d+\.\d+)", re.IGNORECASE)
 _LOG_TAIL = 2000
+
+_Answer = TypeVar("_Answer")
+# A port is bound some time after it was found free: meanwhile it must not be found again.
+_given_ports: set[int] = set()
 
 
 class ServerError(Exception):
@@ -137,22 +143,32 @@ def _ephemeral_floor() -> int:
         return 49152  # what IANA recommends, and macOS does
 
 
-def free_port() -> int:
-    """Return a free loopback port outside the range that the system hands out by itself.
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(*, bus: int = 0) -> int:
+    """Return a free loopback port outside the range that the system hands out by itself, each once.
 
     A port of that range can be taken by any outgoing connection while its server is down, and a
     client that keeps connecting to a dead server there can end up connected to itself.
+
+    Args:
+        bus: The port that many above it is free, too: there a cluster's nodes talk to each other.
     """
     ceiling = _ephemeral_floor()
-    ports = range(10_000, ceiling) if ceiling > 12_000 else range(50_000, 65_000)
+    ports = range(10_000, ceiling - bus) if ceiling > 12_000 + bus else range(50_000, 65_000 - bus)
     for port in random.sample(ports, 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+        wanted = {port, port + bus}
+        if wanted.isdisjoint(_given_ports) and all(map(_is_free, wanted)):
+            _given_ports.update(wanted)
+            return port
     message = f"none of 100 ports tried between {ports.start} and {ports.stop} is free"
     raise ServerError(message)
 
@@ -165,6 +181,8 @@ class RedisServer:
         config: Further lines of redis.conf, such as ``"maxmemory 2mb"`` or
             ``"user bob on >secret ~* +@all"``; they come last, so they win.
         password: What the default user must give; `cli` gives it, `url` and `unix_url` lack it.
+        port: Where it is to listen; a free port unless given.
+        sentinel: Whether it is a sentinel, which keeps no data and watches other servers.
 
     Example:
         >>> with RedisServer(first_server()) as server:
@@ -174,16 +192,25 @@ class RedisServer:
         True
     """
 
-    def __init__(self, binary: ServerBinary, *config: str, password: str | None = None) -> None:
+    def __init__(
+        self,
+        binary: ServerBinary,
+        *config: str,
+        password: str | None = None,
+        port: int | None = None,
+        sentinel: bool = False,
+    ) -> None:
         self.binary = binary
         self.password = password
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         # Short, since a socket's path has room for about 100 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="cachekit-"))
         self.socket_path = self._folder / "redis.sock"
         self._log = self._folder / "log"
         self._config = config
+        self._options = ["--sentinel"] if sentinel else []
         self._process: subprocess.Popen[bytes] | None = None
+        self._paused = False
 
     @property
     def url(self) -> str:
@@ -200,6 +227,11 @@ class RedisServer:
         """Whether its process exists; a paused one does."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def awake(self) -> bool:
+        """Whether it is running and not paused."""
+        return self.running and not self._paused
+
     def start(self) -> Self:
         """Start it and wait until it answers PING.
 
@@ -213,7 +245,7 @@ class RedisServer:
         settings.write_text("\n".join([*self._base_config(), *self._config, ""]), encoding="utf-8")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self.binary.path, settings],
+                [self.binary.path, settings, *self._options],
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -221,6 +253,7 @@ class RedisServer:
                 # Ctrl-C is for the tests, which then end their servers.
                 start_new_session=True,
             )
+        self._paused = False
         self._wait_until(self._answers, "did not answer PING")
         return self
 
@@ -251,6 +284,7 @@ class RedisServer:
             ServerError: It is not running.
         """
         process = self._alive()
+        self._paused = True
         process.send_signal(signal.SIGSTOP)
 
         def stopped() -> bool:
@@ -267,6 +301,7 @@ class RedisServer:
         """
         self._alive().send_signal(signal.SIGCONT)
         self._wait_until(self._answers, "did not answer PING after SIGCONT")
+        self._paused = False
 
     def restart(self) -> None:
         """Start it anew on the same port and socket, empty; a running one is killed first."""
@@ -364,6 +399,75 @@ class RedisServer:
 
     def _trouble(self, what: str) -> ServerError:
         return ServerError(f"{self!r} {what}; the end of its log:\n{self.log_tail()}")
+
+
+class ServerGroup:
+    """Several servers that are one thing: they are started, asked and ended together.
+
+    Args:
+        members: All of them; those that are paused or dead are not asked.
+    """
+
+    def __init__(self, members: Sequence[RedisServer]) -> None:
+        self.members = members
+
+    def start(self) -> Self:
+        """Start them, and wait until they are one; what fails in this leaves none of them behind.
+
+        Raises:
+            ServerError: One of them did not start, or they did not become one within 30 s.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def wait_until_ok(self) -> None:
+        """Wait until those that are awake agree about who they are, and lack nothing.
+
+        Raises:
+            ServerError: They did not come to that within 30 s.
+        """
+        self._wait_for(self._is_ok, "all was well")
+
+    def close(self) -> None:
+        """End all of them in whatever state they are, and remove their folders. May be called twice."""
+        for member in self.members:
+            member.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _is_ok(self) -> bool:
+        raise NotImplementedError
+
+    def _wait_for(self, answer: Callable[[], _Answer | None], what: str) -> _Answer:
+        """Ask until there is an answer that is true; a server that refuses gives none for now."""
+        deadline = time.monotonic() + PATIENCE
+        refusal: redis.RedisError | None = None
+        while time.monotonic() < deadline:
+            try:
+                if found := answer():
+                    return found
+                refusal = None
+            except redis.RedisError as error:
+                refusal = error
+            time.sleep(0.01)
+        logs = "\n".join(f"{member!r}, the end of its log:\n{member.log_tail()}" for member in self.members)
+        raise ServerError(f"waited {PATIENCE:g} s until {what}, in vain:\n{logs}") from refusal
 
 
 class ServerPool:

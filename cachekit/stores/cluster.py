@@ -1,0 +1,265 @@
+"""A Redis Cluster: which master has a slot, and what to do when it is another by now.
+
+Each master has a lane of its own, so what gathers for it travels together. Who has which slot is learnt from the
+first node that tells, again whenever a node redirects or a connection is lost, and never on a caller's time beyond
+its deadline: an operation that comes before the first answer waits for it until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
+
+from cachekit.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from cachekit.stores.lane import QUEUE, Connect, Lane, Operation
+from cachekit.stores.translate import garbage, translate
+
+_ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
+_SLOTS: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
+
+_PATIENCE: Final = 0.25
+"""Seconds that one node has to tell who has which slot; then another is asked."""
+
+_PAUSE: Final = 0.1
+"""Seconds between two rounds of asking, at least: a failover redirects every operation until it is known."""
+
+_REDIRECTIONS: Final = 5
+"""The most that one operation follows. A slot that moves costs one or two; nodes that disagree would go on for ever."""
+
+
+class Node(NamedTuple):
+    """Where a node listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Cluster:
+    """The connections to a cluster in one event loop.
+
+    Args:
+        seeds: The nodes by which the others are found.
+        connect_to: Returns what connects to a node.
+        address: For messages, the password masked.
+    """
+
+    def __init__(self, seeds: Sequence[Node], connect_to: Callable[[str, int], Connect], address: str) -> None:
+        self._seeds = seeds
+        self._connect_to = connect_to
+        self._address = address
+        # The master of each slot that has one; and every node that was told of, replicas too.
+        self._masters: list[Node | None] = _nobody()
+        self._nodes: set[Node] = set()
+        self._lanes: dict[Node, Lane] = {}
+        # What waits until it is known who has which slot.
+        self._waiting: list[Operation] = []
+        self._learning: asyncio.Task[None] | None = None
+        self._out_of_date = False
+        self._closed = False
+        self._ending = False
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def submit(self, operation: Operation) -> None:
+        if not self._nodes:
+            self._wait_to_learn(operation)
+            return
+        node = self._masters[_slot(operation.key)]
+        if node is None:
+            operation.fail(StoreRefusedError("CLUSTERDOWN", f"a slot of {self._address} has no master"))
+            self._learn_soon()
+            return
+        self._lane(node).put(operation)
+
+    def grouped(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+        slots: dict[int, list[str]] = {}
+        for key in keys:
+            slots.setdefault(_slot(key), []).append(key)
+        return slots.values()
+
+    def shard(self, key: str) -> str:
+        node = self._masters[_slot(key)]
+        return str(node) if node else ""
+
+    def distrust(self, key: str) -> None:
+        node = self._masters[_slot(key)]
+        if node in self._lanes:
+            self._lanes[node].give_up(garbage(self._address))
+
+    @property
+    def ending(self) -> bool:
+        return self._ending
+
+    def close(self) -> list[asyncio.Task[None]]:
+        self._closed = True
+        ending = [lane.task for lane in self._lanes.values()]
+        for lane in [*self._lanes.values()]:
+            lane.close()
+        self._lanes.clear()
+        if self._learning is not None:
+            self._learning.cancel()
+            ending.append(self._learning)
+        self._fail_waiting(StoreUnavailableError("unavailable", f"the connections to {self._address} were closed"))
+        return ending
+
+    def _lane(self, node: Node) -> Lane:
+        lane = self._lanes.get(node)
+        if lane is None or lane.closed:
+            lane = self._lanes[node] = Lane(
+                self._connect_to(node.host, node.port), f"{self._address} at {node}", weakref.ref(self)
+            )
+        return lane
+
+    # --- what the lanes tell ------------------------------------------------------------------------
+
+    def resend(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            self.submit(operation)
+
+    def redirected(self, operation: Operation, refusals: list[ResponseError]) -> bool:
+        """Send ``operation`` to the node that a MOVED or ASK names."""
+        if any(isinstance(refusal, ClusterDownError) for refusal in refusals):
+            self._learn_soon()
+        refusal = next((refusal for refusal in refusals if isinstance(refusal, AskError)), None)
+        if refusal is None or operation.redirections >= _REDIRECTIONS or not operation.wanted or self._closed:
+            return False
+        operation.redirections += 1
+        asked = next((node for node, lane in self._lanes.items() if lane is operation.lane), None)
+        # A node that does not know its own name leaves it out: the host is the one that was asked.
+        node = Node(refusal.host or (asked.host if asked else ""), refusal.port)
+        operation.unask()
+        if isinstance(refusal, MovedError):
+            self._masters[refusal.slot_id] = node
+            self._learn_soon()
+        else:
+            # For once, and nothing is learnt: the slot is on its way. Before MULTI it holds for the transaction.
+            operation.ask(_ASKING)
+        self._lane(node).put(operation)
+        return True
+
+    def lost(self, lane: Lane) -> None:
+        self._ending = self._ending or lane.ended_from_outside
+        for node in [node for node, other in self._lanes.items() if other is lane]:
+            del self._lanes[node]
+        # Its node may be dead, and another be promoted in its place.
+        self._learn_soon()
+
+    # --- learning -----------------------------------------------------------------------------------
+
+    def _wait_to_learn(self, operation: Operation) -> None:
+        if len(self._waiting) >= QUEUE:
+            # Those whose callers are gone wait no longer.
+            self._waiting = [waiting for waiting in self._waiting if waiting.wanted]
+        self._waiting.append(operation)
+        self._learn_soon()
+
+    def _learn_soon(self) -> None:
+        if self._closed or self._ending:
+            return
+        if self._learning is None or self._learning.done():
+            self._learning = asyncio.get_running_loop().create_task(self._learn(), name=f"cachekit {self._address}")
+        else:
+            self._out_of_date = True
+
+    async def _learn(self) -> None:
+        self._out_of_date = True
+        while self._out_of_date:
+            self._out_of_date = False
+            await self._ask_around()
+            # Those who come meanwhile are served by what was learnt; what they meet may ask for another round.
+            await asyncio.sleep(_PAUSE)
+
+    async def _ask_around(self) -> None:
+        """Ask one node after the other who has which slot, until one tells."""
+        reason: StoreError = StoreUnavailableError("unavailable", f"no node of {self._address} answers")
+        for node in self._candidates():
+            operation = Operation(
+                "", _SLOTS, 1, asyncio.get_running_loop().create_future(), repeatable=False, lasting=False
+            )
+            operation.timer = asyncio.get_running_loop().call_later(_PATIENCE, operation.overdue, str(node))
+            self._lane(node).put(operation)
+            try:
+                reply = await operation.future
+            except StoreError as error:
+                reason = error
+                continue
+            masters, nodes = _understood(reply, node)
+            if nodes:
+                self._masters, self._nodes = masters, nodes
+                self._close_idle()
+                self._send_waiting()
+                return
+            reason = translate(reply, self._address) if isinstance(reply, ResponseError) else garbage(self._address)
+        self._fail_waiting(reason)
+
+    def _close_idle(self) -> None:
+        """Close the connections to nodes that are no masters, or no longer: replicas are asked for nothing else."""
+        masters = {*self._masters}
+        for node, lane in [*self._lanes.items()]:
+            if node not in masters and lane.idle:
+                lane.close()
+                del self._lanes[node]
+
+    def _candidates(self) -> Iterator[Node]:
+        """Yield the nodes, first those that a connection leads to, then the others, at last those of the URL."""
+        connected = [node for node, lane in self._lanes.items() if not lane.closed]
+        others = [node for node in self._nodes if node not in connected]
+        random.shuffle(connected)
+        random.shuffle(others)
+        yield from dict.fromkeys([*connected, *others, *self._seeds])
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for operation in waiting:
+            if operation.wanted:
+                self.submit(operation)
+
+    def _fail_waiting(self, error: StoreError) -> None:
+        waiting, self._waiting = self._waiting, []
+        for operation in waiting:
+            operation.fail(error)
+
+
+def _slot(key: str) -> int:
+    # What cannot be sent has a slot all the same; it is refused where it is packed.
+    return key_slot(key.encode(errors="surrogatepass"))
+
+
+def _nobody() -> list[Node | None]:
+    return [None] * REDIS_CLUSTER_HASH_SLOTS
+
+
+def _understood(reply: object, asked: Node) -> tuple[list[Node | None], set[Node]]:
+    """Return the master of each slot, and all nodes, out of the reply to CLUSTER SLOTS; no nodes if it is none."""
+    masters, nodes = _nobody(), set[Node]()
+    if not isinstance(reply, list):
+        return masters, nodes
+    for row in reply:
+        match row:
+            case [int(first), int(last), *places] if places:
+                members = [_node(place, asked) for place in places]
+                masters[first : last + 1] = [members[0]] * (last + 1 - first)
+                nodes.update(members)
+            case _:
+                return masters, set()
+    return masters, nodes
+
+
+def _node(place: Sequence[object], asked: Node) -> Node:
+    """Return where a node listens; one that does not know its name is on the host that was asked."""
+    match place:
+        case [bytes(host), int(port), *_] if host not in {b"", b"?"}:
+            return Node(host.decode(), port)
+        case [_, int(port), *_]:
+            return Node(asked.host, port)
+        case _:
+            return asked

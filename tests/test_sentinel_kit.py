@@ -1,0 +1,57 @@
+"""The kit's sentinels name the master, promote a replica when it dies or when told to, and leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import SERVERS
+from tests.kit.sentinel import SentinelSetup
+from tests.kit.servers import RedisServer, ServerBinary, ServerError, first_server, server_or_failure
+
+
+@pytest.fixture(params=SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+def setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
+    binary: ServerBinary | None = request.param
+    with SentinelSetup(server_or_failure(binary), password="secret") as setup:
+        yield setup
+    assert nothing_is_left_of(setup)
+
+
+def nothing_is_left_of(setup: SentinelSetup) -> bool:
+    return not any(member.running or member.socket_path.parent.exists() for member in setup.members)
+
+
+def every_sentinel_names(setup: SentinelSetup, master: RedisServer) -> bool:
+    answers = [node.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster") for node in setup.sentinels]
+    return answers == [[b"127.0.0.1", b"%d" % master.port]] * 3
+
+
+def test_the_sentinels_name_the_master_and_its_replica_once_the_master_is_killed(setup: SentinelSetup) -> None:
+    old, (replica,) = setup.master, setup.replicas
+    assert every_sentinel_names(setup, old)
+    ports = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in setup.sentinels)
+    assert setup.url == f"redis+sentinel://{ports}/mymaster/0"
+    old.cli("SET", "k", "v")
+    old.kill()
+    assert setup.wait_for_promotion(old) is setup.master is replica
+    assert every_sentinel_names(setup, replica)
+    assert replica.cli("SET", "k", "w") is True
+
+
+def test_a_failover_by_hand_promotes_the_replica_while_the_master_lives(setup: SentinelSetup) -> None:
+    old, (replica,) = setup.master, setup.replicas
+    setup.sentinels[0].pause()
+    assert setup.failover() is replica
+    setup.sentinels[0].resume()
+    assert old.running
+    assert setup.wait_for_promotion(old) is replica
+    assert every_sentinel_names(setup, replica)
+
+
+def test_a_setup_that_cannot_start_says_why_and_leaves_nothing_behind() -> None:
+    setup = SentinelSetup(first_server(), config=["maxmemory nonsense"])
+    with pytest.raises(ServerError, match="maxmemory"):
+        setup.start()
+    assert nothing_is_left_of(setup)
