@@ -18,19 +18,16 @@ import pytest_asyncio
 from cachekit import functions
 from tests.kit.cluster import RedisCluster
 from tests.kit.servers import (
+    SERVERS,
     RedisServer,
     ServerBinary,
     ServerPool,
-    available_servers,
     first_server,
     server_or_failure,
 )
 
 # In debug mode asyncio reports what took over 0.1 s: a noisy machine, here, and no record that a test counts.
 logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
-
-# An empty list of parameters would skip the tests; None makes each of them fail with the sentence.
-SERVERS: list[ServerBinary | None] = [*available_servers()] or [None]
 
 
 def _label(binary: ServerBinary | str | None) -> str:

@@ -69,8 +69,8 @@ def test_a_foreign_error_becomes_ours_and_tells_nothing_of_the_arguments(
 
 
 def test_every_row_of_the_table_is_tried_here_and_shown_in_the_docs() -> None:
-    # A full queue is no foreign error: it is met in tests/test_failures.py.
-    assert {fault.cause for fault in FAULTS} - {cause for _, _, cause in ROWS} == {"queue full"}
+    # These two are no foreign errors: they are met in tests/test_failures.py and tests/test_cluster.py.
+    assert {fault.cause for fault in FAULTS} - {cause for _, _, cause in ROWS} == {"queue full", "no cluster"}
 
 
 def test_what_the_table_says_of_the_connection_is_what_becomes_of_it() -> None:

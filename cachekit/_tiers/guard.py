@@ -174,7 +174,8 @@ class Guard:
         return True
 
     def _failed(self, name: str, shard: str | None, cause: str, text: str, *, of_key: bool = False) -> Down:
-        self._troubles.begin((shard, cause), f"{'a key' if of_key else 'the cache'} is left out for now: {text}")
+        what = f"{'a key' if of_key else 'the cache'}{f' at {shard}' if shard else ''}"
+        self._troubles.begin((shard, cause), f"{what} is left out for now: {text}")
         return self._left_out(name, cause, of_key=of_key)
 
     def _left_out(self, name: str, cause: str, *, of_key: bool = False) -> Down:

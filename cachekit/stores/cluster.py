@@ -114,9 +114,7 @@ class Cluster:
     def _lane(self, node: Node) -> Lane:
         lane = self._lanes.get(node)
         if lane is None or lane.closed:
-            lane = self._lanes[node] = Lane(
-                self._connect_to(node.host, node.port), f"{self._address} at {node}", weakref.ref(self)
-            )
+            lane = self._lanes[node] = Lane(self._connect_to(*node), self._address, weakref.ref(self))
         return lane
 
     # --- what the lanes tell ------------------------------------------------------------------------
@@ -198,7 +196,7 @@ class Cluster:
                 self._close_idle()
                 self._send_waiting()
                 return
-            reason = translate(reply, self._address) if isinstance(reply, ResponseError) else garbage(self._address)
+            reason = _not_understood(reply, node)
         self._fail_waiting(reason)
 
     def _close_idle(self) -> None:
@@ -252,6 +250,12 @@ def _understood(reply: object, asked: Node) -> tuple[list[Node | None], set[Node
             case _:
                 return masters, set()
     return masters, nodes
+
+
+def _not_understood(reply: object, node: Node) -> StoreError:
+    if isinstance(reply, ResponseError) and "cluster support disabled" in str(reply):
+        return StoreRefusedError("no cluster", f"{node} is in no cluster; write redis://{node} to use it alone")
+    return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage(str(node))
 
 
 def _node(place: Sequence[object], asked: Node) -> Node:

@@ -72,6 +72,7 @@ FAULTS: Final = (
         CLUSTERDOWN="a slot has no master",
         MOVED="the slot is elsewhere, and still is after several redirections; or the URL is not redis+cluster://",
         ASK="as MOVED",
+        **{"no cluster": "a redis+cluster:// URL leads to a server that is in no cluster"},
     ),
     *_replies(
         StoreRefusedError,
@@ -137,9 +138,9 @@ def translate(error: BaseException, address: str) -> StoreError:
     code = _code_of(error)
     if code:
         kind = _BY_CAUSE.get(code, _BY_CAUSE["ERR"]).error
-        return kind(
-            code, f"{address} {'refused a key' if kind is KeyRefusedError else 'answered with an error'}: {code}"
-        )
+        refused = "refused a key" if kind is KeyRefusedError else "answered with an error"
+        advice = "; the URL of a cluster begins with redis+cluster://" if code in {"MOVED", "ASK"} else ""
+        return kind(code, f"{address} {refused}: {code}{advice}")
     if isinstance(error, UnicodeEncodeError):
         return KeyRefusedError(UNSENDABLE, "a key with a lone surrogate cannot be sent")
     if isinstance(error, (foreign.TimeoutError, TimeoutError)):

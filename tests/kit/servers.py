@@ -123,6 +123,10 @@ def available_servers() -> list[ServerBinary]:
     return list(found.values())
 
 
+# An empty list of parameters would skip the tests; None makes each of them fail with the sentence.
+SERVERS: list[ServerBinary | None] = [*available_servers()] or [None]
+
+
 def server_or_failure(binary: ServerBinary | None) -> ServerBinary:
     """Return ``binary``; without one fail the test, never skip it, and say what to install."""
     if binary is None:
