@@ -1,0 +1,170 @@
+"""Sentinel: the master is whoever the sentinels name, and the callers need not know. With real ones, really hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cachekit import Cache
+from cachekit.clock import SystemClock
+from cachekit.stores.connect import open_store
+from cachekit.stores.sentinel import Master, Sentinels
+from tests.kit.sentinel import SentinelSetup
+from tests.kit.servers import SERVERS, RedisServer, ServerBinary, first_server, server_or_failure
+
+PATIENCE = 30.0
+T = 5.0
+
+
+@pytest.fixture(params=SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+def setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
+    """A master, a replica and three sentinels, all to be hurt: once for each redis-server there is."""
+    binary: ServerBinary | None = request.param
+    with SentinelSetup(server_or_failure(binary)) as setup:
+        yield setup
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def clients_of(server: RedisServer) -> int:
+    """Return how many clients have asked ``server`` for values."""
+    return sum(b" cmd=get " in line or b" cmd=evalsha " in line for line in server.cli("CLIENT", "LIST").splitlines())
+
+
+async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
+    setup: SentinelSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    over = asyncio.Event()
+    runs = 0
+    async with Cache(setup.url) as cache:
+
+        @cache.cached(key="value:<x>", ttl=60)
+        async def value(x: int) -> list[int]:
+            nonlocal runs
+            runs += 1
+            return [x, x * x]
+
+        async def caller(x: int) -> None:
+            while not over.is_set():
+                assert await value(x) == [x, x * x]
+                await asyncio.sleep(0.005)
+
+        callers = [asyncio.create_task(caller(x)) for x in range(20)]
+        try:
+            await until(lambda: runs >= 20)
+            old = setup.master
+            old.kill()
+            heir = await asyncio.to_thread(setup.wait_for_promotion, old)
+            await until(lambda: clients_of(heir) == 1)
+            async with asyncio.timeout(PATIENCE):
+                while await value.peek(3) != [3, 9]:
+                    await asyncio.sleep(0.01)
+        finally:
+            over.set()
+            await asyncio.gather(*callers)
+    began = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(began) <= 2, "refused at first; perhaps a replica that is no master yet"
+
+
+async def test_after_an_orderly_failover_nobody_stays_with_the_old_master(setup: SentinelSetup) -> None:
+    """It goes on as a master for seconds: half of the processes would invalidate here, the others there."""
+    async with Cache(setup.url) as cache:
+        assert await cache.set("k", 1, ttl=60)
+        old = setup.master
+        assert clients_of(old) == 0
+        await cache.get("k")
+        assert clients_of(old) == 1
+        heir = await asyncio.to_thread(setup.failover)
+        await until(lambda: clients_of(old) == 0)
+        async with asyncio.timeout(PATIENCE):
+            while not await cache.set("where", 1, ttl=60):
+                await asyncio.sleep(0.01)
+        assert heir.cli("EXISTS", "where") == 1
+        assert old.cli("ROLE")[0] == b"master", "or there was nothing to see here"
+
+
+async def test_sentinels_that_are_dead_or_hang_delay_nobody(setup: SentinelSetup) -> None:
+    dead, hanging, _ = setup.sentinels
+    dead.kill()
+    async with Cache(setup.url, timeout=T) as cache:
+        assert await cache.set("k", 1, ttl=60)
+    hanging.pause()
+    async with Cache(setup.url, timeout=T) as cache:
+        assert await cache.get("k") == 1, "one of three is enough to find the master"
+
+
+async def test_a_replica_that_is_named_too_early_is_not_used(setup: SentinelSetup) -> None:
+    replica = setup.replicas[0]
+
+    class Hasty(Sentinels):
+        async def master(self) -> Master:
+            return Master(1, "127.0.0.1", replica.port)
+
+    async with Cache(setup.url, timeout=T) as cache:
+        await cache.set("k", 1, ttl=60)
+        network = next(iter(cache._store._networks.values()))  # type: ignore[attr-defined]
+        network._sentinels = Hasty("mymaster", [], "nowhere")
+        network._lane.close()
+        assert await cache.get("k") is None
+    assert clients_of(replica) == 0
+
+
+async def test_a_sentinel_that_is_behind_the_others_is_not_believed(setup: SentinelSetup) -> None:
+    async with Cache(setup.url, timeout=T) as cache:
+        await cache.set("k", 1, ttl=60)
+        network = next(iter(cache._store._networks.values()))  # type: ignore[attr-defined]
+        network._master = network._master._replace(epoch=10**6)
+
+        class Behind(Sentinels):
+            async def master(self) -> Master:
+                return Master(1, "127.0.0.1", 1)
+
+        network._sentinels = Behind("mymaster", [], "nowhere")
+        network._lane.close()
+        async with asyncio.timeout(PATIENCE):
+            while await cache.get("k") != 1:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_service_that_no_sentinel_knows_is_named_in_the_log(
+    setup: SentinelSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Cache(setup.url.replace("mymaster", "yourmaster"), timeout=T) as cache:
+        assert await cache.get("k") is None
+    assert "names a master called 'yourmaster'" in caplog.text
+
+
+async def test_no_sentinel_at_all_is_a_failure_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        async with Cache(f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{port}/mymaster", timeout=T) as cache:
+            assert await cache.get("k") is None
+            assert not await cache.delete("k")
+    assert "no sentinel of" in caplog.text
+
+
+async def test_the_sentinels_and_the_master_have_logins_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with SentinelSetup(first_server(), password="hunter2", replicas=0) as setup:
+        for sentinel in setup.sentinels:
+            sentinel.cli("ACL", "SETUSER", "watcher", "on", ">hunter3", "+sentinel", "+auth", "-@all", "+sentinel")
+        url = setup.url.replace("://", "://:hunter2@")
+        for login in ("", "?sentinel_username=watcher&sentinel_password=hunter3"):
+            store = open_store(url + login, clock=SystemClock())
+            await store.set("k", b"1", ttl_ms=60_000, timeout=T)
+            assert await store.get("k", timeout=T) == b"1"
+            assert "hunter" not in repr(store)
+            await store.aclose()
+        async with Cache(url + "?sentinel_username=watcher&sentinel_password=hunter4", timeout=T) as cache:
+            assert await cache.get("k") is None
+    assert "hunter" not in caplog.text
