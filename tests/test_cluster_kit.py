@@ -8,9 +8,8 @@ import pytest
 import redis
 from redis.exceptions import AskError, MovedError, TryAgainError
 
-from tests.conftest import SERVERS
 from tests.kit.cluster import RedisCluster, slot_of
-from tests.kit.servers import ServerBinary, ServerError, ServerGroup, first_server, server_or_failure
+from tests.kit.servers import SERVERS, ServerBinary, ServerError, ServerGroup, first_server, server_or_failure
 
 
 def nothing_is_left_of(group: ServerGroup) -> bool:

@@ -200,6 +200,41 @@ def test_a_prefix_with_blanks_or_braces_or_without_utf8_is_refused(nonsense: obj
             {"scheme": "unix", "path": "/run/r.sock", "username": "app", "password": "secret"},
             "unix://app:***@/run/r.sock?db=0",
         ),
+        (
+            "redis+sentinel://app:secret@a:1,b,[::1]:3/main%20one/2?sentinel_username=u&sentinel_password=p%40ss",
+            {
+                "scheme": "redis+sentinel",
+                "hosts": (("a", 1), ("b", 26_379), ("::1", 3)),
+                "service": "main one",
+                "db": 2,
+                "username": "app",
+                "password": "secret",
+                "sentinel_username": "u",
+                "sentinel_password": "p@ss",
+            },
+            "redis+sentinel://app:***@a:1,b:26379,[::1]:3/main one/2",
+        ),
+        (
+            "rediss+sentinel://h/mymaster?db=1&ssl_ca_certs=/ca.pem",
+            {
+                "scheme": "rediss+sentinel",
+                "hosts": (("h", 26_379),),
+                "service": "mymaster",
+                "db": 1,
+                "ssl_ca_certs": "/ca.pem",
+            },
+            "rediss+sentinel://h:26379/mymaster/1",
+        ),
+        (
+            "redis+cluster://:secret@a:1,b",
+            {"scheme": "redis+cluster", "hosts": (("a", 1), ("b", 6379)), "password": "secret"},
+            "redis+cluster://:***@a:1,b:6379",
+        ),
+        (
+            "rediss+cluster://a/0?ssl_certfile=c",
+            {"scheme": "rediss+cluster", "hosts": (("a", 6379),), "ssl_certfile": "c"},
+            "rediss+cluster://a:6379",
+        ),
         ("memory://", {"scheme": "memory"}, "memory://"),
         ("memory://?maxsize=5", {"scheme": "memory", "maxsize": 5}, "memory://"),
     ],
@@ -236,7 +271,7 @@ def test_an_unknown_scheme_is_refused_with_its_text_and_the_valid_forms(url: str
         StoreURL.parse(url)
     message = str(caught.value)
     assert message.startswith(f"unknown URL scheme {quoted}; write redis://host:6379/0, ")
-    assert all(scheme in message for scheme in ("rediss://", "unix://", "memory://"))
+    assert all(f"{scheme}://" in message for scheme in ("rediss", "unix", "redis+sentinel", "redis+cluster", "memory"))
     assert "secret" not in message
 
 
@@ -271,6 +306,18 @@ def test_an_unknown_scheme_is_refused_with_its_text_and_the_valid_forms(url: str
         ("memory:///path", "memory:// takes no host and no path"),
         ("unix://", "unix:// needs the path of a socket; write unix:///run/redis/redis.sock?db=0"),
         ("unix:///", "unix:// needs the path of a socket"),
+        (
+            "redis://a,b/0",
+            "redis:// takes one host; for several write redis+sentinel://host:26379,host:26379/mymaster/0",
+        ),
+        ("redis+sentinel://a,b", "redis+sentinel:// needs the name of the master's service; write redis+sentinel://"),
+        ("redis+sentinel://a/mymaster/x", "the database in the URL's path is 'x'"),
+        ("redis+sentinel://a,,b/mymaster", "the redis+sentinel:// URL has a host without a name"),
+        ("redis+sentinel:///mymaster", "the redis+sentinel:// URL has a host without a name"),
+        ("redis+sentinel://a:0/mymaster", "the port of the redis+sentinel:// URL is not a number from 1 to 65535"),
+        ("redis+cluster://a,b/1", "a cluster has the database 0 alone; write redis+cluster://host:6379,host:6379"),
+        ("redis+cluster://a?db=0", "unknown option 'db' for redis+cluster://; it takes none"),
+        ("redis+cluster://a:port", "the port of the redis+cluster:// URL"),
     ],
     ids=lambda text: text[:40],
 )

@@ -183,8 +183,8 @@ def test_ports_are_free_and_differ() -> None:
     assert len({free_port() for _ in range(5)}) > 1
 
 
-def test_the_store_url_is_memory_or_a_server(store_url: str) -> None:
-    assert store_url == "memory://" or store_url.startswith("redis://127.0.0.1:")
+def test_the_store_url_is_memory_a_server_or_a_cluster(store_url: str) -> None:
+    assert store_url == "memory://" or store_url.startswith(("redis://127.0.0.1:", "redis+cluster://127.0.0.1:"))
 
 
 async def test_asyncio_runs_in_debug_mode() -> None:

@@ -239,7 +239,8 @@ class Migration:
     """A slot on its way: the source answers ASK for keys that it does not have (any more).
 
     The target serves the slot after ASKING alone, and answers MOVED to the source otherwise. A
-    command on several keys of which only some are where it asks is answered TRYAGAIN.
+    command on several keys of which only some are where it asks is answered TRYAGAIN; 6.2 does so
+    at the target alone, and ASK at the source.
 
     Attributes:
         cluster: Whose slot it is.

@@ -20,6 +20,7 @@ class SentinelSetup(ServerGroup):
     sentinels make it a replica. `wait_until_ok` waits until every sentinel that is awake names the
     same master, sees exactly those that are awake, and could promote any of their replicas. With an
     old master that lives or is back that takes 20 s: so long the sentinels let it be, as a master.
+    A sentinel that was paused for over 2 s starts no failover for 30 s (TILT).
 
     Args:
         binary: The server to run.

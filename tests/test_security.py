@@ -1,0 +1,240 @@
+"""TLS is verified, logins are used and never shown, and a user needs the documented permissions and no others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import redis
+
+from cachekit import Cache, SnapshotStore
+from cachekit.events import Event, StoreFailed
+from tests.kit.cluster import BUS, SLOTS, RedisCluster
+from tests.kit.sentinel import SentinelSetup
+from tests.kit.servers import SERVERS, RedisServer, ServerBinary, first_server, free_port, server_or_failure
+from tests.kit.tls import Certificates, has_tls, tls_config, tls_front
+
+T = 5.0
+PAGE = Path(__file__).parent.parent / "docs" / "operations.md"
+
+
+async def is_used(cache: Cache) -> bool:
+    """Tell whether ``cache`` stores and finds."""
+    return await cache.set("k", 1, ttl=60) and await cache.get("k") == 1
+
+
+async def everything(cache: Cache) -> None:
+    """Do all that the toolkit can do with one server."""
+
+    @cache.cached(key="value:<x>", ttl=60, lease=0.05)
+    async def value(x: int) -> list[int]:
+        await asyncio.sleep(0.06 if x == 3 else 0)
+        return [x]
+
+    @cache.invalidates("value:<x>", "value:<y>")
+    async def write(x: int, y: int) -> None: ...
+
+    # A load that outlives a third of its lease renews it; a caller that starts meanwhile looks at the lease.
+    first = asyncio.create_task(value(3))
+    await asyncio.sleep(0.01)
+    await asyncio.gather(first, value(3))
+    await value(4)
+    await value(3)
+    await value.refresh(3)
+    await write(3, 4)
+
+    @cache.cached(key="none:<x>", ttl=60, when=lambda result: False)
+    async def kept_by_nobody(x: int) -> int:
+        return x
+
+    await kept_by_nobody(1)
+    await cache.set("k", 1, ttl=60)
+    await cache.get("k")
+    await cache.take("k")
+    await cache.delete("k")
+    snapshots = SnapshotStore(cache)
+    await snapshots.save_snapshot("42", "text", 1)
+    await snapshots.get_snapshot_pair("42")
+    # The first is too old by the time of the third, and the list has lived on.
+    aging = SnapshotStore(cache, ttl=0.2)
+    for _ in range(3):
+        await aging.save_snapshot("43", "text", 1)
+        await asyncio.sleep(0.12)
+    await snapshots.forget("42")
+
+
+# --- TLS ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+Start = Callable[..., Awaitable[str]]
+
+
+@pytest_asyncio.fixture(params=SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+async def start_tls(
+    request: pytest.FixtureRequest, start_server: Callable[..., RedisServer], certificates: Certificates
+) -> AsyncIterator[Start]:
+    """A function that starts a server with TLS and returns its ``rediss://`` URL, once for each redis-server."""
+    binary = server_or_failure(request.param)
+    async with AsyncExitStack() as stack:
+
+        async def start(*config: str, shown: Path = certificates.server, clients: bool = False) -> str:
+            port = free_port(bus=BUS)
+            if has_tls(binary):
+                lines = [*config, *(["tls-cluster yes"] if "cluster-enabled yes" in config else [])]
+                start_server(*tls_config(certificates, port, shown, clients=clients), *lines, binary=binary)
+            else:
+                announced = [f"cluster-announce-port {port}"] if "cluster-enabled yes" in config else []
+                server = start_server(*config, *announced, binary=binary)
+                await stack.enter_async_context(
+                    tls_front(certificates, port, shown, clients=clients, behind=server.port)
+                )
+            return f"rediss://localhost:{port}/0"
+
+        yield start
+
+
+async def test_a_private_authority_is_trusted_when_it_is_named(
+    start_tls: Start, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await start_tls()
+    async with Cache(f"{url}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
+        assert await is_used(cache)
+    assert not caplog.records
+
+
+async def test_an_authority_that_nobody_named_is_not_trusted(
+    start_tls: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Cache(await start_tls(), timeout=T) as cache:
+        assert not await is_used(cache)
+    assert len([record for record in caplog.records if record.name == "cachekit"]) == 1
+
+
+async def test_a_certificate_of_another_host_is_not_trusted(start_tls: Start, certificates: Certificates) -> None:
+    url = await start_tls(shown=certificates.elsewhere)
+    async with Cache(f"{url}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
+        assert not await is_used(cache)
+
+
+async def test_a_client_shows_its_certificate_where_one_is_asked_for(
+    start_tls: Start, certificates: Certificates
+) -> None:
+    url = f"{await start_tls(clients=True)}?ssl_ca_certs={certificates.ca}"
+    async with Cache(url, timeout=T) as cache:
+        assert not await is_used(cache)
+    shown = f"{url}&ssl_certfile={certificates.client}&ssl_keyfile={certificates.client}"
+    async with Cache(shown, timeout=T) as cache:
+        assert await is_used(cache)
+
+
+async def test_a_login_goes_through_tls_and_is_shown_nowhere(
+    start_tls: Start, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = await start_tls("user app on >hunter2 ~* +@all", "user default off")
+    told: list[Event] = []
+    for password in ("hunter2", "hunter3"):
+        login = url.replace("://", f"://app:{password}@")
+        async with Cache(f"{login}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
+            cache.observe(told.append)
+            assert await is_used(cache) == (password == "hunter2")
+            assert "hunter" not in repr(cache)
+    assert {event.cause for event in told if isinstance(event, StoreFailed)} == {"AUTH"}
+    assert "hunter" not in caplog.text + repr(told)
+
+
+async def test_a_cluster_is_reached_through_tls(start_tls: Start, certificates: Certificates) -> None:
+    # One node that has all slots, and does not know its own name.
+    url = await start_tls("cluster-enabled yes")
+    port = int(url.rpartition(":")[2].partition("/")[0])
+
+    def prepare() -> None:
+        with redis.Redis("localhost", port, ssl=True, ssl_ca_certs=str(certificates.ca)) as node:
+            node.execute_command("CLUSTER", "ADDSLOTS", *range(SLOTS))
+
+    await asyncio.to_thread(prepare)
+    async with Cache(f"rediss+cluster://localhost:{port}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
+        async with asyncio.timeout(30):
+            while not await is_used(cache):
+                await asyncio.sleep(0.05)
+
+
+# --- ACL ------------------------------------------------------------------------------------------------
+
+
+def documented(what: str) -> list[str]:
+    """Return the rules that docs/operations.md gives ``what``: the block behind its marker."""
+    block = re.search(rf"<!-- acl {what} -->\s*```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert block, f"docs/operations.md has no block for {what}"
+    return block[1].split()
+
+
+def user(rules: list[str]) -> str:
+    return f"user app on >hunter2 resetchannels -@all {' '.join(rules)}"
+
+
+async def denials(url: str) -> set[str]:
+    """Return what a user is refused when the toolkit does all it can."""
+    told: list[Event] = []
+    async with Cache(url.replace("://", "://app:hunter2@"), prefix="myapp:", timeout=T) as cache:
+        cache.observe(told.append)
+        await everything(cache)
+    return {f"{event.operation} {event.cause}" for event in told if isinstance(event, StoreFailed)}
+
+
+@pytest.mark.parametrize("binary", SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+async def test_the_documented_permissions_are_enough(
+    start_server: Callable[..., RedisServer], binary: ServerBinary | None
+) -> None:
+    server = start_server(user(documented("server")), binary=server_or_failure(binary))
+    assert await denials(server.url) == set()
+    log = server.cli("ACL", "LOG")
+    assert log == []
+
+
+@pytest.mark.parametrize("rule", documented("server") if PAGE.exists() else [])
+async def test_none_of_the_documented_permissions_is_too_many(
+    start_server: Callable[..., RedisServer], rule: str
+) -> None:
+    server = start_server(user([other for other in documented("server") if other != rule]))
+    await denials(server.url)
+    assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
+
+
+async def test_another_prefix_is_out_of_reach(start_server: Callable[..., RedisServer]) -> None:
+    server = start_server(user(documented("server")))
+    async with Cache(server.url.replace("://", "://app:hunter2@"), prefix="other:", timeout=T) as cache:
+        assert not await is_used(cache)
+
+
+async def test_the_documented_permissions_are_enough_for_a_cluster() -> None:
+    rules = user([*documented("server"), *documented("cluster")])
+    with RedisCluster(first_server(), replicas=0, config=(rules,)) as cluster:
+        migration = cluster.migrate("myapp:value:4")
+        assert await denials(cluster.url) <= {"take_lease TRYAGAIN"}
+        for node in cluster.nodes:
+            assert node.cli("ACL", "LOG") == []
+        migration.move_keys()
+        migration.finish()
+
+
+async def test_the_documented_permissions_are_enough_with_sentinels() -> None:
+    rules = user([*documented("server"), *documented("master behind sentinels")])
+    with SentinelSetup(first_server(), replicas=0, config=(rules,)) as setup:
+        for sentinel in setup.sentinels:
+            sentinel.cli("ACL", "SETUSER", "watcher", "on", ">hunter3", "-@all", *documented("sentinel"))
+        login = f"{setup.url}?sentinel_username=watcher&sentinel_password=hunter3"
+        assert await denials(login) == set()
+        for server in (setup.master, *setup.sentinels):
+            assert server.cli("ACL", "LOG") == []
