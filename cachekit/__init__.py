@@ -11,8 +11,8 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       cache.py      Cache: wires the tiers together and owns their life
       decorators.py what a decorated function is
         _flow/      how one call goes: plan, read, flight, lease, load, write, and the table of verdicts
-        _tiers/     where values are: shared, behind its guard; journal, outcomes, troubles, events
-        stores/     who keeps bytes: the protocol, memory, redis
+        _tiers/     where values are: shared, behind its guard and breaker; journal, outcomes, troubles, events
+        stores/     who keeps bytes: the protocol, memory, redis; one server, Sentinel or a cluster
           keys.py codecs.py entry.py    pure: no I/O, no clock
             config.py events.py clock.py
               errors.py                 one tree

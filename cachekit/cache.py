@@ -32,7 +32,8 @@ class Cache:
     """A cache over one store. Nothing is connected before the first use.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``unix://``, ``memory://``, or a `Store`. Without one:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://host:26379,host:26379/mymaster/0``,
+            ``redis+cluster://host:6379,host:6379``, ``memory://``, or a `Store`. Without one:
             ``CACHEKIT_URL``, else ``REDIS_URL``, else ``redis://localhost:6379/0``.
         prefix: Stands before every key in the store. No blanks, no braces.
         timeout: Seconds that all cache work of one call may take together, from 0.001 up; default 0.25.

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -90,6 +91,27 @@ async def test_the_host_has_no_address(caplog: pytest.LogCaptureFixture) -> None
     async with Cache("redis://no-such-host.invalid", timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
     assert 1 <= len(warnings(caplog)) <= 2, "one for each cause: unresolved, or no answer to that in time"
+
+
+async def test_a_name_server_that_hangs_holds_up_no_thread_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    asked: list[str] = []
+
+    def hang(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        answered.wait(PATIENCE)
+        raise socket.gaierror(socket.EAI_NONAME, "no such host")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    async with Cache("redis://slow.invalid", timeout=0.01) as cache:
+        for _ in range(50):
+            assert await cache.get("k") is None
+            await asyncio.sleep(0.02)
+        # With one attempt for each probe, all threads of the default executor would wait by now.
+        async with asyncio.timeout(PATIENCE / 2):
+            assert await asyncio.to_thread(int, "7") == 7
+        assert asked == ["slow.invalid"]
+        answered.set()
 
 
 async def test_the_socket_file_is_not_there(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,8 +5,12 @@
     base.py        Store, the protocol of semantic verbs
     memory.py      MemoryStore, in this process
     redis.py       RedisStore: the verbs as commands
+    network.py     which connection an operation travels on; one server
+    sentinel.py    the master that the sentinels name
+    cluster.py     the master that has the slot
     lane.py        one connection and the task that drives it
     connect.py     from a URL to connections and stores
+    names.py       looks host names up, off the application's threads
     translate.py   foreign errors become ours, here and nowhere else
     lua/           scripts, each with a comment of what it promises
 """

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
-from cachekit.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreUnavailableError
 from cachekit.stores.lane import QUEUE, Connect, Lane, Operation
 from cachekit.stores.translate import garbage, translate
 
@@ -157,6 +157,9 @@ class Cluster:
         if len(self._waiting) >= QUEUE:
             # Those whose callers are gone wait no longer.
             self._waiting = [waiting for waiting in self._waiting if waiting.wanted]
+        if len(self._waiting) >= QUEUE:
+            operation.fail(QueueFullError("queue full", f"{QUEUE} operations wait for {self._address}"))
+            return
         self._waiting.append(operation)
         self._learn_soon()
 

@@ -19,6 +19,7 @@ from cachekit.stores.base import Store
 from cachekit.stores.cluster import Cluster, Node
 from cachekit.stores.lane import Connect
 from cachekit.stores.memory import MemoryStore
+from cachekit.stores.names import found
 from cachekit.stores.network import SingleServer
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.sentinel import SentinelMaster, Sentinels
@@ -57,7 +58,7 @@ def connector_to(url: StoreURL) -> Callable[[str, int], Connect]:
     """Return what returns what connects to a host and port, with the login and the TLS settings of ``url``."""
     kind, settings = _transport(url)
     settings |= _login(url)
-    return lambda host, port: lambda: _connected(kind(host=host, port=port, **settings))
+    return lambda host, port: lambda: _connected(kind(host=host, port=port, **settings), host)
 
 
 def sentinels_of(url: StoreURL) -> Sentinels:
@@ -66,7 +67,7 @@ def sentinels_of(url: StoreURL) -> Sentinels:
     settings |= {"username": url.sentinel_username, "password": url.sentinel_password}
 
     def to_sentinel(host: str, port: int) -> Connect:
-        return lambda: _connected(kind(host=host, port=port, **settings))
+        return lambda: _connected(kind(host=host, port=port, **settings), host)
 
     sentinels = [to_sentinel(host, port) for host, port in url.hosts]
     return Sentinels(url.service, sentinels, str(url))
@@ -90,7 +91,9 @@ def _transport(url: StoreURL) -> tuple[type[Connection], dict[str, Any]]:
     return SSLConnection, {**settings, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
 
-async def _connected(connection: AbstractConnection) -> AbstractConnection:
+async def _connected(connection: AbstractConnection, host: str | None = None) -> AbstractConnection:
+    if host is not None:
+        await found(host)
     async with AsyncExitStack() as stack:
         # Cancelled in the middle of the handshake, it would leave its socket open.
         stack.push_async_callback(connection.disconnect, nowait=True)
