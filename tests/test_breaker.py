@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Sequence
 
 import pytest
@@ -21,6 +22,7 @@ from cachekit.errors import (
 )
 from cachekit.events import BreakerClosed, BreakerOpened, Event, StoreFailed
 from cachekit.stores.memory import MemoryStore
+from cachekit.testing import FakeClock
 
 PATIENCE = 30.0
 REFUSED = StoreUnavailableError("unavailable", "refused on cue")
@@ -36,11 +38,12 @@ class Shards(MemoryStore):
         super().__init__()
         self.asked: list[str] = []
         self.errors: dict[str, Exception] = {}
+        self.places: dict[str, str] = {}
         self.hangs = False
-        self.answering = asyncio.Event()
 
     def shard(self, key: str) -> str:  # type: ignore[override]
-        return key.partition(":")[0]
+        place = key.partition(":")[0]
+        return self.places.get(place, place)
 
     async def get(self, key: str, *, timeout: float) -> bytes | None:
         self.asked.append(key)
@@ -151,6 +154,29 @@ async def test_only_the_shard_that_fails_is_left_out_and_a_deletion_reaches_the_
         async with asyncio.timeout(PATIENCE):
             while await MemoryStore.get(store, "a:1", timeout=1) is not None:
                 await asyncio.sleep(0.005)
+
+
+async def test_the_trouble_of_a_shard_ends_when_that_shard_answers_or_the_one_in_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock = FakeClock()
+    store = Shards()
+    async with Cache(store, clock=clock) as cache:
+        for heir in ("a", "c"):
+            caplog.clear()
+            store.fail(REFUSED)
+            await cache.get("a:1")
+            clock.advance(100)
+            store.recover()
+            await cache.get("b:1")
+            assert [record.levelno for record in caplog.records] == [logging.WARNING]
+            assert "the cache at a is left out" in caplog.text
+            # From here on another server may have what was at this one.
+            store.places["a"] = heir
+            await cache.get("a:2")
+            assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
+            store.places.clear()
 
 
 async def test_it_closes_when_a_probe_is_answered_and_not_before() -> None:

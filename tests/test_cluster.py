@@ -93,6 +93,7 @@ async def test_a_slot_that_has_moved_is_found_where_it_is_now(cluster: RedisClus
     assert await counted.call(3) == [3, 9]
     assert counted.runs == 1, "a hit, behind a MOVED"
     assert cluster.master_of("value:3") is migration.target
+    assert cache._store.shard("value:3") == f"127.0.0.1:{migration.target.port}", "the next call goes there at once"
     assert await counted.call.invalidate(3)
     assert cluster.cli("EXISTS", "value:3", key="value:3") == 0
     assert not failures

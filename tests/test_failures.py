@@ -158,6 +158,31 @@ async def test_a_server_that_refuses_writes_still_answers_reads(
     assert not [event for event in told if isinstance(event, StoreFailed) and event.operation == "get"]
 
 
+async def test_a_server_that_has_become_a_replica_is_connected_to_anew(
+    own_server: RedisServer, start_server: Callable[..., RedisServer]
+) -> None:
+    """Its address may lead to the new master by now."""
+
+    def clients() -> set[bytes]:
+        lines = own_server.cli("CLIENT", "LIST").splitlines()
+        return {
+            line.split()[0] for line in lines if b" cmd=set " in line or b" cmd=exec " in line or b" cmd=get " in line
+        }
+
+    master = start_server()
+    told: list[Event] = []
+    async with Cache(own_server.url, timeout=5) as cache:
+        cache.observe(told.append)
+        assert await cache.set("k", 1, ttl=60)
+        (before,) = clients()
+        own_server.cli("REPLICAOF", "127.0.0.1", master.port)
+        assert not await cache.set("k", 2, ttl=60)
+        assert StoreFailed("set", "READONLY") in told
+        await cache.get("k")
+        (after,) = clients()
+    assert after != before
+
+
 async def test_a_wrong_password_is_a_failure_like_any_other_and_is_never_shown(
     start_server: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
 ) -> None:

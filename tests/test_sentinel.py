@@ -11,7 +11,9 @@ import pytest
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
-from cachekit.stores.connect import open_store
+from cachekit.config import StoreURL
+from cachekit.stores import sentinel
+from cachekit.stores.connect import open_store, sentinels_of
 from cachekit.stores.sentinel import Master, Sentinels
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import SERVERS, RedisServer, ServerBinary, first_server, server_or_failure
@@ -92,7 +94,19 @@ async def test_after_an_orderly_failover_nobody_stays_with_the_old_master(setup:
         assert old.cli("ROLE")[0] == b"master", "or there was nothing to see here"
 
 
-async def test_sentinels_that_are_dead_or_hang_delay_nobody(setup: SentinelSetup) -> None:
+async def test_the_master_is_known_when_most_sentinels_have_answered(
+    setup: SentinelSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sentinel, "_PATIENCE", PATIENCE)
+    sentinels = sentinels_of(StoreURL.parse(setup.url))
+    setup.sentinels[1].pause()
+    async with asyncio.timeout(PATIENCE / 2):
+        named = await sentinels.master()
+    assert named.port == setup.master.port
+    setup.sentinels[1].resume()
+
+
+async def test_sentinels_that_are_dead_or_hang_keep_nobody_from_the_master(setup: SentinelSetup) -> None:
     dead, hanging, _ = setup.sentinels
     dead.kill()
     async with Cache(setup.url, timeout=T) as cache:
@@ -156,8 +170,8 @@ async def test_no_sentinel_at_all_is_a_failure_like_any_other(caplog: pytest.Log
 async def test_the_sentinels_and_the_master_have_logins_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with SentinelSetup(first_server(), password="hunter2", replicas=0) as setup:
-        for sentinel in setup.sentinels:
-            sentinel.cli("ACL", "SETUSER", "watcher", "on", ">hunter3", "+sentinel", "+auth", "-@all", "+sentinel")
+        for watcher in setup.sentinels:
+            watcher.cli("ACL", "SETUSER", "watcher", "on", ">hunter3", "+sentinel", "+auth", "-@all", "+sentinel")
         url = setup.url.replace("://", "://:hunter2@")
         for login in ("", "?sentinel_username=watcher&sentinel_password=hunter3"):
             store = open_store(url + login, clock=SystemClock())
