@@ -13,11 +13,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
+import pytest
 import trustme
 
-from tests.kit.servers import RedisServer, ServerBinary, ServerError
+from tests.kit.servers import RedisServer, ServerBinary, ServerError, available_servers
+
+NO_TLS = (
+    "This test needs a redis-server that was built with TLS and found none: apt-get install redis-server, "
+    "or set CACHEKIT_REDIS_SERVER to the path of one."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +58,22 @@ class Certificates:
         return places
 
 
-def tls_config(certificates: Certificates, port: int, shown: Path, *, clients: bool) -> list[str]:
+def tls_config(certificates: Certificates, port: int, shown: Path, *, clients: bool | Literal["optional"]) -> list[str]:
     """Return the lines of redis.conf for TLS on ``port``, beside the plain port.
 
     Args:
         certificates: Whose authority the server trusts.
         port: Where it speaks TLS.
         shown: The certificate that it shows, and its key.
-        clients: Whether clients must show one, too.
+        clients: Whether clients must show one, too; ``"optional"`` checks those that are shown.
     """
+    asked = clients if clients == "optional" else "yes" if clients else "no"
     return [
         f"tls-port {port}",
         f"tls-cert-file {shown}",
         f"tls-key-file {shown}",
         f"tls-ca-cert-file {certificates.ca}",
-        f"tls-auth-clients {'yes' if clients else 'no'}",
+        f"tls-auth-clients {asked}",
     ]
 
 
@@ -76,11 +83,21 @@ def has_tls(binary: ServerBinary) -> bool:
     server = RedisServer(binary, "tls-session-caching no")
     try:
         server.start()
-    except ServerError:
+    except ServerError as trouble:
+        if "Bad directive" not in str(trouble):
+            raise
         return False
     finally:
         server.close()
     return True
+
+
+def tls_server_or_failure() -> ServerBinary:
+    """Return the preferred server that has TLS; without one fail the test, and say what to install."""
+    binary = next(filter(has_tls, available_servers()), None)
+    if binary is None:
+        pytest.fail(NO_TLS, pytrace=False)
+    return binary
 
 
 @asynccontextmanager
