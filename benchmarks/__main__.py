@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks import hotpath
+from benchmarks import hotpath, outage
+from benchmarks.load import loop_factory
 from benchmarks.report import as_json, environment, table
 from benchmarks.suite import Answer, Question, all_questions, answer
 from tests.kit.servers import RedisServer, first_server
@@ -20,13 +20,14 @@ from tests.kit.servers import RedisServer, first_server
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What cachekit costs.")
-    parser.add_argument("what", nargs="?", choices=["table", "hotpath"], default="table")
+    parser.add_argument("what", nargs="?", choices=["table", "hotpath", "outage"], default="table")
     parser.add_argument("--only", metavar="NAME", action="append", help="one question; may be given more than once")
     parser.add_argument("--list", action="store_true", help="name the questions and end")
     parser.add_argument("--rounds", type=int, default=40, help="rounds that count, of each variant (default 40)")
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement: 3 short rounds")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="which event loop")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there as well")
+    outage.add_options(parser)
     return parser.parse_args(argv)
 
 
@@ -61,9 +62,12 @@ def main(argv: list[str] | None = None) -> None:
         for question in all_questions():
             console.print(f"{question.name:12} {question.work}, against {question.against}")
         return
+    if options.what == "outage":
+        outage.main(options, console)
+        return
     rounds = 3 if options.quick else options.rounds
     questions = _chosen(["hit"] if options.what == "hotpath" else options.only)
-    with RedisServer(first_server()) as server, asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
+    with RedisServer(first_server()) as server, asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:
         answers = runner.run(_measure(questions, server.url, rounds, console, quick=options.quick))
         where = {**environment(server.cli("INFO", "server")["redis_version"]), "loop": options.loop}
     if options.what == "hotpath":
@@ -72,15 +76,6 @@ def main(argv: list[str] | None = None) -> None:
         console.print(table(answers, where))
     if options.json:
         options.json.write_bytes(orjson.dumps(as_json(answers, where), option=orjson.OPT_INDENT_2))
-
-
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if name == "asyncio":
-        return None
-    import uvloop  # noqa: PLC0415 - optional, and only for who asks for it
-
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 if __name__ == "__main__":

@@ -1,0 +1,217 @@
+"""Callers at a fixed rate, what each of their calls took, and what the process needed for it.
+
+    python -m benchmarks.load SETTINGS
+
+This is a process of its own, started by `benchmarks.outage`: neither a progress bar nor whoever hurts the server takes
+time from the event loop that is measured. It prints a line of JSON each second, and ends when its input is closed.
+
+What a call took is the time between the two lines around its ``await``, by the monotonic clock. Nothing is subtracted
+from it: the decorated function returns a constant, and what that costs undecorated is measured in the same run, with
+each 64th call, and told beside. Times of other tasks that ran while a call waited are part of what it took, since they
+are what a caller in a real application meets; the heartbeat tells how late the event loop is at worst.
+
+The garbage collector is on, as in an application; what exists before the first call is frozen, so that its pauses do
+not grow with the modules that are imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import logging
+import math
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from benchmarks.tape import HIT, LOADED, SHARED, Recording, Records, Tape, figures
+from benchmarks.work import DOCUMENT, TTL
+from cachekit import Cache
+
+HOT: Final = 50
+"""How many keys most calls are about."""
+
+COLD: Final = 0.05
+"""The share of calls about a key that nobody has asked for before."""
+
+BEAT: Final = 0.01
+"""Seconds between two heartbeats. The selector rounds each wait up to a millisecond: so much of the lag is its own."""
+
+UNDECORATED: Final = 64
+"""One in so many calls is followed by a call of the undecorated function."""
+
+LONGEST: Final = 900.0
+"""Seconds after which the load ends, whoever holds its input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the load is.
+
+    Attributes:
+        url: Of the server.
+        callers: How many call, each after its last call has returned.
+        rate: Calls per second in all, evenly spread over the callers and over the second.
+        most: The most calls; the load ends soon after them.
+        path: Where the recording is written.
+        loop: Which event loop.
+    """
+
+    url: str
+    callers: int
+    rate: float
+    most: int
+    path: str
+    loop: str = "asyncio"
+
+
+class Load:
+    """Callers of one decorated function, until `ending` is set."""
+
+    def __init__(self, settings: Settings, cache: Cache, tape: Tape) -> None:
+        self.settings = settings
+        self.tape = tape
+        self.ending = asyncio.Event()
+        dice = random.Random(7)
+        self._numbers = itertools.cycle([dice.randrange(HOT) if dice.random() >= COLD else None for _ in range(4096)])
+        self._cold = itertools.count(HOT)
+
+        async def document(x: int) -> dict[str, Any]:  # noqa: ARG001 - it is part of the key
+            return DOCUMENT
+
+        self._undecorated = document
+        self._decorated = cache.cached(key="outage:<x>", ttl=TTL)(document)
+
+    async def warm_up(self) -> None:
+        """Store the hot keys, and have everything happen once that happens once."""
+        for _ in range(20):
+            for number in range(HOT):
+                await self._decorated(number)
+                await self._undecorated(number)
+        figures()
+
+    async def caller(self, due: float) -> None:
+        """Call whenever it is time to."""
+        tape, decorated, now = self.tape, self._decorated, time.monotonic
+        pause = self.settings.callers / self.settings.rate
+        while True:
+            await asyncio.sleep(due - now())
+            if self.ending.is_set():
+                return
+            number = self._number()
+            kind = SHARED
+            began = now()
+            try:
+                # Not kept: a thousand documents in a thousand callers' hands would be memory, too.
+                kind = LOADED if await decorated(number) is DOCUMENT else SHARED
+            except Exception as error:
+                tape.failed(error, f"a call raised {error!r}")
+            ended = now()
+            tape.note(ended, ended - began, HIT if tape.hit else kind)
+            if not tape.calls % UNDECORATED:
+                await self._compare(number)
+            if tape.calls >= self.settings.most:
+                self.ending.set()
+            due += pause
+            if due < ended:
+                # The rate is fixed: what was missed is not made up for in a burst.
+                missed = math.ceil((ended - due) / pause)
+                tape.skipped += missed
+                due += missed * pause
+
+    async def heartbeat(self, due: float) -> None:
+        """Note by how much the event loop is late, time and again."""
+        while True:
+            await asyncio.sleep(due - time.monotonic())
+            now = time.monotonic()
+            self.tape.beats.append(now)
+            self.tape.lags.append(now - due)
+            due = max(due + BEAT, now)
+
+    async def each_second(self, began: float) -> None:
+        """Print what happened in the last second, once it is over."""
+        tape = self.tape
+        while True:
+            at = len(tape.seconds) + 1.0
+            calls, beats = tape.calls, len(tape.beats)
+            await asyncio.sleep(began + at - time.monotonic())
+            second = tape.second(at, calls, beats)
+            tape.seconds.append(second)
+            _print(second)
+
+    def _number(self) -> int:
+        """Return the argument of the next call."""
+        number = next(self._numbers)
+        return next(self._cold) if number is None else number
+
+    async def _compare(self, number: int) -> None:
+        began = time.monotonic()
+        await self._undecorated(number)
+        self.tape.undecorated.append(time.monotonic() - began)
+
+
+def _print(value: object) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def _record(settings: Settings) -> Recording:
+    # Each caller may be in a call when the last one that counts returns.
+    tape = Tape(settings.most + settings.callers)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: tape.failed(context.get("exception"), context["message"]))
+    logging.getLogger("cachekit").addHandler(Records(tape.records))
+    logging.getLogger("cachekit").setLevel(logging.INFO)
+    async with Cache(settings.url) as cache:
+        load = Load(settings, cache, tape)
+        await load.warm_up()
+        cache.observe(tape.observe)
+        gc.collect()
+        gc.freeze()
+        loop.add_reader(sys.stdin.fileno(), load.ending.set)
+        began = time.monotonic() + 0.1
+        callers = [loop.create_task(load.caller(began + n / settings.rate)) for n in range(settings.callers)]
+        others = [loop.create_task(load.heartbeat(began)), loop.create_task(load.each_second(began))]
+        await asyncio.sleep(0.05)
+        before = figures()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(load.ending.wait(), LONGEST)
+        loop.remove_reader(sys.stdin.fileno())
+        load.ending.set()
+        await asyncio.wait(callers, timeout=1.0)
+        for task in [*callers, *others]:
+            task.cancel()
+        for ended in await asyncio.gather(*callers, *others, return_exceptions=True):
+            if isinstance(ended, Exception):
+                tape.failed(ended, f"the load itself raised {ended!r}")
+    return tape.recording(began, before)
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes event loops of that name, or None for those of asyncio."""
+    if name == "asyncio":
+        return None
+    import uvloop  # noqa: PLC0415 - optional, and only for who asks for it
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def main() -> None:
+    """Record the load that the command line describes."""
+    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
+        recording = runner.run(_record(settings))
+    Path(settings.path).write_bytes(msgspec.json.encode(recording))
+
+
+if __name__ == "__main__":
+    main()
