@@ -266,7 +266,7 @@ def test_each_event_loop_has_circuits_of_its_own_and_a_closed_one_leaves_nothing
         for _ in range(5):
             await cache.get("a:1")
         assert len(store.asked) == 3
-        assert len(cache.runtime.tier._guard._breaker._circuits) == 1
+        assert len(cache.runtime.tier._guard._breaker.circuits) == 1
 
     asyncio.run(fail())
     asyncio.run(fail())

@@ -36,7 +36,7 @@ def test_ten_thousand_occurrences_are_one_record_and_the_end_is_another(
         clock.advance(0.001)
     clock.advance(QUIET)
     assert troubles.end("timeout") == pytest.approx(10.0 + QUIET)
-    assert not troubles
+    assert not troubles.current
     assert levels(caplog) == ["WARNING", "INFO"]
     assert "10000 occurrences" in caplog.text
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -70,21 +70,24 @@ class Flight:
         """What keeps the lease alive."""
         self.nested = False
         """Whether a caller inside another load has ever waited for it."""
-        self.waits_for: Counter[Flight] = Counter()
+        # Most flights are those of one caller, with no other load inside: these stay empty, and are made when needed.
+        self.waits_for: Counter[Flight] | None = None
         """The flights that callers inside the load wait for, or lead, and how many of them."""
-        self._waiters: deque[asyncio.Future[Landed | None]] = deque()
-        self._watchers: list[asyncio.Future[None]] = []
+        self._waiters: deque[asyncio.Future[Landed | None]] | None = None
+        self._watchers: list[asyncio.Future[None]] | None = None
 
     @property
     def awaited(self) -> bool:
         """Whether anybody waits for it."""
-        return any(not waiter.done() for waiter in self._waiters)
+        return self._waiters is not None and any(not waiter.done() for waiter in self._waiters)
 
     async def join(self) -> Landed | None:
         """Wait for what the load comes to. Returns None when this caller has to load itself, in its place."""
         if self.landed is not None:
             return self.landed
         waiter: asyncio.Future[Landed | None] = self.loop.create_future()
+        if self._waiters is None:
+            self._waiters = deque()
         self._waiters.append(waiter)
         try:
             return await waiter
@@ -116,15 +119,17 @@ class Flight:
     def end(self) -> None:
         """Let what follows begin."""
         self.ended = True
-        for watcher in self._watchers:
+        watchers, self._watchers = self._watchers, None
+        for watcher in watchers or ():
             if not watcher.done():
                 watcher.set_result(None)
-        self._watchers.clear()
 
     async def over(self) -> None:
         """Wait until it has ended, whatever came of it."""
         if not self.ended:
             watcher: asyncio.Future[None] = self.loop.create_future()
+            if self._watchers is None:
+                self._watchers = []
             self._watchers.append(watcher)
             await watcher
 
@@ -144,7 +149,7 @@ class Flight:
                 return True
             if flight not in seen:
                 seen.add(flight)
-                ahead += flight.waits_for
+                ahead += flight.waits_for or ()
         return False
 
 
@@ -195,8 +200,9 @@ _INSIDE: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("cachekit loads", de
 
 def inside() -> tuple[Flight, ...]:
     """Return the loads that the running code is inside of, outermost first."""
+    around = _INSIDE.get()
     # A task that was started inside a load may outlive it, and start others.
-    return tuple(flight for flight in _INSIDE.get() if flight.landed is None)
+    return tuple(flight for flight in around if flight.landed is None) if around else around
 
 
 def may_wait_for(flight: Flight) -> bool:
@@ -205,15 +211,21 @@ def may_wait_for(flight: Flight) -> bool:
     return not around or not flight.waits_for_any(around)
 
 
-@contextmanager
-def waiting_for(flight: Flight) -> Generator[None, None, None]:
+_NOT_INSIDE: Final = nullcontext()
+
+
+def waiting_for(flight: Flight) -> AbstractContextManager[None]:
     """Note that the load around the running code, if there is one, goes on only when ``flight`` does."""
     around = inside()
-    if not around:
-        yield
-        return
+    return _waiting(around[-1], flight) if around else _NOT_INSIDE
+
+
+@contextmanager
+def _waiting(around: Flight, flight: Flight) -> Generator[None, None, None]:
     flight.nested = True
-    waiting = around[-1].waits_for
+    if around.waits_for is None:
+        around.waits_for = Counter()
+    waiting = around.waits_for
     waiting[flight] += 1
     try:
         yield
@@ -223,13 +235,18 @@ def waiting_for(flight: Flight) -> Generator[None, None, None]:
             del waiting[flight]
 
 
-@contextmanager
-def loading(flight: Flight) -> Generator[None, None, None]:
+class loading:  # noqa: N801 - it is used as a function
     """Note that the code inside is the load of ``flight``."""
-    before = _INSIDE.get()
-    _INSIDE.set((*inside(), flight))
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_before", "_flight")
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+        self._before = _INSIDE.get()
+
+    def __enter__(self) -> None:
+        _INSIDE.set((*inside(), self._flight))
+
+    def __exit__(self, *raised: object) -> None:
         # Set, not reset: a coroutine that is closed from outside runs this in another context.
-        _INSIDE.set(before)
+        _INSIDE.set(self._before)

@@ -74,17 +74,13 @@ class Breaker:
         self._probe = probe
         self._reporter = reporter
         self._clock = clock
-        # Those alone of which the last operation failed.
-        self._circuits: dict[tuple[asyncio.AbstractEventLoop, str], Circuit] = {}
-
-    def __bool__(self) -> bool:
-        """Tell whether anything failed of late: what a healthy operation asks, and no more."""
-        return bool(self._circuits)
+        self.circuits: dict[tuple[asyncio.AbstractEventLoop, str], Circuit] = {}
+        """Those alone of which the last operation failed: whether there is any is all that a healthy one asks."""
 
     def turns_away(self, shard: str) -> str:
         """Return the cause for which ``shard`` is not to be asked now, or ``""``."""
         loop = asyncio.get_running_loop()
-        circuit = self._circuits.get((loop, shard))
+        circuit = self.circuits.get((loop, shard))
         if circuit is None or circuit.state is State.CLOSED:
             return ""
         if circuit.probing is None or circuit.probing.done():
@@ -104,10 +100,10 @@ class Breaker:
         if error.opens_after is None:
             return
         loop = asyncio.get_running_loop()
-        circuit = self._circuits.get((loop, shard))
+        circuit = self.circuits.get((loop, shard))
         if circuit is None:
             self._forget_closed_loops()
-            circuit = self._circuits[loop, shard] = Circuit()
+            circuit = self.circuits[loop, shard] = Circuit()
         circuit.failures += 1
         circuit.key = key
         threshold = error.opens_after if in_full else StoreError.opens_after or 1
@@ -122,15 +118,15 @@ class Breaker:
     def answered(self, shard: str) -> None:
         """Note that ``shard`` answered a caller. What is open stays so: that question may be an old one."""
         loop = asyncio.get_running_loop()
-        circuit = self._circuits.get((loop, shard))
+        circuit = self.circuits.get((loop, shard))
         if circuit is not None and circuit.state is State.CLOSED:
-            self._circuits.pop((loop, shard), None)
+            self.circuits.pop((loop, shard), None)
 
     async def aclose(self) -> None:
         """End the probes of the running event loop, and forget its circuits."""
         loop = asyncio.get_running_loop()
-        mine = [place for place in list(self._circuits) if place[0] is loop]
-        probing = [circuit.probing for place in mine if (circuit := self._circuits.pop(place)).probing is not None]
+        mine = [place for place in list(self.circuits) if place[0] is loop]
+        probing = [circuit.probing for place in mine if (circuit := self.circuits.pop(place)).probing is not None]
         for task in probing:
             task.cancel()
         if probing:
@@ -149,10 +145,10 @@ class Breaker:
             if await self._probe(circuit.key):
                 break
             circuit.state = State.OPEN
-        self._circuits.pop((loop, shard), None)
+        self.circuits.pop((loop, shard), None)
         if self._reporter.observers:
             self._reporter.emit(BreakerClosed(shard, self._clock.monotonic() - circuit.opened))
 
     def _forget_closed_loops(self) -> None:
-        for place in [place for place in list(self._circuits) if place[0].is_closed()]:
-            self._circuits.pop(place, None)
+        for place in [place for place in list(self.circuits) if place[0].is_closed()]:
+            self.circuits.pop(place, None)

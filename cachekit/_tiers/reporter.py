@@ -48,7 +48,7 @@ class Reporter:
                     f"an observer of cache events raises {type(error).__name__}; calls go on without it noticing",
                 )
             else:
-                if self._calls:
+                if self._calls.current:
                     self._calls.end(("observer", id(observer)))
 
     def uncached(self, name: str, reason: str, why: str) -> None:
@@ -63,5 +63,5 @@ class Reporter:
 
     def cached(self, name: str, reason: str) -> None:
         """Note that ``name`` got past the step in which ``reason`` is found."""
-        if self._calls:
+        if self._calls.current:
             self._calls.end((name, reason))

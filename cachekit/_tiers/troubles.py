@@ -39,22 +39,19 @@ class Troubles(Generic[K]):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._going_on: dict[K, _Trouble] = {}
+        self.current: dict[K, _Trouble] = {}
+        """Those that are going on: whether there is any is all that a success asks."""
         # When each ended last, and how much quiet that took.
         self._ended: dict[K, tuple[float, float]] = {}
-
-    def __bool__(self) -> bool:
-        """Tell whether there is any: what a success asks first, so that a healthy call pays nothing."""
-        return bool(self._going_on)
 
     def begin(self, key: K, text: str) -> None:
         """Note an occurrence of the trouble ``key``; log ``text`` if it is the first."""
         now = self._clock.monotonic()
-        trouble = self._going_on.get(key)
+        trouble = self.current.get(key)
         if trouble is None:
             ended, quiet = self._ended.pop(key, (float("-inf"), QUIET))
             again = now - ended < LONGEST_QUIET
-            self._going_on[key] = _Trouble(now, now, text, min(2 * quiet, LONGEST_QUIET) if again else QUIET)
+            self.current[key] = _Trouble(now, now, text, min(2 * quiet, LONGEST_QUIET) if again else QUIET)
             LOGGER.warning("%s", text)
         else:
             trouble.last = now
@@ -62,12 +59,12 @@ class Troubles(Generic[K]):
 
     def end(self, key: K) -> float | None:
         """Note that ``key`` went well. Returns the seconds that its trouble lasted if this ends it."""
-        trouble = self._going_on.get(key)
+        trouble = self.current.get(key)
         now = self._clock.monotonic()
         if trouble is None or now - trouble.last < trouble.quiet:
             return None
         # Another thread may have ended it just now.
-        if self._going_on.pop(key, None) is None:
+        if self.current.pop(key, None) is None:
             return None
         self._ended[key] = (now, trouble.quiet)
         seconds = now - trouble.began
@@ -76,4 +73,4 @@ class Troubles(Generic[K]):
 
     def going_on(self) -> list[K]:
         """Return the keys of what is going on."""
-        return [*self._going_on]
+        return [*self.current]
