@@ -90,9 +90,9 @@ async def _load(
 
 async def _fill(runtime: Runtime, plan: CallPlan[..., R], flight: Flight, result: R, budget: Budget) -> None:
     tier = runtime.tier
-    ttl = plan.ttl_of(result, tier.reporter)
+    ttl = plan.ttl_of(result, tier.reporter) if flight.token is not None else None
     data: bytes | None = None
-    if flight.awaited or (ttl is not None and flight.token is not None):
+    if ttl is not None or flight.awaited:
         data = tier.encoded(result, plan.codec(tier.reporter), plan.name)
     # Whoever waits goes on now; the fill is nobody's business but this caller's.
     flight.land(Landed(result, data))

@@ -40,7 +40,8 @@ MISS: Final = Miss.MISS
 """No value: what `peek` and `take` return on a miss or a failure. Falsy, and not None: a cached None is a hit."""
 
 
-@dataclass(frozen=True, slots=True)
+# As `Found`, and for those that the circuit breaker turns away.
+@dataclass(slots=True)
 class Down:
     """The store did not answer the question; ``cause`` groups what is the same trouble."""
 

@@ -36,16 +36,14 @@ class SharedTier:
 
     def __init__(self, guard: Guard, journal: Journal, prefix: str, reporter: Reporter, clock: Clock) -> None:
         self._guard = guard
+        self.budget = guard.budget
+        """Returns the deadline of one call."""
         self._prefix = prefix
         self._clock = clock
         self.journal = journal
         self.reporter = reporter
         self.distrusting: Callable[[], None] = _nothing
         """Called when a read meets a journal that is not empty: whoever replays it may have ended with its loop."""
-
-    def budget(self) -> Budget:
-        """Return the deadline of one call."""
-        return self._guard.budget()
 
     async def read(self, key: str, codec: Codec, name: str, budget: Budget) -> Outcome:
         """Return what stands at ``key``, decoded by ``codec``."""
