@@ -224,7 +224,7 @@ class Cache:
     # --- life -----------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Send what is left of the journal, for at most a second, and close this event loop's connection.
+        """Give leases back and send what is left of the journal, for at most a second each; close the connections.
 
         What the store has not acknowledged by then is logged. The cache can be used again afterwards.
         """

@@ -19,6 +19,7 @@ from cachekit.events import Event, Invalidated, StoreFailed, StoreRecovered
 from cachekit.stores import RedisStore
 from cachekit.stores.lane import QUEUE
 from cachekit.testing import FailingStore
+from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
 
 # Long enough for a healthy answer on a noisy machine, short enough to be waited for in a test.
@@ -591,3 +592,43 @@ def test_the_repr_of_a_store_masks_the_password() -> None:
     cache = Cache("redis://app:hunter2@localhost")
     assert repr(cache) == "Cache(RedisStore(redis://app:***@localhost:6379/0), prefix='')"
     assert isinstance(cache._store, RedisStore)
+
+
+# --- leases -------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_held_when_the_store_went_is_given_back_when_it_is_there_again(own_server: RedisServer) -> None:
+    """Or the first callers would wait for a load that nobody is at."""
+    loading, may_end = asyncio.Event(), asyncio.Event()
+    async with FaultProxy(own_server.port) as proxy, Cache(proxy.url, timeout=TIMEOUT) as cache:
+
+        @cache.cached(key="value:<x>", ttl=60, lease=3600)
+        async def value(x: int) -> int:
+            loading.set()
+            await may_end.wait()
+            return x
+
+        caller = asyncio.create_task(value(3))
+        await loading.wait()
+        assert own_server.cli("EXISTS", "{value:3}:lease") == 1
+        await proxy.set(Fault.REFUSE)
+        # Nobody is let through by now.
+        for _ in range(3):
+            await cache.get("k")
+        may_end.set()
+        assert await caller == 3
+        await proxy.heal()
+        await until(lambda: own_server.cli("EXISTS", "{value:3}:lease") == 0)
+
+
+async def test_closing_a_cache_waits_for_no_lease(own_server: RedisServer) -> None:
+    cache = Cache(own_server.url, timeout=TIMEOUT)
+
+    @cache.cached(key="value:<x>", ttl=60, lease=3600)
+    async def value(x: int) -> int:
+        own_server.kill()
+        return x
+
+    assert await value(3) == 3
+    async with asyncio.timeout(PATIENCE):
+        await cache.aclose()

@@ -34,10 +34,15 @@ class Background:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def aclose(self) -> None:
-        """Let the tasks of the running event loop come to their end, each within its own deadline."""
+    async def aclose(self, patience: float) -> None:
+        """Let the tasks of the running event loop come to their end, for ``patience`` seconds at most."""
         loop = asyncio.get_running_loop()
         # A copy: other threads have tasks of their own here.
         here = [task for task in list(self._tasks) if task.get_loop() is loop]
-        if here:
-            await asyncio.wait(here)
+        if not here:
+            return
+        _, late = await asyncio.wait(here, timeout=patience)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)

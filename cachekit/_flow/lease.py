@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -39,7 +40,7 @@ async def acquire(
     # A token is never used twice: what a late server does with an old one must mean nothing.
     token = os.urandom(12).hex().encode()
     if seize:
-        with _for_nobody_unless_told(runtime, flight, token) as taking:
+        with _for_nobody_unless_told(runtime, flight, token, plan.lease) as taking:
             taken = await tier.seize_lease(key, token, plan.lease, budget)
             taking.answered = taken
         if taken:
@@ -52,7 +53,7 @@ async def acquire(
     pause, waited = FIRST_PAUSE, 0.0
     while True:
         left = budget.left
-        with _for_nobody_unless_told(runtime, flight, token) as taking:
+        with _for_nobody_unless_told(runtime, flight, token, plan.lease) as taking:
             answer = await tier.take_lease(key, token, plan.lease, unreadable, codec, plan.name, budget)
             taking.answered = not isinstance(answer, Down)
         if isinstance(answer, Found):
@@ -87,7 +88,9 @@ class _Taking:
 
 
 @contextmanager
-def _for_nobody_unless_told(runtime: Runtime, flight: Flight, token: bytes) -> Generator[_Taking, None, None]:
+def _for_nobody_unless_told(
+    runtime: Runtime, flight: Flight, token: bytes, lease: float
+) -> Generator[_Taking, None, None]:
     """Give back a lease that was asked for when the answer is not heard: a timeout, or a cancelled caller.
 
     The store may take it all the same, for nobody, and everybody would wait until it ends. Before the next
@@ -98,7 +101,7 @@ def _for_nobody_unless_told(runtime: Runtime, flight: Flight, token: bytes) -> G
         yield taking
     finally:
         if not taking.answered:
-            runtime.background.start(flight.loop, runtime.tier.release_lease, flight.key, token)
+            runtime.background.start(flight.loop, _give_back, runtime, flight.key, token, lease)
 
 
 def keep(runtime: Runtime, flight: Flight, lease: float) -> None:
@@ -118,9 +121,19 @@ async def _renew(runtime: Runtime, flight: Flight, lease: float) -> None:
         flight.keep_no_longer()
 
 
-def release(runtime: Runtime, flight: Flight) -> None:
+def release(runtime: Runtime, flight: Flight, lease: float) -> None:
     """Give the lease back, without making anybody wait for it."""
     flight.keep_no_longer()
     token, flight.token = flight.token, None
     if token is not None:
-        runtime.background.start(flight.loop, runtime.tier.release_lease, flight.key, token)
+        runtime.background.start(flight.loop, _give_back, runtime, flight.key, token, lease)
+
+
+async def _give_back(runtime: Runtime, key: str, token: bytes, lease: float) -> None:
+    """Give a lease back; while the store is down, try again until the lease has ended by itself.
+
+    Otherwise whoever comes first when the store is back would wait for a load that nobody is at.
+    """
+    ends = time.monotonic() + lease
+    while not await runtime.tier.release_lease(key, token) and (left := ends - time.monotonic()) > 0:
+        await runtime.tier.until_asked(key, left)

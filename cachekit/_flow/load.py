@@ -48,31 +48,31 @@ async def lead(
     except Exception as error:
         if flight.landed is None:
             flight.land(Landed(error=error, traceback=error.__traceback__))
-            release(runtime, flight)
+            release(runtime, flight, plan.lease)
         raise
     finally:
         if flight.landed is None:
-            _pass_on(runtime, flight)
+            _pass_on(runtime, flight, plan.lease)
         else:
             runtime.flights.close(flight)
 
 
-async def share(runtime: Runtime, flight: Flight) -> Landed | None:
+async def share(runtime: Runtime, plan: CallPlan[..., Any], flight: Flight) -> Landed | None:
     """Wait for somebody else's load. Returns None when this caller has to load itself, in its place."""
     try:
         with waiting_for(flight):
             return await flight.join()
     finally:
         if flight.adrift:
-            _pass_on(runtime, flight)
+            _pass_on(runtime, flight, plan.lease)
 
 
-def _pass_on(runtime: Runtime, flight: Flight) -> None:
+def _pass_on(runtime: Runtime, flight: Flight, lease: float) -> None:
     """Have another caller load, or close the flight when nobody waits for it any more."""
     if not flight.hand_on():
         flight.end()
         runtime.flights.close(flight)
-        release(runtime, flight)
+        release(runtime, flight, lease)
 
 
 async def _load(
@@ -99,9 +99,9 @@ async def _fill(runtime: Runtime, plan: CallPlan[..., R], flight: Flight, result
     if flight.token is None:
         return
     if ttl is None or data is None or flight.void:
-        release(runtime, flight)
+        release(runtime, flight, plan.lease)
         return
     if not await tier.fill(flight.key, data, flight.token, ttl, budget):
-        release(runtime, flight)
+        release(runtime, flight, plan.lease)
     elif tier.reporter.observers:
         tier.reporter.emit(Filled(flight.key, ttl))

@@ -59,7 +59,7 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
             # it. It does not run beside it either: all who come meanwhile share the one that follows.
             flight.after = before
     else:
-        landed = await share(runtime, flight)
+        landed = await share(runtime, plan, flight)
         if landed is not None:
             return _handed_out(plan, runtime, landed)
     return await lead(runtime, plan, flight, decided, budget, args, kwargs)

@@ -15,7 +15,7 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.2
 
 DRAIN: Final = 1.0
-"""Seconds that closing a cache spends on the journal, at most."""
+"""Seconds that closing a cache spends on leases that are to be given back, at most, and as much on the journal."""
 
 
 class Runtime:
@@ -54,11 +54,11 @@ class Runtime:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def aclose(self) -> None:
-        """End the background work; send what is left of the journal, for at most `DRAIN` seconds."""
+        """End the background work, and send what is left of the journal, for at most `DRAIN` seconds each."""
         replay = self._replays.pop(asyncio.get_running_loop(), None)
         if replay is not None:
             replay.cancel()
-        await self.background.aclose()
+        await self.background.aclose(DRAIN)
         try:
             async with asyncio.timeout(DRAIN):
                 await self._replay_all()

@@ -122,6 +122,11 @@ class Breaker:
         if circuit is not None and circuit.state is State.CLOSED:
             self.circuits.pop((loop, shard), None)
 
+    def probing(self, shard: str) -> asyncio.Task[None] | None:
+        """Return the task that ends when ``shard`` may be asked again; None when it may be now."""
+        circuit = self.circuits.get((asyncio.get_running_loop(), shard))
+        return circuit.probing if circuit is not None and circuit.state is not State.CLOSED else None
+
     async def aclose(self) -> None:
         """End the probes of the running event loop, and forget its circuits."""
         loop = asyncio.get_running_loop()

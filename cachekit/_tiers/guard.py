@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from cachekit._tiers.breaker import Breaker
 from cachekit._tiers.outcome import Down
@@ -19,6 +19,9 @@ from cachekit.clock import Clock
 from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.stores.base import Lease, Store
+
+PAUSE: Final = 0.05
+"""Seconds before what failed is tried again while the circuit breaker is closed."""
 
 T = TypeVar("T")
 K = TypeVar("K", str, Sequence[str])
@@ -156,6 +159,15 @@ class Guard:
     def _turned_away(self, asked: str | Sequence[str]) -> str:
         shard = self._shard(_one(asked))
         return "" if shard is None else self._breaker.turns_away(shard)
+
+    async def until_asked(self, key: str, seconds: float) -> None:
+        """Wait while ``key`` is turned away, and a little at least, but no longer than ``seconds``."""
+        shard = self._shard(key)
+        probing = None if shard is None else self._breaker.probing(shard)
+        if probing is None:
+            await asyncio.sleep(min(PAUSE, seconds))
+        else:
+            await asyncio.wait([probing], timeout=seconds)
 
     def _shard(self, key: str) -> str | None:
         try:

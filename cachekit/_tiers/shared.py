@@ -168,9 +168,14 @@ class SharedTier:
         answer = await self._guard.renew_lease(self._prefix + key, token, _ms(lease), self.budget())
         return isinstance(answer, Down) or answer
 
-    async def release_lease(self, key: str, token: bytes) -> None:
-        """Give the lease back, if it is still held."""
-        await self._guard.release_lease(self._prefix + key, token, self.budget())
+    async def release_lease(self, key: str, token: bytes) -> bool:
+        """Give the lease back, if it is still held. Returns False when that may be tried again."""
+        answer = await self._guard.release_lease(self._prefix + key, token, self.budget())
+        return not isinstance(answer, Down) or answer.of_key
+
+    async def until_asked(self, key: str, seconds: float) -> None:
+        """Wait until the store may be asked for ``key`` again, and a little at least; no longer than ``seconds``."""
+        await self._guard.until_asked(self._prefix + key, seconds)
 
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
         """Store what was loaded under the lease, if ``token`` still holds it. Returns whether it did."""

@@ -20,7 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from cachekit.errors import QueueFullError, StoreError, StoreUnavailableError
-from cachekit.stores.translate import ends_connection, overdue, translate
+from cachekit.stores.translate import ends_connection, garbage, overdue, translate
 
 QUEUE: Final = 10_000
 """The most operations that wait in a lane; one more fails at once, rather than late."""
@@ -32,6 +32,9 @@ No longer, since a peer that vanished and came back is to be used again within a
 
 CONNECT_PATIENCE: Final = 0.7
 """Seconds for connecting, TLS and the handshake together."""
+
+_LAST_WORD: Final = 0.05
+"""Seconds for what a server says before it closes a connection: it is there already, or is cut short."""
 
 Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
 """Makes a connection and connects it; cancelled or failing, it leaves nothing behind."""
@@ -209,13 +212,15 @@ class Lane:
                 if not self._queue:
                     self._wakeup = self._loop.create_future()
                     await self._wakeup
-                # Something to read before anything was asked is the end of the stream, or a stray reply
-                # that would be taken for the answer to the next question.
-                broke = await connection.can_read()
-                if broke:
-                    break
-                # From here on an exception means that the connection broke under the batch.
+                # From here on an exception means that the connection broke, before or under the batch.
                 broke = True
+                # Something to read before anything was asked is the end of the stream, the server's reason
+                # for it, or a stray reply that would be taken for the answer to the next question.
+                if await connection.can_read():
+                    async with asyncio.timeout(_LAST_WORD):
+                        await connection.read_response(disable_decoding=True)
+                    self._reason = garbage(self.address)
+                    break
                 broke = await self._exchange(connection)
         # The lane is the edge: what redis-py, the system or a broken reply raise here ends the connection
         # and becomes one of our errors, for whoever waits.

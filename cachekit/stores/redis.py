@@ -69,7 +69,7 @@ class RedisStore:
     async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
         # In one step, or a load that begins between the two would overwrite what is set here.
         set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", lease_key(key))
-        self._transacted(await self._transaction(key, (set_, unlink), timeout), key)
+        self._transacted(await self._transaction(key, (set_, unlink), timeout), 2, key)
 
     async def look(self, key: str, *, timeout: float) -> tuple[bytes | None, bytes | None]:
         reply = self._checked(await self._ask(key, ("MGET", key, lease_key(key)), timeout, repeatable=True))
@@ -148,7 +148,7 @@ class RedisStore:
             ("PEXPIRE", key, ttl_ms),
             ("EVAL", _TRIM.source, 1, key, oldest),
         )
-        self._transacted(await self._transaction(key, commands, timeout), key)
+        self._transacted(await self._transaction(key, commands, timeout), len(commands), key)
 
     async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
         reply = self._checked(await self._ask(key, ("LRANGE", key, 0, count - 1), timeout, repeatable=True))
@@ -250,13 +250,16 @@ class RedisStore:
             raise self._garbage(key)
         return reply == 1
 
-    def _transacted(self, replies: object, key: str) -> None:
+    def _transacted(self, replies: object, commands: int, key: str) -> None:
         if not isinstance(replies, list):
             raise self._garbage(key)
         results = replies[-1]
         # What was refused while queueing says more than the EXECABORT that follows from it.
         for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:
             self._checked(reply)
+        queued = [b"OK", *[b"QUEUED"] * commands]
+        if replies[:-1] != queued or not isinstance(results, list) or len(results) != commands:
+            raise self._garbage(key)
 
     def _garbage(self, key: str) -> StoreError:
         """Return the error for a reply of the wrong type, and give up the connection it came from."""
