@@ -20,7 +20,7 @@ from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.stores.base import Lease, Store
 
-PAUSE: Final = 0.05
+PAUSE: Final = 0.2
 """Seconds before what failed is tried again while the circuit breaker is closed."""
 
 T = TypeVar("T")

@@ -171,7 +171,8 @@ class SharedTier:
     async def release_lease(self, key: str, token: bytes) -> bool:
         """Give the lease back, if it is still held. Returns False when that may be tried again."""
         answer = await self._guard.release_lease(self._prefix + key, token, self.budget())
-        return not isinstance(answer, Down) or answer.of_key
+        # A key that cannot be sent has never had one.
+        return not isinstance(answer, Down) or answer.cause == UNSENDABLE
 
     async def until_asked(self, key: str, seconds: float) -> None:
         """Wait until the store may be asked for ``key`` again, and a little at least; no longer than ``seconds``."""

@@ -1,0 +1,371 @@
+"""Runs operations under a fault: checks what they come to, and measures what they cost.
+
+Each operation has several caches: of the first there is one caller, which calls many times; of
+each of the others there are many callers at the same moment. Log records belong to the cache whose caller, or whose
+background work, wrote them: a context variable tells, which tasks and timers inherit.
+
+All durations are seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import statistics
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+import redis
+
+from cachekit.config import DEFAULT_TIMEOUT
+from cachekit.entry import lease_key
+from tests.faults.operations import HIT, Operation, Subject, WrongError
+from tests.faults.scenarios import Scenario, Warmth
+from tests.kit.servers import RedisServer, ServerBinary
+
+PATIENCE: Final = 30.0
+"""Seconds within which whatever is sure to come must have come."""
+
+NO_LEASE: Final = 2.0
+"""Seconds within which the leases are given back. They would end by themselves after five."""
+
+PAUSE: Final = 0.001
+"""Seconds between two calls of one caller, in which the background may go on."""
+
+LOOK: Final = 0.002
+"""Seconds between two looks, for each cache that looks, at whether all is well again."""
+
+MEDIANS: Final = 3
+"""The lowest of so many is taken: whatever else the machine does lasts for longer than a few calls."""
+
+SAMPLE: Final = 6
+"""Calls of each cache of which it is checked afterwards what they left behind."""
+
+# The number of a call that belongs to no operation: whether the cache is used again.
+AGAIN: Final = -2
+
+_SPEAKER: ContextVar[str] = ContextVar("whose log records these are", default="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is called.
+
+    Attributes:
+        calls: Of one caller, one after the other, each checked.
+        seconds: When those take longer, they are fewer.
+        timed: More of them, once the circuit breaker is open, for each of several medians.
+        crowds: Callers at the same moment, each number of them with a cache of their own.
+        loads: The most loads of one cache that are under way when the fault begins.
+        timeout: The caches' option, where a fault is noticed without waiting for it.
+    """
+
+    calls: int
+    seconds: float
+    timed: int
+    crowds: tuple[int, ...]
+    loads: int = 1000
+    timeout: float = DEFAULT_TIMEOUT
+
+
+@dataclass(slots=True)
+class Cell:
+    """What one operation came to under one fault, and what it cost.
+
+    Attributes:
+        scenario: The fault.
+        operation: Its class.
+        words: What the calls of one caller came to, and how often.
+        causes: Of what was not served.
+        wrong: What was not as it must be; empty if all is well.
+        first: Seconds of the first call.
+        slowest: Seconds of the slowest call of one caller.
+        crowds: Seconds of the slowest of so many callers.
+        opened: Median seconds of a call once the circuit breaker is open; None: it did not open.
+        began: Log records that say that a trouble began.
+        ended: Log records that say that one ended.
+        back: Seconds from the end of the fault until a call is a hit.
+        afterwards: Seconds of the slowest call since then.
+    """
+
+    scenario: Scenario
+    operation: type[Operation]
+    words: Counter[str] = field(default_factory=Counter)
+    causes: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+    first: float = 0.0
+    slowest: float = 0.0
+    crowds: dict[int, float] = field(default_factory=dict)
+    opened: float | None = None
+    began: int = 0
+    ended: int = 0
+    back: float = 0.0
+    afterwards: float = 0.0
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """The words that the operation may come to."""
+        name, scenario = self.operation.name, self.scenario
+        if name in scenario.instead:
+            return scenario.instead[name]
+        return frozenset({self.operation.served if name in scenario.served else self.operation.left_out})
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the fault keeps the operation from being served, so that there is an event each time."""
+        return self.operation.name not in {*self.scenario.served, *self.scenario.instead}
+
+
+async def run(
+    scenario: Scenario, operations: Sequence[type[Operation]], sizes: Sizes, binary: ServerBinary
+) -> list[Cell]:
+    """Hurt a server once while ``operations`` go on, all together, and heal it. Returns a cell for each."""
+    cells = [Cell(scenario, operation) for operation in operations]
+    with RedisServer(binary, *scenario.config) as server, _listening() as records:
+        async with scenario.stage(server) as place, AsyncExitStack() as caches:
+            ones = [_One(cell, place.url, sizes) for cell in cells]
+            crowds = [[_Crowd(cell, place.url, callers, sizes) for cell in cells] for callers in sizes.crowds]
+            parts: list[_Part] = [*ones, *[part for crowd in crowds for part in crowd]]
+            for part in parts:
+                caches.push_async_callback(part.subject.cache.aclose)
+            _prepare(server, parts)
+            # One after the other, here and in the end: while nothing is broken, nothing is to be late.
+            for part in parts:
+                await part.contained(lambda part: part.warm_up(scenario.warm))
+            keys = dict.fromkeys(key for part in parts for key in part.keys)
+            async with place.hurting([*keys]):
+                await _each(ones, lambda part: part.suffer())
+                for crowd in crowds:
+                    await _each(crowd, lambda part: part.suffer())
+            healed = time.perf_counter()
+            await _each(parts, lambda part: part.recover(healed, records, LOOK * len(parts)))
+            await _look_into(server, parts)
+            for part in parts:
+                await part.contained(lambda part: part.look_back())
+        for one in ones:
+            one.cell.began = len(records.of(one.speaker, logging.WARNING))
+            one.cell.ended = len(records.of(one.speaker, logging.INFO))
+    return cells
+
+
+class _Part:
+    """One of the caches of a cell, and its callers."""
+
+    def __init__(self, cell: Cell, kind: str, url: str, numbers: int, sizes: Sizes) -> None:
+        self.cell = cell
+        self.sizes = sizes
+        self.numbers = numbers
+        self.speaker = f"{cell.operation.name.replace(' ', '-')}-{kind}"
+        timeout = DEFAULT_TIMEOUT if cell.scenario.silent else sizes.timeout
+        self.subject = Subject(url, f"{self.speaker}:", timeout)
+        self.operation = cell.operation(self.subject)
+        self.expected = cell.expected
+        self.words: dict[int, str] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that are used."""
+        return [self.operation.key(x) for x in range(self.numbers)]
+
+    def complain(self, what: str) -> None:
+        self.cell.wrong.append(f"{self.speaker}: {what}")
+
+    async def contained(self, work: Callable[[_Part], Awaitable[None]]) -> None:
+        """Do ``work`` under the name of this cache; what is raised is a complaint."""
+        _SPEAKER.set(self.speaker)
+        [raised] = await asyncio.gather(work(self), return_exceptions=True)
+        if isinstance(raised, WrongError):
+            self.complain(str(raised))
+        elif isinstance(raised, Exception):
+            self.complain(f"raised {raised!r}")
+        elif raised is not None:
+            raise raised
+
+    async def warm_up(self, warm: Warmth) -> None:
+        """Do what was done before the fault."""
+        if warm is Warmth.ELSEWHERE:
+            await asyncio.to_thread(asyncio.run, self.subject.connect())
+        elif warm is Warmth.CONNECTED:
+            await self.subject.connect()
+            await self.operation.begin(min(self.numbers, self.sizes.loads))
+
+    async def suffer(self) -> None:
+        """Call, while the fault is in force."""
+        raise NotImplementedError
+
+    async def timed(self, x: int) -> float:
+        """Call once, check what it came to, and return what it took."""
+        failures = len(self.subject.failures)
+        began = time.perf_counter()
+        word = await self.operation.call(x)
+        seconds = self.operation.added(x, began, time.perf_counter())
+        self.words[x] = word
+        self.check(x, word)
+        if self.cell.left_out and word == self.operation.left_out and len(self.subject.failures) == failures:
+            self.complain(f"call {x} was left out, and no event told")
+        return seconds
+
+    def check(self, x: int, word: str) -> None:
+        """Check what a call came to."""
+        if word not in self.expected:
+            self.complain(f"call {x} came to {word!r}, expected {sorted(self.expected)}")
+
+    async def recover(self, healed: float, records: _Records, pause: float) -> None:
+        """Call, with a ``pause`` in between, until the cache is used again and all that was broken is over."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.subject.result(AGAIN) != HIT:
+                await asyncio.sleep(pause)
+            self.is_back(time.perf_counter() - healed)
+            # A trouble is over when it has kept away for half a second.
+            while len(records.of(self.speaker, logging.INFO)) < len(records.of(self.speaker, logging.WARNING)):
+                await self.subject.result(AGAIN)
+                await asyncio.sleep(2 * pause)
+            while len(self.subject.cache.runtime.tier.journal):
+                await asyncio.sleep(pause)
+        await self.operation.end()
+        self._check_records(records)
+
+    def is_back(self, seconds: float) -> None:
+        """Note that the cache was used again after so many seconds."""
+
+    def _check_records(self, records: _Records) -> None:
+        """Check that each trouble began and ended with one record, and that there was none without a cause."""
+        causes = {failure.cause for failure in self.subject.failures}
+        self.cell.causes |= causes
+        if not causes <= self.cell.scenario.causes:
+            self.complain(f"the causes are {sorted(causes)}, expected {sorted(self.cell.scenario.causes)}")
+        began = records.of(self.speaker, logging.WARNING)
+        ended = records.of(self.speaker, logging.INFO)
+        if len(began) != len({*began}) or len(began) > len(causes) or bool(began) != bool(causes):
+            self.complain(f"for the causes {sorted(causes)} the warnings are {began}")
+        if len(ended) != len(began):
+            self.complain(f"{len(began)} warnings, and {len(ended)} that tell the end: {ended}")
+
+    async def look_back(self) -> None:
+        """Look at what the calls left behind, now that all is well again."""
+        for x in range(0, len(self.words), max(1, len(self.words) // SAMPLE)):
+            began = time.perf_counter()
+            await self.operation.afterwards(x, self.words[x])
+            self.cell.afterwards = max(self.cell.afterwards, time.perf_counter() - began)
+
+
+class _One(_Part):
+    """One caller, which calls many times."""
+
+    def __init__(self, cell: Cell, url: str, sizes: Sizes) -> None:
+        super().__init__(cell, "one", url, 1 + sizes.calls + MEDIANS * sizes.timed, sizes)
+
+    async def suffer(self) -> None:
+        numbers = count()
+        began = time.perf_counter()
+        taken: list[float] = []
+        while len(taken) <= self.sizes.calls and time.perf_counter() - began < self.sizes.seconds:
+            x = next(numbers)
+            taken.append(await self.timed(x))
+            await self.operation.at_once(x)
+            await asyncio.sleep(PAUSE)
+        self.cell.first, self.cell.slowest = taken[0], max(taken)
+        self.cell.words.update(self.words.values())
+        if self.subject.opened:
+            self.cell.opened = await self._median(numbers)
+
+    async def _median(self, numbers: Iterator[int]) -> float:
+        """Return what a call takes that the circuit breaker turns away, and that nobody observes."""
+        self.subject.look_away()
+        medians = []
+        for _ in range(MEDIANS):
+            medians.append(statistics.median([await self._turned_away(next(numbers)) for _ in range(self.sizes.timed)]))
+            await asyncio.sleep(0.05)
+        self.subject.look_again()
+        return min(medians)
+
+    async def _turned_away(self, x: int) -> float:
+        began = time.perf_counter()
+        word = await self.operation.call(x)
+        seconds = self.operation.added(x, began, time.perf_counter())
+        self.check(x, word)
+        await asyncio.sleep(0)
+        return seconds
+
+    def is_back(self, seconds: float) -> None:
+        self.cell.back = seconds
+
+
+class _Crowd(_Part):
+    """Many callers at the same moment."""
+
+    def __init__(self, cell: Cell, url: str, callers: int, sizes: Sizes) -> None:
+        super().__init__(cell, f"{callers}", url, callers, sizes)
+        if cell.scenario.partly:
+            self.expected |= {cell.operation.served, cell.operation.left_out}
+
+    async def suffer(self) -> None:
+        self.cell.crowds[self.numbers] = max(await asyncio.gather(*[self.timed(x) for x in range(self.numbers)]))
+        for x in range(0, self.numbers, max(1, self.numbers // SAMPLE)):
+            await self.operation.at_once(x)
+
+
+class _Records(logging.Handler):
+    """Keeps the log records of the package, by who wrote them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._of: dict[str, list[logging.LogRecord]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._of.setdefault(_SPEAKER.get(), []).append(record)
+
+    def of(self, speaker: str, level: int) -> list[str]:
+        return [record.getMessage() for record in self._of.get(speaker, ()) if record.levelno == level]
+
+
+@contextmanager
+def _listening() -> Iterator[_Records]:
+    logger, records = logging.getLogger("cachekit"), _Records()
+    before = logger.level
+    logger.addHandler(records)
+    logger.setLevel(logging.INFO)
+    try:
+        yield records
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(records)
+
+
+async def _each(parts: Sequence[_Part], work: Callable[[_Part], Awaitable[None]]) -> None:
+    await asyncio.gather(*[part.contained(work) for part in parts])
+
+
+def _prepare(server: RedisServer, parts: Sequence[_Part]) -> None:
+    """Put into the store what stands there before the fault."""
+    with (
+        redis.Redis(unix_socket_path=str(server.socket_path)) as client,
+        client.pipeline(transaction=False) as pipeline,
+    ):
+        for part in parts:
+            for x in range(part.numbers):
+                for command in part.operation.prepared(x):
+                    pipeline.execute_command(*command)
+        pipeline.execute()
+
+
+async def _look_into(server: RedisServer, parts: Sequence[_Part]) -> None:
+    """Check that nothing stands in the store that was invalidated, and no lease for nobody."""
+    for part in parts:
+        gone = {part.operation.key(x): old for x in part.words if (old := part.operation.must_be_gone(x)) is not None}
+        found = server.cli("MGET", *gone) if gone else []
+        for (key, old), value in zip(gone.items(), found, strict=True):
+            if value == old.encode():
+                part.complain(f"{key} was invalidated, and holds {old} still")
+        leases = [lease_key(key) for key in part.keys]
+        deadline = time.monotonic() + NO_LEASE
+        while (held := server.cli("EXISTS", *leases)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        if held:
+            part.complain(f"{held} leases are held, and nobody loads")

@@ -1,0 +1,169 @@
+"""Makes `docs/faults.md` of cells: the table of all, a table of figures for each fault, and the classification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from cachekit.errors import KeyRefusedError, StoreError
+from cachekit.stores.translate import FAULTS
+from tests.faults.measure import MEDIANS, Cell
+from tests.faults.operations import OPERATIONS
+from tests.faults.scenarios import SCENARIOS, Scenario
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "faults.md"
+
+_BEGINNING: Final = """\
+# What each fault does to a call
+
+A cache is there to save time, so it must not cost any when it is broken. This page shows every fault that is tried
+against every operation, what the call comes to, and how long it takes. In short:
+
+- No fault raises. A decorated function gives a hit or its own result; helpers give their defaults.
+- The first call that meets a server that does not answer waits for the deadline (`timeout`, 0.25 s unless told
+  otherwise), and so do those that are under way at that moment. Then the circuit breaker is open, and a call costs
+  microseconds.
+- A server that answers with an error costs a round trip. What it still serves is used: a server that refuses writes is
+  read from.
+- What was invalidated meanwhile is kept, is a miss in this process at once, and is removed when the server is back.
+- The log has one WARNING when a trouble begins and one INFO when it ends; observers get an event each time.
+
+## How it was measured
+
+```sh
+python -m tests.faults
+```
+
+starts a real redis-server of its own for each cell, does the fault to it or to what leads to it (a proxy, a name
+server, this process's own file table), calls, heals it, and calls on until all is well again. What a real server says
+only in the midst of a disaster is said by a scripted one in its place. The caches have default options. The functions
+take no time, so what a call takes is what the cache adds to it. Everything ran in one process beside its server, on
+loopback, with Redis {redis}; proxies and scripted servers share the event loop with the callers, so the figures are
+rather too high than too low. The same table is run by the tests, for what each call comes to; times are measured here
+alone, and differ from run to run and from machine to machine.
+
+| operation | what is called |
+|---|---|
+{operations}
+
+## All faults, all operations
+
+What a call comes to, what the first one takes, and, where the circuit breaker opens, the median of those that follow.
+*Own result* is what the function itself returns; *filled* says that it was stored as well; *kept* is an invalidation
+that waits in the journal.
+"""
+
+_FIGURES: Final = """\
+- *first*: the first call under the fault, alone
+- *worst of {crowds}*: the slowest of so many callers at the same moment, on a cache that has not met the fault before
+- *open*: the median once the circuit breaker is open, in µs (the lowest of {medians}, of {timed} calls each); a dash
+  where it does not open
+- *log*: WARNINGs when it begins, and INFOs when it ends, in {calls} calls of one caller
+- *back after*: from the end of the fault until a call is a hit again
+- *afterwards*: the slowest call since then
+"""
+
+_CLASSES: Final = """\
+## How faults are told apart
+
+The table in `cachekit/stores/translate.py`, by which every foreign error becomes one of ours. The cause is what logs
+and events (`StoreFailed`) call it.
+"""
+
+
+def page(cells: Sequence[Cell], *, redis: str, calls: int, timed: int) -> str:
+    """Return the whole page."""
+    crowds = [*cells[0].crowds]
+    beginning = _BEGINNING.format(
+        redis=redis, operations="\n".join(f"| {operation.name} | {operation.what} |" for operation in OPERATIONS)
+    )
+    figures = _FIGURES.format(
+        crowds=" and of ".join(f"{callers:,}" for callers in crowds), timed=timed, medians=MEDIANS, calls=calls
+    )
+    parts = [
+        beginning,
+        "\n".join(_all_in_one(cells)),
+        f"\n## The figures of each fault\n\n{figures}",
+        *("\n".join(_of_one(scenario, of)) for scenario, of in _by_scenario(cells)),
+        _CLASSES,
+        "\n".join(_classes()),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _by_scenario(cells: Sequence[Cell]) -> Iterator[tuple[Scenario, list[Cell]]]:
+    for scenario in SCENARIOS:
+        yield scenario, [cell for cell in cells if cell.scenario.name == scenario.name]
+
+
+def _row(*columns: str) -> str:
+    return f"| {' | '.join(columns)} |"
+
+
+def _all_in_one(cells: Sequence[Cell]) -> Iterator[str]:
+    yield _row("fault", *(operation.name for operation in OPERATIONS))
+    yield _row(*["---"] * (1 + len(OPERATIONS)))
+    for scenario, of in _by_scenario(cells):
+        yield _row(f"**{scenario.name}**", *map(_in_short, of))
+
+
+def _in_short(cell: Cell) -> str:
+    then = "" if cell.opened is None else f", then {_us(cell.opened)} µs"
+    return f"{_words(cell)}; {_ms(cell.first)}{then}"
+
+
+def _of_one(scenario: Scenario, cells: Sequence[Cell]) -> Iterator[str]:
+    yield f"### {scenario.name}\n"
+    causes = sorted({cause for cell in cells for cause in cell.causes})
+    told = " and ".join(f"`{cause}`" for cause in causes)
+    yield f"{scenario.what} {f'Cause: {told}.' if causes else 'It has no effect that would have to be told.'}\n"
+    crowds = [f"worst of {callers:,}" for callers in cells[0].crowds]
+    yield _row("operation", "result", "first", *crowds, "open, µs", "log", "back after", "afterwards")
+    yield _row("---", "---", *["--:"] * (6 + len(crowds) - 1))
+    for cell in cells:
+        yield _row(
+            cell.operation.name,
+            _words(cell),
+            _ms(cell.first),
+            *(_ms(seconds) for seconds in cell.crowds.values()),
+            "-" if cell.opened is None else _us(cell.opened),
+            f"{cell.began} / {cell.ended}",
+            _ms(cell.back),
+            _ms(cell.afterwards),
+        )
+    yield ""
+
+
+def _classes() -> Iterable[str]:
+    yield _row("cause", "what", "our error", "the circuit breaker", "the connection is", "the log says")
+    yield _row(*["---"] * 6)
+    for fault in FAULTS:
+        yield _row(
+            f"`{fault.cause}`",
+            fault.what,
+            f"`{fault.error.__name__}`",
+            _opens(fault.error),
+            fault.connection.value,
+            f"{'a key' if issubclass(fault.error, KeyRefusedError) else 'the cache'} is left out for now",
+        )
+
+
+def _opens(error: type[StoreError]) -> str:
+    if error.answered:
+        return "stays closed: the server answers"
+    if error.opens_after is None:
+        return "stays closed: nothing was asked"
+    return "opens at once" if error.opens_after == 1 else f"opens at {error.opens_after} in a row"
+
+
+def _words(cell: Cell) -> str:
+    return " or ".join(word for word, _ in cell.words.most_common())
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.1f} ms" if seconds < 0.01 else f"{1e3 * seconds:.0f} ms"
+
+
+def _us(seconds: float) -> str:
+    return f"{1e6 * seconds:.1f}"

@@ -1,0 +1,44 @@
+"""Whatever is broken, each operation comes to what it is to come to: the whole table, against real servers.
+
+No time is asserted; ``python -m tests.faults`` measures them.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from cachekit.stores.translate import FAULTS
+from tests.faults.measure import Sizes, run
+from tests.faults.operations import OPERATIONS
+from tests.faults.page import PAGE
+from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.kit.servers import first_server
+
+# In debug mode, and on a noisy machine, a call costs many times as much: what answers is given time to answer.
+SIZES = Sizes(calls=200, seconds=0.45, timed=10, crowds=(20,), loads=40, timeout=5.0)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+async def test_each_operation_comes_to_what_it_is_to_come_to(scenario: Scenario) -> None:
+    cells = await run(scenario, OPERATIONS, SIZES, first_server())
+    wrong = [what for cell in cells for what in cell.wrong]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_page_has_every_fault_and_every_operation() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    for scenario in SCENARIOS:
+        [row] = [line for line in lines if line.startswith(f"| **{scenario.name}** |")]
+        assert len(row.split(" | ")) == 1 + len(OPERATIONS)
+        section = lines[lines.index(f"### {scenario.name}") :]
+        assert section[2].startswith(scenario.what)
+        for operation, row in zip(OPERATIONS, section[6:], strict=False):
+            assert row.startswith(f"| {operation.name} |")
+
+
+def test_the_page_has_every_row_of_the_classification() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    for fault in FAULTS:
+        [row] = [line for line in lines if line.startswith(f"| `{fault.cause}` |")]
+        assert f" | {fault.what} | `{fault.error.__name__}` | " in row
+        assert f" | {fault.connection.value} | " in row
