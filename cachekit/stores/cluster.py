@@ -92,7 +92,7 @@ class Cluster:
 
     def distrust(self, key: str) -> None:
         node = self._masters[_slot(key)]
-        if node in self._lanes:
+        if node is not None and node in self._lanes:
             self._lanes[node].give_up(garbage(self._address))
 
     @property

@@ -84,13 +84,18 @@ class Sentinels:
             try:
                 # Two questions, since in the middle of a failover MASTER gives the new epoch and the old address.
                 await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-                host, port = await connection.read_response(disable_decoding=True)
+                place = await connection.read_response(disable_decoding=True)
                 await connection.send_command("SENTINEL", "MASTER", self._service)
                 fields = await connection.read_response(disable_decoding=True)
             finally:
                 await connection.disconnect(nowait=True)
-        epoch = dict(zip(fields[::2], fields[1::2], strict=True))[b"config-epoch"]
-        return Master(int(epoch), host.decode(), int(port))
+        match place, fields:
+            case [bytes(host), bytes(port)], list():
+                epoch = dict(zip(fields[::2], fields[1::2], strict=True))[b"config-epoch"]
+                return Master(int(epoch), host.decode(), int(port))
+            case _:
+                # None stands for a service that it does not know.
+                raise StoreUnavailableError(_UNAVAILABLE, f"a sentinel knows no master called {self._service!r}")
 
 
 class SentinelMaster(SingleServer):
