@@ -74,7 +74,7 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
             over.set()
             await asyncio.gather(*callers)
     began = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(began) <= 2, "refused at first; perhaps a replica that is no master yet"
+    assert len(began) <= 3, "refused at first; perhaps a replica that is no master yet, or one that is slow"
 
 
 async def test_after_an_orderly_failover_nobody_stays_with_the_old_master(setup: SentinelSetup) -> None:

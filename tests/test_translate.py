@@ -53,7 +53,7 @@ ROWS: list[tuple[Exception, type[StoreError], str]] = [
     (foreign.InvalidResponse(SECRET), StoreGarbageError, "garbage"),
     (UnicodeEncodeError("utf-8", SECRET, 0, 1, SECRET), KeyRefusedError, "UNICODE"),
     (RuntimeError(SECRET), StoreUnavailableError, "RuntimeError"),
-    (AttributeError(SECRET), StoreUnavailableError, "AttributeError"),
+    (AttributeError(SECRET), StoreUnavailableError, "unavailable"),
     (ValueError(SECRET), StoreUnavailableError, "ValueError"),
 ]
 

@@ -145,7 +145,9 @@ def translate(error: BaseException, address: str) -> StoreError:
         return KeyRefusedError(UNSENDABLE, "a key with a lone surrogate cannot be sent")
     if isinstance(error, (foreign.TimeoutError, TimeoutError)):
         return overdue(address)
-    if isinstance(error, (foreign.ConnectionError, OSError)):
+    # An AttributeError is what asyncio raises on Python 3.12 for a transport whose socket is gone, and redis-py
+    # for a client that was closed.
+    if isinstance(error, (foreign.ConnectionError, OSError, AttributeError)):
         return StoreUnavailableError("unavailable", f"{address} cannot be reached ({_reason(error)})")
     kind_of_error = type(error).__name__
     return StoreUnavailableError(kind_of_error, f"the connection to {address} failed ({kind_of_error})")

@@ -216,6 +216,7 @@ class LoadUnderWay(Operation):
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         self._loads: dict[int, asyncio.Task[str]] = {}
+        self._begun = 0
         self._returned: dict[int, float] = {}
 
     def key(self, x: int) -> str:
@@ -225,6 +226,7 @@ class LoadUnderWay(Operation):
         yield from ()
 
     async def begin(self, numbers: int) -> None:
+        self._begun = numbers
         for x in range(numbers):
             self._loads[x] = asyncio.create_task(self._load(x))
             # A few at a time, so that each has its lease in good time.
@@ -246,8 +248,8 @@ class LoadUnderWay(Operation):
         return await (self._load(x) if loading is None else loading)
 
     def added(self, x: int, began: float, ended: float) -> float:
-        # From the end of the function until the caller has its result.
-        return self._returned[x] - max(began, self.subject.ended[x])
+        # Of what was under way, from the end of the function until the caller has its result.
+        return self._returned[x] - (self.subject.ended[x] if x < self._begun else began)
 
     async def afterwards(self, x: int, word: str) -> None:
         await self.call(x)

@@ -56,7 +56,8 @@ that waits in the journal.
 
 _FIGURES: Final = """\
 - *first*: the first call under the fault, alone
-- *worst of {crowds}*: the slowest of so many callers at the same moment, on a cache that has not met the fault before
+- *worst of {crowds}*: the slowest of so many callers at the same moment, on a cache that has not met the
+  fault before
 - *open*: the median once the circuit breaker is open, in µs (the lowest of {medians}, of {timed} calls each); a dash
   where it does not open
 - *log*: WARNINGs when it begins, and INFOs when it ends, in {calls} calls of one caller
