@@ -506,8 +506,8 @@ def _scenarios() -> Iterator[Scenario]:
     )
     yield Scenario(
         name="dripping",
-        what="Replies come one byte at a time, with a pause of 0.1 s after each.",
-        stage=_through_proxy(Fault.DRIP, seconds=0.1),
+        what="Replies come one byte at a time, with a pause of 0.2 s after each.",
+        stage=_through_proxy(Fault.DRIP, seconds=0.2),
         silent=True,
         causes=either,
     )
