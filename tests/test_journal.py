@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ import pytest_asyncio
 from cachekit import MISS, Cache, RollingWindow
 from cachekit._tiers.journal import BATCH, DAY, Journal
 from cachekit._tiers.reporter import Reporter
-from cachekit.errors import StoreUnavailableError
-from cachekit.events import Event, Invalidated, InvalidationsLost, InvalidationsReplayed
+from cachekit.errors import KeyRefusedError, StoreUnavailableError
+from cachekit.events import Event, Invalidated, InvalidationsLost, InvalidationsReplayed, StoreFailed
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
@@ -518,3 +518,32 @@ async def test_a_block_of_one_cache_leaves_another_alone(cache: Cache) -> None:
         async with cache.after_commit():
             assert await other.delete("k") is True
             assert await other.get("k") is None
+
+
+async def test_keys_of_which_one_is_refused_by_name_are_removed_all_at_once() -> None:
+    """One after the other, each a round trip away, the last would find no time left, and be told as a timeout."""
+    keys = [f"k:{n}" for n in range(50)]
+
+    class Refusing(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            # Nobody gets through before all have come.
+            self.all_here = asyncio.Barrier(len(keys))
+
+        async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+            if len(keys) > 1:
+                raise KeyRefusedError("NOPERM", "one of them is refused")
+            async with asyncio.timeout(PATIENCE), self.all_here:
+                if keys == ["k:7"]:
+                    raise KeyRefusedError("NOPERM", "it is this one")
+                await super().delete(keys, timeout=timeout)
+
+    store = Refusing()
+    told: list[Event] = []
+    cache = Cache(store)
+    cache.observe(told.append)
+    tier = cache.runtime.tier
+    async with asyncio.timeout(PATIENCE / 2):
+        assert not await tier.invalidate(keys, tier.budget())
+    assert tier.journal.batch() == ["k:7"]
+    assert {event.cause for event in told if isinstance(event, StoreFailed)} == {"NOPERM"}

@@ -47,7 +47,8 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
     caplog.set_level(logging.INFO)
     over = asyncio.Event()
     runs = 0
-    async with Cache(setup.url) as cache:
+    # What fails here fails at once; a machine that is slow is not to be told as another trouble.
+    async with Cache(setup.url, timeout=T) as cache:
 
         @cache.cached(key="value:<x>", ttl=60)
         async def value(x: int) -> list[int]:
@@ -74,7 +75,7 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
             over.set()
             await asyncio.gather(*callers)
     began = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(began) <= 3, "refused at first; perhaps a replica that is no master yet, or one that is slow"
+    assert len(began) <= 2, "refused at first; perhaps a replica that is no master yet"
 
 
 async def test_after_an_orderly_failover_nobody_stays_with_the_old_master(setup: SentinelSetup) -> None:

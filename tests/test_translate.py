@@ -33,7 +33,7 @@ ROWS: list[tuple[Exception, type[StoreError], str]] = [
     (foreign.ResponseError(f"Error: @user_script: 5: WRONGTYPE {SECRET}"), KeyRefusedError, "WRONGTYPE"),
     (foreign.NoPermissionError(SECRET), KeyRefusedError, "NOPERM"),
     (foreign.ResponseError(f"NOAUTH {SECRET}"), StoreRefusedError, "AUTH"),
-    (foreign.MaxConnectionsError(SECRET), StoreRefusedError, "MAXCLIENTS"),
+    (foreign.ConnectionError("max number of clients reached"), StoreRefusedError, "MAXCLIENTS"),
     (foreign.OutOfMemoryError(SECRET), CommandRefusedError, "OOM"),
     (foreign.BusyLoadingError(SECRET), StoreRefusedError, "LOADING"),
     (foreign.ResponseError(f"BUSY {SECRET}"), StoreRefusedError, "BUSY"),
@@ -77,6 +77,13 @@ def test_what_the_table_says_of_the_connection_is_what_becomes_of_it() -> None:
     for fault in FAULTS:
         assert ends_connection(fault.error(fault.cause, "")) == (fault.connection is Connection.GIVEN_UP)
     assert not ends_connection(CommandRefusedError("NEWCODE", "an error reply that is not in the table"))
+
+
+@pytest.mark.parametrize("error", [foreign.MovedError("1 127.0.0.1:7"), foreign.AskError("1 127.0.0.1:7")], ids=repr)
+def test_who_took_a_cluster_for_a_server_is_told_what_to_write_and_nobody_else(error: Exception) -> None:
+    advice = "begins with redis+cluster://"
+    assert advice in str(translate(error, "redis://localhost:6379/0"))
+    assert advice not in str(translate(error, "redis+cluster://localhost:6379"))
 
 
 def test_an_error_of_ours_stays_what_it_is() -> None:

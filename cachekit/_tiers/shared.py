@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -126,13 +127,11 @@ class SharedTier:
                 self.journal.refused(left)
                 left.clear()
             return False
-        results = []
-        for key in list(left):
-            alone = [key]
-            results.append(await self._remove(alone, budget))
-            if not alone:
-                left.remove(key)
-        return all(results)
+        # All at once: one after the other, the last would find no time left.
+        alone = [[key] for key in left]
+        removed = await asyncio.gather(*[self._remove(one, Budget(budget.left)) for one in alone])
+        left[:] = [key for one in alone for key in one]
+        return all(removed)
 
     def _doubt(self, key: str) -> Down | Distrusted | None:
         """Return why what stands at ``key`` is not to be trusted, if there is a reason."""

@@ -121,7 +121,6 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (foreign.MovedError, "MOVED"),
     (foreign.AskError, "ASK"),
     (foreign.TryAgainError, "TRYAGAIN"),
-    (foreign.MaxConnectionsError, "MAXCLIENTS"),
     (foreign.AuthenticationError, "AUTH"),
     (foreign.AuthorizationError, "AUTH"),
 )
@@ -139,7 +138,8 @@ def translate(error: BaseException, address: str) -> StoreError:
     if code:
         kind = _BY_CAUSE.get(code, _BY_CAUSE["ERR"]).error
         refused = "refused a key" if kind is KeyRefusedError else "answered with an error"
-        advice = "; the URL of a cluster begins with redis+cluster://" if code in {"MOVED", "ASK"} else ""
+        single = code in {"MOVED", "ASK"} and "+cluster:" not in address
+        advice = "; the URL of a cluster begins with redis+cluster://" if single else ""
         return kind(code, f"{address} {refused}: {code}{advice}")
     if isinstance(error, UnicodeEncodeError):
         return KeyRefusedError(UNSENDABLE, "a key with a lone surrogate cannot be sent")
@@ -173,6 +173,9 @@ def _code_of(error: BaseException) -> str:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
+    # redis-py has no class for it; its MaxConnectionsError is about a pool of its own.
+    if str(error) == "max number of clients reached":
+        return "MAXCLIENTS"
     if not isinstance(error, foreign.ResponseError):
         return ""
     text = str(error)

@@ -144,8 +144,6 @@ async def run(
                 for crowd in crowds:
                     await _all_together(crowd, lambda part: part.suffer())
             healed = time.perf_counter()
-            for part in parts:
-                part.heal(records)
             await _one_by_one(parts, lambda part: part.recover(healed, records))
             await _look_into(server, parts)
             await _one_by_one(parts, lambda part: part.look_back())
@@ -168,8 +166,6 @@ class _Part:
         self.operation = cell.operation(self.subject)
         self.expected = cell.expected
         self.words: dict[int, str] = {}
-        self.told: set[str] = set()
-        self.warned: list[str] = []
 
     @property
     def keys(self) -> list[str]:
@@ -237,11 +233,6 @@ class _Part:
     def is_back(self, seconds: float) -> None:
         """Note that the cache was used again after so many seconds."""
 
-    def heal(self, records: _Records) -> None:
-        """Note what was told while the fault was in force: on a slow machine there may be a trouble afterwards, too."""
-        self.told = {failure.cause for failure in self.subject.failures}
-        self.warned = records.of(self.speaker, logging.WARNING)
-
     def _check_records(self, records: _Records) -> None:
         """Check that each trouble began and ended with one record, and that there was none without a cause."""
         causes = {failure.cause for failure in self.subject.failures}
@@ -250,8 +241,8 @@ class _Part:
             self.complain(f"the causes are {sorted(causes)}, expected {sorted(self.cell.scenario.causes)}")
         began = records.of(self.speaker, logging.WARNING)
         ended = records.of(self.speaker, logging.INFO)
-        if len(self.warned) > len(self.told) or bool(self.warned) != bool(self.told):
-            self.complain(f"for the causes {sorted(self.told)} the warnings are {self.warned}")
+        if len(began) != len({*began}) or len(began) > len(causes) or bool(began) != bool(causes):
+            self.complain(f"for the causes {sorted(causes)} the warnings are {began}")
         if len(ended) != len(began):
             self.complain(f"{len(began)} warnings, and {len(ended)} that tell the end: {ended}")
 

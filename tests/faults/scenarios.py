@@ -669,7 +669,7 @@ def _scenarios() -> Iterator[Scenario]:
         name="too many clients",
         what="`maxclients` is reached, and our connection was closed.",
         stage=_too_many_clients,
-        causes=frozenset({"MAXCLIENTS", "unavailable"}),
+        causes=frozenset({"MAXCLIENTS"}),
     )
     yield Scenario(
         name="file table full",
