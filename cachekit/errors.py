@@ -31,6 +31,10 @@ UNSENDABLE: Final = "UNICODE"
 """The cause of a key that no store can be asked for: text with a lone surrogate has no UTF-8."""
 
 
+FAILURES: Final = 3
+"""So many failures in a row open the circuit breaker, when each was seen at once."""
+
+
 class CachekitError(Exception):
     """The root of everything cachekit raises on its own account.
 
@@ -91,7 +95,7 @@ class StoreError(CachekitError):
     ``"OOM"``): logs and events group by it.
     """
 
-    opens_after: ClassVar[int | None] = 3
+    opens_after: ClassVar[int | None] = FAILURES
     """How many failures in a row open the circuit breaker when this is the last; None: it never does."""
     answered: ClassVar[bool] = False
     """Whether it is an answer, given at once, of a server that goes on serving other questions."""

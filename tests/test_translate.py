@@ -17,6 +17,7 @@ from cachekit.errors import (
     StoreTimeoutError,
     StoreUnavailableError,
 )
+from cachekit.stores import lane
 from cachekit.stores.translate import FAULTS, Connection, ends_connection, translate
 
 SECRET = "what the caller stored"
@@ -71,6 +72,12 @@ def test_a_foreign_error_becomes_ours_and_tells_nothing_of_the_arguments(
 def test_every_row_of_the_table_is_tried_here_and_shown_in_the_docs() -> None:
     # These two are no foreign errors: they are met in tests/test_failures.py and tests/test_cluster.py.
     assert {fault.cause for fault in FAULTS} - {cause for _, _, cause in ROWS} == {"queue full", "no cluster"}
+
+
+def test_the_numbers_in_the_table_are_those_of_the_lane() -> None:
+    assert f" {lane.PATIENCE:g} s" in Connection.PATIENCE.value
+    [full] = [fault.what for fault in FAULTS if fault.cause == "queue full"]
+    assert full.startswith(f"{lane.QUEUE:,} operations")
 
 
 def test_what_the_table_says_of_the_connection_is_what_becomes_of_it() -> None:

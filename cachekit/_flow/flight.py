@@ -236,7 +236,7 @@ def _waiting(around: Flight, flight: Flight) -> Generator[None, None, None]:
             del waiting[flight]
 
 
-class loading:  # noqa: N801 - it is used as a function
+class Loading:
     """Note that the code inside is the load of ``flight``."""
 
     __slots__ = ("_before", "_flight")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, TypeVar
 
-from cachekit._flow.flight import Flight, Landed, loading, waiting_for
+from cachekit._flow.flight import Flight, Landed, Loading, waiting_for
 from cachekit._flow.lease import acquire, release
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
@@ -81,7 +81,7 @@ async def _load(
     reporter = runtime.tier.reporter
     flight.loading = True
     began = time.monotonic()
-    with loading(flight):
+    with Loading(flight):
         result = await plan.function(*args, **kwargs)
     if reporter.observers:
         reporter.emit(Loaded(flight.key, time.monotonic() - began))

@@ -26,7 +26,7 @@ from typing import Final, TypeAlias
 
 from cachekit._tiers.reporter import Reporter
 from cachekit.clock import Clock
-from cachekit.errors import StoreError
+from cachekit.errors import FAILURES, StoreError
 from cachekit.events import BreakerClosed, BreakerOpened
 
 # Seconds between probes. With the time that a lane gives a dead connection (`cachekit.stores.lane.PATIENCE`) they
@@ -106,7 +106,7 @@ class Breaker:
             circuit = self.circuits[loop, shard] = Circuit()
         circuit.failures += 1
         circuit.key = key
-        threshold = error.opens_after if in_full else StoreError.opens_after or 1
+        threshold = error.opens_after if in_full else FAILURES
         if circuit.state is State.CLOSED and circuit.failures >= threshold:
             circuit.cause = error.cause
             circuit.opened = self._clock.monotonic()

@@ -97,7 +97,7 @@ async def _connected(connection: AbstractConnection, host: str | None = None) ->
     async with AsyncExitStack() as stack:
         # Cancelled in the middle of the handshake, it would leave its socket open.
         stack.push_async_callback(connection.disconnect, nowait=True)
-        await connection.connect()  # type: ignore[no-untyped-call]
+        await connection.connect()  # type: ignore[no-untyped-call] # redis-py has not annotated it
         stack.pop_all()
     return connection
 

@@ -159,7 +159,7 @@ class Lane:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Operation] = deque()
-        self._under_way: list[Operation] = []
+        self._under_way: deque[Operation] = deque()
         self._began = 0.0
         self._wakeup: asyncio.Future[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -243,7 +243,7 @@ class Lane:
         self._queue.clear()
         if not batch:
             return False
-        self._under_way = batch
+        self._under_way.extend(batch)
         self._began = self._loop.time()
         await connection.send_packed_command(
             batch[0].packed if len(batch) == 1 else b"".join([operation.packed for operation in batch]),
@@ -251,12 +251,12 @@ class Lane:
         )
         ends = False
         refusals: list[ResponseError] = []
-        for done, operation in enumerate(batch):
+        for operation in batch:
             reply = await _reply(connection, refusals)
             if operation.replies > 1:
                 others = [await _reply(connection, refusals) for _ in range(operation.replies - 1)]
                 reply = operation.answer([reply, *others])
-            self._under_way = batch[done + 1 :] if len(batch) > 1 else []
+            self._under_way.popleft()
             if refusals:
                 ends = ends or any(ends_connection(translate(refusal, self.address)) for refusal in refusals)
                 owner = self._owner()
@@ -299,7 +299,7 @@ class Lane:
                 heirs.append(operation)
             else:
                 operation.fail(self._reason)
-        self._under_way = []
+        self._under_way.clear()
         self._queue.clear()
         if owner is not None and self._lost:
             owner.lost(self)

@@ -116,7 +116,7 @@ class SentinelMaster(SingleServer):
 
     def submit(self, operation: Operation) -> None:
         super().submit(operation)
-        if self._watching is None:
+        if self._watching is None or self._watching.done():
             loop = asyncio.get_running_loop()
             self._watching = loop.create_task(self._watch(), name=f"cachekit watch {self._address}")
 

@@ -72,7 +72,12 @@ FAULTS: Final = (
         CLUSTERDOWN="a slot has no master",
         MOVED="the slot is elsewhere, and still is after several redirections; or the URL is not redis+cluster://",
         ASK="as MOVED",
-        **{"no cluster": "a redis+cluster:// URL leads to a server that is in no cluster"},
+    ),
+    Fault(
+        "no cluster",
+        StoreRefusedError,
+        Connection.KEPT,
+        "a redis+cluster:// URL leads to a server that is in no cluster",
     ),
     *_replies(
         StoreRefusedError,

@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -421,11 +422,10 @@ class ServerGroup:
         Raises:
             ServerError: One of them did not start, or they did not become one within 30 s.
         """
-        try:
+        with ExitStack() as undoing:
+            undoing.callback(self.close)
             self._start()
-        except BaseException:
-            self.close()
-            raise
+            undoing.pop_all()
         return self
 
     def wait_until_ok(self) -> None:
