@@ -235,7 +235,7 @@ async def test_nodes_that_send_each_operation_on_to_one_another_are_left_alone_a
 def _network(cache: Cache) -> object:
     store = cache._store
     assert isinstance(store, RedisStore)
-    return store._networks[asyncio.get_running_loop()]
+    return store._loops[asyncio.get_running_loop()].network
 
 
 # --- really hurt ----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -36,8 +36,11 @@ class Store(Protocol):
         """
         ...
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:
-        """Return the bytes at ``key``, or None when there are none."""
+    def get(self, key: str, *, timeout: float) -> Awaitable[bytes | None]:
+        """Return the bytes at ``key``, or None when there are none.
+
+        A key that holds a window is refused; asked for together with others it may count as none.
+        """
         ...
 
     async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:

@@ -17,6 +17,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
 from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreUnavailableError
+from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import QUEUE, Connect, Lane, Operation
 from cachekit.stores.translate import garbage, translate
 
@@ -50,10 +51,14 @@ class Cluster:
         seeds: The nodes by which the others are found.
         connect_to: Returns what connects to a node.
         address: For messages, the password masked.
+        deadlines: Where the deadlines of its own questions are looked after.
     """
 
-    def __init__(self, seeds: Sequence[Node], connect_to: Callable[[str, int], Connect], address: str) -> None:
+    def __init__(
+        self, seeds: Sequence[Node], connect_to: Callable[[str, int], Connect], address: str, deadlines: Deadlines
+    ) -> None:
         self._seeds = seeds
+        self._deadlines = deadlines
         self._connect_to = connect_to
         self._address = address
         # The master of each slot that has one; and every node that was told of, replicas too.
@@ -114,7 +119,7 @@ class Cluster:
     def _lane(self, node: Node) -> Lane:
         lane = self._lanes.get(node)
         if lane is None or lane.closed:
-            lane = self._lanes[node] = Lane(self._connect_to(*node), self._address, weakref.ref(self))
+            lane = self._lanes[node] = Lane(self._connect_to(*node), self._address, weakref.ref(self), _slot)
         return lane
 
     # --- what the lanes tell ------------------------------------------------------------------------
@@ -123,7 +128,7 @@ class Cluster:
         for operation in operations:
             self.submit(operation)
 
-    def redirected(self, operation: Operation, refusals: list[ResponseError]) -> bool:
+    def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:
         """Send ``operation`` to the node that a MOVED or ASK names."""
         if any(isinstance(refusal, ClusterDownError) for refusal in refusals):
             self._learn_soon()
@@ -183,10 +188,8 @@ class Cluster:
         """Ask one node after the other who has which slot, until one tells."""
         reason: StoreError = StoreUnavailableError("unavailable", f"no node of {self._address} answers")
         for node in self._candidates():
-            operation = Operation(
-                "", _SLOTS, 1, asyncio.get_running_loop().create_future(), repeatable=False, lasting=False
-            )
-            operation.timer = asyncio.get_running_loop().call_later(_PATIENCE, operation.overdue, str(node))
+            deadline = asyncio.get_running_loop().time() + _PATIENCE
+            operation = Operation("", _SLOTS, 1, deadline, self._deadlines, str(node))
             self._lane(node).put(operation)
             try:
                 reply = await operation.future

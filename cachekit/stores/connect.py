@@ -114,9 +114,9 @@ def open_store(url: str, *, clock: Clock) -> Store:
     address = str(parsed)
     if parsed.scheme.endswith("+cluster"):
         seeds, connect_to = [Node(*place) for place in parsed.hosts], connector_to(parsed)
-        return RedisStore(lambda: Cluster(seeds, connect_to, address), address)
+        return RedisStore(lambda deadlines: Cluster(seeds, connect_to, address, deadlines), address)
     if parsed.service:
         sentinels, to_master = sentinels_of(parsed), connector_to(parsed)
-        return RedisStore(lambda: SentinelMaster(sentinels, to_master, address), address)
+        return RedisStore(lambda _: SentinelMaster(sentinels, to_master, address), address)
     connect = connector(parsed)
-    return RedisStore(lambda: SingleServer(connect, address), address)
+    return RedisStore(lambda _: SingleServer(connect, address), address)

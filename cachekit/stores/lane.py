@@ -1,8 +1,13 @@
-"""A lane: one connection, and the one task that drives it.
+"""A lane: one connection, and what travels on it.
 
 Callers hold futures that fail at their deadline; the lane alone touches the socket. So a caller that is
-cancelled or runs out of time can neither poison a connection nor drain a pool. Whatever gathers while a
-batch is under way travels together in the next.
+cancelled or runs out of time can neither poison a connection nor drain a pool. What finds the connection idle is
+sent in its caller's own turn of the event loop; whatever gathers while a batch is under way travels together in the
+next, its reads as one MGET.
+
+redis-py connects, verifies TLS and logs in. From then on the lane is the protocol of the connection's transport:
+replies are parsed and handed out as they come, without a task and a stream reader between socket and caller, which
+cost a lone GET a turn of the event loop and a third of its time.
 
 A lane lives as long as its connection. At the first trouble it fails its operations, closes and is
 replaced; it never reconnects.
@@ -14,12 +19,14 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, cast
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from hiredis import Reader, pack_command
+from redis.asyncio.connection import AbstractConnection, DefaultParser
+from redis.exceptions import InvalidResponse
 
-from cachekit.errors import QueueFullError, StoreError, StoreUnavailableError
+from cachekit.errors import KeyRefusedError, QueueFullError, StoreError, StoreUnavailableError
+from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.translate import ends_connection, garbage, overdue, translate
 
 QUEUE: Final = 10_000
@@ -40,6 +47,10 @@ Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
 """Makes a connection and connects it; cancelled or failing, it leaves nothing behind."""
 
 
+_NOTHING: Final = object()
+"""What the parser gives when no reply is complete."""
+
+
 class Operation:
     """Commands that are sent together, and the future of their replies.
 
@@ -47,14 +58,20 @@ class Operation:
         key: Decides where in a cluster it is sent.
         packed: The commands in RESP.
         replies: How many replies they bring.
-        future: Gets the reply, or a list of them if there are several.
+        deadline: When it fails, by the clock of the event loop.
+        deadlines: Where that is looked after.
         repeatable: It may be sent once more on a new connection when the first broke: true for what has
             the same effect twice.
         lasting: It is sent though its caller is gone: an invalidation is never taken back.
+
+    Its ``future`` gets the reply, or a list of them if there are several.
     """
 
     __slots__ = (
+        "_deadlines",
+        "address",
         "asking",
+        "deadline",
         "future",
         "inherited",
         "key",
@@ -64,34 +81,43 @@ class Operation:
         "redirections",
         "repeatable",
         "replies",
-        "timer",
     )
 
     def __init__(
-        self, key: str, packed: bytes, replies: int, future: asyncio.Future[Any], *, repeatable: bool, lasting: bool
+        self,
+        key: str,
+        packed: bytes,
+        replies: int,
+        deadline: float,
+        deadlines: Deadlines,
+        address: str,
+        *,
+        repeatable: bool = False,
+        lasting: bool = False,
     ) -> None:
         self.key = key
         self.packed = packed
         self.replies = replies
+        self.deadline = deadline
+        self.address = address
         self.repeatable = repeatable
         self.lasting = lasting
-        self.future = future
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.lane: Lane | None = None
         # Handed on by a lane that broke; it is handed on no further.
         self.inherited = False
         self.redirections = 0
         self.asking = 0
-        self.timer: asyncio.TimerHandle | None = None
+        self._deadlines = deadlines
+        deadlines.add(self)
 
     def succeed(self, reply: object) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        self._deadlines.discard(self)
         if not self.future.done():
             self.future.set_result(reply)
 
     def fail(self, error: StoreError) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        self._deadlines.discard(self)
         if not self.future.done():
             self.future.set_exception(error)
             # A caller that is cancelled in this very turn never looks: that is no reason for a log line.
@@ -116,8 +142,9 @@ class Operation:
             replies = replies[1:]
         return replies[0] if len(replies) == 1 else replies
 
-    def overdue(self, address: str) -> None:
+    def overdue(self) -> None:
         """Fail, since the deadline is over, and have the lane that it is in watch its connection."""
+        address = self.address
         if self.lane is not None:
             address = self.lane.address
             self.lane.watch()
@@ -128,6 +155,65 @@ class Operation:
         return self.lasting or not self.future.done()
 
 
+class Read(Operation):
+    """A GET, whose future gets bytes or None. With others it travels as one MGET, unless it is ``alone``."""
+
+    __slots__ = ("alone",)
+
+    def __init__(self, key: str, deadline: float, deadlines: Deadlines, address: str) -> None:
+        super().__init__(key, b"", 1, deadline, deadlines, address, repeatable=True)
+        self.alone = False
+
+    def succeed(self, reply: object) -> None:
+        if reply is None or type(reply) is bytes:
+            super().succeed(reply)
+        elif isinstance(reply, Exception):
+            self.fail(translate(reply, self.address))
+        else:
+            self.fail(garbage(self.address))
+            if self.lane is not None:
+                self.lane.give_up(garbage(self.address))
+
+    def pack(self) -> None:
+        """Write the command, which nobody needs of those that travel together."""
+        if not self.packed:
+            self.packed = packed("GET", self.key)
+
+
+class Gathered:
+    """Reads that travel as one MGET; a key that is asked for twice travels once.
+
+    A key that holds something of another kind is answered as if it held nothing.
+    """
+
+    __slots__ = ("packed", "parts", "replies")
+
+    def __init__(self, parts: list[Read]) -> None:
+        self.parts = parts
+        self.replies = 1
+        self.packed = packed("MGET", *dict.fromkeys([part.key for part in parts]))
+
+    def answer(self, replies: list[object]) -> object:
+        """Return the one reply there is."""
+        return replies[0]
+
+    def succeed(self, reply: object) -> None:
+        parts = self.parts
+        if isinstance(reply, list) and len(reply) == len(parts):
+            # As many values as callers, so no key was asked for twice.
+            for part, value in zip(parts, reply, strict=True):
+                part.succeed(value)
+            return
+        keys = dict.fromkeys([part.key for part in parts])
+        if isinstance(reply, list) and len(reply) == len(keys):
+            found = dict(zip(keys, reply, strict=True))
+        else:
+            # No answer to what was asked; each part is told so.
+            found = dict.fromkeys(keys, reply)
+        for part in parts:
+            part.succeed(found[part.key])
+
+
 class Owner(Protocol):
     """What a lane tells whoever opened it."""
 
@@ -135,7 +221,7 @@ class Owner(Protocol):
         """Send ``operations`` on another connection: this one broke before, or under, them."""
         ...
 
-    def redirected(self, operation: Operation, refusals: list[ResponseError]) -> bool:
+    def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:
         """Tell whether ``operation``, which was refused here, is sent elsewhere instead."""
         ...
 
@@ -144,62 +230,84 @@ class Owner(Protocol):
         ...
 
 
-class Lane:
+class Lane(asyncio.Protocol):
     """Drives one connection. Belongs to the event loop it was made in.
 
     Args:
         connect: Makes the connection, which the lane closes in the end.
         address: For messages, the password masked.
         owner: A weak reference: a lane does not keep its store alive.
+        place_of: Only reads of the same place may travel as one.
     """
 
-    def __init__(self, connect: Connect, address: str, owner: weakref.ref[Owner]) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        address: str,
+        owner: weakref.ref[Owner],
+        place_of: Callable[[str], object] | None = None,
+    ) -> None:
         self._connect = connect
+        self._place_of = place_of
         self.address = address
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Operation] = deque()
-        self._under_way: deque[Operation] = deque()
+        # The operations that were sent, of which some may be gathered.
+        self._under_way: deque[Operation | Gathered] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._reader = Reader(
+            protocolError=InvalidResponse,
+            replyError=DefaultParser.parse_error,
+            notEnoughData=_NOTHING,
+        )
+        # Of the operation that is first under way.
+        self._replies: list[object] = []
+        self._refusals: list[Exception] = []
+        # Whether a reply of the batch said that the connection is of no use.
+        self._ends = False
         self._began = 0.0
-        self._wakeup: asyncio.Future[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {address} was closed")
+        self._over: asyncio.Future[None] = self._loop.create_future()
         self.closed = False
         self._lost = False
         self.ended_from_outside = False
         """Whether somebody else cancelled the task, as an event loop does when it ends."""
-        self.task = self._loop.create_task(self._drive(), name=f"cachekit lane to {address}")
+        self.task = self._loop.create_task(self._live(), name=f"cachekit lane to {address}")
 
     def put(self, operation: Operation) -> None:
-        """Queue ``operation``."""
+        """Send ``operation`` at once if the connection is idle, else queue it."""
         if len(self._queue) >= QUEUE:
             operation.fail(QueueFullError("queue full", f"{QUEUE} operations wait for {self.address}"))
             return
         operation.lane = self
         self._queue.append(operation)
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
+        if self._transport is not None and not self._under_way:
+            self._send()
 
     def close(self) -> None:
         """Close the connection; whatever is queued or under way fails."""
         if not self.closed:
             self.closed = True
+            self._transport = None
             self.task.cancel()
 
     def give_up(self, reason: StoreError) -> None:
         """Close the connection since it is of no use, which the owner is told."""
-        self._reason = reason
-        self._lost = True
-        self.close()
+        if not self.closed:
+            self._reason = reason
+            self._lost = True
+            self.close()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is queued or under way."""
         return not self._queue and not self._under_way
 
-    # --- the task ------------------------------------------------------------------------------
+    # --- the task: it connects, waits for the end, and cleans up ---------------------------------------
 
-    async def _drive(self) -> None:
+    async def _live(self) -> None:
         broke = False
         connection: AbstractConnection | None = None
         try:
@@ -208,20 +316,16 @@ class Lane:
             # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
             if self.closed or self.task.cancelling():
                 raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
-            while not broke:
-                if not self._queue:
-                    self._wakeup = self._loop.create_future()
-                    await self._wakeup
-                # From here on an exception means that the connection broke, before or under the batch.
-                broke = True
-                # Something to read before anything was asked is the end of the stream, the server's reason
-                # for it, or a stray reply that would be taken for the answer to the next question.
-                if await connection.can_read():
-                    async with asyncio.timeout(_LAST_WORD):
-                        await connection.read_response(disable_decoding=True)
-                    self._reason = garbage(self.address)
-                    break
-                broke = await self._exchange(connection)
+            # From here on an exception means that the connection broke, before or under an operation.
+            broke = True
+            if await connection.can_read():
+                # The end of the stream, or the server's reason for it.
+                async with asyncio.timeout(_LAST_WORD):
+                    await connection.read_response(disable_decoding=True)
+                self._reason = garbage(self.address)
+            else:
+                self._take_over(connection)
+                await self._over
         # The lane is the edge: what redis-py, the system or a broken reply raise here ends the connection
         # and becomes one of our errors, for whoever waits.
         except Exception as foreign:
@@ -233,40 +337,140 @@ class Lane:
         finally:
             self._lost = self._lost or not self.closed
             self.closed = True
+            self._transport = None
             self._end(broke=broke)
             if connection is not None:
                 await connection.disconnect(nowait=True)
 
-    async def _exchange(self, connection: AbstractConnection) -> bool:
-        """Send what waits, and hand out the replies. Returns whether one of them ends the connection."""
-        batch = [operation for operation in self._queue if operation.wanted]
+    def _take_over(self, connection: AbstractConnection) -> None:
+        # redis-py has no public name for it; tests/test_lane.py holds that it is there.
+        transport: asyncio.Transport = connection._writer.transport  # type: ignore[union-attr,assignment] # noqa: SLF001
+        transport.set_protocol(self)
+        self._transport = transport
+        if self._queue:
+            self._send()
+
+    def _break(self, reason: StoreError) -> None:
+        """Let the task end the connection; nothing is sent on it any more."""
+        self._transport = None
+        if not self._over.done():
+            self._reason = reason
+            self._over.set_result(None)
+
+    # --- sending -------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Send what waits."""
+        queue, transport = self._queue, self._transport
+        if transport is None:
+            return
+        if len(queue) == 1:
+            operation = queue.popleft()
+            if not operation.wanted:
+                return
+            if isinstance(operation, Read):
+                operation.pack()
+            self._under_way.append(operation)
+            self._began = self._loop.time()
+            transport.write(operation.packed)
+            return
+        self._under_way.extend(self._gathered())
+        if self._under_way:
+            self._began = self._loop.time()
+            transport.write(b"".join([operation.packed for operation in self._under_way]))
+
+    def _gathered(self) -> list[Operation | Gathered]:
+        """Empty the queue: its reads gathered, behind all that writes. A read may be later, but never earlier."""
+        reads: list[Read] = []
+        others: list[Operation | Gathered] = []
+        for operation in self._queue:
+            if operation.wanted:
+                if isinstance(operation, Read) and not operation.alone:
+                    reads.append(operation)
+                else:
+                    others.append(operation)
         self._queue.clear()
-        if not batch:
-            return False
-        self._under_way.extend(batch)
-        self._began = self._loop.time()
-        await connection.send_packed_command(
-            batch[0].packed if len(batch) == 1 else b"".join([operation.packed for operation in batch]),
-            check_health=False,
-        )
-        ends = False
-        refusals: list[ResponseError] = []
-        for operation in batch:
-            reply = await _reply(connection, refusals)
-            if operation.replies > 1:
-                others = [await _reply(connection, refusals) for _ in range(operation.replies - 1)]
-                reply = operation.answer([reply, *others])
-            self._under_way.popleft()
-            if refusals:
-                ends = ends or any(ends_connection(translate(refusal, self.address)) for refusal in refusals)
-                owner = self._owner()
-                redirected = owner is not None and owner.redirected(operation, refusals)
-                refusals.clear()
-                if redirected:
-                    continue
-            operation.succeed(reply)
-        self._began = 0.0
-        return ends
+        places: dict[object, list[Read]] = {None: reads}
+        if self._place_of is not None:
+            places = {}
+            for read in reads:
+                places.setdefault(self._place_of(read.key), []).append(read)
+        for parts in places.values():
+            if len(parts) > 1:
+                others.append(Gathered(parts))
+            else:
+                others.extend(parts)
+        for one in others:
+            if isinstance(one, Read):
+                one.pack()
+        return others
+
+    # --- receiving: what the transport calls ------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out the replies in ``data``."""
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while (reply := reader.gets(False)) is not _NOTHING:  # noqa: FBT003 - that is, not decoded
+                self._receive(reply)
+        # Whatever the parser raises is no reply.
+        except Exception as broken:
+            self._break(translate(broken, self.address))
+        if not self._under_way:
+            self._began = 0.0
+            if self._ends:
+                self._break(self._reason)
+            elif self._queue:
+                self._send()
+
+    def _receive(self, reply: object) -> None:
+        under_way = self._under_way
+        if not under_way:
+            # The server's reason for closing the connection, or a stray reply that would be taken for the answer
+            # to the next question.
+            self._break(translate(reply, self.address) if isinstance(reply, Exception) else garbage(self.address))
+            return
+        operation = under_way[0]
+        if isinstance(reply, Exception):
+            self._refusals.append(reply)
+        if operation.replies > 1:
+            self._replies.append(reply)
+            if len(self._replies) < operation.replies:
+                return
+            reply = operation.answer(self._replies)
+            self._replies = []
+        under_way.popleft()
+        if self._refusals:
+            refusals, self._refusals = self._refusals, []
+            errors = [translate(refusal, self.address) for refusal in refusals]
+            for error in errors:
+                if ends_connection(error):
+                    self._ends, self._reason = True, error
+            if self._redirected(operation, refusals, errors):
+                return
+        operation.succeed(reply)
+
+    def _redirected(self, operation: Operation | Gathered, refusals: list[Exception], errors: list[StoreError]) -> bool:
+        """Tell whether ``operation``, which was refused, is asked again in another way."""
+        owner = self._owner()
+        if isinstance(operation, Gathered):
+            if not isinstance(errors[0], KeyRefusedError) and errors[0].cause not in {"MOVED", "ASK"}:
+                return False
+            # It is about one key, and nobody knows which: each is asked for alone, and fails only its caller.
+            for part in operation.parts:
+                part.alone = True
+                self._queue.append(part)
+            return True
+        return owner is not None and owner.redirected(operation, refusals)
+
+    def eof_received(self) -> None:
+        """Let the transport close itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, since the connection has."""
+        closed = StoreUnavailableError("unavailable", f"{self.address} closed the connection")
+        self._break(closed if exc is None else translate(exc, self.address))
 
     # --- deadlines -----------------------------------------------------------------------------
 
@@ -290,9 +494,10 @@ class Lane:
         if self._watch is not None:
             self._watch.cancel()
         unsent = {*self._queue}
+        sent = [part for one in self._under_way for part in (one.parts if isinstance(one, Gathered) else [one])]
         heirs: list[Operation] = []
         owner = self._owner()
-        for operation in [*self._under_way, *self._queue]:
+        for operation in [*sent, *self._queue]:
             again = operation in unsent or operation.repeatable
             if broke and again and owner is not None and not operation.inherited and operation.wanted:
                 operation.inherited = True
@@ -307,10 +512,12 @@ class Lane:
             owner.resend(heirs)
 
 
-async def _reply(connection: AbstractConnection, refusals: list[ResponseError]) -> object:
-    """Return the next reply; an error reply is one, and is added to ``refusals``."""
-    try:
-        return await connection.read_response(disable_decoding=True)
-    except ResponseError as refusal:
-        refusals.append(refusal)
-        return refusal
+def packed(*command: str | bytes | int) -> bytes:
+    """Return ``command`` in RESP; hiredis writes it in a sixth of the time of redis-py's own packer.
+
+    Raises:
+        UnicodeEncodeError: A part is text with a lone surrogate.
+    """
+    # Its stub knows tuples of one item only.
+    written: bytes = cast("Any", pack_command)(command)
+    return written

@@ -7,8 +7,6 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from redis.exceptions import ResponseError
-
 from cachekit.stores.lane import Connect, Lane, Operation
 from cachekit.stores.translate import garbage
 
@@ -88,7 +86,7 @@ class SingleServer:
         for operation in operations:
             self.submit(operation)
 
-    def redirected(self, operation: Operation, refusals: list[ResponseError]) -> bool:  # noqa: ARG002 - nowhere to go
+    def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:  # noqa: ARG002 - nowhere to go
         return False
 
     def lost(self, lane: Lane) -> None:

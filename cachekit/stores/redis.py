@@ -7,16 +7,17 @@ import hashlib
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
-from hiredis import pack_command
 from redis.exceptions import NoScriptError
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores.base import Lease
-from cachekit.stores.lane import Operation
+from cachekit.stores.deadlines import Deadlines
+from cachekit.stores.lane import Operation, Read, packed
 from cachekit.stores.network import Network
 from cachekit.stores.translate import garbage, translate
 
@@ -39,6 +40,19 @@ _RENEW_LEASE: Final = Script("renew_lease")
 _RELEASE_LEASE: Final = Script("release_lease")
 
 
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """What a store has in one event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    network: Network
+    deadlines: Deadlines
+
+    def close(self) -> list[asyncio.Task[None]]:
+        self.deadlines.close()
+        return self.network.close()
+
+
 class RedisStore:
     """Keeps bytes in Redis, over one connection to each server for each event loop that uses it.
 
@@ -50,21 +64,28 @@ class RedisStore:
     before the first verb.
     """
 
-    def __init__(self, open_network: Callable[[], Network], address: str) -> None:
+    def __init__(self, open_network: Callable[[Deadlines], Network], address: str) -> None:
         self._open_network = open_network
         self._address = address
         # One loop's connections are of no use to another.
-        self._networks: dict[asyncio.AbstractEventLoop, Network] = {}
-        weakref.finalize(self, _close_all, self._networks).atexit = False
+        self._loops: dict[asyncio.AbstractEventLoop, _Here] = {}
+        weakref.finalize(self, _close_all, self._loops).atexit = False
 
     def __repr__(self) -> str:
         return f"RedisStore({self._address})"
 
     def shard(self, key: str) -> str:
-        return self._network(asyncio.get_running_loop()).shard(key)
+        return self._here().network.shard(key)
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:
-        return self._bytes(await self._ask(key, ("GET", key), timeout, repeatable=True), key)
+    # Not `async`: it would cost a hit one more coroutine.
+    def get(self, key: str, *, timeout: float) -> asyncio.Future[bytes | None]:
+        if not key.isascii():
+            # Reads that travel together are written together: what cannot be sent is found out before.
+            self._packed(("GET", key))
+        here = self._here()
+        read = Read(key, here.loop.time() + timeout, here.deadlines, self._address)
+        here.network.submit(read)
+        return read.future
 
     async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
         # In one step, or a load that begins between the two would overwrite what is set here.
@@ -100,7 +121,7 @@ class RedisStore:
         return self._flag(await self._run(key, _RENEW_LEASE, (lease_key(key),), (token, lease_ms), timeout), key)
 
     async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
-        if self._network(asyncio.get_running_loop()).ending:
+        if self._here().network.ending:
             # The event loop would end before a new connection did anything. The lease ends by itself.
             return
         self._flag(await self._run(key, _RELEASE_LEASE, (lease_key(key),), (token,), timeout, lasting=True), key)
@@ -111,7 +132,7 @@ class RedisStore:
 
     async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
         began = time.monotonic()
-        groups = self._network(asyncio.get_running_loop()).grouped(keys)
+        groups = self._here().network.grouped(keys)
         asked = [(group, self._unlink(group, timeout)) for group in groups]
         for group, future in asked:
             try:
@@ -158,8 +179,8 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close this event loop's connections; what is under way fails."""
-        network = self._networks.pop(asyncio.get_running_loop(), None)
-        ending = network.close() if network is not None else []
+        here = self._loops.pop(asyncio.get_running_loop(), None)
+        ending = here.close() if here is not None else []
         if ending:
             await asyncio.wait(ending)
 
@@ -177,8 +198,8 @@ class RedisStore:
         return self._submit(key, self._packed(command), 1, timeout, repeatable=repeatable, lasting=lasting)
 
     def _transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
-        packed = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
-        return self._submit(key, packed, len(commands) + 2, timeout)
+        written = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
+        return self._submit(key, written, len(commands) + 2, timeout)
 
     async def _run(
         self,
@@ -200,32 +221,32 @@ class RedisStore:
         return self._checked(reply)
 
     def _packed(self, command: Command) -> bytes:
-        """Return ``command`` in RESP; hiredis writes it in a sixth of the time of redis-py's own packer."""
         try:
-            # Its stub knows tuples of one item only.
-            packed: bytes = cast("Any", pack_command)(command)
+            return packed(*command)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        return packed
 
     def _submit(
-        self, key: str, packed: bytes, replies: int, timeout: float, *, repeatable: bool = False, lasting: bool = False
+        self, key: str, written: bytes, replies: int, timeout: float, *, repeatable: bool = False, lasting: bool = False
     ) -> asyncio.Future[object]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[object] = loop.create_future()
-        operation = Operation(key, packed, replies, future, repeatable=repeatable, lasting=lasting)
-        operation.timer = loop.call_later(timeout, operation.overdue, self._address)
-        self._network(loop).submit(operation)
-        return future
+        here = self._here()
+        deadline = here.loop.time() + timeout
+        operation = Operation(
+            key, written, replies, deadline, here.deadlines, self._address, repeatable=repeatable, lasting=lasting
+        )
+        here.network.submit(operation)
+        return operation.future
 
-    def _network(self, loop: asyncio.AbstractEventLoop) -> Network:
-        network = self._networks.get(loop)
-        if network is None:
+    def _here(self) -> _Here:
+        loop = asyncio.get_running_loop()
+        here = self._loops.get(loop)
+        if here is None:
             # Other threads look after networks of their own here.
-            for other in [other for other in list(self._networks) if other.is_closed()]:
-                self._networks.pop(other, None)
-            network = self._networks[loop] = self._open_network()
-        return network
+            for other in [other for other in list(self._loops) if other.is_closed()]:
+                self._loops.pop(other, None)
+            deadlines = Deadlines()
+            here = self._loops[loop] = _Here(loop, self._open_network(deadlines), deadlines)
+        return here
 
     # --- understanding --------------------------------------------------------------------------
 
@@ -263,12 +284,12 @@ class RedisStore:
 
     def _garbage(self, key: str) -> StoreError:
         """Return the error for a reply of the wrong type, and give up the connection it came from."""
-        self._network(asyncio.get_running_loop()).distrust(key)
+        self._here().network.distrust(key)
         return garbage(self._address)
 
 
-def _close_all(networks: dict[asyncio.AbstractEventLoop, Network]) -> None:
+def _close_all(loops: dict[asyncio.AbstractEventLoop, _Here]) -> None:
     """Close the connections of a store that was dropped without `RedisStore.aclose`."""
-    for loop, network in list(networks.items()):
+    for loop, here in list(loops.items()):
         if not loop.is_closed():
-            loop.call_soon_threadsafe(network.close)
+            loop.call_soon_threadsafe(here.close)

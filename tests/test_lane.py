@@ -1,0 +1,158 @@
+"""A lane: what is asked at the same time travels together, and a lone question pays nothing for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+
+from cachekit import Cache
+from cachekit.clock import SystemClock
+from cachekit.errors import KeyRefusedError
+from cachekit.stores import Store
+from cachekit.stores.connect import open_store
+from tests.kit.cluster import RedisCluster
+from tests.kit.proxy import Fault, FaultProxy
+from tests.kit.servers import RedisServer
+
+T = 5.0
+MINUTE = 60_000
+
+
+@pytest_asyncio.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    store = open_store(redis_server.url, clock=SystemClock())
+    # Connected, or the first questions would travel together because they all wait for that.
+    await store.get("connected", timeout=T)
+    redis_server.cli("CONFIG", "RESETSTAT")
+    yield store
+    await store.aclose()
+
+
+def calls(server: RedisServer) -> dict[str, int]:
+    """Return how often the store has asked each command of ``server``."""
+    stats = server.cli("INFO", "commandstats")
+    return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+
+
+async def test_reads_of_one_turn_travel_as_one_but_for_the_first(redis_server: RedisServer, store: Store) -> None:
+    for n in range(0, 100, 2):
+        redis_server.cli("SET", f"k{n}", n)
+    redis_server.cli("CONFIG", "RESETSTAT")
+    found = await asyncio.gather(*[store.get(f"k{n}", timeout=T) for n in range(100)])
+    assert found == [None if n % 2 else str(n).encode() for n in range(100)]
+    counts = calls(redis_server)
+    assert (counts["get"], counts["mget"]) == (1, 1)
+
+
+async def test_one_key_asked_for_many_times_travels_once(redis_server: RedisServer, store: Store) -> None:
+    redis_server.cli("SET", "k", "v")
+    found = await asyncio.gather(*[store.get("k", timeout=T) for _ in range(100)])
+    assert found == [b"v"] * 100
+    stats = redis_server.cli("INFO", "stats")
+    assert int(stats["keyspace_hits"]) == 2, "once at once, and once for all who came meanwhile"
+
+
+async def test_a_lone_read_is_a_plain_get(redis_server: RedisServer, store: Store) -> None:
+    for _ in range(5):
+        await store.get("k", timeout=T)
+    counts = calls(redis_server)
+    assert counts["get"] == 5
+    assert "mget" not in counts
+
+
+async def test_a_key_of_another_kind_among_others_fails_only_its_caller(
+    redis_server: RedisServer, store: Store
+) -> None:
+    redis_server.cli("LPUSH", "list", "x")
+    redis_server.cli("SET", "k", "v")
+    answers = await asyncio.gather(
+        *[store.get(key, timeout=T) for key in ("k", "list", "k", "none")], return_exceptions=True
+    )
+    assert [answers[0], answers[2], answers[3]] == [b"v", b"v", None]
+    assert answers[1] is None or isinstance(answers[1], KeyRefusedError)
+
+
+async def test_a_key_that_may_not_be_read_fails_only_its_caller(start_server: Callable[..., RedisServer]) -> None:
+    server = start_server("user app on >secret ~mine:* +get +mget")
+    server.cli("SET", "mine:1", "v")
+    store = open_store(server.url.replace("://", "://app:secret@"), clock=SystemClock())
+    await store.get("mine:0", timeout=T)
+    keys = ("mine:0", "mine:1", "theirs", "mine:1", "mine:2")
+    answers = await asyncio.gather(*[store.get(key, timeout=T) for key in keys], return_exceptions=True)
+    assert isinstance(answers[2], KeyRefusedError)
+    assert [answers[n] for n in (0, 1, 3, 4)] == [None, b"v", b"v", None]
+    await store.aclose()
+
+
+async def test_a_read_is_never_answered_from_before_an_invalidation_that_was_asked_first(store: Store) -> None:
+    for _ in range(20):
+        await store.set("k", b"old", ttl_ms=MINUTE, timeout=T)
+        # All in one turn: the first makes the lane busy, the others gather behind it.
+        _, before, _, after, _ = await asyncio.gather(
+            store.get("other", timeout=T),
+            store.get("k", timeout=T),
+            store.delete(["k"], timeout=T),
+            store.get("k", timeout=T),
+            store.get("other", timeout=T),
+        )
+        assert after is None
+        assert before in (b"old", None)
+
+
+@pytest.mark.parametrize("size", [0, 16_000, 5_000_000])
+async def test_values_of_all_sizes_arrive_as_they_were_sent(store: Store, size: int) -> None:
+    for n in range(3):
+        value = bytes([65 + n]) * size
+        await store.set("k", value, ttl_ms=MINUTE, timeout=T)
+        assert await store.get("k", timeout=T) == value
+
+
+async def test_a_cancelled_reader_takes_nothing_from_those_it_travelled_with(
+    redis_server: RedisServer, store: Store
+) -> None:
+    redis_server.cli("SET", "k1", "1")
+    redis_server.cli("SET", "k2", "2")
+    for turns in range(8):
+        readers = [asyncio.ensure_future(store.get(f"k{n}", timeout=T)) for n in (1, 2, 1, 2)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        readers[1].cancel()
+        readers[2].cancel()
+        answers = await asyncio.gather(*readers, return_exceptions=True)
+        assert answers[0] == b"1"
+        assert answers[3] == b"2"
+
+
+async def test_reads_that_travelled_together_are_asked_again_when_their_connection_breaks(
+    redis_server: RedisServer,
+) -> None:
+    redis_server.cli("SET", "k1", "1")
+    async with FaultProxy(redis_server.port) as proxy:
+        store = open_store(proxy.url, clock=SystemClock())
+        await store.get("connected", timeout=T)
+        await proxy.set(Fault.DELAY, seconds=3600, new=False)
+        first = asyncio.ensure_future(store.get("k0", timeout=T))
+        await asyncio.sleep(0)
+        reads = [asyncio.ensure_future(store.get(key, timeout=T)) for key in ("k1", "k2", "k1")]
+        await asyncio.sleep(0.02)
+        await proxy.set(Fault.RESET, new=False)
+        assert await asyncio.gather(first, *reads) == [None, b"1", None, b"1"]
+        assert proxy.accepted == 2
+        await store.aclose()
+
+
+async def test_on_a_cluster_only_reads_of_one_slot_travel_as_one(shared_cluster: RedisCluster) -> None:
+    shared_cluster.reset()
+    async with Cache(shared_cluster.url, timeout=T) as cache:
+        keys = [f"{{{tag}}}:{n}" for tag in "abcdef" for n in range(5)]
+        for key in keys:
+            await cache.set(key, key, ttl=60)
+        for node in shared_cluster.nodes:
+            node.cli("CONFIG", "RESETSTAT")
+        assert await asyncio.gather(*[cache.get(key) for key in keys]) == keys
+    counts = [calls(node) for node in shared_cluster.nodes]
+    assert sum(count.get("mget", 0) for count in counts) <= 6
+    assert sum(count.get("get", 0) for count in counts) <= 6
