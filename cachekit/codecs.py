@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import marshal
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -68,10 +69,11 @@ class Codec:
         Raises:
             RoundTripError: It would not. The message names types, never the value.
         """
+        hook = _Hook()
         try:
-            data = orjson.dumps(value, _builtin, _WRITE)
+            data = orjson.dumps(value, hook, _WRITE)
             back = self._decode(data)
-            faithful = same(value, back)
+            faithful = (not hook.used and _alike(value, back)) or same(value, back)
         # Encoding and comparing run code of the user's types, which may raise anything.
         except Exception as error:
             message = f"{_describe(value)} cannot make the round trip through JSON ({type(error).__name__})"
@@ -103,8 +105,17 @@ def _name(annotation: Any) -> str:
 # --- writing -------------------------------------------------------------------------------------
 
 
+class _Hook:
+    """Returns what orjson can write in place of what it cannot, and notes that there was any."""
+
+    used = False
+
+    def __call__(self, value: Any) -> Any:
+        self.used = True
+        return _builtin(value)
+
+
 def _builtin(value: Any) -> Any:
-    """Return what orjson can write in place of ``value``, which it cannot."""
     if _is_model(type(value)):
         # A warning of pydantic's would quote the value; what does not fit its field does not come back the same.
         return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
@@ -186,6 +197,20 @@ def _from_builtin(kind: Any, value: Any) -> Any:
 
 
 # --- comparing -----------------------------------------------------------------------------------
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Tell whether ``a`` and ``b`` are known to be `same`, in a tenth of its time: most results are plain JSON.
+
+    What marshal writes keeps apart the types of builtins, subclasses of them, and the order of a dict. It is compared
+    and thrown away, never read. Its second version knows nothing of interned and of shared objects, which alike
+    values may differ in. It writes all kinds of bytes in one way, but orjson writes none of them without help.
+    """
+    try:
+        return marshal.dumps(a, 2) == marshal.dumps(b, 2)
+    # Something that is no builtin, or nested too deep.
+    except ValueError:
+        return False
 
 
 def same(a: Any, b: Any) -> bool:

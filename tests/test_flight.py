@@ -27,7 +27,7 @@ PATIENCE = 30.0
 async def cache(store_url: str) -> AsyncIterator[Cache]:
     async with Cache(store_url, timeout=5) as cache:
         yield cache
-        assert not cache.runtime.flights._open, "a flight was left open"
+        assert not cache.runtime.flights.open_loops, "a flight was left open"
 
 
 class Slow:

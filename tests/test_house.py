@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,12 @@ def test_pickle_and_eval_are_nowhere() -> None:
             if isinstance(node, (ast.Import, ast.ImportFrom))
             for alias in node.names
         }
-        assert not (names | imported) & {"pickle", "marshal", "shelve", "eval", "yaml"}, path
+        assert not (names | imported) & {"pickle", "shelve", "eval", "yaml", "loads"}, path
+
+
+def test_marshal_is_written_to_compare_and_never_read() -> None:
+    uses = {name: re.findall(r"marshal\.(\w+)", path.read_text()) for name, path in MODULES.items()}
+    assert {name: {*used} for name, used in uses.items() if used} == {"codecs.py": {"dumps"}}
 
 
 @pytest.mark.parametrize("name", [name for name in cachekit.__all__ if name != "MISS"])

@@ -22,12 +22,13 @@ class Block:
         self.open = True
 
 
-_BLOCKS: Final[ContextVar[Mapping[Runtime, Block]]] = ContextVar("cachekit after_commit", default=MappingProxyType({}))
+BLOCKS: Final[ContextVar[Mapping[Runtime, Block]]] = ContextVar("cachekit after_commit", default=MappingProxyType({}))
+"""The blocks that the running code is inside of: whether there is any is all that other calls ask."""
 
 
 def open_block(runtime: Runtime) -> Block | None:
     """Return the block that the running code is inside of, if there is one."""
-    block = _BLOCKS.get().get(runtime)
+    block = BLOCKS.get().get(runtime)
     # A task may outlive the block it was started in; what it does then belongs to the block around that.
     while block is not None and not block.open:
         block = block.around
@@ -39,7 +40,7 @@ def held_back(runtime: Runtime, key: str) -> bool:
 
     What stands at the key is out of date for that code, and what it would load is not for others yet.
     """
-    block = open_block(runtime) if _BLOCKS.get() else None
+    block = open_block(runtime)
     while block is not None:
         if key in block.keys:
             return True
@@ -52,13 +53,13 @@ async def after_commit(
     runtime: Runtime, perform: Callable[[Runtime, Sequence[str]], Awaitable[bool]]
 ) -> AsyncGenerator[None, None]:
     """Collect invalidations inside; ``perform`` them when the block ends normally, and none when it raises."""
-    around = _BLOCKS.get()
+    around = BLOCKS.get()
     block = Block(around.get(runtime))
-    _BLOCKS.set({**around, runtime: block})
+    BLOCKS.set({**around, runtime: block})
     try:
         yield
     finally:
         block.open = False
-        _BLOCKS.set(around)
+        BLOCKS.set(around)
     if block.keys:
         await perform(runtime, [*block.keys])

@@ -158,41 +158,40 @@ class Flights:
     """The flights that are open, for each event loop that has any."""
 
     def __init__(self) -> None:
-        self._open: dict[asyncio.AbstractEventLoop, dict[str, Flight]] = {}
+        self.open_loops: dict[asyncio.AbstractEventLoop, dict[str, Flight]] = {}
+        """Those of each loop that has any: whether there is one is all that a hit asks."""
 
     def find(self, key: str) -> Flight | None:
         """Return the open flight of ``key`` in the running event loop."""
-        if not self._open:
-            return None
-        here = self._open.get(asyncio.get_running_loop())
+        here = self.open_loops.get(asyncio.get_running_loop())
         return here.get(key) if here else None
 
     def open(self, key: str, plan: object) -> Flight:
         """Open a flight for ``key``. Later callers find it, in place of an earlier one."""
         flight = Flight(key, plan)
-        self._open.setdefault(flight.loop, {})[key] = flight
+        self.open_loops.setdefault(flight.loop, {})[key] = flight
         return flight
 
     def close(self, flight: Flight) -> None:
         """Let later callers find ``flight`` no more."""
-        here = self._open.get(flight.loop)
+        here = self.open_loops.get(flight.loop)
         # Other threads forget keys at any moment, so nothing is taken for granted between two steps.
         if here is None:
             return
         if here.get(flight.key) is flight:
             here.pop(flight.key, None)
         if not here:
-            self._open.pop(flight.loop, None)
+            self.open_loops.pop(flight.loop, None)
 
     def void(self, keys: Sequence[str]) -> None:
         """Void the flights of ``keys`` in every event loop: later callers do not join them."""
-        for loop, here in list(self._open.items()):
+        for loop, here in list(self.open_loops.items()):
             for key in keys:
                 flight = here.pop(key, None)
                 if flight is not None:
                     flight.void = True
             if loop.is_closed():
-                self._open.pop(loop, None)
+                self.open_loops.pop(loop, None)
 
 
 # The loads that the running code is inside of, outermost first. Tasks started inside inherit it.

@@ -6,9 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from cachekit._flow.flight import Flight, inside
 from cachekit._flow.plan import CallPlan
@@ -40,7 +38,7 @@ async def acquire(
     # A token is never used twice: what a late server does with an old one must mean nothing.
     token = os.urandom(12).hex().encode()
     if seize:
-        with _for_nobody_unless_told(runtime, flight, token, plan.lease) as taking:
+        with _Taking(runtime, flight, token, plan.lease) as taking:
             taken = await tier.seize_lease(key, token, plan.lease, budget)
             taking.answered = taken
         if taken:
@@ -53,7 +51,7 @@ async def acquire(
     pause, waited = FIRST_PAUSE, 0.0
     while True:
         left = budget.left
-        with _for_nobody_unless_told(runtime, flight, token, plan.lease) as taking:
+        with _Taking(runtime, flight, token, plan.lease) as taking:
             answer = await tier.take_lease(key, token, plan.lease, unreadable, codec, plan.name, budget)
             taking.answered = not isinstance(answer, Down)
         if isinstance(answer, Found):
@@ -82,25 +80,24 @@ async def acquire(
 
 
 class _Taking:
-    """Whether the store told who has the lease."""
-
-    answered = False
-
-
-@contextmanager
-def _for_nobody_unless_told(
-    runtime: Runtime, flight: Flight, token: bytes, lease: float
-) -> Generator[_Taking, None, None]:
-    """Give back a lease that was asked for when the answer is not heard: a timeout, or a cancelled caller.
+    """Gives back a lease that was asked for when the answer is not heard: a timeout, or a cancelled caller.
 
     The store may take it all the same, for nobody, and everybody would wait until it ends. Before the next
     caller is chosen, so that what it asks for comes after this on the same connection.
     """
-    taking = _Taking()
-    try:
-        yield taking
-    finally:
-        if not taking.answered:
+
+    __slots__ = ("_asked", "answered")
+
+    def __init__(self, runtime: Runtime, flight: Flight, token: bytes, lease: float) -> None:
+        self._asked = (runtime, flight, token, lease)
+        self.answered = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if not self.answered:
+            runtime, flight, token, lease = self._asked
             runtime.background.start(flight.loop, _give_back, runtime, flight.key, token, lease)
 
 

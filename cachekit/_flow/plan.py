@@ -63,7 +63,8 @@ class CallPlan(Generic[P, R]):
         self._when = when
         self._jitter = parse_fraction(jitter, "jitter")
         self.lease = parse_duration(lease, "lease")
-        self._codec: Codec | None = None
+        self.made: Codec | None = None
+        """What `codec` returns, once it was made: a hit asks no further."""
 
     def key_of(self, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """Return the key of a call, or None, with one warning, when an argument cannot be rendered.
@@ -76,7 +77,8 @@ class CallPlan(Generic[P, R]):
         except RenderError as error:
             reporter.uncached(self.name, "argument", str(error))
             return None
-        reporter.cached(self.name, "argument")
+        if reporter.troubles:
+            reporter.cached(self.name, "argument")
         return key
 
     def codec(self, reporter: Reporter) -> Codec:
@@ -84,9 +86,9 @@ class CallPlan(Generic[P, R]):
 
         Made at the first call and not at decoration: an annotation may name what is defined further down.
         """
-        if self._codec is None:
-            self._codec = self._make_codec(reporter)
-        return self._codec
+        if self.made is None:
+            self.made = self._make_codec(reporter)
+        return self.made
 
     def ttl_of(self, result: R, reporter: Reporter) -> float | None:
         """Return for how many seconds ``result`` is stored, or None when it is not."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from cachekit._flow.commit import held_back
+from cachekit._flow.commit import BLOCKS, held_back
 from cachekit._flow.flight import Flight, Landed, may_wait_for
 from cachekit._flow.load import lead, share
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.verdict import Verdict, verdict
+from cachekit._flow.verdict import TABLE, Verdict
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.outcome import MISS, Down, Found, Miss, Outcome
 from cachekit.codecs import Codec
@@ -29,24 +29,27 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
     except TypeError:
         # The arguments do not fit the signature; the function says so better than its key could.
         key = None
-    if key is None or held_back(runtime, key):
+    if key is None or (BLOCKS.get() and held_back(runtime, key)):
         return await plan.function(*args, **kwargs)
     budget = tier.budget()
-    codec = plan.codec(tier.reporter)
+    codec = plan.made or plan.codec(tier.reporter)
     # A load that had begun before this call may be joined only if it was not invalidated in between, by
     # whichever process: its lease tells. One that begins later may be joined as it is.
-    earlier = runtime.flights.find(key)
+    earlier = runtime.flights.find(key) if runtime.flights.open_loops else None
     holder: bytes | None = None
-    if earlier is not None and earlier.loading:
+    outcome: Outcome | None = tier.turned_away(key) if tier.circuits else None
+    if outcome is not None:
+        earlier = earlier if earlier is not None and earlier.loading else None
+    elif earlier is not None and earlier.loading:
         outcome, holder = await tier.look(key, codec, plan.name, budget)
     else:
         earlier = None
         outcome = await tier.read(key, codec, plan.name, budget)
-    decided = verdict(outcome)
     if tier.reporter.observers:
         _tell(runtime, key, outcome)
-    if isinstance(outcome, Found):
-        value: R = outcome.value
+    decided = TABLE[type(outcome)]
+    if decided is Verdict.SERVE:
+        value: R = cast("Found", outcome).value
         return value
     flight = runtime.flights.find(key)
     if flight is not None and flight.plan is plan and not may_wait_for(flight):
@@ -86,7 +89,7 @@ def _handed_out(plan: CallPlan[..., R], runtime: Runtime, landed: Landed) -> R:
 async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Load now and fill, whatever is cached. A load that is going on does not overwrite it."""
     key = plan.key_of(runtime.tier.reporter, args, kwargs)
-    if key is None or held_back(runtime, key):
+    if key is None or (BLOCKS.get() and held_back(runtime, key)):
         return await plan.function(*args, **kwargs)
     flight = runtime.flights.open(key, plan)
     return await lead(runtime, plan, flight, Verdict.REFRESH, runtime.tier.budget(), args, kwargs)
@@ -111,7 +114,7 @@ async def _without_loading(
 ) -> R | Miss:
     tier = runtime.tier
     key = plan.key_of(tier.reporter, args, kwargs)
-    if key is None or held_back(runtime, key):
+    if key is None or (BLOCKS.get() and held_back(runtime, key)):
         return MISS
     outcome = await look(key, plan.codec(tier.reporter), plan.name, tier.budget())
     if tier.reporter.observers:

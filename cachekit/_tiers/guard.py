@@ -56,6 +56,8 @@ class Guard:
         self._reporter = reporter
         self._troubles = Troubles[tuple[str | None, str]](clock)
         self._breaker = Breaker(self._probe, reporter, clock)
+        self.circuits = self._breaker.circuits
+        """Those whose shard failed last: whether there is any is all that a healthy call asks."""
         # Of each shard that is in trouble, a key: another server may have it by the time that it is over.
         self._keys: dict[str | None, str] = {}
 
@@ -63,10 +65,21 @@ class Guard:
         """Return the whole of the deadline, for one call."""
         return Budget(self._timeout)
 
-    # Not `async`: each would cost a hit one more coroutine.
+    async def get(self, key: str, budget: Budget) -> bytes | Down | None:
+        # What `_ask` does, without what a read of a healthy store can do without: it is most of what there is.
+        if self.circuits or budget.left <= 0:
+            return await self._ask("get", self._store.get, key, budget)
+        began = time.monotonic()
+        try:
+            answer = await self._store.get(key, timeout=budget.left)
+        except Exception as error:
+            return self._contained("get", error, key, budget, began)
+        budget.left -= time.monotonic() - began
+        if self._troubles.current:
+            self._recovered(key)
+        return answer
 
-    def get(self, key: str, budget: Budget) -> Answer[bytes | Down | None]:
-        return self._ask("get", self._store.get, key, budget)
+    # Not `async`: each would cost one more coroutine.
 
     def look(self, key: str, budget: Budget) -> Answer[tuple[bytes | None, bytes | None] | Down]:
         return self._ask("look", self._store.look, key, budget)
@@ -129,24 +142,29 @@ class Guard:
         **options: object,
     ) -> T | Down:
         """Have the store do ``verb`` with ``asked``: a key, or several of one shard."""
-        if self._breaker.circuits and (cause := self._turned_away(asked)):
-            return self._left_out(name, cause)
+        if self.circuits and (down := self.turned_away(name, asked)):
+            return down
         if budget.left <= 0:
             return self._failed(name, self._shard(_one(asked)), "timeout", "no time was left for the store")
         began = time.monotonic()
         try:
             answer = await verb(asked, *args, timeout=budget.left, **options)
-        except StoreError as error:
-            failure = error
         # A store by somebody else may raise what it likes; it must not reach the application either.
         except Exception as error:
-            kind = type(error).__name__
-            failure = StoreUnavailableError(kind, f"a {type(self._store).__name__} raised {kind}")
-        else:
-            budget.left -= time.monotonic() - began
-            if self._troubles.current or self._breaker.circuits:
-                self._recovered(asked)
-            return answer
+            return self._contained(name, error, asked, budget, began)
+        budget.left -= time.monotonic() - began
+        if self._troubles.current or self.circuits:
+            self._recovered(asked)
+        return answer
+
+    def _contained(self, name: str, error: Exception, asked: str | Sequence[str], budget: Budget, began: float) -> Down:
+        """Return what ``error``, raised by the store since ``began``, is as a value."""
+        kind = type(error).__name__
+        failure = (
+            error
+            if isinstance(error, StoreError)
+            else StoreUnavailableError(kind, f"a {type(self._store).__name__} raised {kind}")
+        )
         in_full = budget.left >= self._timeout / 2
         budget.left -= time.monotonic() - began
         key = _one(asked)
@@ -156,9 +174,11 @@ class Guard:
         self._keys[shard] = key
         return self._failed(name, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
 
-    def _turned_away(self, asked: str | Sequence[str]) -> str:
+    def turned_away(self, name: str, asked: str | Sequence[str]) -> Down | None:
+        """Return why the store is not to be asked now, if it is not."""
         shard = self._shard(_one(asked))
-        return "" if shard is None else self._breaker.turns_away(shard)
+        cause = "" if shard is None else self._breaker.turns_away(shard)
+        return self._left_out(name, cause) if cause else None
 
     async def until_asked(self, key: str, seconds: float) -> None:
         """Wait while ``key`` is turned away, and a little at least, but no longer than ``seconds``."""

@@ -15,11 +15,13 @@ class Reporter:
     ``observers`` is a tuple that is replaced, never changed: the hot path asks only whether it is empty.
     """
 
-    __slots__ = ("_calls", "observers")
+    __slots__ = ("_calls", "observers", "troubles")
 
     def __init__(self, clock: Clock) -> None:
         self.observers: tuple[Observer, ...] = ()
         self._calls = Troubles[tuple[str, str | int]](clock)
+        self.troubles = self._calls.current
+        """Those that are going on: whether `cached` has anything to do."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Pass every event to ``observer`` from now on. Returns a function that ends it."""

@@ -39,6 +39,8 @@ class SharedTier:
         self._guard = guard
         self.budget = guard.budget
         """Returns the deadline of one call."""
+        self.circuits = guard.circuits
+        """Whether there is any is all that a healthy call asks, see `turned_away`."""
         self._prefix = prefix
         self._clock = clock
         self.journal = journal
@@ -51,6 +53,13 @@ class SharedTier:
         if self.journal and (doubt := self._doubt(key)):
             return doubt
         return self._decoded(await self._guard.get(self._prefix + key, budget), codec, name)
+
+    def turned_away(self, key: str) -> Down | None:
+        """Return the outcome of reading ``key`` if that is known without asking: the circuit breaker is open.
+
+        None also when the journal has its say.
+        """
+        return None if self.journal else self._guard.turned_away("get", self._prefix + key)
 
     async def look(self, key: str, codec: Codec, name: str, budget: Budget) -> tuple[Outcome, bytes | None]:
         """Return what stands at ``key``, and the token of whoever holds its lease, as of one moment."""
@@ -251,7 +260,8 @@ class SharedTier:
         except DecodeError as error:
             self.reporter.uncached(name, "bytes", str(error))
             return MISS
-        self.reporter.cached(name, "bytes")
+        if self.reporter.troubles:
+            self.reporter.cached(name, "bytes")
         return Found(value, data)
 
 

@@ -189,7 +189,7 @@ class Cluster:
         reason: StoreError = StoreUnavailableError("unavailable", f"no node of {self._address} answers")
         for node in self._candidates():
             deadline = asyncio.get_running_loop().time() + _PATIENCE
-            operation = Operation("", _SLOTS, 1, deadline, self._deadlines, str(node))
+            operation = Operation("", _SLOTS, 1, deadline, self._deadlines)
             self._lane(node).put(operation)
             try:
                 reply = await operation.future

@@ -22,28 +22,29 @@ class Due(Protocol):
 
 
 class Deadlines:
-    """The operations that are not over yet. Belongs to the event loop it was made in."""
+    """The operations that are not over yet. Belongs to the event loop it was made in.
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._open: set[Due] = set()
+    Args:
+        address: What they are sent to, for messages, the password masked.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.address = address
+        self.open: set[Due] = set()
+        """What is over is discarded. The timer stays: it finds nothing, once, rather than being set anew each time."""
         self._due = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, operation: Due) -> None:
-        """Have ``operation`` told when its deadline is over, unless it is discarded before."""
-        self._open.add(operation)
+        """Have ``operation`` told when its deadline is over, unless it is by then."""
+        self.open.add(operation)
         if operation.deadline < self._due:
             self._look_at(operation.deadline)
 
-    def discard(self, operation: Due) -> None:
-        """Forget ``operation``, which is over."""
-        # The timer stays: it finds nothing, once, rather than being set anew for each operation.
-        self._open.discard(operation)
-
     def close(self) -> None:
         """Forget everything."""
-        self._open.clear()
+        self.open.clear()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -51,14 +52,14 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._due = due
-        self._timer = self._loop.call_at(due, self._look)
+        self._timer = self.loop.call_at(due, self._look)
 
     def _look(self) -> None:
         self._due = math.inf
-        now = self._loop.time()
+        now = self.loop.time()
         # The event loop calls up to one tick of its clock early.
-        for operation in [operation for operation in self._open if operation.deadline <= now + GRAIN]:
-            self._open.discard(operation)
+        for operation in [operation for operation in self.open if operation.deadline <= now + GRAIN]:
+            self.open.discard(operation)
             operation.overdue()
-        if self._open:
-            self._look_at(max(now + GRAIN, min(operation.deadline for operation in self._open)))
+        if self.open:
+            self._look_at(max(now + GRAIN, min(operation.deadline for operation in self.open)))

@@ -3,7 +3,7 @@
 Callers hold futures that fail at their deadline; the lane alone touches the socket. So a caller that is
 cancelled or runs out of time can neither poison a connection nor drain a pool. What finds the connection idle is
 sent in its caller's own turn of the event loop; whatever gathers while a batch is under way travels together in the
-next, its reads as one MGET.
+next, its reads as one MGET. After such a batch the first to find the connection idle waits for the others of its turn.
 
 redis-py connects, verifies TLS and logs in. From then on the lane is the protocol of the connection's transport:
 replies are parsed and handed out as they come, without a task and a stream reader between socket and caller, which
@@ -16,14 +16,16 @@ replaced; it never reconnects.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any, Final, Protocol, TypeAlias
 
 from hiredis import Reader, pack_command
 from redis.asyncio.connection import AbstractConnection, DefaultParser
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, NoScriptError
 
 from cachekit.errors import KeyRefusedError, QueueFullError, StoreError, StoreUnavailableError
 from cachekit.stores.deadlines import Deadlines
@@ -51,6 +53,15 @@ _NOTHING: Final = object()
 """What the parser gives when no reply is complete."""
 
 
+class Script:
+    """A script of the folder ``lua/``, called by its digest: the server has it after the first call."""
+
+    def __init__(self, name: str) -> None:
+        self.source = files("cachekit.stores").joinpath(f"lua/{name}.lua").read_bytes()
+        # The name that Redis gives a script; nothing secret depends on it.
+        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+
 class Operation:
     """Commands that are sent together, and the future of their replies.
 
@@ -67,21 +78,12 @@ class Operation:
     Its ``future`` gets the reply, or a list of them if there are several.
     """
 
-    __slots__ = (
-        "_deadlines",
-        "address",
-        "asking",
-        "deadline",
-        "future",
-        "inherited",
-        "key",
-        "lane",
-        "lasting",
-        "packed",
-        "redirections",
-        "repeatable",
-        "replies",
-    )
+    # Of most operations this is how it is; attributes that are not set cost nothing.
+    lane: Lane | None = None
+    inherited = False
+    """Whether a lane that broke handed it on; it is handed on no further."""
+    redirections = 0
+    asking = 0
 
     def __init__(
         self,
@@ -90,7 +92,6 @@ class Operation:
         replies: int,
         deadline: float,
         deadlines: Deadlines,
-        address: str,
         *,
         repeatable: bool = False,
         lasting: bool = False,
@@ -99,25 +100,19 @@ class Operation:
         self.packed = packed
         self.replies = replies
         self.deadline = deadline
-        self.address = address
         self.repeatable = repeatable
         self.lasting = lasting
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.lane: Lane | None = None
-        # Handed on by a lane that broke; it is handed on no further.
-        self.inherited = False
-        self.redirections = 0
-        self.asking = 0
+        self.future: asyncio.Future[Any] = deadlines.loop.create_future()
         self._deadlines = deadlines
         deadlines.add(self)
 
     def succeed(self, reply: object) -> None:
-        self._deadlines.discard(self)
+        self._deadlines.open.discard(self)
         if not self.future.done():
             self.future.set_result(reply)
 
     def fail(self, error: StoreError) -> None:
-        self._deadlines.discard(self)
+        self._deadlines.open.discard(self)
         if not self.future.done():
             self.future.set_exception(error)
             # A caller that is cancelled in this very turn never looks: that is no reason for a log line.
@@ -144,11 +139,9 @@ class Operation:
 
     def overdue(self) -> None:
         """Fail, since the deadline is over, and have the lane that it is in watch its connection."""
-        address = self.address
         if self.lane is not None:
-            address = self.lane.address
             self.lane.watch()
-        self.fail(overdue(address))
+        self.fail(overdue(self._deadlines.address))
 
     @property
     def wanted(self) -> bool:
@@ -158,26 +151,61 @@ class Operation:
 class Read(Operation):
     """A GET, whose future gets bytes or None. With others it travels as one MGET, unless it is ``alone``."""
 
-    __slots__ = ("alone",)
+    packed = b""
+    replies = 1
+    repeatable = True
+    lasting = False
+    alone = False
 
-    def __init__(self, key: str, deadline: float, deadlines: Deadlines, address: str) -> None:
-        super().__init__(key, b"", 1, deadline, deadlines, address, repeatable=True)
-        self.alone = False
+    def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:  # pyright: ignore[reportMissingSuperCall]
+        self.key = key
+        self.deadline = deadline
+        self.future = deadlines.loop.create_future()
+        self._deadlines = deadlines
+        deadlines.add(self)
 
     def succeed(self, reply: object) -> None:
         if reply is None or type(reply) is bytes:
-            super().succeed(reply)
+            self._deadlines.open.discard(self)
+            if not self.future.done():
+                self.future.set_result(reply)
         elif isinstance(reply, Exception):
-            self.fail(translate(reply, self.address))
+            self.fail(translate(reply, self._deadlines.address))
         else:
-            self.fail(garbage(self.address))
+            nonsense = garbage(self._deadlines.address)
+            self.fail(nonsense)
             if self.lane is not None:
-                self.lane.give_up(garbage(self.address))
+                self.lane.give_up(nonsense)
 
     def pack(self) -> None:
         """Write the command, which nobody needs of those that travel together."""
         if not self.packed:
             self.packed = packed("GET", self.key)
+
+
+class Scripted(Operation):
+    """A call of a script by its digest. A server that has forgotten it gets it with the same call, once more."""
+
+    brought = False
+
+    def __init__(
+        self,
+        key: str,
+        script: Script,
+        rest: Sequence[str | bytes | int],
+        deadline: float,
+        deadlines: Deadlines,
+        *,
+        lasting: bool,
+    ) -> None:
+        super().__init__(key, packed("EVALSHA", script.digest, *rest), 1, deadline, deadlines, lasting=lasting)
+        self.script = script
+        self.rest = rest
+
+    def bring(self) -> None:
+        """Send the script itself from now on: EVAL leaves it there."""
+        self.brought = True
+        self.packed = self.packed[: self.asking] + packed("EVAL", self.script.source, *self.rest)
 
 
 class Gathered:
@@ -266,6 +294,8 @@ class Lane(asyncio.Protocol):
         self._refusals: list[Exception] = []
         # Whether a reply of the batch said that the connection is of no use.
         self._ends = False
+        # Whether the last batch was of several operations: then the first of the next waits for the others of its turn.
+        self._gathering = False
         self._began = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {address} was closed")
@@ -284,7 +314,10 @@ class Lane(asyncio.Protocol):
         operation.lane = self
         self._queue.append(operation)
         if self._transport is not None and not self._under_way:
-            self._send()
+            if not self._gathering:
+                self._send()
+            elif len(self._queue) == 1:
+                self._loop.call_soon(self._send_if_idle)
 
     def close(self) -> None:
         """Close the connection; whatever is queued or under way fails."""
@@ -359,12 +392,17 @@ class Lane(asyncio.Protocol):
 
     # --- sending -------------------------------------------------------------------------------------
 
+    def _send_if_idle(self) -> None:
+        if self._queue and not self._under_way:
+            self._send()
+
     def _send(self) -> None:
         """Send what waits."""
         queue, transport = self._queue, self._transport
         if transport is None:
             return
-        if len(queue) == 1:
+        self._gathering = len(queue) > 1
+        if not self._gathering:
             operation = queue.popleft()
             if not operation.wanted:
                 return
@@ -462,6 +500,10 @@ class Lane(asyncio.Protocol):
                 part.alone = True
                 self._queue.append(part)
             return True
+        if isinstance(operation, Scripted) and not operation.brought and isinstance(refusals[-1], NoScriptError):
+            operation.bring()
+            self._queue.append(operation)
+            return True
         return owner is not None and owner.redirected(operation, refusals)
 
     def eof_received(self) -> None:
@@ -518,6 +560,9 @@ def packed(*command: str | bytes | int) -> bytes:
     Raises:
         UnicodeEncodeError: A part is text with a lone surrogate.
     """
-    # Its stub knows tuples of one item only.
-    written: bytes = cast("Any", pack_command)(command)
+    written: bytes = _pack(command)
     return written
+
+
+# Its stub knows tuples of one item only.
+_pack: Final[Any] = pack_command

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Final, TypeAlias
-
-from redis.exceptions import NoScriptError
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores.base import Lease
 from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.lane import Operation, Read, packed
+from cachekit.stores.lane import Operation, Read, Script, Scripted, packed
 from cachekit.stores.network import Network
 from cachekit.stores.translate import garbage, translate
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
-
-
-class Script:
-    """A script of the folder ``lua/``, called by its digest: the server has it after the first call."""
-
-    def __init__(self, name: str) -> None:
-        self.source = files("cachekit.stores").joinpath(f"lua/{name}.lua").read_bytes()
-        # The name that Redis gives a script; nothing secret depends on it.
-        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
 _TRIM: Final = Script("trim_window")
@@ -83,7 +70,7 @@ class RedisStore:
             # Reads that travel together are written together: what cannot be sent is found out before.
             self._packed(("GET", key))
         here = self._here()
-        read = Read(key, here.loop.time() + timeout, here.deadlines, self._address)
+        read = Read(key, here.loop.time() + timeout, here.deadlines)
         here.network.submit(read)
         return read.future
 
@@ -112,6 +99,7 @@ class RedisStore:
             return reply
         if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], bytes):
             return Lease(reply[0], mine=False)
+        self._checked(reply)
         raise self._garbage(key)
 
     async def seize_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> None:
@@ -201,7 +189,7 @@ class RedisStore:
         written = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
         return self._submit(key, written, len(commands) + 2, timeout)
 
-    async def _run(
+    def _run(
         self,
         key: str,
         script: Script,
@@ -210,15 +198,15 @@ class RedisStore:
         timeout: float,
         *,
         lasting: bool = False,
-    ) -> object:
-        began = time.monotonic()
-        rest = (len(keys), *keys, *arguments)
-        reply = await self._ask(key, ("EVALSHA", script.digest, *rest), timeout, lasting=lasting)
-        if isinstance(reply, NoScriptError):
-            # A server that was restarted, or told SCRIPT FLUSH; EVAL brings the script along and leaves it there.
-            left = timeout - (time.monotonic() - began)
-            reply = await self._ask(key, ("EVAL", script.source, *rest), left, lasting=lasting)
-        return self._checked(reply)
+    ) -> asyncio.Future[object]:
+        here = self._here()
+        deadline = here.loop.time() + timeout
+        try:
+            operation = Scripted(key, script, (len(keys), *keys, *arguments), deadline, here.deadlines, lasting=lasting)
+        except UnicodeEncodeError as error:
+            raise translate(error, self._address) from None
+        here.network.submit(operation)
+        return operation.future
 
     def _packed(self, command: Command) -> bytes:
         try:
@@ -231,9 +219,7 @@ class RedisStore:
     ) -> asyncio.Future[object]:
         here = self._here()
         deadline = here.loop.time() + timeout
-        operation = Operation(
-            key, written, replies, deadline, here.deadlines, self._address, repeatable=repeatable, lasting=lasting
-        )
+        operation = Operation(key, written, replies, deadline, here.deadlines, repeatable=repeatable, lasting=lasting)
         here.network.submit(operation)
         return operation.future
 
@@ -244,7 +230,7 @@ class RedisStore:
             # Other threads look after networks of their own here.
             for other in [other for other in list(self._loops) if other.is_closed()]:
                 self._loops.pop(other, None)
-            deadlines = Deadlines()
+            deadlines = Deadlines(self._address)
             here = self._loops[loop] = _Here(loop, self._open_network(deadlines), deadlines)
         return here
 
@@ -268,6 +254,7 @@ class RedisStore:
 
     def _flag(self, reply: object, key: str) -> bool:
         if reply not in (0, 1):
+            self._checked(reply)
             raise self._garbage(key)
         return reply == 1
 
