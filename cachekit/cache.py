@@ -13,12 +13,22 @@ from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import invalidate
 from cachekit._tiers.guard import Guard
 from cachekit._tiers.journal import Journal
+from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.shared import SharedTier
 from cachekit.clock import Clock, SystemClock
 from cachekit.codecs import PLAIN
-from cachekit.config import DEFAULT_LEASE, DEFAULT_TIMEOUT, check_prefix, parse_duration, url_from_environment
+from cachekit.config import (
+    DEFAULT_LEASE,
+    DEFAULT_NEAR,
+    DEFAULT_NEAR_BYTES,
+    DEFAULT_TIMEOUT,
+    check_prefix,
+    parse_count,
+    parse_duration,
+    url_from_environment,
+)
 from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
@@ -37,6 +47,11 @@ class Cache:
             ``CACHEKIT_URL``, else ``REDIS_URL``, else ``redis://localhost:6379/0``.
         prefix: Stands before every key in the store. No blanks, no braces.
         timeout: Seconds that all cache work of one call may take together, from 0.001 up; default 0.25.
+        near: How many results of decorated functions are kept in this process as well, in each event loop: a near
+            hit asks nobody. None keeps those of functions decorated with ``near=True`` alone. Redis tells what
+            changes: after an invalidation of this process that is strict, after one of another it takes some 150 us,
+            and never longer than a second (docs/near.md). With ``memory://`` it has no effect.
+        near_bytes: How many bytes of JSON, with 600 for each entry, they may come to together; default 64 MiB.
         clock: Tells the time; for tests (`cachekit.testing.FakeClock`).
 
     Raises:
@@ -61,11 +76,15 @@ class Cache:
         *,
         prefix: str = "",
         timeout: float = DEFAULT_TIMEOUT,
+        near: int | None = None,
+        near_bytes: int = DEFAULT_NEAR_BYTES,
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
         seconds = parse_duration(timeout, "timeout")
         prefix = check_prefix(prefix)
+        entries = DEFAULT_NEAR if near is None else parse_count(near, "near")
+        weight = parse_count(near_bytes, "near_bytes")
         if url is None or isinstance(url, str):
             self._store = open_store(url_from_environment() if url is None else url, clock=clock)
         elif isinstance(url, Store):
@@ -77,7 +96,9 @@ class Cache:
         self._reporter = Reporter(clock)
         guard = Guard(self._store, seconds, self._reporter, clock)
         journal = Journal(self._reporter, clock)
-        self.runtime = Runtime(SharedTier(guard, journal, prefix, self._reporter, clock))
+        kept = NearTier(guard, prefix, entries, weight, self._reporter, clock) if guard.tracks else None
+        tier = SharedTier(guard, journal, prefix, self._reporter, clock, kept)
+        self.runtime = Runtime(tier, near=near is not None)
 
     def __repr__(self) -> str:
         return f"Cache({self._store!r}, prefix={self._prefix!r})"
@@ -92,9 +113,10 @@ class Cache:
         when: Callable[[Any], bool] | None = None,
         jitter: float = 0.0,
         lease: float = DEFAULT_LEASE,
+        near: bool | None = None,
     ) -> CachedDecorator:
         """Cache the results of an async function in this cache; see `cachekit.cached`."""
-        return make_cached(lambda: self.runtime, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease)
+        return make_cached(lambda: self.runtime, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease, near=near)
 
     def invalidates(self, *keys: str) -> Callable[[F], F]:
         """Invalidate keys of this cache after an async function has returned; see `cachekit.invalidates`."""

@@ -15,7 +15,10 @@ import marshal
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from enum import Enum
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import msgspec
 import orjson
@@ -272,6 +275,36 @@ def _same_object(a: Any, b: Any) -> bool:
 def _same_attributes(a: Any, b: Any) -> bool:
     """Compare what is set on an instance beside its fields or items."""
     return same(getattr(a, "__dict__", None), getattr(b, "__dict__", None))
+
+
+# --- sharing -------------------------------------------------------------------------------------
+
+
+def is_immutable(value: Any) -> bool:
+    """Tell whether several callers may be handed this very object: nothing in it can be changed.
+
+    Example:
+        >>> is_immutable(("recieve", 3)), is_immutable(("recieve", [3]))
+        (True, False)
+    """
+    kind = type(value)
+    if kind in _LEAVES or kind in _CLOSED or isinstance(value, Enum):
+        return True
+    if kind in {tuple, frozenset}:
+        return all(map(is_immutable, value))
+    if isinstance(value, tuple):
+        # A named tuple; one that takes further attributes has a place for them.
+        return not hasattr(value, "__dict__") and all(map(is_immutable, value))
+    # Of the class itself: a subclass that is no dataclass takes further attributes.
+    frozen = vars(kind).get("__dataclass_params__")
+    if frozen is not None and frozen.frozen:
+        return all(is_immutable(getattr(value, field.name)) for field in dataclasses.fields(value))
+    if isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
+        return all(is_immutable(getattr(value, name)) for name in value.__struct_fields__)
+    return False
+
+
+_CLOSED: Final = frozenset({dt.datetime, dt.time, Decimal, UUID})
 
 
 PLAIN: Final = Codec(Any)

@@ -20,6 +20,8 @@ DEFAULT_URL: Final = "redis://localhost:6379/0"
 DEFAULT_TIMEOUT: Final = 0.25
 DEFAULT_LEASE: Final = 5.0
 DEFAULT_MAXSIZE: Final = 10_000
+DEFAULT_NEAR: Final = 10_000
+DEFAULT_NEAR_BYTES: Final = 64 * 1024 * 1024
 
 # Redis counts expiry in milliseconds since the epoch in 63 bits; a century is far inside that.
 DAY: Final = 86_400.0

@@ -196,6 +196,7 @@ def make_cached(
     when: Callable[[Any], bool] | None,
     jitter: float,
     lease: float,
+    near: bool | None,
 ) -> CachedDecorator:
     """Return the decorator that caches in whatever ``runtime`` looks up."""
     # What can be checked without the function is checked at once, at the line of the decorator.
@@ -206,7 +207,9 @@ def make_cached(
 
     def decorate(function: Any) -> Any:
         function, binds = _unwrapped(function)
-        plan: CallPlan[..., Any] = CallPlan(function, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease)
+        plan: CallPlan[..., Any] = CallPlan(
+            function, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease, near=near
+        )
         return CachedFunction(function, plan, runtime, binds)
 
     return decorate

@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A value was found and handed out."""
+    """A value was found and handed out; ``near`` tells whether it was found in this process, without asking Redis."""
 
     key: str
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,20 @@ class BreakerClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class NearPaused:
+    """The near cache is emptied and bypassed, since Redis does not tell what changes; ``cause`` groups as elsewhere."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class NearResumed:
+    """The near cache is used again, after ``seconds``."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class InvalidationsReplayed:
     """``count`` invalidations that the store had not acknowledged reached it after all."""
 
@@ -126,5 +141,7 @@ Event: TypeAlias = (
     | StoreRecovered
     | BreakerOpened
     | BreakerClosed
+    | NearPaused
+    | NearResumed
 )
 Observer: TypeAlias = Callable[[Event], object]

@@ -21,7 +21,13 @@ _configured: Cache | None = None
 _in_context: Final[ContextVar[Cache | None]] = ContextVar("cachekit default cache", default=None)
 
 
-def configure(url: str | Store | Cache | None = None, *, prefix: str = "", timeout: float = DEFAULT_TIMEOUT) -> Cache:
+def configure(
+    url: str | Store | Cache | None = None,
+    *,
+    prefix: str = "",
+    timeout: float = DEFAULT_TIMEOUT,
+    near: int | None = None,
+) -> Cache:
     """Set the default cache of this process and return it.
 
     Functions that are decorated already use it from their next call on. The previous one is not closed:
@@ -31,6 +37,7 @@ def configure(url: str | Store | Cache | None = None, *, prefix: str = "", timeo
         url: A URL, a `Store`, a `Cache`, or None for ``CACHEKIT_URL``, ``REDIS_URL`` or the local Redis.
         prefix: Stands before every key; not with a `Cache`, which has its own.
         timeout: Seconds that all cache work of one call may take together; not with a `Cache`.
+        near: How many results are kept in this process as well; not with a `Cache`.
 
     Raises:
         ConfigurationError: A setting makes no sense.
@@ -40,10 +47,10 @@ def configure(url: str | Store | Cache | None = None, *, prefix: str = "", timeo
         Cache(MemoryStore(maxsize=10000), prefix='myapp:')
     """
     global _configured  # noqa: PLW0603 - the one default cache of a process is a global by its nature
-    if isinstance(url, Cache) and (prefix or timeout != DEFAULT_TIMEOUT):
+    if isinstance(url, Cache) and (prefix or timeout != DEFAULT_TIMEOUT or near is not None):
         message = "configure() was given a Cache and settings for one; give them to the Cache"
         raise ConfigurationError(message)
-    cache = url if isinstance(url, Cache) else Cache(url, prefix=prefix, timeout=timeout)
+    cache = url if isinstance(url, Cache) else Cache(url, prefix=prefix, timeout=timeout, near=near)
     with _lock:
         _configured = cache
     return cache
@@ -101,6 +108,7 @@ def cached(
     when: Callable[[Any], bool] | None = None,
     jitter: float = 0.0,
     lease: float = DEFAULT_LEASE,
+    near: bool | None = None,
 ) -> CachedDecorator:
     """Cache the results of an async function in the default cache.
 
@@ -114,6 +122,8 @@ def cached(
             entries made together do not expire together.
         lease: Seconds for which a killed process that was loading can delay others; a live one renews it
             for as long as it loads.
+        near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
+            to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
 
     Returns:
         A decorator for functions, methods, classmethods and staticmethods (write it above
@@ -143,7 +153,7 @@ def cached(
         ('42', 3)
         ('42', 3)
     """
-    return make_cached(_runtime, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease)
+    return make_cached(_runtime, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease, near=near)
 
 
 def invalidates(*keys: str) -> Callable[[F], F]:

@@ -31,51 +31,34 @@ class Landed:
 class Flight:
     """One load of one key, and the callers that wait for it."""
 
-    __slots__ = (
-        "_waiters",
-        "_watchers",
-        "adrift",
-        "after",
-        "ended",
-        "key",
-        "landed",
-        "loading",
-        "loop",
-        "nested",
-        "plan",
-        "renewal",
-        "token",
-        "void",
-        "waits_for",
-    )
+    # Of most flights this is how it is; attributes that are not set cost nothing.
+    adrift = False
+    """Whether the one who was to load it was cancelled before it could begin."""
+    token: bytes | None = None
+    """What holds the lease in the store, once it is taken."""
+    loading = False
+    """Whether the function has begun to run."""
+    after: Flight | None = None
+    """An earlier load of the key, which this one follows."""
+    ended = False
+    """Whether it has landed, or nobody is left to load it."""
+    void = False
+    """Whether the key was invalidated, in this process, since it was opened."""
+    landed: Landed | None = None
+    renewal: asyncio.TimerHandle | None = None
+    """What keeps the lease alive."""
+    nested = False
+    """Whether a caller inside another load has ever waited for it."""
+    waits_for: Counter[Flight] | None = None
+    """The flights that callers inside the load wait for, or lead, and how many of them."""
+    _waiters: deque[asyncio.Future[Landed | None]] | None = None
+    _watchers: list[asyncio.Future[None]] | None = None
 
     def __init__(self, key: str, plan: object) -> None:
         self.key = key
         self.plan = plan
         """Whose load it is: functions that share a key by mistake do not share results."""
         self.loop = asyncio.get_running_loop()
-        self.adrift = False
-        """Whether the one who was to load it was cancelled before it could begin."""
-        self.token: bytes | None = None
-        """What holds the lease in the store, once it is taken."""
-        self.loading = False
-        """Whether the function has begun to run."""
-        self.after: Flight | None = None
-        """An earlier load of the key, which this one follows."""
-        self.ended = False
-        """Whether it has landed, or nobody is left to load it."""
-        self.void = False
-        """Whether the key was invalidated, in this process, since it was opened."""
-        self.landed: Landed | None = None
-        self.renewal: asyncio.TimerHandle | None = None
-        """What keeps the lease alive."""
-        self.nested = False
-        """Whether a caller inside another load has ever waited for it."""
-        # Most flights are those of one caller, with no other load inside: these stay empty, and are made when needed.
-        self.waits_for: Counter[Flight] | None = None
-        """The flights that callers inside the load wait for, or lead, and how many of them."""
-        self._waiters: deque[asyncio.Future[Landed | None]] | None = None
-        self._watchers: list[asyncio.Future[None]] | None = None
 
     @property
     def awaited(self) -> bool:
@@ -100,7 +83,8 @@ class Flight:
     def land(self, landed: Landed) -> None:
         """Give every waiting caller what the load came to."""
         self.landed = landed
-        self.keep_no_longer()
+        if self.renewal is not None:
+            self.keep_no_longer()
         self.end()
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -120,8 +104,10 @@ class Flight:
     def end(self) -> None:
         """Let what follows begin."""
         self.ended = True
+        if self._watchers is None:
+            return
         watchers, self._watchers = self._watchers, None
-        for watcher in watchers or ():
+        for watcher in watchers:
             if not watcher.done():
                 watcher.set_result(None)
 
@@ -207,7 +193,7 @@ def inside() -> tuple[Flight, ...]:
 
 def may_wait_for(flight: Flight) -> bool:
     """Tell whether waiting for ``flight`` here cannot end in a circle of loads that wait for each other."""
-    around = inside()
+    around = inside() if _INSIDE.get() else ()
     return not around or not flight.waits_for_any(around)
 
 
@@ -216,7 +202,7 @@ _NOT_INSIDE: Final = nullcontext()
 
 def waiting_for(flight: Flight) -> AbstractContextManager[None]:
     """Note that the load around the running code, if there is one, goes on only when ``flight`` does."""
-    around = inside()
+    around = inside() if _INSIDE.get() else ()
     return _waiting(around[-1], flight) if around else _NOT_INSIDE
 
 
@@ -245,7 +231,7 @@ class Loading:
         self._before = _INSIDE.get()
 
     def __enter__(self) -> None:
-        _INSIDE.set((*inside(), self._flight))
+        _INSIDE.set((*inside(), self._flight) if self._before else (self._flight,))
 
     def __exit__(self, *raised: object) -> None:
         # Set, not reset: a coroutine that is closed from outside runs this in another context.

@@ -41,8 +41,16 @@ async def lead(
                     flight.land(Landed(found.value, found.data))
                     value: R = found.value
                     return value
-            result = await _load(runtime, plan, flight, args, kwargs)
-        await _fill(runtime, plan, flight, result, budget)
+            flight.loading = True
+            began = time.monotonic()
+            with Loading(flight):
+                result = await plan.function(*args, **kwargs)
+        if runtime.tier.reporter.observers:
+            runtime.tier.reporter.emit(Loaded(flight.key, time.monotonic() - began))
+        if flight.token is None:
+            _land(runtime, plan, flight, result)
+        else:
+            await _fill(runtime, plan, flight, flight.token, result, budget)
         return result
     # What the function raises is shared by those who waited, and passes through here as it is.
     except Exception as error:
@@ -75,33 +83,24 @@ def _pass_on(runtime: Runtime, flight: Flight, lease: float) -> None:
         release(runtime, flight, lease)
 
 
-async def _load(
-    runtime: Runtime, plan: CallPlan[..., R], flight: Flight, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> R:
-    reporter = runtime.tier.reporter
-    flight.loading = True
-    began = time.monotonic()
-    with Loading(flight):
-        result = await plan.function(*args, **kwargs)
-    if reporter.observers:
-        reporter.emit(Loaded(flight.key, time.monotonic() - began))
-    return result
-
-
-async def _fill(runtime: Runtime, plan: CallPlan[..., R], flight: Flight, result: R, budget: Budget) -> None:
+def _land(runtime: Runtime, plan: CallPlan[..., R], flight: Flight, result: R, *, stored: bool = False) -> bytes | None:
+    """Give those who wait what was loaded. Returns its bytes if it is to be ``stored``, and makes the round trip."""
     tier = runtime.tier
-    ttl = plan.ttl_of(result, tier.reporter) if flight.token is not None else None
-    data: bytes | None = None
-    if ttl is not None or flight.awaited:
+    data = None
+    if stored or flight.awaited:
         data = tier.encoded(result, plan.codec(tier.reporter), plan.name)
-    # Whoever waits goes on now; the fill is nobody's business but this caller's.
     flight.land(Landed(result, data))
-    if flight.token is None:
-        return
-    if ttl is None or data is None or flight.void:
-        release(runtime, flight, plan.lease)
-        return
-    if not await tier.fill(flight.key, data, flight.token, ttl, budget):
+    return data
+
+
+async def _fill(
+    runtime: Runtime, plan: CallPlan[..., R], flight: Flight, token: bytes, result: R, budget: Budget
+) -> None:
+    tier = runtime.tier
+    ttl = plan.ttl_of(result, tier.reporter)
+    # Whoever waits goes on now; the fill is nobody's business but this caller's.
+    data = _land(runtime, plan, flight, result, stored=ttl is not None)
+    if ttl is None or data is None or flight.void or not await tier.fill(flight.key, data, token, ttl, budget):
         release(runtime, flight, plan.lease)
     elif tier.reporter.observers:
         tier.reporter.emit(Filled(flight.key, ttl))

@@ -32,6 +32,7 @@ class CallPlan(Generic[P, R]):
         when: Gets the result and tells whether to store it; None stores every one.
         jitter: The largest fraction by which a TTL is shortened at random, from 0 to below 1.
         lease: Seconds for which a killed loader can delay others.
+        near: Whether results are kept in this process as well; None leaves it to the cache.
 
     Raises:
         DecorationError: The function or the template cannot be decorated.
@@ -47,6 +48,7 @@ class CallPlan(Generic[P, R]):
         when: Callable[[R], bool] | None,
         jitter: float,
         lease: float,
+        near: bool | None = None,
     ) -> None:
         signature = check_function(function, "cached")
         self.function = function
@@ -63,6 +65,12 @@ class CallPlan(Generic[P, R]):
         self._when = when
         self._jitter = parse_fraction(jitter, "jitter")
         self.lease = parse_duration(lease, "lease")
+        if near not in {None, True, False}:
+            message = (
+                f"near={near!r} is no choice; write near=True or near=False, or leave it to Cache(url, near=10_000)"
+            )
+            raise ConfigurationError(message)
+        self.near = near
         self.made: Codec | None = None
         """What `codec` returns, once it was made: a hit asks no further."""
 

@@ -13,12 +13,34 @@ from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.verdict import TABLE, Verdict
 from cachekit._tiers.guard import Budget
+from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Down, Found, Miss, Outcome
 from cachekit.codecs import Codec
 from cachekit.errors import DecodeError
 from cachekit.events import Hit, Missed
 
 R = TypeVar("R")
+
+
+class _Seen:
+    """What a call found: the outcome of reading, and the load of its key that had begun before, with its lease.
+
+    That one may be joined only if it was not invalidated in between, by whichever process: its lease tells. One that
+    begins later may be joined as it is.
+    """
+
+    __slots__ = ("_holder", "earlier", "outcome")
+
+    def __init__(self, outcome: Outcome, earlier: Flight | None = None, holder: bytes | None = None) -> None:
+        self.outcome = outcome
+        self.earlier = earlier
+        self._holder = holder
+
+    @property
+    def holds(self) -> bool:
+        """Whether the earlier load is known not to have been invalidated before this call."""
+        token = None if self.earlier is None else self.earlier.token
+        return not isinstance(self.outcome, Down) and token is not None and token == self._holder
 
 
 async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
@@ -31,31 +53,70 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
         key = None
     if key is None or (BLOCKS.get() and held_back(runtime, key)):
         return await plan.function(*args, **kwargs)
-    budget = tier.budget()
     codec = plan.made or plan.codec(tier.reporter)
-    # A load that had begun before this call may be joined only if it was not invalidated in between, by
-    # whichever process: its lease tells. One that begins later may be joined as it is.
-    earlier = runtime.flights.find(key) if runtime.flights.open_loops else None
-    holder: bytes | None = None
-    outcome: Outcome | None = tier.turned_away(key) if tier.circuits else None
-    if outcome is not None:
-        earlier = earlier if earlier is not None and earlier.loading else None
-    elif earlier is not None and earlier.loading:
-        outcome, holder = await tier.look(key, codec, plan.name, budget)
+    near = runtime.near_for(plan.near)
+    seen: _Seen | None = None
+    outcome: Outcome
+    # What the journal holds is a miss, here too.
+    if near is not None and not tier.journal and (value := near.find(key, codec)) is not MISS:
+        if tier.reporter.observers:
+            tier.reporter.emit(Hit(key, near=True))
+        kept: R = value
+        return kept
+    budget = tier.budget()
+    # Nearly always there is nothing to look out for.
+    if tier.circuits and not runtime.flights.open_loops and (away := tier.turned_away(key)) is not None:
+        outcome = away
+    elif runtime.flights.open_loops or tier.circuits or near is not None:
+        seen = await _look_out(runtime, plan, key, codec, near, budget)
+        outcome = seen.outcome
     else:
-        earlier = None
         outcome = await tier.read(key, codec, plan.name, budget)
     if tier.reporter.observers:
         _tell(runtime, key, outcome)
     decided = TABLE[type(outcome)]
     if decided is Verdict.SERVE:
-        value: R = cast("Found", outcome).value
-        return value
+        # The table says that it was found.
+        found: R = cast("Found", outcome).value
+        return found
+    return await _unserved(runtime, plan, key, seen or _Seen(outcome), decided, budget, args, kwargs)
+
+
+async def _look_out(
+    runtime: Runtime, plan: CallPlan[..., Any], key: str, codec: Codec, near: NearTier | None, budget: Budget
+) -> _Seen:
+    """Read ``key``, and see whether the load that goes on, if there is one, may be joined."""
+    tier = runtime.tier
+    earlier = runtime.flights.find(key)
+    if earlier is not None and not earlier.loading:
+        earlier = None
+    away = tier.turned_away(key) if tier.circuits else None
+    if away is not None:
+        return _Seen(away, earlier)
+    if earlier is not None:
+        outcome, holder = await tier.look(key, codec, plan.name, budget)
+        return _Seen(outcome, earlier, holder)
+    if near is not None:
+        return _Seen(await tier.read_near(key, codec, plan.name, budget, near))
+    return _Seen(await tier.read(key, codec, plan.name, budget))
+
+
+async def _unserved(
+    runtime: Runtime,
+    plan: CallPlan[..., R],
+    key: str,
+    seen: _Seen,
+    decided: Verdict,
+    budget: Budget,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> R:
+    """Load, or share the load that somebody else is at."""
     flight = runtime.flights.find(key)
     if flight is not None and flight.plan is plan and not may_wait_for(flight):
         # That load waits for this call: a function that calls itself runs as if undecorated.
         return await lead(runtime, plan, Flight(key, plan), Verdict.LOAD, budget, args, kwargs)
-    if flight is None or flight.plan is not plan or (flight is earlier and not _holds(flight, outcome, holder)):
+    if flight is None or flight.plan is not plan or (flight is seen.earlier and not seen.holds):
         before, flight = flight, runtime.flights.open(key, plan)
         if decided is Verdict.LOAD and before is not None and before.plan is plan:
             # With the store down nobody can tell whether that load was invalidated, so this call may not share
@@ -66,11 +127,6 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
         if landed is not None:
             return _handed_out(plan, runtime, landed)
     return await lead(runtime, plan, flight, decided, budget, args, kwargs)
-
-
-def _holds(flight: Flight, outcome: Outcome, holder: bytes | None) -> bool:
-    """Tell whether a load that began before this call is known not to have been invalidated before it."""
-    return not isinstance(outcome, Down) and flight.token is not None and flight.token == holder
 
 
 def _handed_out(plan: CallPlan[..., R], runtime: Runtime, landed: Landed) -> R:

@@ -8,6 +8,7 @@ from typing import Final
 
 from cachekit._flow.background import Background
 from cachekit._flow.flight import Flights
+from cachekit._tiers.near import NearTier
 from cachekit._tiers.shared import SharedTier
 
 # Seconds between attempts to replay the journal: doubling, with jitter, so that processes do not come together.
@@ -23,15 +24,21 @@ class Runtime:
 
     Args:
         tier: Where values are.
+        near: Whether results of functions that do not say so are kept near as well.
     """
 
-    def __init__(self, tier: SharedTier) -> None:
+    def __init__(self, tier: SharedTier, *, near: bool = False) -> None:
         self.tier = tier
+        self._near = near
         self.flights = Flights()
         self.background = Background()
         # One for each event loop: a loop may stand still, or end, and another goes on.
         self._replays: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         tier.distrusting = self.replay_soon
+
+    def near_for(self, wanted: bool | None) -> NearTier | None:  # noqa: FBT001 - it is what was decorated with
+        """Return the near tier for a function that was decorated with ``near=wanted``, if it is to be used."""
+        return self.tier.near if (self._near if wanted is None else wanted) else None
 
     def replay_soon(self) -> None:
         """See to it that the journal is replayed when the store answers again."""

@@ -8,5 +8,7 @@
     breaker.py    turns callers away from a store that does not answer, and probes it
     guard.py      contains: the deadline, and the only handler of store errors
     journal.py    invalidations that the store has not acknowledged
+    near.py       values in this process, in front of the store, which tells what changes
+    s3fifo.py     the bounded map that holds them
     shared.py     values in the store: prefix, entry and codec, and the leases on their loads
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from cachekit._tiers.breaker import Breaker
 from cachekit._tiers.outcome import Down
@@ -18,7 +18,7 @@ from cachekit._tiers.troubles import Troubles
 from cachekit.clock import Clock
 from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
-from cachekit.stores.base import Lease, Store
+from cachekit.stores.base import Lease, Store, Tracking, TrackingStore
 
 PAUSE: Final = 0.2
 """Seconds before what failed is tried again while the circuit breaker is closed."""
@@ -80,6 +80,9 @@ class Guard:
         return answer
 
     # Not `async`: each would cost one more coroutine.
+
+    def get_with_ttl(self, key: str, budget: Budget) -> Answer[tuple[bytes | None, float] | Down]:
+        return self._ask("get", cast("TrackingStore", self._store).get_with_ttl, key, budget)
 
     def look(self, key: str, budget: Budget) -> Answer[tuple[bytes | None, bytes | None] | Down]:
         return self._ask("look", self._store.look, key, budget)
@@ -179,6 +182,26 @@ class Guard:
         shard = self._shard(_one(asked))
         cause = "" if shard is None else self._breaker.turns_away(shard)
         return self._left_out(name, cause) if cause else None
+
+    def track(
+        self,
+        prefix: str,
+        changed: Callable[[Sequence[str] | None], None],
+        state: Callable[[StoreError | None], None],
+    ) -> Tracking | None:
+        """Have the store tell what changes; None when it cannot."""
+        try:
+            return cast("TrackingStore", self._store).track(prefix, changed, state)
+        # As in `_ask`.
+        except Exception as error:
+            kind = type(error).__name__
+            state(error if isinstance(error, StoreError) else StoreUnavailableError(kind, f"tracking raised {kind}"))
+            return None
+
+    @property
+    def tracks(self) -> bool:
+        """Whether the store tells what others change in it."""
+        return isinstance(self._store, TrackingStore)
 
     async def until_asked(self, key: str, seconds: float) -> None:
         """Wait while ``key`` is turned away, and a little at least, but no longer than ``seconds``."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.journal import Journal
+from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
 from cachekit._tiers.reporter import Reporter
 from cachekit.clock import Clock
@@ -33,10 +35,21 @@ class SharedTier:
         prefix: Stands before every key.
         reporter: Where troubles with values go.
         clock: Tells the time.
+        near: What is in front of it; told of whatever this process changes.
     """
 
-    def __init__(self, guard: Guard, journal: Journal, prefix: str, reporter: Reporter, clock: Clock) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        journal: Journal,
+        prefix: str,
+        reporter: Reporter,
+        clock: Clock,
+        near: NearTier | None = None,
+    ) -> None:
         self._guard = guard
+        self.near = near
+        """What is in front of it in this process, if the store tells what changes."""
         self.budget = guard.budget
         """Returns the deadline of one call."""
         self.circuits = guard.circuits
@@ -53,6 +66,28 @@ class SharedTier:
         if self.journal and (doubt := self._doubt(key)):
             return doubt
         return self._decoded(await self._guard.get(self._prefix + key, budget), codec, name)
+
+    async def read_near(self, key: str, codec: Codec, name: str, budget: Budget, near: NearTier) -> Outcome:
+        """Return what stands at ``key``, as `read` does, and have ``near`` keep it if that may be."""
+        # While it is not empty nothing is kept: what it holds is a miss here.
+        mark = None if self.journal else near.mark(key)
+        if mark is None:
+            return await self.read(key, codec, name, budget)
+        try:
+            began = time.monotonic()
+            answer = await self._guard.get_with_ttl(self._prefix + key, budget)
+            if isinstance(answer, Down):
+                return answer
+            raw, seconds = answer
+            # Asked again: it may have come to hold the key meanwhile.
+            if self.journal and (doubt := self._doubt(key)):
+                return doubt
+            outcome = self._decoded(raw, codec, name)
+            if isinstance(outcome, Found):
+                near.keep(key, mark, outcome, codec, began + seconds)
+            return outcome
+        finally:
+            near.unmark(key, mark)
 
     def turned_away(self, key: str) -> Down | None:
         """Return the outcome of reading ``key`` if that is known without asking: the circuit breaker is open.
@@ -75,7 +110,11 @@ class SharedTier:
         """Return what stands at ``key`` and remove it, in one step."""
         if self.journal and (doubt := self._doubt(key)):
             return doubt
-        return self._decoded(await self._guard.take(self._prefix + key, budget), codec, name)
+        self._forget_near([key])
+        try:
+            return self._decoded(await self._guard.take(self._prefix + key, budget), codec, name)
+        finally:
+            self._forget_near([key])
 
     async def store(self, key: str, value: object, codec: Codec, ttl: float, name: str, budget: Budget) -> bool:
         """Store ``value`` for ``ttl`` seconds, whatever is loaded meanwhile. Returns whether it is confirmed."""
@@ -83,7 +122,10 @@ class SharedTier:
         if data is None:
             return False
         mark = self.journal.mark()
-        stored = await self._guard.set(self._prefix + key, data, _ms(ttl), budget) is None
+        try:
+            stored = await self._guard.set(self._prefix + key, data, _ms(ttl), budget) is None
+        finally:
+            self._forget_near([key])
         if stored:
             # What was to be removed is replaced.
             self.journal.remove([key], mark)
@@ -96,9 +138,12 @@ class SharedTier:
         One that is not confirmed, its caller's cancellation included, is kept in the journal.
         """
         left = list(keys)
+        # At once, and again once the store has: a read that is under way may bring what stood there.
+        self._forget_near(keys)
         try:
             confirmed = await self._remove(left, budget)
         finally:
+            self._forget_near(keys)
             if left:
                 self.journal.add(left)
         return confirmed
@@ -108,6 +153,7 @@ class SharedTier:
         keys = self.journal.batch()
         left = list(keys)
         await self._remove(left, self.budget())
+        self._forget_near(keys)
         if len(left) < len(keys):
             self.journal.replayed(len(keys) - len(left))
         if left:
@@ -141,6 +187,10 @@ class SharedTier:
         removed = await asyncio.gather(*[self._remove(one, Budget(budget.left)) for one in alone])
         left[:] = [key for one in alone for key in one]
         return all(removed)
+
+    def _forget_near(self, keys: Sequence[str]) -> None:
+        if self.near is not None:
+            self.near.forget(keys)
 
     def _doubt(self, key: str) -> Down | Distrusted | None:
         """Return why what stands at ``key`` is not to be trusted, if there is a reason."""
@@ -188,7 +238,10 @@ class SharedTier:
 
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
         """Store what was loaded under the lease, if ``token`` still holds it. Returns whether it did."""
-        answer = await self._guard.fill(self._prefix + key, data, token, _ms(ttl), budget)
+        try:
+            answer = await self._guard.fill(self._prefix + key, data, token, _ms(ttl), budget)
+        finally:
+            self._forget_near([key])
         if answer is True:
             self.journal.stored(key, ttl)
         return answer is True
@@ -197,6 +250,8 @@ class SharedTier:
 
     async def aclose(self) -> None:
         """End what goes on in the background of the running event loop."""
+        if self.near is not None:
+            await self.near.aclose()
         await self._guard.aclose()
 
     # --- rolling windows --------------------------------------------------------------------------

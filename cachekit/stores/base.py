@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from cachekit.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +112,54 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Give back what the running event loop holds. The store can be used again afterwards."""
+        ...
+
+
+class Tracking(Protocol):
+    """That a store tells what changes, to whoever holds this: it ends when it is dropped.
+
+    It belongs to the event loop it was begun in. `Store.aclose` ends it without a word; then it is to be begun anew.
+    """
+
+    until: float
+    """The `time.monotonic` until which every change that is not told yet is at most a second old. 0.0 while
+    tracking is not confirmed: then anything may have changed, and after the next confirmation it is told so."""
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """End it; nothing more is told. Returns the tasks that end its connections."""
+        ...
+
+
+@runtime_checkable
+class TrackingStore(Protocol):
+    """A store that others may change, and that tells what they do."""
+
+    async def get_with_ttl(self, key: str, *, timeout: float) -> tuple[bytes | None, float]:
+        """Return the bytes at ``key``, as `Store.get` does, and seconds that they will be there for at most.
+
+        The seconds are counted from before the question was asked; infinite for what has no end.
+        """
+        ...
+
+    def track(
+        self,
+        prefix: str,
+        changed: Callable[[Sequence[str] | None], None],
+        state: Callable[[StoreError | None], None],
+    ) -> Tracking:
+        """Have every change of a key that begins with ``prefix`` told from now on, in this event loop.
+
+        Args:
+            prefix: Of the keys; empty for all.
+            changed: Is told the full keys that were set, removed, evicted or found expired, whoever did it, this
+                process included; None when any may have been. It is called at once, while what the server
+                sends is read. When tracking is lost, `Tracking.until` is 0.0 before it is called.
+            state: Is told the error when tracking ended or could not be begun, at each attempt, and None when it is
+                confirmed: all errors since are over then.
+
+        Neither may raise, or wait. Nothing is connected before the event loop's next turn.
+
+        Raises:
+            KeyRefusedError: ``prefix`` has no UTF-8.
+        """
         ...

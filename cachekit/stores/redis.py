@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -73,6 +74,23 @@ class RedisStore:
         read = Read(key, here.loop.time() + timeout, here.deadlines)
         here.network.submit(read)
         return read.future
+
+    async def get_with_ttl(self, key: str, *, timeout: float) -> tuple[bytes | None, float]:
+        here = self._here()
+        # In this order: what replaces the value between the two ends later than what is told, or is told as a change.
+        written = self._packed(("PTTL", key)) + self._packed(("GET", key))
+        deadline = here.loop.time() + timeout
+        operation = Operation(key, written, 2, deadline, here.deadlines, repeatable=True)
+        here.network.submit(operation)
+        replies = await operation.future
+        if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - as many as questions
+            raise self._garbage(key)
+        left, value = replies
+        if type(left) is not int:
+            self._checked(left)
+            raise self._garbage(key)
+        # -1: without an end. -2: nothing was there a moment before.
+        return self._bytes(value, key), math.inf if left == -1 else max(0, left) / 1000
 
     async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
         # In one step, or a load that begins between the two would overwrite what is set here.

@@ -1,0 +1,425 @@
+"""The near cache: a hit that asks nobody, and is never out of date for longer than is promised."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from cachekit import Cache, CachedFunction
+from cachekit.clock import SystemClock
+from cachekit.errors import ConfigurationError, StoreUnavailableError
+from cachekit.events import Event, Hit, NearPaused, NearResumed
+from cachekit.stores.connect import open_store
+from cachekit.stores.redis import RedisStore
+from tests.kit.cluster import RedisCluster
+from tests.kit.proxy import Fault, FaultProxy
+from tests.kit.servers import RedisServer
+
+PREFIX = "near:"
+PATIENCE = 10.0
+
+
+class Source:
+    """What is behind the cache: a version for each number, raised by whoever writes."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.loads = 0
+
+    def load(self) -> int:
+        self.loads += 1
+        return self.version
+
+
+class Bench:
+    """A cache with a near tier, a function on it, and how its last call was answered."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.cache = Cache(url, prefix=PREFIX, timeout=5.0, **{"near": 1000, **options})
+        self.source = Source()
+        self.events: list[Event] = []
+        self.cache.observe(self.events.append)
+        self.f = self.decorate()
+
+    def decorate(self, **options: Any) -> CachedFunction[[int], int]:
+        @self.cache.cached(key="n:<n>", ttl=600, **options)
+        async def f(n: int) -> int:
+            return self.source.load()
+
+        return f
+
+    @property
+    def near(self) -> bool:
+        """Whether the last hit was a near one."""
+        hits = [event for event in self.events if isinstance(event, Hit)]
+        return bool(hits) and hits[-1].near
+
+    async def warm(self, n: int = 1, f: Callable[[int], Awaitable[object]] | None = None) -> None:
+        """Call until a call is a near hit."""
+        await until(lambda: self.near, lambda: (f or self.f)(n), self.events.clear)
+
+
+async def until(
+    done: Callable[[], bool], step: Callable[[], Awaitable[object]] | None = None, before: Callable[[], None] | None = None
+) -> None:
+    """Do ``step`` again and again until ``done``."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if before is not None:
+                before()
+            if step is not None:
+                await step()
+            if done():
+                return
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
+def url(request: pytest.FixtureRequest, redis_server: RedisServer) -> str:
+    return f"{redis_server.url}?protocol={request.param}"
+
+
+@pytest_asyncio.fixture
+async def bench(url: str) -> AsyncIterator[Bench]:
+    bench = Bench(url)
+    yield bench
+    await bench.cache.aclose()
+
+
+def commands(server: RedisServer) -> int:
+    """Return how many commands about keys ``server`` has had."""
+    stats = server.cli("INFO", "commandstats")
+    return sum(stat["calls"] for name, stat in stats.items() if name in {"cmdstat_get", "cmdstat_mget", "cmdstat_pttl"})
+
+
+# --- what a near hit is -----------------------------------------------------------------------------------
+
+
+async def test_a_near_hit_asks_nobody(redis_server: RedisServer, bench: Bench) -> None:
+    await bench.warm()
+    before = commands(redis_server)
+    assert [await bench.f(1) for _ in range(50)] == [0] * 50
+    assert commands(redis_server) == before
+
+
+async def test_what_nobody_can_change_is_shared_and_all_else_is_built_anew(bench: Bench) -> None:
+    @bench.cache.cached(key="shared:<n>", ttl=600)
+    async def shared(n: int) -> tuple[str, tuple[int, ...]]:
+        return ("a" * n, (n,))
+
+    @bench.cache.cached(key="own:<n>", ttl=600)
+    async def own(n: int) -> dict[str, list[int]]:
+        return {"numbers": [n]}
+
+    await bench.warm(7, shared)
+    assert await shared(7) is await shared(7)
+    await bench.warm(7, own)
+    first = await own(7)
+    first["numbers"].append(8)
+    first["more"] = []
+    assert await own(7) == {"numbers": [7]}
+    assert bench.near
+
+
+async def test_functions_say_for_themselves_whether_their_results_are_kept_near(redis_server: RedisServer) -> None:
+    far = Bench(redis_server.url, near=None)
+    wants, leaves_it = far.decorate(near=True), far.decorate()
+    await far.warm(1, wants)
+    await leaves_it(1)
+    assert not far.near, "a cache without near keeps what is asked for alone"
+    refuses = Bench(redis_server.url)
+    f = refuses.decorate(near=False)
+    await refuses.warm(1)
+    await f(1)
+    assert not refuses.near
+    await far.cache.aclose()
+    await refuses.cache.aclose()
+
+
+async def test_memory_is_near_enough() -> None:
+    bench = Bench("memory://")
+    await bench.f(1)
+    await bench.f(1)
+    assert bench.events
+    assert not bench.near
+    await bench.cache.aclose()
+
+
+async def test_no_more_is_kept_than_was_asked_for(redis_server: RedisServer) -> None:
+    bench = Bench(redis_server.url, near=10)
+    await bench.warm()
+    for n in range(100):
+        await bench.f(n)
+        await bench.f(n)
+    before = commands(redis_server)
+    for n in range(100):
+        await bench.f(n)
+    assert commands(redis_server) - before >= 2 * 90, "each that is not near asks for its value and its time to live"
+    await bench.cache.aclose()
+
+
+@pytest.mark.parametrize("options", [{"near": 0}, {"near": True}, {"near": "many"}, {"near_bytes": 0}])
+def test_bounds_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="near"):
+        Cache("redis://localhost", **options)
+
+
+def test_a_choice_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="near=True or near=False"):
+
+        @Cache("memory://").cached(key="k", ttl=1, near="yes")  # type: ignore[arg-type] # what is refused
+        async def f() -> int:
+            return 1
+
+
+# --- what this process changes ------------------------------------------------------------------------------
+
+
+async def test_what_this_process_changed_is_never_served_again(bench: Bench) -> None:
+    await bench.warm()
+    f, source = bench.f, bench.source
+
+    async def invalidate() -> None:
+        assert await f.invalidate(1)
+
+    async def refresh() -> None:
+        await f.refresh(1)
+
+    async def put() -> None:
+        assert await bench.cache.set("n:1", source.version, ttl=600)
+
+    async def take() -> None:
+        await f.take(1)
+
+    for change in [invalidate, refresh, put, take] * 25:
+        # Others read all the time, so that a read is under way whenever the change lands.
+        readers = [asyncio.ensure_future(f(1)) for _ in range(5)]
+        source.version += 1
+        changing = asyncio.ensure_future(change())
+        readers += [asyncio.ensure_future(f(1)) for _ in range(5)]
+        await changing
+        assert await f(1) == source.version, change.__name__
+        await asyncio.gather(*readers)
+        assert await f(1) == source.version, change.__name__
+
+
+async def test_an_invalidation_that_the_store_does_not_acknowledge_holds_here_at_once(
+    redis_server: RedisServer, url: str
+) -> None:
+    store = open_store(url, clock=SystemClock())
+    assert isinstance(store, RedisStore)
+    bench = Bench("memory://")
+    bench.cache = Cache(store, prefix=PREFIX, near=10)
+    bench.cache.observe(bench.events.append)
+    bench.f = bench.decorate()
+    await bench.warm()
+
+    async def fails(*_: object, **__: object) -> None:
+        raise StoreUnavailableError("unavailable", "on cue")
+
+    delete, store.delete = store.delete, fails  # type: ignore[method-assign]
+    bench.source.version = 1
+    assert not await bench.f.invalidate(1)
+    bench.events.clear()
+    assert await bench.f(1) == 1
+    assert not bench.near
+    store.delete = delete  # type: ignore[method-assign]
+    await until(lambda: not bench.cache.runtime.tier.journal)
+    await bench.warm()
+    assert await bench.f(1) == 1
+    await bench.cache.aclose()
+
+
+async def test_a_change_in_one_thread_is_strict_in_all_others(redis_server: RedisServer) -> None:
+    bench = Bench(redis_server.url)
+    await bench.warm()
+    warm, changed, done = threading.Event(), threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    async def elsewhere() -> None:
+        await bench.warm()
+        warm.set()
+        while not changed.is_set():
+            await bench.f(1)
+        seen.extend([await bench.f(1) for _ in range(20)])
+        await bench.cache.aclose()
+        done.set()
+
+    thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
+    thread.start()
+    await asyncio.to_thread(warm.wait, PATIENCE)
+    bench.source.version = 1
+    assert await bench.f.invalidate(1)
+    changed.set()
+    await asyncio.to_thread(done.wait, PATIENCE)
+    thread.join()
+    assert seen == [1] * 20
+    await bench.cache.aclose()
+
+
+# --- what others change -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change", [("UNLINK", "near:n:1"), ("SET", "near:n:1", "1"), ("FLUSHALL",), ("FLUSHDB",), ("PEXPIRE", "near:n:1", "1")]
+)
+async def test_what_others_changed_is_told(redis_server: RedisServer, bench: Bench, change: tuple[str, ...]) -> None:
+    await bench.warm()
+    bench.source.version = 1
+    redis_server.cli(*change)
+    seen: list[int] = []
+
+    async def look() -> None:
+        seen.append(await bench.f(1))
+
+    await until(lambda: seen[-1] == 1, look)
+    await bench.warm()
+    assert await bench.f(1) == 1
+
+
+async def test_an_entry_ends_with_its_key_in_redis_though_nobody_tells(redis_server: RedisServer, bench: Bench) -> None:
+    redis_server.cli("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    try:
+        redis_server.cli("SET", "near:n:1", "0", "PX", "400")
+        await bench.warm()
+        bench.source.version = 1
+        # Without touching the key: that would have Redis find out, and tell.
+        ends = time.monotonic() + 0.4
+        await until(lambda: time.monotonic() >= ends)
+        assert await bench.f(1) == 1
+    finally:
+        redis_server.cli("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+
+
+async def test_a_reply_that_its_invalidation_overtook_is_not_kept(redis_server: RedisServer, url: str) -> None:
+    store = open_store(url, clock=SystemClock())
+    assert isinstance(store, RedisStore)
+    bench = Bench("memory://")
+    bench.cache = Cache(store, prefix=PREFIX, near=10)
+    bench.cache.observe(bench.events.append)
+    bench.f = bench.decorate()
+    await bench.warm()
+    tier = bench.cache.runtime.tier.near
+    assert tier is not None
+    here = tier._loops[asyncio.get_running_loop()]
+    get_with_ttl = store.get_with_ttl
+    overtakes = False
+
+    async def overtaken(key: str, *, timeout: float) -> tuple[bytes | None, float]:
+        reply = await get_with_ttl(key, timeout=timeout)
+        if overtakes:
+            redis_server.cli("SET", key, bench.source.version)
+            await until(lambda: "n:1" not in here.marks)
+        return reply
+
+    store.get_with_ttl = overtaken  # type: ignore[method-assign]
+    for version in range(1, 30):
+        tier.forget(["n:1"])
+        bench.source.version, overtakes = version, True
+        assert await bench.f(1) == version - 1, "that read began before the change"
+        overtakes = False
+        assert await bench.f(1) == version
+    await bench.cache.aclose()
+
+
+async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_out(bench: Bench) -> None:
+    """As when both come in one read from the sockets, before the coroutine that awaits the reply has run."""
+    await bench.warm()
+    tier = bench.cache.runtime.tier.near
+    assert tier is not None
+    here = tier._loops[asyncio.get_running_loop()]
+    tier.forget(["n:1"])
+    reading = asyncio.ensure_future(bench.f(1))
+    await until(lambda: "n:1" in here.marks)
+    tier._forget(here, ["n:1"])
+    await reading
+    assert here.held.get("n:1") is None
+
+
+# --- when nobody tells --------------------------------------------------------------------------------------
+
+
+async def test_a_lost_connection_empties_it_until_redis_tells_again(
+    redis_server: RedisServer, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "cachekit")
+    await bench.warm()
+    bench.source.version = 1
+    kind = "pubsub" if "protocol=2" in repr(bench.cache) or _is_resp2(redis_server) else "normal"
+    redis_server.cli("CLIENT", "KILL", "TYPE", kind)
+    redis_server.cli("SET", "near:n:1", "1")
+    seen: list[int] = []
+
+    async def look() -> None:
+        seen.append(await bench.f(1))
+
+    await until(lambda: any(isinstance(event, NearPaused) for event in bench.events), look)
+    assert await bench.f(1) == 1
+    await until(lambda: any(isinstance(event, NearResumed) for event in bench.events), look)
+    await until(lambda: bench.near, look)
+    assert await bench.f(1) == 1
+
+
+def _is_resp2(server: RedisServer) -> bool:
+    return "sub=1" in str(server.cli("CLIENT", "LIST"))
+
+
+async def test_a_restarted_server_is_not_believed_to_hold_what_it_held(own_server: RedisServer) -> None:
+    bench = Bench(own_server.url)
+    await bench.warm()
+    bench.source.version = 1
+    await asyncio.to_thread(own_server.restart)
+    # Restarted empty: everything is a miss, and what was kept here is out of date.
+    assert await bench.f(1) == 1
+    await bench.warm()
+    assert await bench.f(1) == 1
+    await bench.cache.aclose()
+
+
+async def test_a_half_open_connection_is_believed_for_a_second_at_most(redis_server: RedisServer) -> None:
+    async with FaultProxy(redis_server.port) as proxy:
+        bench = Bench(proxy.url)
+        bench.cache.runtime.tier.budget = bench.cache.runtime.tier.budget
+        await bench.warm()
+        await proxy.set(Fault.HALF_OPEN)
+        redis_server.cli("SET", "near:n:1", "1")
+        bench.source.version = 1
+        since = time.monotonic()
+        served = since
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                began = time.monotonic()
+                if await bench.f(1) != 0:
+                    break
+                served = began
+                await asyncio.sleep(0.01)
+        # An order, not a time: whatever was served out of date was asked for within the bound.
+        assert served - since <= 1.0
+        await proxy.set(Fault.NONE)
+        await bench.cache.aclose()
+
+
+async def test_the_near_cache_of_a_cluster_is_told_by_every_master(shared_cluster: RedisCluster) -> None:
+    shared_cluster.reset()
+    bench = Bench(shared_cluster.url)
+    for n in range(20):
+        await bench.warm(n)
+    bench.source.version = 1
+    other = Cache(shared_cluster.url, prefix=PREFIX, timeout=5.0)
+    for n in range(20):
+        assert await other.delete(f"n:{n}")
+    for n in range(20):
+        seen: list[int] = []
+
+        async def look(n: int = n, seen: list[int] = seen) -> None:
+            seen.append(await bench.f(n))
+
+        await until(lambda seen=seen: seen[-1] == 1, look)  # type: ignore[misc]
+    await other.aclose()
+    await bench.cache.aclose()
