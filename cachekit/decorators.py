@@ -153,6 +153,11 @@ class CachedFunction(BoundCachedFunction[P, R]):
         super().__init__(wrapped, plan, runtime, ())
         self._self_binds = binds
 
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Return the cached result, or run the function and cache what it returns."""
+        # As above, with nothing to put before the arguments.
+        return call(self._self_runtime(), self._self_plan, args, kwargs)
+
     # Checkers pass over classmethod and staticmethod when they stand with other decorators, so these overloads
     # tell by the first parameter: the class (a classmethod), the instance (a method), or neither (a staticmethod).
     @overload

@@ -65,6 +65,8 @@ def escape(text: str) -> str:
         >>> escape("a:b*")
         'a%3Ab%2A'
     """
+    if text.isalnum() and text.isascii():
+        return text
     return _UNSAFE.sub(_percent, text) if _UNSAFE.search(text) else text
 
 
@@ -82,7 +84,16 @@ def render(value: object) -> str:
         >>> render(["a", "b"]), render("a:b"), render(None), render("None")
         ('%l(a%,b%)', 'a%3Ab', '%none', 'None')
     """
-    return escape(value) if type(value) is str else _render(value, typed=False)
+    kind = type(value)
+    if kind is str:
+        return escape(value)  # type: ignore[arg-type] # its type was looked at, which is faster than isinstance
+    # What nearly all numbers are, in a third of the time; larger ones may have too many digits.
+    if kind is int and -_SHORT < value < _SHORT:  # type: ignore[operator] # as above
+        return int.__repr__(value)
+    return _render(value, typed=False)
+
+
+_SHORT: Final = 1 << 63
 
 
 def render_typed(value: object) -> str:

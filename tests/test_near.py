@@ -66,7 +66,9 @@ class Bench:
 
 
 async def until(
-    done: Callable[[], bool], step: Callable[[], Awaitable[object]] | None = None, before: Callable[[], None] | None = None
+    done: Callable[[], bool],
+    step: Callable[[], Awaitable[object]] | None = None,
+    before: Callable[[], None] | None = None,
 ) -> None:
     """Do ``step`` again and again until ``done``."""
     async with asyncio.timeout(PATIENCE):
@@ -267,7 +269,8 @@ async def test_a_change_in_one_thread_is_strict_in_all_others(redis_server: Redi
 
 
 @pytest.mark.parametrize(
-    "change", [("UNLINK", "near:n:1"), ("SET", "near:n:1", "1"), ("FLUSHALL",), ("FLUSHDB",), ("PEXPIRE", "near:n:1", "1")]
+    "change",
+    [("UNLINK", "near:n:1"), ("SET", "near:n:1", "1"), ("FLUSHALL",), ("FLUSHDB",), ("PEXPIRE", "near:n:1", "1")],
 )
 async def test_what_others_changed_is_told(redis_server: RedisServer, bench: Bench, change: tuple[str, ...]) -> None:
     await bench.warm()

@@ -16,7 +16,7 @@ from cachekit._tiers.guard import Budget
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Down, Found, Miss, Outcome
 from cachekit.codecs import Codec
-from cachekit.errors import DecodeError
+from cachekit.errors import DecodeError, RenderError
 from cachekit.events import Hit, Missed
 
 R = TypeVar("R")
@@ -47,14 +47,15 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
     """Return what the function returns for these arguments: a hit, or a load, one's own or shared."""
     tier = runtime.tier
     try:
-        key = plan.key_of(tier.reporter, args, kwargs)
-    except TypeError:
-        # The arguments do not fit the signature; the function says so better than its key could.
-        key = None
-    if key is None or (BLOCKS.get() and held_back(runtime, key)):
+        key = plan.render(*args, **kwargs)
+    except (TypeError, RenderError):
+        return await _keyless(runtime, plan, args, kwargs)
+    if tier.reporter.troubles:
+        tier.reporter.cached(plan.name, "argument")
+    if BLOCKS.get() and held_back(runtime, key):
         return await plan.function(*args, **kwargs)
     codec = plan.made or plan.codec(tier.reporter)
-    near = runtime.near_for(plan.near)
+    near = tier.near if (runtime.near if plan.near is None else plan.near) else None
     seen: _Seen | None = None
     outcome: Outcome
     # What the journal holds is a miss, here too.
@@ -80,6 +81,14 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
         found: R = cast("Found", outcome).value
         return found
     return await _unserved(runtime, plan, key, seen or _Seen(outcome), decided, budget, args, kwargs)
+
+
+async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """Run the function uncached, since its arguments have no key, which is told."""
+    # If they do not fit the signature, the function says so better than its key could.
+    with contextlib.suppress(TypeError):
+        plan.key_of(runtime.tier.reporter, args, kwargs)
+    return await plan.function(*args, **kwargs)
 
 
 async def _look_out(

@@ -8,7 +8,6 @@ from typing import Final
 
 from cachekit._flow.background import Background
 from cachekit._flow.flight import Flights
-from cachekit._tiers.near import NearTier
 from cachekit._tiers.shared import SharedTier
 
 # Seconds between attempts to replay the journal: doubling, with jitter, so that processes do not come together.
@@ -29,16 +28,12 @@ class Runtime:
 
     def __init__(self, tier: SharedTier, *, near: bool = False) -> None:
         self.tier = tier
-        self._near = near
+        self.near = near
         self.flights = Flights()
         self.background = Background()
         # One for each event loop: a loop may stand still, or end, and another goes on.
         self._replays: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         tier.distrusting = self.replay_soon
-
-    def near_for(self, wanted: bool | None) -> NearTier | None:  # noqa: FBT001 - it is what was decorated with
-        """Return the near tier for a function that was decorated with ``near=wanted``, if it is to be used."""
-        return self.tier.near if (self._near if wanted is None else wanted) else None
 
     def replay_soon(self) -> None:
         """See to it that the journal is replayed when the store answers again."""

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
+from asyncio import get_running_loop
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, Final
 
 from cachekit._tiers.guard import Guard
@@ -64,6 +65,7 @@ class _Here:
 
     def __init__(self, entries: int, weight: int) -> None:
         self.held = S3Fifo[str, _Kept](entries=entries, weight=weight)
+        self.get = self.held.get
         self.marks: dict[str, _Mark] = {}
         self.tracking: Tracking | None = None
         self.settling: asyncio.TimerHandle | None = None
@@ -97,13 +99,13 @@ class NearTier:
 
     def find(self, key: str, codec: Codec) -> Any:
         """Return the value at ``key``, or `MISS` when it is not here or may be out of date."""
-        here = self._loops.get(asyncio.get_running_loop())
+        here = self._loops.get(get_running_loop())
         if here is None:
             here = self._begin()
-        now = time.monotonic()
+        now = monotonic()
         if here.tracking is None or now >= here.tracking.until:
             return MISS
-        kept = here.held.get(key)
+        kept = here.get(key)
         # One that has expired is replaced by the read that follows, or leaves when there is need for room.
         if kept is None or now >= kept.expires or kept.codec is not codec:
             return MISS
@@ -117,8 +119,8 @@ class NearTier:
 
     def mark(self, key: str) -> _Mark | None:
         """Begin a read of ``key``. Returns what `keep` needs, or None when nothing may be kept."""
-        here = self._loops.get(asyncio.get_running_loop())
-        if here is None or here.tracking is None or time.monotonic() >= here.tracking.until:
+        here = self._loops.get(get_running_loop())
+        if here is None or here.tracking is None or monotonic() >= here.tracking.until:
             return None
         with self._lock:
             mark = here.marks.get(key)
@@ -129,8 +131,8 @@ class NearTier:
 
     def keep(self, key: str, mark: _Mark, found: Found, codec: Codec, expires: float) -> None:
         """Keep what a read found, unless ``key`` has changed since it began; ``expires`` by the monotonic clock."""
-        here = self._loops.get(asyncio.get_running_loop())
-        if here is None or here.tracking is None or time.monotonic() >= here.tracking.until:
+        here = self._loops.get(get_running_loop())
+        if here is None or here.tracking is None or monotonic() >= here.tracking.until:
             return
         shared = is_immutable(found.value)
         kept = _Kept(codec, found.value if shared else None, None if shared else found.data, expires)
@@ -140,7 +142,7 @@ class NearTier:
 
     def unmark(self, key: str, mark: _Mark) -> None:
         """End a read of ``key``."""
-        here = self._loops.get(asyncio.get_running_loop())
+        here = self._loops.get(get_running_loop())
         with self._lock:
             mark.readers -= 1
             if not mark.readers and here is not None and here.marks.get(key) is mark:
@@ -153,7 +155,7 @@ class NearTier:
 
     async def aclose(self) -> None:
         """End the tracking of the running event loop, and let go of what it holds."""
-        here = self._loops.pop(asyncio.get_running_loop(), None)
+        here = self._loops.pop(get_running_loop(), None)
         if here is None:
             return
         if here.settling is not None:
@@ -163,7 +165,7 @@ class NearTier:
             await asyncio.wait(ending)
 
     def _begin(self) -> _Here:
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         # Other threads look after entries of their own here.
         for other in [other for other in list(self._loops) if other.is_closed()]:
             self._loops.pop(other, None)
@@ -214,4 +216,4 @@ class NearTier:
         for cause in self._troubles.going_on():
             self._troubles.end(cause)
         if self._troubles.current:
-            here.settling = asyncio.get_running_loop().call_later(QUIET, self._settle, here)
+            here.settling = get_running_loop().call_later(QUIET, self._settle, here)
