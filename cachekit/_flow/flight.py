@@ -221,18 +221,14 @@ def _waiting(around: Flight, flight: Flight) -> Generator[None, None, None]:
             del waiting[flight]
 
 
-class Loading:
-    """Note that the code inside is the load of ``flight``."""
+def enter(flight: Flight) -> tuple[Flight, ...]:
+    """Note that the code that follows is the load of ``flight``. Returns what `leave` needs."""
+    before = _INSIDE.get()
+    _INSIDE.set((*inside(), flight) if before else (flight,))
+    return before
 
-    __slots__ = ("_before", "_flight")
 
-    def __init__(self, flight: Flight) -> None:
-        self._flight = flight
-        self._before = _INSIDE.get()
-
-    def __enter__(self) -> None:
-        _INSIDE.set((*inside(), self._flight) if self._before else (self._flight,))
-
-    def __exit__(self, *raised: object) -> None:
-        # Set, not reset: a coroutine that is closed from outside runs this in another context.
-        _INSIDE.set(self._before)
+def leave(before: tuple[Flight, ...]) -> None:
+    """Note that the load has ended."""
+    # Set, not reset: a coroutine that is closed from outside runs this in another context.
+    _INSIDE.set(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, TypeVar
 
-from cachekit._flow.flight import Flight, Landed, Loading, waiting_for
+from cachekit._flow.flight import Flight, Landed, enter, leave, waiting_for
 from cachekit._flow.lease import acquire, release
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
@@ -43,8 +43,11 @@ async def lead(
                     return value
             flight.loading = True
             began = time.monotonic()
-            with Loading(flight):
+            before = enter(flight)
+            try:
                 result = await plan.function(*args, **kwargs)
+            finally:
+                leave(before)
         if runtime.tier.reporter.observers:
             runtime.tier.reporter.emit(Loaded(flight.key, time.monotonic() - began))
         if flight.token is None:

@@ -57,7 +57,6 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
     codec = plan.made or plan.codec(tier.reporter)
     near = tier.near if (runtime.near if plan.near is None else plan.near) else None
     seen: _Seen | None = None
-    outcome: Outcome
     # What the journal holds is a miss, here too.
     if near is not None and not tier.journal and (value := near.find(key, codec)) is not MISS:
         if tier.reporter.observers:
@@ -66,9 +65,11 @@ async def call(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], 
         return kept
     budget = tier.budget()
     # Nearly always there is nothing to look out for.
-    if tier.circuits and not runtime.flights.open_loops and (away := tier.turned_away(key)) is not None:
-        outcome = away
-    elif runtime.flights.open_loops or tier.circuits or near is not None:
+    if runtime.flights.open_loops or tier.circuits or near is not None:
+        if not runtime.flights.open_loops and tier.circuits and (away := tier.turned_away(key)) is not None:
+            # Turned away, and nobody to share a load with.
+            flight = runtime.flights.open(key, plan)
+            return await lead(runtime, plan, flight, TABLE[type(away)], budget, args, kwargs)
         seen = await _look_out(runtime, plan, key, codec, near, budget)
         outcome = seen.outcome
     else:

@@ -179,9 +179,11 @@ class Guard:
 
     def turned_away(self, name: str, asked: str | Sequence[str]) -> Down | None:
         """Return why the store is not to be asked now, if it is not."""
-        shard = self._shard(_one(asked))
+        shard = self._shard(asked if type(asked) is str else asked[0])
         cause = "" if shard is None else self._breaker.turns_away(shard)
-        return self._left_out(name, cause) if cause else None
+        if not cause:
+            return None
+        return self._left_out(name, cause) if self._reporter.observers else Down(cause)
 
     def track(
         self,
