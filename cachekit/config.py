@@ -140,6 +140,8 @@ class StoreURL:
     """The sentinels, or the nodes that a cluster is found by."""
     service: str = ""
     """What the sentinels call the master."""
+    protocol: int = 2
+    """The version of RESP that every connection speaks: 2 or 3."""
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
 
@@ -196,6 +198,8 @@ class StoreURL:
             place["db"] = _whole(database, "db")
         maxsize = options.pop("maxsize", None)
         settings: dict[str, Any] = {**place, **options}
+        if "protocol" in options:
+            settings["protocol"] = _protocol(options["protocol"])
         return cls(
             scheme=parts.scheme,
             username=unquote(parts.username) if parts.username else None,
@@ -252,16 +256,16 @@ _PLACES: Final[dict[str, Callable[[SplitResult], dict[str, Any]]]] = {
     "rediss+cluster": _cluster,
 }
 _TLS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
-_SENTINEL_LOGIN: Final = frozenset({"db", "sentinel_username", "sentinel_password"})
+_SENTINEL_LOGIN: Final = frozenset({"db", "protocol", "sentinel_username", "sentinel_password"})
 _OPTIONS: Final[dict[str, frozenset[str]]] = {
-    "redis": frozenset({"db"}),
-    "rediss": frozenset({"db"}) | _TLS,
-    "unix": frozenset({"db"}),
+    "redis": frozenset({"db", "protocol"}),
+    "rediss": frozenset({"db", "protocol"}) | _TLS,
+    "unix": frozenset({"db", "protocol"}),
     "memory": frozenset({"maxsize"}),
     "redis+sentinel": _SENTINEL_LOGIN,
     "rediss+sentinel": _SENTINEL_LOGIN | _TLS,
-    "redis+cluster": frozenset(),
-    "rediss+cluster": _TLS,
+    "redis+cluster": frozenset({"protocol"}),
+    "rediss+cluster": frozenset({"protocol"}) | _TLS,
 }
 _SENTINEL_FORM: Final = "redis+sentinel://host:26379,host:26379/mymaster/0"
 _CLUSTER_FORM: Final = "redis+cluster://host:6379,host:6379"
@@ -328,6 +332,13 @@ def _hosts(parts: SplitResult, default_port: int) -> tuple[tuple[str, int], ...]
             raise ConfigurationError(message)
         hosts.append((one.hostname, _port(one, default_port)))
     return tuple(hosts)
+
+
+def _protocol(text: str) -> int:
+    if text in {"2", "3"}:
+        return int(text)
+    message = f"protocol is {text!r}; write 2 or 3, the version of RESP to speak"
+    raise ConfigurationError(message)
 
 
 def _whole(text: str, name: str) -> int:

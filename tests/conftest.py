@@ -63,15 +63,17 @@ def shared_cluster() -> Iterator[RedisCluster]:
         yield cluster
 
 
-@pytest.fixture(params=["memory", *SERVERS, "cluster"], ids=_label)
+@pytest.fixture(params=["memory", *SERVERS, "resp3", "cluster"], ids=_label)
 def store_url(request: pytest.FixtureRequest, server_pool: ServerPool) -> str:
-    """The URL of an empty store: ``memory://``, each redis-server there is, and a cluster."""
+    """The URL of an empty store: ``memory://``, each redis-server there is, one by RESP3, and a cluster."""
     if request.param == "memory":
         return "memory://"
     if request.param == "cluster":
         cluster: RedisCluster = request.getfixturevalue("shared_cluster")
         cluster.reset()
         return cluster.url
+    if request.param == "resp3":
+        return f"{server_pool.empty(first_server()).url}?protocol=3"
     return server_pool.empty(server_or_failure(request.param)).url
 
 

@@ -24,6 +24,7 @@ BROAD = {
     "codecs.py": "code of the user's types",
     "keys.py": "properties of the user's objects",
     "stores/lane.py": "the edge to redis-py",
+    "stores/tracking.py": "the edge to redis-py",
 }
 
 

@@ -14,7 +14,10 @@ import pytest_asyncio
 import redis
 
 from cachekit import Cache, SnapshotStore
+from cachekit.clock import SystemClock
 from cachekit.events import Event, StoreFailed
+from cachekit.stores import TrackingStore
+from cachekit.stores.connect import open_store
 from tests.kit.cluster import BUS, SLOTS, RedisCluster
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import SERVERS, RedisServer, ServerBinary, first_server, free_port, server_or_failure
@@ -209,6 +212,47 @@ async def test_none_of_the_documented_permissions_is_too_many(
 ) -> None:
     server = start_server(user([other for other in documented("server") if other != rule]))
     await denials(server.url)
+    assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
+
+
+# --- ACL of the near cache --------------------------------------------------------------------------------
+
+
+async def tracked(server: RedisServer, protocol: int, done: Callable[[list[str], float], bool]) -> list[str]:
+    """Track as ``app`` until ``done`` says so of what was told and of `Tracking.until`; return what was."""
+    told: list[str] = []
+    store = open_store(f"{server.url}?protocol={protocol}".replace("://", "://app:hunter2@"), clock=SystemClock())
+    assert isinstance(store, TrackingStore)
+    tracking = store.track("myapp:", lambda keys: told.extend(keys or ()), lambda error: told.append(str(error)))
+    try:
+        async with asyncio.timeout(30):
+            while not done(told, tracking.until):
+                await asyncio.sleep(0.01)
+                if tracking.until:
+                    server.cli("SET", "myapp:k", 1)
+    finally:
+        await store.aclose()
+    return told
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("binary", SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+async def test_the_documented_permissions_are_enough_for_a_near_cache(
+    start_server: Callable[..., RedisServer], binary: ServerBinary | None, protocol: int
+) -> None:
+    rules = documented("near cache") if protocol == 2 else ["+client|tracking", "+ping"]
+    server = start_server(user(rules), binary=server_or_failure(binary))
+    await tracked(server, protocol, lambda told, until: "myapp:k" in told)
+    assert server.cli("ACL", "LOG") == []
+
+
+@pytest.mark.parametrize("rule", documented("near cache") if PAGE.exists() else [])
+async def test_none_of_the_permissions_of_a_near_cache_is_too_many(
+    start_server: Callable[..., RedisServer], rule: str
+) -> None:
+    server = start_server(user([other for other in documented("near cache") if other != rule]))
+    told = await tracked(server, 2, lambda told, until: bool(told))
+    assert "NOPERM" in told[0]
     assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
 
 

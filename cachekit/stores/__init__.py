@@ -9,14 +9,15 @@
     sentinel.py    the master that the sentinels name
     cluster.py     the master that has the slot
     lane.py        one connection and the task that drives it
+    tracking.py    the feed: what a server tells about keys that changed
     connect.py     from a URL to connections and stores
     names.py       looks host names up, off the application's threads
     translate.py   foreign errors become ours, here and nowhere else
     lua/           scripts, each with a comment of what it promises
 """
 
-from cachekit.stores.base import Store
+from cachekit.stores.base import Store, Tracking, TrackingStore
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 
-__all__ = ["MemoryStore", "RedisStore", "Store"]
+__all__ = ["MemoryStore", "RedisStore", "Store", "Tracking", "TrackingStore"]

@@ -152,8 +152,9 @@ class TrackingStore(Protocol):
         Args:
             prefix: Of the keys; empty for all.
             changed: Is told the full keys that were set, removed, evicted or found expired, whoever did it, this
-                process included; None when any may have been. It is called at once, while what the server
-                sends is read. When tracking is lost, `Tracking.until` is 0.0 before it is called.
+                process included; bytes that are no UTF-8 as surrogates. None when any key may have been. It is
+                called at once, while what the server sends is read. When tracking is lost, `Tracking.until` is 0.0
+                before it is called.
             state: Is told the error when tracking ended or could not be begun, at each attempt, and None when it is
                 confirmed: all errors since are over then.
 

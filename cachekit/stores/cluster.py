@@ -19,6 +19,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreUnavailableError
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import QUEUE, Connect, Lane, Operation
+from cachekit.stores.tracking import Changed, Feeds, State
 from cachekit.stores.translate import garbage, translate
 
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
@@ -29,6 +30,10 @@ _PATIENCE: Final = 0.25
 
 _PAUSE: Final = 0.1
 """Seconds between two rounds of asking, at least: a failover redirects every operation until it is known."""
+
+_PERIOD: Final = 1.0
+"""Seconds between two rounds of asking while something is tracked: values that are held near lead to no operation
+that a node could redirect, and a master that was demoted goes on telling."""
 
 _REDIRECTIONS: Final = 5
 """The most that one operation follows. A slot that moves costs one or two; nodes that disagree would go on for ever."""
@@ -71,6 +76,11 @@ class Cluster:
         self._out_of_date = False
         self._closed = False
         self._ending = False
+        # Held by those who asked for them.
+        self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
+        # Those who tell: all masters, and whoever an operation was sent on to since they were learnt.
+        self._followed: set[Node] = set()
+        self._next_look: asyncio.TimerHandle | None = None
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -106,7 +116,10 @@ class Cluster:
 
     def close(self) -> list[asyncio.Task[None]]:
         self._closed = True
-        ending = [lane.task for lane in self._lanes.values()]
+        ending = [task for feeds in self._tracked for task in feeds.close()]
+        if self._next_look is not None:
+            self._next_look.cancel()
+        ending += [lane.task for lane in self._lanes.values()]
         for lane in [*self._lanes.values()]:
             lane.close()
         self._lanes.clear()
@@ -141,9 +154,13 @@ class Cluster:
         node = Node(refusal.host or (asked.host if asked else ""), refusal.port)
         operation.unask()
         if isinstance(refusal, MovedError):
+            moved = self._masters[refusal.slot_id] != node
             self._masters[refusal.slot_id] = node
+            self._follow({*self._followed, node}, moved=moved)
             self._learn_soon()
         else:
+            # A value that is read there may be changed there before the slot is.
+            self._follow({*self._followed, node})
             # For once, and nothing is learnt: the slot is on its way. Before MULTI it holds for the transaction.
             operation.ask(_ASKING)
         self._lane(node).put(operation)
@@ -155,6 +172,33 @@ class Cluster:
             del self._lanes[node]
         # Its node may be dead, and another be promoted in its place.
         self._learn_soon()
+
+    # --- tracking -----------------------------------------------------------------------------------
+
+    def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
+        feeds = Feeds(prefix, changed, state)
+        self._tracked.add(feeds)
+        self._follow(self._followed)
+        self._look()
+        return feeds
+
+    def _follow(self, nodes: set[Node], *, moved: bool = False) -> None:
+        """Have ``nodes`` tell what changes, and nobody else; ``moved``: a slot is another's than before."""
+        self._followed = nodes
+        if self._tracked:
+            ways = {str(node): self._connect_to(*node) for node in nodes}
+            for feeds in [*self._tracked]:
+                feeds.follow(ways, moved=moved)
+
+    def _look(self) -> None:
+        """Ask who has which slot, and again before long, as long as something is tracked."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        if self._closed or self._ending or all(feeds.closed for feeds in self._tracked):
+            return
+        self._learn_soon()
+        pause = _PERIOD * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
+        self._next_look = asyncio.get_running_loop().call_later(pause, self._look)
 
     # --- learning -----------------------------------------------------------------------------------
 
@@ -198,12 +242,17 @@ class Cluster:
                 continue
             masters, nodes = _understood(reply, node)
             if nodes:
+                moved = bool(self._tracked) and masters != self._masters
                 self._masters, self._nodes = masters, nodes
+                self._follow({node for node in masters if node is not None}, moved=moved)
                 self._close_idle()
                 self._send_waiting()
                 return
             reason = _not_understood(reply, node)
         self._fail_waiting(reason)
+        # Those who are known speak for themselves.
+        for feeds in [] if self._followed else [*self._tracked]:
+            feeds.fail(reason)
 
     def _close_idle(self) -> None:
         """Close the connections to nodes that are no masters, or no longer: replicas are asked for nothing else."""

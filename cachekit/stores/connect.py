@@ -11,6 +11,7 @@ from typing import Any, Final
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from cachekit.clock import Clock
 from cachekit.config import StoreURL
@@ -34,9 +35,9 @@ _SETTINGS: Final[dict[str, Any]] = {
     "health_check_interval": 0,
     # No CLIENT SETINFO: two commands a connection that an ACL would have to allow.
     "driver_info": None,
-    # RESP2: no HELLO, so no odd reply to it, and no maintenance notifications, which would also switch
-    # off the check for stray replies.
-    "protocol": 2,
+    # They would also switch off the check for stray replies. RESP2, unless the URL asks for 3, has none, and needs
+    # no HELLO, so there is no odd reply to it.
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
 }
 
 # A peer that vanished without a word is noticed after about 15 s of silence instead of two hours.
@@ -50,7 +51,8 @@ _KEEPALIVE: Final[dict[int, int]] = {
 def connector(url: StoreURL) -> Connect:
     """Return what connects to the server of ``url``. TLS is verified, host name included."""
     if url.scheme == "unix":
-        return lambda: _connected(UnixDomainSocketConnection(path=url.path, **_login(url), **_SETTINGS))
+        settings = {**_SETTINGS, **_login(url), "protocol": url.protocol}
+        return lambda: _connected(UnixDomainSocketConnection(path=url.path, **settings))
     return connector_to(url)(url.host, url.port)
 
 
@@ -79,7 +81,7 @@ def _login(url: StoreURL) -> dict[str, Any]:
 
 def _transport(url: StoreURL) -> tuple[type[Connection], dict[str, Any]]:
     """Return the kind of connection that ``url`` asks for, and its settings but for where it leads and as whom."""
-    settings = {**_SETTINGS, "socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    settings = {**_SETTINGS, "socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE, "protocol": url.protocol}
     if not url.tls:
         return Connection, settings
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):

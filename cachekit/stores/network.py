@@ -7,8 +7,12 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from redis.exceptions import ReadOnlyError
+
+from cachekit.errors import StoreError
 from cachekit.stores.lane import Connect, Lane, Operation
-from cachekit.stores.translate import garbage
+from cachekit.stores.tracking import Changed, Feeds, State
+from cachekit.stores.translate import garbage, translate
 
 
 class Network(Protocol):
@@ -28,6 +32,10 @@ class Network(Protocol):
 
     def distrust(self, key: str) -> None:
         """Give up the connection that leads to ``key``: an answer made no sense."""
+        ...
+
+    def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
+        """Have told what changes, by every server that has keys."""
         ...
 
     @property
@@ -52,6 +60,8 @@ class SingleServer:
         self._connect = connect
         self._address = address
         self._lane: Lane | None = None
+        # Held by those who asked for them.
+        self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
 
     def submit(self, operation: Operation) -> None:
         lane = self._lane
@@ -69,16 +79,26 @@ class SingleServer:
         if self._lane is not None:
             self._lane.give_up(garbage(self._address))
 
+    def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
+        feeds = Feeds(prefix, changed, state)
+        self._tracked.add(feeds)
+        feeds.follow({self._address: self._connect_feed(feeds)})
+        return feeds
+
+    def _connect_feed(self, feeds: Feeds) -> Connect:  # noqa: ARG002 - all lead to the same server
+        return self._connect
+
     @property
     def ending(self) -> bool:
         return self._lane is not None and self._lane.ended_from_outside
 
     def close(self) -> list[asyncio.Task[None]]:
+        ending = [task for feeds in self._tracked for task in feeds.close()]
         lane, self._lane = self._lane, None
-        if lane is None:
-            return []
-        lane.close()
-        return [lane.task]
+        if lane is not None:
+            lane.close()
+            ending.append(lane.task)
+        return ending
 
     # --- what its lane tells ----------------------------------------------------------------------
 
@@ -87,7 +107,15 @@ class SingleServer:
             self.submit(operation)
 
     def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:  # noqa: ARG002 - nowhere to go
+        for refusal in refusals:
+            if isinstance(refusal, ReadOnlyError):
+                # No master any more: the address may lead elsewhere by now.
+                self._give_up_feeds(translate(refusal, self._address))
         return False
+
+    def _give_up_feeds(self, reason: StoreError) -> None:
+        for feeds in [*self._tracked]:
+            feeds.give_up(reason)
 
     def lost(self, lane: Lane) -> None:
         """Do nothing: the next operation opens another."""

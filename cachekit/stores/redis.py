@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
-from cachekit.stores.base import Lease
+from cachekit.stores.base import Lease, Tracking
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import Operation, Read, Script, Scripted, packed
 from cachekit.stores.network import Network
@@ -89,8 +89,8 @@ class RedisStore:
         if type(left) is not int:
             self._checked(left)
             raise self._garbage(key)
-        # -1: without an end. -2: nothing was there a moment before.
-        return self._bytes(value, key), math.inf if left == -1 else max(0, left) / 1000
+        # -1: without an end. -2: nothing was there a moment before. Of the last millisecond some is over.
+        return self._bytes(value, key), math.inf if left == -1 else max(0, left - 1) / 1000
 
     async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
         # In one step, or a load that begins between the two would overwrite what is set here.
@@ -182,6 +182,18 @@ class RedisStore:
         if not isinstance(reply, list) or not all(type(item) is bytes for item in reply):
             raise self._garbage(key)
         return reply
+
+    def track(
+        self,
+        prefix: str,
+        changed: Callable[[Sequence[str] | None], None],
+        state: Callable[[StoreError | None], None],
+    ) -> Tracking:
+        try:
+            encoded = prefix.encode()
+        except UnicodeEncodeError as error:
+            raise translate(error, self._address) from None
+        return self._here().network.track(encoded, changed, state)
 
     async def aclose(self) -> None:
         """Close this event loop's connections; what is under way fails."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
@@ -19,6 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 from cachekit.errors import StoreUnavailableError
 from cachekit.stores.lane import Connect, Operation
 from cachekit.stores.network import SingleServer
+from cachekit.stores.tracking import Changed, Feeds, State
 
 PERIOD: Final = 1.0
 """Seconds between two questions about who is the master, while a connection to one is open."""
@@ -90,8 +92,10 @@ class Sentinels:
             finally:
                 await connection.disconnect(nowait=True)
         match place, fields:
-            case [bytes(host), bytes(port)], list():
-                epoch = dict(zip(fields[::2], fields[1::2], strict=True))[b"config-epoch"]
+            case [bytes(host), bytes(port)], list() | dict():
+                # RESP3 has maps.
+                told = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+                epoch = told[b"config-epoch"]
                 return Master(int(epoch), host.decode(), int(port))
             case _:
                 # None stands for a service that it does not know.
@@ -99,7 +103,7 @@ class Sentinels:
 
 
 class SentinelMaster(SingleServer):
-    """The master that the sentinels name: one lane, given up when they name another.
+    """The master that the sentinels name: one lane, and what is tracked, given up when they name another.
 
     Args:
         sentinels: Who is asked.
@@ -108,14 +112,29 @@ class SentinelMaster(SingleServer):
     """
 
     def __init__(self, sentinels: Sentinels, connect_to: ConnectTo, address: str) -> None:
-        super().__init__(self._connect_to_master, address)
+        # Lane and feeds connect each at its own time, so each may be at another master.
+        self._lane_way = _Way(self._connect_to_master)
+        super().__init__(self._lane_way, address)
         self._sentinels = sentinels
         self._connect_to = connect_to
         self._master: Master | None = None
+        self._feed_ways: weakref.WeakKeyDictionary[Feeds, _Way] = weakref.WeakKeyDictionary()
         self._watching: asyncio.Task[None] | None = None
 
     def submit(self, operation: Operation) -> None:
         super().submit(operation)
+        self._watch_masters()
+
+    def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
+        feeds = super().track(prefix, changed, state)
+        self._watch_masters()
+        return feeds
+
+    def _connect_feed(self, feeds: Feeds) -> Connect:
+        way = self._feed_ways[feeds] = _Way(self._connect_to_master)
+        return way
+
+    def _watch_masters(self) -> None:
         if self._watching is None or self._watching.done():
             loop = asyncio.get_running_loop()
             self._watching = loop.create_task(self._watch(), name=f"cachekit watch {self._address}")
@@ -127,27 +146,50 @@ class SentinelMaster(SingleServer):
             ending.append(self._watching)
         return ending
 
-    async def _connect_to_master(self) -> AbstractConnection:
+    async def _connect_to_master(self) -> tuple[AbstractConnection, Master]:
         named = await self._sentinels.master()
         if self._master is not None and named.epoch < self._master.epoch:
             # Those that answered have not heard yet of what another said before.
             named = self._master
         connection = await _if_master(await self._connect_to(named.host, named.port)())
-        self._master = named
-        return connection
+        if self._master is None or named.epoch >= self._master.epoch:
+            self._master = named
+        return connection, named
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(PERIOD * random.uniform(0.8, 1.0))  # noqa: S311 - no secret
-            lane, master = self._lane, self._master
-            if lane is None or lane.closed or master is None:
+            if self._master is None or not self._is_in_use():
                 continue
             named = await self._sentinels.hint()
-            if named is not None and named.epoch >= master.epoch and named[1:] != master[1:]:
+            if named is not None and named.epoch >= self._master.epoch:
                 self._master = named
-                lane.give_up(
-                    StoreUnavailableError(_UNAVAILABLE, f"the sentinels of {self._address} name another master")
-                )
+            other = StoreUnavailableError(_UNAVAILABLE, f"the sentinels of {self._address} name another master")
+            if self._lane is not None and not self._lane.closed and self._lane_way.leads_elsewhere(self._master):
+                self._lane.give_up(other)
+            for feeds, way in [*self._feed_ways.items()]:
+                if way.leads_elsewhere(self._master):
+                    feeds.give_up(other)
+
+    def _is_in_use(self) -> bool:
+        return (self._lane is not None and not self._lane.closed) or not all(feeds.closed for feeds in self._tracked)
+
+
+class _Way:
+    """Connects to the master of the moment, and knows where the last connection leads."""
+
+    def __init__(self, connect: Callable[[], Awaitable[tuple[AbstractConnection, Master]]]) -> None:
+        self._connect = connect
+        self._leads_to: Master | None = None
+
+    async def __call__(self) -> AbstractConnection:
+        self._leads_to = None
+        connection, self._leads_to = await self._connect()
+        return connection
+
+    def leads_elsewhere(self, master: Master) -> bool:
+        """Tell whether it leads to another server than ``master``; while it connects, it leads nowhere."""
+        return self._leads_to is not None and self._leads_to[1:] != master[1:]
 
 
 _UNAVAILABLE: Final = "unavailable"

@@ -1,0 +1,345 @@
+"""The feed: a server tells what has changed, by client tracking in broadcast mode, on one connection of its own.
+
+A feed outlives its connections. What it is told is worth something only as long as nothing can have gone untold,
+so each connection is confirmed by a PING and its PONG, again and again: replies and pushes of one connection come in
+order, and Redis writes what it pushes before it reads the next command. So when the PONG is here, everything that
+had changed when the PING was sent has been told. Nobody has to notice that a server hangs, that a peer has vanished
+or that this process was stopped: the time that the last PONG is good for passes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection
+
+from cachekit.errors import StoreError
+from cachekit.stores.lane import CONNECT_PATIENCE, Connect
+from cachekit.stores.translate import garbage, overdue, translate
+
+LIMIT: Final = 1.0
+"""Seconds that a change may be old and untold while tracking is confirmed."""
+
+_PERIOD: Final = 0.25
+"""Seconds between two PINGs, and between two looks whether the PONG has come."""
+
+_PATIENCE: Final = round(LIMIT / _PERIOD)
+"""So many looks in vain, and the connection is given up. Not counted by the clock: a process that was stopped for a
+minute has not waited, and finds the PONG among what came meanwhile."""
+
+_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+"""Seconds between two attempts to connect: the first pause, and what it doubles up to."""
+
+_REFUSED: Final = 5.0
+"""Seconds between two attempts when a server that serves other commands refuses this one: an ACL, an old server."""
+
+_CHANNEL: Final = b"__redis__:invalidate"
+_SUBSCRIBED: Final = [b"subscribe", _CHANNEL, 1]
+_RESP3: Final = 3
+
+Changed: TypeAlias = Callable[[Sequence[str] | None], None]
+State: TypeAlias = Callable[[StoreError | None], None]
+
+
+class Feeds:
+    """What is told about the keys with one prefix, by all servers that have some; `cachekit.stores.base.Tracking`.
+
+    It belongs to whoever asked for it, and ends when that is dropped: what it calls may lead to the store itself,
+    which connections do not keep alive.
+
+    Args:
+        prefix: Of the keys; empty for all.
+        changed: Is told the keys; None for any key.
+        state: Is told the error when tracking ended or could not begin, and None when it is confirmed again.
+    """
+
+    def __init__(self, prefix: bytes, changed: Changed, state: State) -> None:
+        self.until = 0.0
+        self.closed = False
+        self.changed = changed
+        self._state = state
+        self._prefix = prefix
+        self._feeds: dict[str, Feed] = {}
+        # The tasks of those that were closed, until they end.
+        self._ending: set[asyncio.Task[None]] = set()
+        self._confirmed = False
+        weakref.finalize(self, _close_all, self._feeds, asyncio.get_running_loop()).atexit = False
+
+    def follow(self, ways: Mapping[str, Connect], *, moved: bool = False) -> None:
+        """Have the servers of ``ways`` tell, by their addresses, and no others.
+
+        ``moved``: some keys are another server's now. What was told before says nothing about them.
+        """
+        if self.closed or (ways.keys() == self._feeds.keys() and not moved):
+            return
+        self.until = 0.0
+        if self._feeds:
+            self.changed(None)
+        if self.closed:
+            # By whoever was told.
+            return
+        for address in [address for address in self._feeds if address not in ways]:
+            self._close(self._feeds.pop(address))
+        for address, connect in ways.items():
+            if address not in self._feeds:
+                self._feeds[address] = Feed(self._prefix, connect, address, weakref.ref(self))
+        self.confirm()
+
+    def give_up(self, reason: StoreError) -> None:
+        """Give up the connections, since they may lead to the wrong server, and make others."""
+        for feed in [*self._feeds.values()]:
+            feed.give_up(reason)
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """Be told nothing more. Returns the tasks that end it."""
+        self.closed = True
+        self.until = 0.0
+        while self._feeds:
+            self._close(self._feeds.popitem()[1])
+        return [*self._ending]
+
+    def _close(self, feed: Feed) -> None:
+        feed.close()
+        self._ending.add(feed.task)
+        feed.task.add_done_callback(self._ending.discard)
+
+    # --- what its feeds tell ------------------------------------------------------------------------
+
+    def confirm(self) -> None:
+        """Reckon anew until when everything is told: no longer than by any of the servers."""
+        self.until = min((feed.until for feed in self._feeds.values()), default=0.0)
+        if self.until and not self._confirmed:
+            self._confirmed = True
+            self._state(None)
+
+    def lose(self, error: StoreError, *, confirmed: bool) -> None:
+        """Note that a feed ended, or could not begin, with ``error``; ``confirmed``: it had been."""
+        self.until = 0.0
+        self._confirmed = False
+        if confirmed:
+            self.changed(None)
+        self.fail(error)
+
+    def fail(self, error: StoreError) -> None:
+        """Tell that there is no tracking, or none of all servers, because of ``error``."""
+        if not self.closed:
+            self._state(error)
+
+
+class Feed:
+    """One server's: a connection that is replaced when it ends. Belongs to the event loop it was made in.
+
+    Args:
+        prefix: Of the keys; empty for all.
+        connect: Makes a connection, which the feed closes in the end.
+        address: For messages, the password masked.
+        owner: A weak reference: a feed does not keep alive whom it tells.
+    """
+
+    def __init__(self, prefix: bytes, connect: Connect, address: str, owner: weakref.ref[Feeds]) -> None:
+        self._connect = connect
+        self._address = address
+        self._owner = owner
+        self._prefix = ("PREFIX", prefix) if prefix else ()
+        self._loop = asyncio.get_running_loop()
+        self.until = 0.0
+        # When the PING was sent that is not answered yet; 0.0 when there is none.
+        self._asked = 0.0
+        self._pong: object = None
+        self._reading: asyncio.Task[None] | None = None
+        self._given_up: StoreError | None = None
+        self._closed = False
+        self.task = self._loop.create_task(self._run(), name=f"cachekit feed from {address}")
+
+    def close(self) -> None:
+        """End it, without a word to its owner."""
+        self._closed = True
+        self.until = 0.0
+        self.task.cancel()
+
+    def give_up(self, reason: StoreError) -> None:
+        """Give up the connection if there is one, and make another."""
+        if self._reading is not None and self._given_up is None:
+            self._given_up = reason
+            self._reading.cancel()
+            self._lose(reason)
+
+    # --- the task ------------------------------------------------------------------------------------
+
+    @property
+    def _cancelled(self) -> bool:
+        # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
+        return self._closed or self.task.cancelling() > 0
+
+    async def _run(self) -> None:
+        pause = _PAUSE
+        try:
+            while True:
+                error = await self._follow()
+                if self._cancelled:
+                    return
+                if self.until or self._given_up is not None:
+                    pause = _PAUSE
+                if self._given_up is None:
+                    self._lose(error)
+                await asyncio.sleep(random.uniform(0.5, 1.0) * (_REFUSED if error.answered else pause))  # noqa: S311 - no secret
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            # Cancelled: by `close`, or with everything else when the event loop ends.
+            self._stop()
+
+    async def _follow(self) -> StoreError:
+        """Listen on one connection until that ends, and return why it did."""
+        self._given_up = None
+        connection: AbstractConnection | None = None
+        try:
+            async with asyncio.timeout(CONNECT_PATIENCE):
+                connection = await self._connect()
+                if self._cancelled:
+                    raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
+                await self._arm(connection)
+            self._reading = self._loop.create_task(self._listen(connection), name=f"{self.task.get_name()}, listening")
+            await self._keep_asking(connection, self._reading)
+            error: BaseException | None = None
+        # The feed is an edge, as a lane is: what redis-py, the system or a broken reply raise here ends the connection.
+        except Exception as foreign:
+            error = foreign
+        finally:
+            reading, self._reading = self._reading, None
+            broke = None if reading is None else await _ended(reading)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+        return translate(error or broke or ConnectionError(), self._address)
+
+    async def _arm(self, connection: AbstractConnection) -> None:
+        """Have the server begin to tell, and ask for the first confirmation."""
+        if connection.get_protocol() == _RESP3:  # type: ignore[no-untyped-call] # redis-py has not annotated it
+            self._pong = b"PONG"
+            # Without it redis-py throws the keys away; its own caching client sets it in the same way.
+            cast("Any", connection)._parser.set_invalidation_push_handler(_as_it_is)  # noqa: SLF001
+            tracking: tuple[tuple[Any, ...], ...] = (("CLIENT", "TRACKING", "ON", "BCAST", *self._prefix),)
+            answers: list[object] = [b"OK"]
+        else:
+            self._pong = [b"pong", b""]
+            await connection.send_packed_command(_packed(("CLIENT", "ID")), check_health=False)
+            own = await _reply(connection)
+            if type(own) is not int:
+                raise garbage(self._address)
+            redirect = ("CLIENT", "TRACKING", "ON", "REDIRECT", own, "BCAST", *self._prefix)
+            tracking, answers = (redirect, ("SUBSCRIBE", _CHANNEL)), [b"OK", _SUBSCRIBED]
+        self._asked = time.monotonic()
+        await connection.send_packed_command(_packed(*tracking, ("PING",)), check_health=False)
+        for answer in answers:
+            if await _reply(connection) != answer:
+                raise garbage(self._address)
+
+    async def _keep_asking(self, connection: AbstractConnection, reading: asyncio.Task[None]) -> None:
+        """Ask for confirmation again and again, until ``reading`` ends.
+
+        One PING at a time: one that waits in the server beside another could be read with it, in the same
+        turn as a change that is told after both.
+        """
+        in_vain = 0
+        while True:
+            await asyncio.wait([reading], timeout=_PERIOD)
+            # A command on a closed connection would open another, on which nothing is told.
+            if reading.done() or not connection.is_connected:
+                return
+            if self._asked:
+                in_vain += 1
+                if in_vain >= _PATIENCE:
+                    raise overdue(self._address)
+                continue
+            in_vain = 0
+            self._asked = time.monotonic()
+            await connection.send_packed_command(_PING, check_health=False)
+
+    async def _listen(self, connection: AbstractConnection) -> None:
+        answered = 0.0
+        while True:
+            reply = await _reply(connection)
+            if reply == self._pong and self._asked:
+                answered, self._asked = self._asked, 0.0
+            else:
+                self._tell(reply)
+            if answered and not await connection.can_read():
+                self._confirm(answered)
+                answered = 0.0
+
+    # --- what its owner is told ----------------------------------------------------------------------
+
+    def _tell(self, reply: object) -> None:
+        owner = self._owner()
+        if owner is None or owner.closed:
+            return
+        match reply:
+            case [b"message", b"__redis__:invalidate", None] | [b"invalidate", None]:
+                owner.changed(None)
+            case [b"message", b"__redis__:invalidate", list(keys)] | [b"invalidate", list(keys)] if all(
+                type(key) is bytes for key in keys
+            ):
+                # Bytes that are no UTF-8 are the key of somebody else; no text that is asked for equals them.
+                owner.changed([key.decode(errors="surrogateescape") for key in keys])
+            case _:
+                raise garbage(self._address)
+
+    def _confirm(self, asked: float) -> None:
+        owner = self._owner()
+        if owner is None or owner.closed:
+            return
+        if not self.until:
+            # What changed before the server began to tell, nobody tells.
+            owner.changed(None)
+        self.until = asked + LIMIT
+        owner.confirm()
+
+    def _stop(self) -> None:
+        # Not where the task is cancelled: the error that ends it keeps the names of that place alive.
+        self.until = 0.0
+        owner = self._owner()
+        if owner is not None and not self._closed:
+            owner.confirm()
+
+    def _lose(self, error: StoreError) -> None:
+        confirmed, self.until = self.until > 0, 0.0
+        owner = self._owner()
+        if owner is not None and not self._closed:
+            owner.lose(error, confirmed=confirmed)
+
+
+def _packed(*commands: tuple[Any, ...]) -> bytes:
+    # Its stub knows tuples of one item only.
+    return b"".join([cast("Any", pack_command)(command) for command in commands])
+
+
+_PING: Final = _packed(("PING",))
+
+
+async def _reply(connection: AbstractConnection) -> object:
+    # Pushes are asked for one by one, or redis-py would call itself once more for each that waits.
+    return await connection.read_response(disable_decoding=True, push_request=True)
+
+
+async def _as_it_is(push: object) -> object:
+    return push
+
+
+async def _ended(task: asyncio.Task[None]) -> BaseException | None:
+    """End ``task`` if it has not, and return what it failed with."""
+    task.cancel()
+    await asyncio.wait([task])
+    return None if task.cancelled() else task.exception()
+
+
+def _close_all(feeds: dict[str, Feed], loop: asyncio.AbstractEventLoop) -> None:
+    """Close what is left of the `Feeds` that nobody holds any more."""
+    for feed in [*feeds.values()]:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(feed.close)
