@@ -1,10 +1,11 @@
-"""What the toolkit costs, measured against doing the same by hand.
+"""What the toolkit costs, measured against doing the same by hand and against its peers.
 
-    python -m benchmarks                 everything, with a redis-server of its own
-    python -m benchmarks --only hit      some of it
-    python -m benchmarks hotpath         where the microseconds of a hit go
-    python -m benchmarks outage          what calls take while Redis hangs, dies and comes back
+    python -m benchmarks                      everything, with a redis-server of its own, in minutes
+    python -m benchmarks targets peers        some parts; --list names them, and the questions of the targets
+    python -m benchmarks targets --only hit   one question
+    python -m benchmarks --quick              a look, not a measurement
+    python -m benchmarks --docs               writes docs/benchmarks.md and its charts, too
 
-A question is a file in `benchmarks/questions/`: two variants of the same work. To add one, or another variant
-(a peer, a concurrency, a size), add a file there; `benchmarks.suite` finds it.
+Figures and charts go to `benchmarks/results/`. A part is a file in `benchmarks/parts/`; a target is a question, a
+file in `benchmarks/questions/`; a peer is an adapter in `benchmarks/peers/`.
 """

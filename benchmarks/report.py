@@ -1,42 +1,99 @@
-"""The answers as a table for people and as JSON for programs."""
+"""What a part found: tables and charts, for a terminal, for a page and for programs."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeAlias
 
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.suite import Answer
+from benchmarks.charts import Chart
+
+Where: TypeAlias = dict[str, Any]
+"""What the figures depend on."""
 
 
-def table(answers: list[Answer], where: dict[str, Any]) -> Table:
-    """Return the one table."""
-    machine = f"Python {where['python']}, redis-py {where['redis-py']}, Redis {where['redis']}, {where['cores']} cores"
-    result = Table(title="cachekit against the same by hand", caption=f"microseconds a call, medians; {machine}")
-    result.add_column("work")
-    result.add_column("cachekit", justify="right")
-    result.add_column("by hand", justify="right")
-    result.add_column("ratio", justify="right")
-    result.add_column("target", justify="right")
-    result.add_column("against")
-    for answer in answers:
-        target = answer.question.target
-        met = target is None or answer.ratio <= target
-        result.add_row(
-            answer.question.work,
-            f"{answer.ours_us:.1f}",
-            f"{answer.theirs_us:.1f}",
-            f"[{'green' if met else 'yellow'}]{answer.ratio:.2f}[/]",
-            "" if target is None else f"{target:.2f}",
-            answer.question.against,
-        )
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table; what begins with a digit or a sign is a figure."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What a part found: ``about`` says how, ``data`` is all of it, for programs."""
+
+    name: str
+    title: str
+    about: str
+    sheets: list[Sheet]
+    data: Any
+    charts: list[Chart] = field(default_factory=list)
+
+
+def table(sheet: Sheet) -> Table:
+    """Return ``sheet`` for a terminal."""
+    result = Table(title=sheet.title, caption=sheet.note or None)
+    for number, name in enumerate(sheet.columns):
+        result.add_column(name, justify="right" if _is_figures(sheet, number) else "left")
+    for row in sheet.rows:
+        result.add_row(*map(escape, row))
     return result
 
 
-def environment(redis_version: str) -> dict[str, Any]:
+def _is_figures(sheet: Sheet, column: int) -> bool:
+    return any(row[column][:1] in set("+-0123456789") for row in sheet.rows)
+
+
+def page(sections: list[Section], where: Where) -> str:
+    """Return the page for the docs; the charts stand beside it."""
+    return "\n".join(_page(sections, where))
+
+
+def _page(sections: list[Section], where: Where) -> Iterator[str]:
+    yield "# Benchmarks\n"
+    yield "`python -m benchmarks --docs` has written this page. Variants take turns round by round in one process, so"
+    yield "that a busy machine disturbs all of them alike; figures are medians, and ratios are medians of the ratios"
+    yield "round by round.\n"
+    yield f"Measured with {described(where)}, on loopback.\n"
+    for section in sections:
+        yield f"## {section.title}\n"
+        yield f"`python -m benchmarks {section.name}`: {section.about}\n"
+        for sheet in section.sheets:
+            if sheet.title != section.title:
+                yield f"**{sheet.title}**\n"
+            yield from _markdown(sheet)
+        for chart in section.charts:
+            yield f"![{chart.title}](benchmarks-{chart.name}.svg)\n"
+
+
+def _markdown(sheet: Sheet) -> Iterator[str]:
+    yield f"| {' | '.join(sheet.columns)} |"
+    yield f"|{'|'.join('--:' if _is_figures(sheet, number) else '---' for number in range(len(sheet.columns)))}|"
+    for row in sheet.rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+    yield f"\n{sheet.note}\n" if sheet.note else ""
+
+
+def described(where: Where) -> str:
+    """Return ``where`` as a phrase."""
+    placed = {"same": "client and server on one", "apart": "client and server on two"}.get(where["pinned"], "unpinned")
+    return (
+        f"Python {where['python']}, {where['loop']}, redis-py {where['redis-py']}, hiredis {where['hiredis']}, "
+        f"Redis {where['redis']}, {where['cores']} cores ({placed}), {where['system']} on {where['machine']}"
+    )
+
+
+def environment(redis_version: str) -> Where:
     """Return what the figures depend on."""
     return {
         "python": platform.python_version(),
@@ -46,23 +103,4 @@ def environment(redis_version: str) -> dict[str, Any]:
         "system": platform.system(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
-    }
-
-
-def as_json(answers: list[Answer], where: dict[str, Any]) -> dict[str, Any]:
-    """Return everything that was measured, and where."""
-    return {
-        "where": where,
-        "answers": [
-            {
-                "name": answer.question.name,
-                "work": answer.question.work,
-                "against": answer.question.against,
-                "cachekit_us": round(answer.ours_us, 2),
-                "by_hand_us": round(answer.theirs_us, 2),
-                "ratio": round(answer.ratio, 4),
-                "target": answer.question.target,
-            }
-            for answer in answers
-        ],
     }

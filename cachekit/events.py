@@ -6,51 +6,46 @@ An event names keys, durations and causes. It never holds a value, the text of a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+
+class Hit(Struct, frozen=True):
     """A value was found and handed out; ``near`` tells whether it was found in this process, without asking Redis."""
 
     key: str
     near: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
+class Missed(Struct, frozen=True):
     """The store answered, and has no value, or none that decodes. A store that fails is a `StoreFailed`."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """The decorated function ran and returned; ``seconds`` is what it took."""
 
     key: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(Struct, frozen=True):
     """A loaded value was stored for ``ttl`` seconds."""
 
     key: str
     ttl: float
 
 
-@dataclass(frozen=True, slots=True)
-class Invalidated:
+class Invalidated(Struct, frozen=True):
     """Keys were invalidated; ``acknowledged`` tells whether the store confirmed it."""
 
     keys: tuple[str, ...]
     acknowledged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Uncached:
+class Uncached(Struct, frozen=True):
     """A step of caching was left out for a call of the function ``name``.
 
     ``reason`` is ``"argument"`` (no stable text form), ``"value"`` (would not make the round trip),
@@ -62,8 +57,7 @@ class Uncached:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFailed:
+class StoreFailed(Struct, frozen=True):
     """One operation on the store failed, or was left out since the circuit breaker is open.
 
     ``cause`` groups what is the same trouble; while the breaker is open it is what opened it.
@@ -73,16 +67,14 @@ class StoreFailed:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRecovered:
+class StoreRecovered(Struct, frozen=True):
     """The store answers again; ``seconds`` is how long ``cause`` lasted."""
 
     cause: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerOpened:
+class BreakerOpened(Struct, frozen=True):
     """From now on ``shard`` is asked by probes alone, since it failed, at last by ``cause``.
 
     ``shard`` is ``""`` for a store of one server, else ``"host:port"`` of the server in the cluster.
@@ -92,37 +84,32 @@ class BreakerOpened:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerClosed:
+class BreakerClosed(Struct, frozen=True):
     """``shard`` answered a probe after ``seconds``, and is used again."""
 
     shard: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class NearPaused:
+class NearPaused(Struct, frozen=True):
     """The near cache is emptied and bypassed, since Redis does not tell what changes; ``cause`` groups as elsewhere."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class NearResumed:
+class NearResumed(Struct, frozen=True):
     """The near cache is used again, after ``seconds``."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidationsReplayed:
+class InvalidationsReplayed(Struct, frozen=True):
     """``count`` invalidations that the store had not acknowledged reached it after all."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidationsLost:
+class InvalidationsLost(Struct, frozen=True):
     """``count`` invalidations may not reach the store: the journal was full, or the cache was closed."""
 
     count: int

@@ -5,10 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
 
 import orjson
+import pytest
 
+from benchmarks import peers
+from benchmarks.__main__ import PARTS
+from benchmarks.charts import Bars, draw
+from benchmarks.maps import KINDS
+from benchmarks.report import Section, Sheet, page
 from benchmarks.suite import all_questions
+from benchmarks.targets import Added, Ratio, Throughput
+from benchmarks.traces import scanned, zipf
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,27 +37,120 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def test_every_question_is_answered_with_a_figure_for_both_variants(tmp_path: Path) -> None:
-    figures = tmp_path / "figures.json"
-    printed = run("--quick", "--json", str(figures))
-    answers = orjson.loads(figures.read_bytes())["answers"]
+def part(name: str, folder: Path) -> tuple[Any, str]:
+    """Return what a quick run of one part found, and what it printed."""
+    printed = run(name, "--quick", "--results", str(folder))
+    for chart in folder.glob("*.svg"):
+        assert ET.parse(chart).getroot().tag.endswith("svg")
+    return orjson.loads((folder / f"{name}.json").read_bytes())[name], printed
+
+
+def test_every_target_has_a_figure_for_both_variants(tmp_path: Path) -> None:
+    answers, printed = part("targets", tmp_path)
     assert [answer["name"] for answer in answers] == [question.name for question in all_questions()]
-    assert all(answer["cachekit_us"] > 0 and answer["by_hand_us"] > 0 and answer["ratio"] > 0 for answer in answers)
-    assert "by hand" in printed
+    for answer in answers:
+        assert answer["cachekit_us"] > 0
+        assert answer["by_hand_us"] > 0
+    assert "at least 12 x" in printed
 
 
-def test_the_hot_path_is_shown_step_by_step() -> None:
-    assert "packing GET" in run("hotpath", "--quick")
+def test_every_peer_is_measured(tmp_path: Path) -> None:
+    found, _ = part("peers", tmp_path)
+    assert not found["missing"]
+    names = {peers.peer(module).NAME for module in peers.MODULES} - set(found["missing"])
+    assert all(set(figures) == names for figures in found["us"].values())
+    assert all(isinstance(us, float) for figures in found["us"].values() for us in figures.values()), found["us"]
 
 
-def test_the_questions_are_listed_and_an_unknown_one_is_refused() -> None:
-    assert "hit-100" in run("--list")
+def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+    found, _ = part("growth", tmp_path)
+    assert list(found["callers"]) == ["1", "10", "100", "1,000"]
+    assert list(found["kinds"]) == ["dict", "dataclass", "pydantic"]
+    assert {chart.stem for chart in tmp_path.glob("*.svg")} == {
+        f"benchmarks-{name}" for name in ("callers", "sizes", "kinds", "keys")
+    }
+
+
+def test_a_stampede_is_one_load(tmp_path: Path) -> None:
+    found, _ = part("stampede", tmp_path)
+    loads = {stampede["name"]: stampede["loads"] for stampede in found}
+    assert loads["cachekit"] == 1
+    assert loads["by hand"] > 1
+    assert all(stampede["raised"] == 0 for stampede in found if stampede["name"] == "cachekit")
+
+
+def test_hot_keys_are_asked_for_by_zipf(tmp_path: Path) -> None:
+    found, _ = part("zipf", tmp_path)
+    assert {"by hand", "cachekit", "cashews", "aiocache"} <= set(found["us"])
+
+
+def test_maps_are_compared(tmp_path: Path) -> None:
+    found, _ = part("maps", tmp_path)
+    assert [kind["name"] for kind in found] == [kind.name for kind in KINDS]
+    assert all(0 < kind["scanned"] < kind["zipf"] < 1 for kind in found)
+
+
+def test_the_hot_path_is_shown_step_by_step(tmp_path: Path) -> None:
+    found, _ = part("hotpath", tmp_path)
+    assert all(isinstance(us, float) for us in found.values()), found
+
+
+def test_parts_and_questions_are_listed() -> None:
+    listed = run("--list")
+    assert "hit-100" in listed
+    assert all(name in listed for name in PARTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "nonsense"], "there is no question called nonsense"),
+        (["nonsense"], "there is no part called nonsense"),
+        (["zipf", "--docs"], "--docs writes one page about all parts"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments: list[str], said: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--only", "nonsense"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    assert "there is no question called nonsense" in done.stderr
+    assert said in done.stderr
+
+
+def test_one_question_is_answered_alone_with_all_figures_where_they_are_asked_for(tmp_path: Path) -> None:
+    run("--only", "pair", "--quick", "--json", str(tmp_path / "all.json"), "--results", str(tmp_path))
+    figures = orjson.loads((tmp_path / "all.json").read_bytes())
+    assert [answer["name"] for answer in figures["targets"]] == ["pair"]
+    assert figures["where"]["cores"] >= 1
+
+
+def test_a_target_is_a_ratio_a_factor_of_throughput_or_a_difference() -> None:
+    assert (Ratio(0.75).of(3, 4), Ratio(0.75).met(0.75), Ratio().met(9)) == (0.75, True, None)
+    assert (Throughput(12).of(1, 12), Throughput(12).met(11.9)) == (12, False)
+    assert (Added(3).of(5, 2.5), Added(3).met(2.5), Added(3).target) == (2.5, True, "at most +3 us")
+
+
+def test_a_trace_has_its_scans_and_is_the_same_each_time() -> None:
+    trace = zipf(100, 4000)
+    assert trace == zipf(100, 4000)
+    mixed = scanned(trace)
+    assert len(mixed) == 6000
+    assert [number for number in mixed if number < 100] == trace
+    assert len({number for number in mixed if number > max(trace)}) == 2000
+
+
+def test_the_page_has_the_tables_and_names_the_charts() -> None:
+    chart = Bars(name="bars", title="a finding", about="less is better", bars=[("cachekit", 1.0, "1")])
+    section = Section("zipf", "Hot keys", "how.", [Sheet("A table", ("", "us"), [("a|b", "1")])], None, [chart])
+    names = ("python", "loop", "redis-py", "hiredis", "redis", "cores", "pinned", "system", "machine")
+    where = dict.fromkeys(names, "?")
+    written = page([section], where)
+    assert "|  | us |\n|---|--:|\n| a\\|b | 1 |" in written
+    assert "![a finding](benchmarks-bars.svg)" in written
+
+
+def test_a_chart_of_the_same_figures_has_the_same_bytes(tmp_path: Path) -> None:
+    chart = Bars(name="bars", title="a finding", about="less is better", bars=[("cachekit", 1.0, "1")])
+    for name in ("one.svg", "two.svg"):
+        draw(chart, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

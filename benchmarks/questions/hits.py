@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from benchmarks.suite import Question, Run, many_callers, one_caller
+from benchmarks.targets import Ratio, Throughput
 from benchmarks.work import DOCUMENT, JSON, TTL, by_hand
 from cachekit import Cache, CachedFunction
 
@@ -77,7 +78,7 @@ QUESTIONS = [
         against="redis.asyncio GET + orjson.loads",
         theirs=bare,
         calls=200,
-        target=0.75,
+        measure=Ratio(at_most=0.75),
     ),
     Question(
         name="hit-100",
@@ -86,7 +87,7 @@ QUESTIONS = [
         against="the same, 100 at a time",
         theirs=partial(bare, callers=MANY),
         calls=1000,
-        target=1 / 12,
+        measure=Throughput(at_least=12),
     ),
     Question(
         name="hit-memory",

@@ -11,6 +11,7 @@ import orjson
 
 from benchmarks.questions.hits import MANY, decorate
 from benchmarks.suite import Question, Run, many_callers, one_caller
+from benchmarks.targets import Ratio, Throughput
 from benchmarks.work import DOCUMENT, TTL, by_hand
 from cachekit import Cache
 
@@ -52,7 +53,7 @@ QUESTIONS = [
         against="redis.asyncio GET then SET",
         theirs=bare,
         calls=100,
-        target=1.5,
+        measure=Ratio(at_most=1.5),
     ),
     Question(
         name="miss-100",
@@ -61,6 +62,6 @@ QUESTIONS = [
         against="the same, 100 at a time",
         theirs=partial(bare, callers=MANY),
         calls=500,
-        target=1 / 4,
+        measure=Throughput(at_least=4),
     ),
 ]

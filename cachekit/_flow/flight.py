@@ -12,14 +12,13 @@ from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
+from msgspec import Struct
 
-# Not frozen: that would cost 0.3 us of every load.
-@dataclass(slots=True)
-class Landed:
+
+class Landed(Struct, frozen=True):
     """What a load came to: a value, with its bytes when it makes the round trip; or an exception."""
 
     value: Any = None

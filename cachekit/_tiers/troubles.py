@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from cachekit.clock import Clock
 
@@ -21,8 +22,7 @@ LONGEST_QUIET: Final = 60.0
 trouble that comes and goes with every call is one trouble, not two records a call."""
 
 
-@dataclass(slots=True)
-class _Trouble:
+class _Trouble(Struct):
     began: float
     last: float
     text: str

@@ -20,6 +20,7 @@ import hashlib
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
 from importlib.resources import files
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -57,9 +58,16 @@ class Script:
     """A script of the folder ``lua/``, called by its digest: the server has it after the first call."""
 
     def __init__(self, name: str) -> None:
-        self.source = files("cachekit.stores").joinpath(f"lua/{name}.lua").read_bytes()
+        self._name = name
+
+    @cached_property
+    def source(self) -> bytes:
+        return files("cachekit.stores").joinpath(f"lua/{self._name}.lua").read_bytes()
+
+    @cached_property
+    def digest(self) -> str:
         # The name that Redis gives a script; nothing secret depends on it.
-        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
 class Operation:

@@ -7,8 +7,9 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+from msgspec import Struct
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
@@ -28,8 +29,7 @@ _RENEW_LEASE: Final = Script("renew_lease")
 _RELEASE_LEASE: Final = Script("release_lease")
 
 
-@dataclass(frozen=True, slots=True)
-class _Here:
+class _Here(Struct, frozen=True):
     """What a store has in one event loop."""
 
     loop: asyncio.AbstractEventLoop
@@ -55,6 +55,8 @@ class RedisStore:
     def __init__(self, open_network: Callable[[Deadlines], Network], address: str) -> None:
         self._open_network = open_network
         self._address = address
+        # Read now, rather than in the event loop; not at import, which is for whoever uses no Redis as well.
+        _read_scripts()
         # One loop's connections are of no use to another.
         self._loops: dict[asyncio.AbstractEventLoop, _Here] = {}
         weakref.finalize(self, _close_all, self._loops).atexit = False
@@ -303,6 +305,10 @@ class RedisStore:
         """Return the error for a reply of the wrong type, and give up the connection it came from."""
         self._here().network.distrust(key)
         return garbage(self._address)
+
+
+def _read_scripts() -> list[str]:
+    return [script.digest for script in (_TRIM, _TAKE_LEASE, _FILL, _RENEW_LEASE, _RELEASE_LEASE)]
 
 
 def _close_all(loops: dict[asyncio.AbstractEventLoop, _Here]) -> None:

@@ -11,10 +11,10 @@ refuse, and those may be a value or the text of a snapshot.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from msgspec import Struct
 from redis import exceptions as foreign
 
 from cachekit.errors import (
@@ -38,8 +38,7 @@ class Connection(Enum):
     GIVEN_UP = "given up"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """One row: what a fault is called, what it becomes, and what becomes of its connection."""
 
     cause: str

@@ -1,0 +1,79 @@
+"""Zipf: 100 callers ask for hot keys, as in front of a database; what is near is what is asked for most."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import time
+from typing import Final
+
+from benchmarks.charts import Bars
+from benchmarks.parts.peers import all_opened, figures, shown
+from benchmarks.peers import BY_HAND, Load
+from benchmarks.report import Section, Sheet
+from benchmarks.suite import Bench, Rounds, Run, interleaved
+from benchmarks.traces import zipf
+
+CALLERS: Final = 100
+KEYS: Final = 10_000
+ENTRIES: Final = 1_000
+"""How many entries are held in a process, where some are: a tenth of the keys."""
+
+
+async def measure(bench: Bench) -> Section:
+    """Measure every peer on the same trace."""
+    keys, entries = (300, 30) if bench.quick else (KEYS, ENTRIES)
+    trace = zipf(keys, 20_000)
+    async with all_opened(bench.url, callers=CALLERS, entries=entries) as (calls, missing):
+        for who, call in list(calls.items()):
+            bench.step(f"Zipf: {who} fills")
+            try:
+                for begin in range(0, keys, CALLERS):
+                    await asyncio.gather(*[call(number) for number in range(begin, begin + CALLERS)])
+            except Exception as error:
+                missing[who] = repr(error)
+                del calls[who]
+        found = await interleaved(
+            {who: _asking(call, trace) for who, call in calls.items()},
+            rounds=min(bench.rounds, 10),
+            calls=bench.scaled(4000),
+            step=lambda: bench.step("Zipf"),
+        )
+    title = f"Zipf: {CALLERS} callers, {keys:,} keys, the popular ones more often"
+    rows = [*((who, shown(times, found[BY_HAND])) for who, times in found.items()), *missing.items()]
+    note = f"microseconds a call; in brackets: the time by hand; {entries:,} entries where some are held in the process"
+    about = "every key is in Redis; what a bounded map in the process lacks is read, or by async-lru loaded in no time."
+    sheet = Sheet(title, ("", "a call"), rows, note)
+    data = {"us": figures(found), "missing": missing}
+    return Section("zipf", "Hot keys by Zipf's law", about, [sheet], data, [_chart(found)])
+
+
+def _asking(call: Load, trace: list[int]) -> Run:
+    """Return a run in which callers work off the trace together."""
+    numbers = itertools.cycle(trace)
+
+    async def run(calls: int) -> float:
+        mine = iter(list(itertools.islice(numbers, calls)))
+
+        async def caller() -> None:
+            for number in mine:
+                await call(number)
+
+        began = time.perf_counter()
+        await asyncio.gather(*[caller() for _ in range(min(CALLERS, calls))])
+        return time.perf_counter() - began
+
+    return run
+
+
+def _chart(found: dict[str, Rounds | Exception]) -> Bars:
+    medians = {who: statistics.median(times) for who, times in found.items() if not isinstance(times, Exception)}
+    best = min((who for who in medians if who.startswith("cachekit")), key=medians.__getitem__, default=BY_HAND)
+    return Bars(
+        name="zipf",
+        title=f"Hot keys: {best} takes {medians[best] / medians[BY_HAND]:.2f} x the time by hand",
+        about=f"time of a call, keys by Zipf 0.9, {CALLERS} callers; less is better",
+        bars=[(who, median, f"{median:.1f} us") for who, median in medians.items()],
+        log=True,
+    )

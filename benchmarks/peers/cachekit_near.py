@@ -1,0 +1,32 @@
+"""cachekit with a near cache in front of Redis, which keeps it coherent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from benchmarks.near import near_cache, until_near
+from benchmarks.peers import Load
+from benchmarks.work import TTL
+
+NAME = "cachekit, near"
+PACKAGE = "cachekit-redis"
+OPTIONS = "near=10,000 entries unless told otherwise; coherent"
+PROTECTS = True
+
+
+@asynccontextmanager
+async def opened(
+    url: str,
+    load: Load,
+    *,
+    callers: int,  # noqa: ARG001 - it needs no connection for each
+    protected: bool = False,  # noqa: ARG001 - it always is
+    entries: int = 10_000,
+) -> AsyncGenerator[Load, None]:
+    """Give ``load`` decorated, once a call is a near hit."""
+    async with near_cache(url, entries=entries) as cache:
+        document = cache.cached(key="near:<number>", ttl=TTL)(load)
+        await until_near(cache, partial(document, -1))
+        yield document

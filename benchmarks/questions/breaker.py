@@ -1,0 +1,65 @@
+"""An open breaker: what a call costs while Redis is known to be gone, against the undecorated call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from benchmarks.suite import Question, Run, one_caller
+from benchmarks.targets import Added
+from benchmarks.work import DOCUMENT, TTL
+from cachekit import Cache
+from cachekit.events import BreakerOpened, Event
+from tests.kit.servers import free_port
+
+PATIENCE = 5.0
+"""Seconds within which the breaker must open."""
+
+
+async def load(number: int) -> dict[str, Any]:  # noqa: ARG001 - it is part of the key
+    """Return the document."""
+    return DOCUMENT
+
+
+@asynccontextmanager
+async def decorated(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - a port where nobody listens
+    """Call the decorated function; the breaker has opened already."""
+    opened = asyncio.Event()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, BreakerOpened):
+            opened.set()
+
+    # With a handler of its own the warning that the breaker opens is not printed into the progress.
+    logging.getLogger("cachekit").addHandler(logging.NullHandler())
+    async with Cache(f"redis://127.0.0.1:{free_port()}/0") as cache:
+        stop = cache.observe(observe)
+        call = partial(cache.cached(key="bench:<number>", ttl=TTL)(load), 0)
+        async with asyncio.timeout(PATIENCE):
+            while not opened.is_set():
+                await call()
+        stop()
+        yield one_caller(call)
+
+
+@asynccontextmanager
+async def undecorated(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+    """Call the function itself."""
+    yield one_caller(partial(load, 0))
+
+
+QUESTIONS = [
+    Question(
+        name="breaker-open",
+        work="breaker open",
+        ours=decorated,
+        against="undecorated call",
+        theirs=undecorated,
+        calls=2000,
+        measure=Added(at_most=3),
+    ),
+]

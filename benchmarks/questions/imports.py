@@ -1,0 +1,80 @@
+"""Importing the toolkit, against importing what it stands on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.suite import Question, Run
+from benchmarks.targets import Ratio
+
+ROOT = Path(__file__).parent.parent.parent
+
+TIMED = "import time; began = time.perf_counter(); {work}; print(time.perf_counter() - began)"
+"""The interpreter's own start is not part of what is printed."""
+
+
+async def _python(code: str, bytecode: str) -> bytes:
+    # What is imported is compiled already, as where a wheel is installed.
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT, stdout=PIPE, env=environment)
+    printed, _ = await process.communicate()
+    if process.returncode:
+        message = f"a process ended with {process.returncode}: {code}"
+        raise RuntimeError(message)
+    return printed
+
+
+@asynccontextmanager
+async def importing(url: str, what: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+    """Import ``what`` in new processes, which measure it themselves."""
+    with TemporaryDirectory(prefix="cachekit-") as bytecode:
+        code = TIMED.format(work=f"import {what}")
+        await _python(code, bytecode)
+
+        async def run(calls: int) -> float:
+            return sum([float(await _python(code, bytecode)) for _ in range(calls)])
+
+        yield run
+
+
+@asynccontextmanager
+async def starting(url: str, code: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+    """Start a process that runs ``code``, and wait for its end."""
+    with TemporaryDirectory(prefix="cachekit-") as bytecode:
+
+        async def run(calls: int) -> None:
+            for _ in range(calls):
+                await _python(code, bytecode)
+
+        yield run
+
+
+QUESTIONS = [
+    Question(
+        name="import",
+        work="import cachekit",
+        ours=partial(importing, what="cachekit"),
+        against="importing redis.asyncio, orjson, wrapt, msgspec",
+        theirs=partial(importing, what="redis.asyncio, orjson, wrapt, msgspec"),
+        calls=1,
+        measure=Ratio(at_most=1.15),
+        most=20,
+    ),
+    Question(
+        name="process",
+        work="a process that imports cachekit and ends",
+        ours=partial(starting, code="import cachekit"),
+        against="a process that does nothing",
+        theirs=partial(starting, code="pass"),
+        calls=1,
+        most=10,
+    ),
+]

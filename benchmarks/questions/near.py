@@ -1,0 +1,82 @@
+"""Near hits: an immutable result that callers share, and a dict that each caller gets for itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import orjson
+from async_lru import alru_cache
+
+from benchmarks.near import near_cache, until_near
+from benchmarks.questions.hits import decorate
+from benchmarks.suite import Question, Run, one_caller, sliced
+from benchmarks.targets import Added, Ratio
+from benchmarks.work import JSON, TTL
+
+ENTRIES = 10_000
+
+
+async def pair(number: int) -> tuple[str, int]:
+    """Return what nobody can change."""
+    return "shared", number
+
+
+@asynccontextmanager
+async def shared(url: str) -> AsyncGenerator[Run, None]:
+    """Near hits of an immutable result."""
+    async with near_cache(url, entries=ENTRIES) as cache:
+        call = partial(cache.cached(key="pair:<number>", ttl=TTL)(pair), 0)
+        await until_near(cache, call)
+        yield one_caller(call)
+
+
+@asynccontextmanager
+async def lru(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+    """Hits of async-lru, which hands out the same object each time."""
+    call = partial(alru_cache(maxsize=ENTRIES)(pair), 0)
+    await call()
+    yield one_caller(call)
+
+
+@asynccontextmanager
+async def document(url: str) -> AsyncGenerator[Run, None]:
+    """Near hits of a dict of 1 KB."""
+    async with near_cache(url, entries=ENTRIES) as cache:
+        call = partial(decorate(cache), 0)
+        await until_near(cache, call)
+        yield one_caller(call)
+
+
+@asynccontextmanager
+async def loads(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+    """Decode the dict, and nothing else."""
+
+    async def once(calls: int) -> None:
+        for _ in range(calls):
+            orjson.loads(JSON)
+
+    yield sliced(once)
+
+
+QUESTIONS = [
+    Question(
+        name="near-shared",
+        work="near hit, immutable result",
+        ours=shared,
+        against="async-lru hit",
+        theirs=lru,
+        calls=2000,
+        measure=Ratio(at_most=2),
+    ),
+    Question(
+        name="near-dict",
+        work="near hit, 1 KB dict",
+        ours=document,
+        against="orjson.loads of it",
+        theirs=loads,
+        calls=2000,
+        measure=Added(at_most=1.5),
+    ),
+]

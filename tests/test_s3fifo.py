@@ -1,0 +1,76 @@
+"""The map of the near cache: bounded by entries and by weight, whatever is done to it."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachekit._tiers.s3fifo import S3Fifo
+
+KEYS = st.integers(0, 30)
+ACTIONS = st.one_of(
+    st.tuples(st.just("put"), KEYS, st.integers(0, 12)),
+    st.tuples(st.just("get"), KEYS, st.just(0)),
+    st.tuples(st.just("remove"), KEYS, st.just(0)),
+    st.tuples(st.just("clear"), st.just(0), st.just(0)),
+)
+
+
+@given(st.lists(ACTIONS, max_size=200), st.integers(1, 12), st.integers(1, 40))
+def test_it_is_never_above_its_bounds_and_never_gives_what_was_not_put_last(
+    actions: list[tuple[str, int, int]], entries: int, weight: int
+) -> None:
+    held: S3Fifo[int, int] = S3Fifo(entries=entries, weight=weight)
+    last: dict[int, tuple[int, int]] = {}
+    for number, (action, key, grams) in enumerate(actions, 1):
+        if action == "put":
+            assert held.put(key, number, weight=grams) == (grams <= weight)
+            last[key] = (number, grams)
+            # What was just put is there, unless it is too heavy; then what it was to replace is gone, too.
+            assert held.get(key) == (number if grams <= weight else None)
+        elif action == "get":
+            assert held.get(key) in {None, last.get(key, (None, 0))[0]}
+        elif action == "remove":
+            there = held.get(key) is not None
+            assert held.remove(key) == there
+            assert held.get(key) is None
+        else:
+            held.clear()
+        assert len(held) <= entries
+        assert held.held <= weight
+        there = [key for key in range(31) if key in held._small or key in held._main]
+        assert len(there) == len(held)
+        assert held.held == sum(last[key][1] for key in there)
+        assert len(held._ghost) <= entries + 1
+
+
+def test_what_is_asked_for_survives_a_scan() -> None:
+    held: S3Fifo[str, int] = S3Fifo(entries=100)
+    for n in range(20):
+        held.put(f"hot:{n}", n)
+    for n in range(1000):
+        for _ in range(2):
+            held.get(f"hot:{n % 20}")
+        held.put(f"scan:{n}", n)
+    assert all(held.get(f"hot:{n}") == n for n in range(20))
+    assert len(held) == 100
+
+
+def test_what_comes_back_soon_after_it_left_stays() -> None:
+    held: S3Fifo[str, int] = S3Fifo(entries=10)
+    for n in range(11):
+        held.put(f"new:{n}", n)
+    assert held.get("new:0") is None
+    held.put("new:0", 0)
+    for n in range(50):
+        held.put(f"scan:{n}", n)
+    assert held.get("new:0") == 0
+
+
+@pytest.mark.parametrize(("entries", "weight"), [(0, inf), (-1, inf), (1, 0), (1, -1.0)])
+def test_bounds_without_room_are_refused(entries: int, weight: float) -> None:
+    with pytest.raises(ValueError, match="no room for anything"):
+        S3Fifo(entries=entries, weight=weight)
