@@ -51,7 +51,7 @@ class Cache:
             hit asks nobody. None keeps those of functions decorated with ``near=True`` alone. Redis tells what
             changes: after an invalidation of this process that is strict, after one of another it takes some 150 us,
             and never longer than a second (docs/near.md). With ``memory://`` it has no effect.
-        near_bytes: How many bytes of JSON, with 600 for each entry, they may come to together; default 64 MiB.
+        near_bytes: How many bytes of JSON, with 300 for each entry, they may come to together; default 64 MiB.
         clock: Tells the time; for tests (`cachekit.testing.FakeClock`).
 
     Raises:

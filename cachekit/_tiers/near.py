@@ -35,8 +35,8 @@ from cachekit.errors import DecodeError, StoreError
 from cachekit.events import NearPaused, NearResumed
 from cachekit.stores.base import Tracking
 
-OVERHEAD: Final = 600
-"""Bytes that an entry costs beside its JSON: measured by ``python -m benchmarks memory``."""
+OVERHEAD: Final = 300
+"""Bytes that an entry takes beside its JSON, as ``python -m benchmarks growth`` measures."""
 
 
 class _Mark:
