@@ -322,7 +322,8 @@ class Lane(asyncio.Protocol):
         operation.lane = self
         self._queue.append(operation)
         if self._transport is not None and not self._under_way:
-            if not self._gathering:
+            # What is not to be sent twice waits for a turn as well: by then the end of a closed connection is seen.
+            if operation.repeatable and not self._gathering:
                 self._send()
             elif len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
@@ -519,8 +520,15 @@ class Lane(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, since the connection has."""
-        closed = StoreUnavailableError("unavailable", f"{self.address} closed the connection")
-        self._break(closed if exc is None else translate(exc, self.address))
+        if self._ends:
+            # It has said why; so it may have in answer to the first of several commands.
+            self._break(self._reason)
+        elif self._refusals:
+            self._break(translate(self._refusals[0], self.address))
+        elif exc is not None:
+            self._break(translate(exc, self.address))
+        else:
+            self._break(StoreUnavailableError("unavailable", f"{self.address} closed the connection"))
 
     # --- deadlines -----------------------------------------------------------------------------
 

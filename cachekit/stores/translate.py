@@ -186,7 +186,8 @@ def _code_of(error: BaseException) -> str:
     # Before Redis 7 an error inside a script is wrapped: "Error running script …: WRONGTYPE …".
     match = re.search(r"@user_script: ?\d+: -?([A-Z][A-Z0-9]+)\b", text) or _CODE.match(text)
     code = match[1] if match else "ERR"
-    return "AUTH" if code in _LOGIN else code
+    # Who has not logged in may not send more than ten words at once, and is told so in a way of its own.
+    return "AUTH" if code in _LOGIN or "unauthenticated" in text else code
 
 
 def _reason(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.kit.servers import first_server
 
 # In debug mode, and on a noisy machine, a call costs many times as much: what answers is given time to answer.
-SIZES = Sizes(calls=200, seconds=0.45, timed=10, crowds=(20,), loads=40, timeout=0.35, longer=5.0)
+SIZES = Sizes(calls=200, seconds=0.45, timed=10, crowds=(20,), loads=260, timeout=0.35, longer=5.0)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
