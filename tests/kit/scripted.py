@@ -64,11 +64,13 @@ class ScriptedServer:
     ) -> None:
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
         for task in self._connections:
             task.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
+        # At last: from Python 3.12 on it waits for every connection.
+        if self._server is not None:
+            await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
