@@ -19,6 +19,14 @@ def test_nothing_invalidated_is_read_again_in_any_process_whatever_fails() -> No
     assert report.faults, report
 
 
+def test_what_is_kept_near_is_out_of_date_for_no_longer_than_is_promised_whatever_fails() -> None:
+    report = run(seed=random.randrange(1_000_000), seconds=12, near=True)
+    assert not report.violations, report
+    assert report.counts["checked"] >= 500, report
+    assert report.counts["near hits"] >= 100, report
+    assert report.faults, report
+
+
 def test_the_harness_finds_a_naive_cache_aside_out() -> None:
     """Or it would prove nothing. It takes a second or two; three seeds make sure."""
     seeds = iter(range(3))

@@ -16,11 +16,18 @@ to a caller that begins after it. So whoever begins a read after the invalidatio
   left the journal because it was replayed;
 - in the process that invalidated, once it returned or was cancelled, acknowledged or not: the journal's promise.
 
-No clocks are compared. An acknowledged ``w`` is written to a *floor* in shared memory after the acknowledgement; a
-read copies the floor before it begins, both under one lock. So a floor that a read has copied was acknowledged before
-that read began, whatever the scheduler does, and a result below it is a violation, never a matter of timing. The check
-misses an acknowledgement that is not yet written down; the next read sees it. The lock is the kernel's (`flock`), so a
-worker that is killed while it holds it lets go of it.
+Without a near cache no clocks are compared. An acknowledged ``w`` is written to a *floor* in shared memory after the
+acknowledgement; a read copies the floor before it begins, both under one lock. So a floor that a read has copied was
+acknowledged before that read began, whatever the scheduler does, and a result below it is a violation, never a matter
+of timing. The check misses an acknowledgement that is not yet written down; the next read sees it. The lock is the
+kernel's (`flock`), so a worker that is killed while it holds it lets go of it.
+
+With results kept near (``--near``) what another process invalidated may be served by a near hit, and by that alone,
+until Redis has told, and no longer than `cachekit.stores.tracking.LIMIT` after it was acknowledged. The board
+remembers when each floor was raised, by the one monotonic clock of the machine, which is later than the
+acknowledgement: a near hit whose call began longer than that after the first floor above its version was raised is a
+violation; the others are counted as behind, with their age. What this process invalidated is as strict as ever, and
+so is whatever asks the store.
 
 At the end the server is healed and the workers close their caches. Then no journal may hold anything, and nothing in
 Redis may be below a floor, or below what a worker invalidated. What a killed worker had not delivered died with it:

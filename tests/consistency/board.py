@@ -30,6 +30,8 @@ COUNTERS: Final = (
     "cancelled",
     "checked",
     "hits",
+    "near hits",
+    "behind",
     "misses of peek",
     "loads",
     "failed loads",
@@ -46,6 +48,9 @@ COUNTERS: Final = (
 _COUNTER: Final = {name: position for position, name in enumerate(COUNTERS)}
 _PER_KEY: Final = 3
 _PER_LOAD: Final = 2
+_RAISES: Final = 64
+"""How many raises of a floor are remembered with their times: several seconds' worth."""
+_PER_HISTORY: Final = 1 + 2 * _RAISES
 
 
 class Board:
@@ -62,7 +67,8 @@ class Board:
         self.keys = keys
         self._loads_at = 1 + _PER_KEY * keys
         self._counters_at = self._loads_at + _PER_LOAD * keys * workers
-        size = 8 * (self._counters_at + len(COUNTERS) * workers)
+        self._history_at = self._counters_at + len(COUNTERS) * workers
+        size = 8 * (self._history_at + _PER_HISTORY * keys)
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         with (folder / "board").open("a+b") as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -115,7 +121,24 @@ class Board:
         """Note that an invalidation that covers ``version`` was acknowledged."""
         with self._locked() as cells:
             at = 2 + _PER_KEY * key
-            cells[at] = max(cells[at], version)
+            if version > cells[at]:
+                cells[at] = version
+                history = self._history_at + _PER_HISTORY * key
+                place = history + 1 + 2 * (cells[history] % _RAISES)
+                cells[place], cells[place + 1] = version, time.monotonic_ns()
+                cells[history] += 1
+
+    def behind_since(self, key: int, version: int) -> float | None:
+        """Return since when ``version`` of ``key`` is out of date: when the first floor above it was raised.
+
+        By `time.monotonic`, which is one clock for all processes. None when it is not. Of more raises than are
+        remembered it is the oldest of those: never too early.
+        """
+        with self._locked() as cells:
+            history = self._history_at + _PER_HISTORY * key
+            raises = range(history + 1, history + 1 + 2 * min(cells[history], _RAISES), 2)
+            later = [cells[place + 1] for place in raises if cells[place] > version]
+            return min(later) / 1e9 if later else None
 
     # --- loads ----------------------------------------------------------------------------------
 

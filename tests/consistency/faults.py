@@ -26,6 +26,21 @@ WEIGHTS: Final = {
     "worker killed in a load": 10,
     "worker paused": 8,
 }
+_AT_ONCE: Final = {
+    "all connections killed": ("CLIENT", "KILL", "TYPE", "normal"),
+    "feeds killed": ("CLIENT", "KILL", "TYPE", "pubsub"),
+    "scripts forgotten": ("SCRIPT", "FLUSH"),
+    "everything removed": ("FLUSHALL",),
+}
+"""Faults that are one command."""
+
+NEAR_WEIGHTS: Final = {
+    **WEIGHTS,
+    "feeds killed": 12,
+    "everything removed": 6,
+    "worker paused for long": 10,
+}
+"""When results are kept near as well: what they lean on is hurt, too."""
 
 
 def user_of(slot: int) -> str:
@@ -50,10 +65,18 @@ class Faults(threading.Thread):
         workers: To be hurt as well.
         seed: Of the choice of faults, their lengths, and the pauses between.
         note: Gets what is done.
+        near: Whether results are kept near as well.
     """
 
     def __init__(
-        self, server: RedisServer, board: Board, workers: Workers, seed: int, note: Callable[[str], None]
+        self,
+        server: RedisServer,
+        board: Board,
+        workers: Workers,
+        seed: int,
+        note: Callable[[str], None],
+        *,
+        near: bool = False,
     ) -> None:
         super().__init__(name="faults")
         self.done: Counter[str] = Counter()
@@ -63,6 +86,7 @@ class Faults(threading.Thread):
         self._workers = workers
         self._random = random.Random(f"{seed}/faults")
         self._note = note
+        self._weights = NEAR_WEIGHTS if near else WEIGHTS
         self._ended = threading.Event()
 
     def end(self) -> None:
@@ -73,7 +97,7 @@ class Faults(threading.Thread):
             raise self.trouble
 
     def run(self) -> None:
-        names, weights = [*WEIGHTS], [*WEIGHTS.values()]
+        names, weights = [*self._weights], [*self._weights.values()]
         try:
             while not self._ended.wait(self._random.uniform(0.05, 0.8)):
                 # Each fault draws from its own source, so that how one goes does not change which is next.
@@ -98,6 +122,11 @@ class Faults(threading.Thread):
             self._workers.pause(slot)
             self._wait(chance, 0.05, 1.0)
             self._workers.resume(slot)
+        elif name == "worker paused for long":
+            # Longer than what is near may be served without a word from Redis.
+            self._workers.pause(slot)
+            self._wait(chance, 1.0, 2.5)
+            self._workers.resume(slot)
         elif name == "server paused":
             self._server.pause()
             self._wait(chance, 0.02, 1.6)
@@ -121,8 +150,8 @@ class Faults(threading.Thread):
     def _command(self, name: str, chance: random.Random) -> None:
         """Do what the server does to its clients when it is told to."""
         cli = self._server.cli
-        if name == "all connections killed":
-            cli("CLIENT", "KILL", "TYPE", "normal")
+        if name in _AT_ONCE:
+            cli(*_AT_ONCE[name])
         elif name == "one connection killed":
             # flags=U: this thread's own, over the unix socket.
             lines = [line for line in cli("CLIENT", "LIST").splitlines() if b" flags=U" not in line]
@@ -141,8 +170,6 @@ class Faults(threading.Thread):
             cli("CLIENT", "PAUSE", chance.randint(50, 1200), "WRITE")
             self._wait(chance, 0.05, 1.2)
             cli("CLIENT", "UNPAUSE")
-        elif name == "scripts forgotten":
-            cli("SCRIPT", "FLUSH")
         else:
             raise NotImplementedError(name)
 

@@ -66,6 +66,8 @@ class Report:
     counts: dict[str, int]
     faults: dict[str, int]
     violations: list[Violation]
+    behind: list[float] = field(default_factory=list)
+    """For how many seconds what near hits gave had been out of date when their calls began, sorted."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in {**self.counts, **self.faults}.items())
@@ -148,6 +150,7 @@ def run(
     keys: int = 8,
     faults: bool = True,
     naive: bool = False,
+    near: bool = False,
     until_violation: bool = False,
     tick: Callable[[Board, float], None] = lambda board, seconds: None,
 ) -> Report:
@@ -160,6 +163,7 @@ def run(
         keys: Hot keys.
         faults: Whether to do faults.
         naive: Test the naive cache-aside, in place of cachekit.
+        near: Keep results near as well.
         until_violation: End at the first violation.
         tick: Called now and then with the board and the seconds that have passed.
     """
@@ -168,7 +172,9 @@ def run(
     server = RedisServer(first_server(), *users)
     try:
         server.start()
-        settings = Settings(seed=seed, port=server.port, folder=str(folder), workers=workers, keys=keys, naive=naive)
+        settings = Settings(
+            seed=seed, port=server.port, folder=str(folder), workers=workers, keys=keys, naive=naive, near=near
+        )
         board = Board(folder, workers, keys)
         try:
             return _run(settings, server, board, seconds, faults=faults, until_violation=until_violation, tick=tick)
@@ -194,7 +200,7 @@ def _run(
     wrong: list[str] = []
     trace = Trace(folder, settings.workers)
     crew = Crew(settings, board)
-    doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text))
+    doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text), near=settings.near)
     try:
         if faults:
             doer.start()
@@ -226,7 +232,12 @@ def _run(
         counts={name: board.total(name) for name in COUNTERS},
         faults=dict(Counter(doer.done)),
         violations=violations,
+        behind=sorted(age for slot in range(settings.workers) for age in _ages(folder / f"behind-{slot}")),
     )
+
+
+def _ages(path: Path) -> list[float]:
+    return [float(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] if path.exists() else []
 
 
 def _told(path: Path, began: float) -> list[Violation]:

@@ -60,6 +60,7 @@ class CachekitSubject:
         observer: Gets the events of the cache.
         timeout: Of the cache, in seconds.
         lease: In seconds.
+        near: How many results are kept near as well; None: none.
     """
 
     keeps = True
@@ -74,8 +75,9 @@ class CachekitSubject:
         observer: Callable[[Event], object],
         timeout: float,
         lease: float,
+        near: int | None,
     ) -> None:
-        self._cache = cache = Cache(url, timeout=timeout)
+        self._cache = cache = Cache(url, timeout=timeout, near=near)
         cache.observe(observer)
 
         @cache.cached(key="item:<key>", ttl=ttl, lease=lease)
@@ -140,6 +142,7 @@ class NaiveSubject:
         observer: Callable[[Event], object],
         timeout: float,
         lease: float,
+        near: int | None,
     ) -> None:
         self._redis = redis.asyncio.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)

@@ -29,6 +29,7 @@ from cachekit.events import (
     Missed,
     StoreFailed,
 )
+from cachekit.stores.tracking import LIMIT
 from tests.consistency.board import Board, Trace
 from tests.consistency.faults import user_of
 from tests.consistency.subjects import CachekitSubject, Item, NaiveSubject, Subject
@@ -69,6 +70,7 @@ class Settings:
         tasks: Tasks in the first worker; each further one has half as many as the one before it, but at least
             two. What a busy worker hides, since something always goes on, a quiet one shows.
         naive: Test the naive cache-aside, in place of cachekit.
+        near: Keep results near as well, in half of the workers through RESP3.
         timeout: Of the caches, in seconds.
         lease: Seconds.
         parent: The process without which a worker ends itself.
@@ -81,6 +83,7 @@ class Settings:
     keys: int = 8
     tasks: int = 12
     naive: bool = False
+    near: bool = False
     timeout: float = 0.15
     lease: float = 0.6
     parent: int = field(default_factory=os.getpid)
@@ -110,6 +113,7 @@ class Op:
     covers: dict[int, int] = field(default_factory=dict)
     acknowledged: bool = False
     loads: bool = True
+    near: bool = False
 
 
 _OP: Final[ContextVar[Op]] = ContextVar("operation")
@@ -127,6 +131,7 @@ class Worker:
         self.traces = [Trace(folder, worker) for worker in range(settings.workers + 1)]
         self.note = self.traces[slot].note
         self.violations = folder / f"violations-{slot}"
+        self.behind = folder / f"behind-{slot}"
         self.traced = 0
         # What was invalidated here, whether or not the store knows.
         self.local = [0] * settings.keys
@@ -134,13 +139,15 @@ class Worker:
         self.numbers = itertools.count()
         make: Callable[..., Subject] = NaiveSubject if settings.naive else CachekitSubject
         self.subject = make(
-            f"redis://{user_of(slot)}:secret@127.0.0.1:{settings.port}/0",
+            f"redis://{user_of(slot)}:secret@127.0.0.1:{settings.port}/0"
+            f"{'?protocol=3' if settings.near and slot % 2 else ''}",
             self.load,
             self.commit,
             ttl=self.ttl,
             observer=self.observe,
             timeout=settings.timeout,
             lease=settings.lease,
+            near=100 if settings.near else None,
         )
 
     # --- what the cache calls -------------------------------------------------------------------
@@ -188,7 +195,7 @@ class Worker:
         label = op.label if op else "background"
         if isinstance(event, (Hit, Missed, Filled)):
             if isinstance(event, Hit):
-                self.count("hits")
+                self.hit(op, event)
             elif isinstance(event, Filled):
                 self.count("fills")
             self.note(int(event.key.partition(":")[2]), f"{label} {type(event).__name__.lower()}")
@@ -204,6 +211,14 @@ class Worker:
             self.delivered()
         elif isinstance(event, InvalidationsLost):
             self.violate("an invalidation was lost", -1, str(event.count))
+
+    def hit(self, op: Op | None, event: Hit) -> None:
+        """Count a hit, and note whether it was a near one."""
+        self.count("hits")
+        if event.near:
+            self.count("near hits")
+            if op is not None:
+                op.near = True
 
     # --- operations -----------------------------------------------------------------------------
 
@@ -293,9 +308,21 @@ class Worker:
         self.note(key, f"{op.label} got version {item.version}")
         if item.key != key or item.version > self.board.version(key):
             self.violate("foreign", key, f"{op.label} got {item}", began)
+        if op.near and local <= item.version < acknowledged and self.told_late(key, item.version, began):
+            return
         if item.version < acknowledged or (self.subject.keeps and item.version < local):
             text = f"{op.label} got version {item.version}; acknowledged before it began: {acknowledged}, here: {local}"
             self.violate("stale", key, text, began)
+
+    def told_late(self, key: int, version: int, began: float) -> bool:
+        """Tell whether a near hit was out of date for no longer than is promised when its call began."""
+        since = self.board.behind_since(key, version)
+        if since is None or began - since > LIMIT:
+            return False
+        self.count("behind")
+        with self.behind.open("a", encoding="utf-8") as file:
+            file.write(f"{max(0.0, began - since)}\n")
+        return True
 
     async def invalidate(self, kind: str, key: int, op: Op) -> None:
         """Write and invalidate, in one of the ways there are."""
