@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from importlib.resources import files
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from hiredis import Reader, pack_command
 from redis.asyncio.connection import AbstractConnection, DefaultParser
@@ -165,7 +165,7 @@ class Read(Operation):
     lasting = False
     alone = False
 
-    def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:  # pyright: ignore[reportMissingSuperCall]
+    def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:
         self.key = key
         self.deadline = deadline
         self.future = deadlines.loop.create_future()
@@ -386,7 +386,7 @@ class Lane(asyncio.Protocol):
 
     def _take_over(self, connection: AbstractConnection) -> None:
         # redis-py has no public name for it; tests/test_lane.py holds that it is there.
-        transport: asyncio.Transport = connection._writer.transport  # type: ignore[union-attr,assignment] # noqa: SLF001
+        transport: asyncio.Transport = cast("Any", connection)._writer.transport  # noqa: SLF001
         transport.set_protocol(self)
         self._transport = transport
         if self._queue:
