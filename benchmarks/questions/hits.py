@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
+from hiredis import Reader
 
 from benchmarks.suite import Question, Run, many_callers, one_caller
 from benchmarks.targets import Ratio, Throughput
@@ -70,6 +73,52 @@ async def loads_alone(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - 
     yield one_caller(loads)
 
 
+@asynccontextmanager
+async def futures_alone(url: str, callers: int) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+    """What no hit of many callers can be faster than: one future each, as if the answer were there, and decoding."""
+    loop = asyncio.get_running_loop()
+
+    async def answered(_: int) -> Any:
+        future = loop.create_future()
+        loop.call_soon(future.set_result, JSON)
+        return orjson.loads(await future)
+
+    yield many_callers(callers, answered)
+
+
+class _Asking(asyncio.Protocol):
+    """One GET at a time, and nothing else: no deadline, no queue, nothing that could go wrong."""
+
+    def __init__(self) -> None:
+        self._reader = Reader()
+        self.answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        """Give the reply to whoever waits, once it is whole."""
+        self._reader.feed(data)
+        reply = self._reader.gets()
+        if reply is not False:
+            self.answered.set_result(reply)
+
+
+@asynccontextmanager
+async def protocol_alone(url: str) -> AsyncGenerator[Run, None]:
+    """What no hit of one caller can be faster than: a bare asyncio protocol, hiredis and decoding."""
+    async with by_hand(url) as client:
+        await client.set("bare:0", JSON, ex=TTL)
+    loop, place = asyncio.get_running_loop(), urlsplit(url)
+    transport, asking = await loop.create_connection(_Asking, place.hostname or "", place.port or 0)
+    command = b"*2\r\n$3\r\nGET\r\n$6\r\nbare:0\r\n"
+
+    async def get() -> Any:
+        asking.answered = loop.create_future()
+        transport.write(command)
+        return orjson.loads(await asking.answered)
+
+    yield one_caller(get)
+    transport.close()
+
+
 QUESTIONS = [
     Question(
         name="hit",
@@ -88,6 +137,22 @@ QUESTIONS = [
         theirs=partial(bare, callers=MANY),
         calls=1000,
         measure=Throughput(at_least=12),
+    ),
+    Question(
+        name="hit-floor",
+        work="a bare protocol and hiredis: no hit can be faster, one caller",
+        ours=protocol_alone,
+        against="redis.asyncio GET + orjson.loads",
+        theirs=bare,
+        calls=200,
+    ),
+    Question(
+        name="hit-100-floor",
+        work="a future and orjson.loads, no server: no hit can be faster, 100 callers",
+        ours=partial(futures_alone, callers=MANY),
+        against="redis.asyncio GET + orjson.loads",
+        theirs=partial(bare, callers=MANY),
+        calls=1000,
     ),
     Question(
         name="hit-memory",
