@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -10,11 +11,16 @@ import pytest_asyncio
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
-from cachekit.errors import KeyRefusedError
+from cachekit.config import StoreURL
+from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import Store
-from cachekit.stores.connect import open_store
+from cachekit.stores.connect import connector, open_store
+from cachekit.stores.deadlines import Deadlines
+from cachekit.stores.lane import Lane, Read
+from cachekit.stores.network import SingleServer
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
+from tests.kit.scripted import ScriptedServer
 from tests.kit.servers import RedisServer
 
 T = 5.0
@@ -156,3 +162,20 @@ async def test_on_a_cluster_only_reads_of_one_slot_travel_as_one(shared_cluster:
     counts = [calls(node) for node in shared_cluster.nodes]
     assert sum(count.get("mget", 0) for count in counts) <= 6
     assert sum(count.get("get", 0) for count in counts) <= 6
+
+
+async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_server: RedisServer) -> None:
+    """A stream of replies that is shifted by one would give each caller its neighbour's value."""
+    async with ScriptedServer(own_server.port) as scripted:
+        scripted.answer = b":1\r\n$5\r\nwrong\r\n"
+        connect, deadlines = connector(StoreURL.parse(scripted.url)), Deadlines("here")
+        owner = SingleServer(connect, "here")
+        # Each key in a place of its own, so that each is asked for by a command of its own, all in one batch.
+        lane = Lane(connect, "here", weakref.ref(owner), str)
+        reads = [Read(f"k{n}", asyncio.get_running_loop().time() + T, deadlines) for n in range(3)]
+        for read in reads:
+            lane.put(read)
+        answers = await asyncio.gather(*[read.future for read in reads], return_exceptions=True)
+        assert all(isinstance(answer, StoreError) for answer in answers), answers
+        await asyncio.wait([lane.task, *owner.close()])
+        deadlines.close()

@@ -371,6 +371,18 @@ async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_o
     await bench.warm()
 
 
+async def test_of_two_caches_on_one_store_one_goes_on_when_the_other_is_closed(redis_server: RedisServer) -> None:
+    store = open_store(redis_server.url, clock=SystemClock())
+    bench = Bench("memory://")
+    bench.cache = Cache(store, prefix=PREFIX, near=10)
+    bench.cache.observe(bench.events.append)
+    bench.f = bench.decorate()
+    await bench.warm()
+    await Cache(store, prefix="other:").aclose()
+    await bench.warm()
+    await bench.cache.aclose()
+
+
 # --- when nobody tells --------------------------------------------------------------------------------------
 
 

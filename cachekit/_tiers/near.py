@@ -104,6 +104,9 @@ class NearTier:
             here = self._begin()
         now = monotonic()
         if here.tracking is None or now >= here.tracking.until:
+            if here.tracking is not None and here.tracking.closed:
+                # Whoever shares the store has closed it; the next call begins anew.
+                self._loops.pop(get_running_loop(), None)
             return MISS
         kept = here.get(key)
         # One that has expired is replaced by the read that follows, or leaves when there is need for room.

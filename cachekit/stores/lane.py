@@ -461,6 +461,9 @@ class Lane(asyncio.Protocol):
             reader.feed(data)
             while (reply := reader.gets(False)) is not _NOTHING:  # noqa: FBT003 - that is, not decoded
                 self._receive(reply)
+                if self._transport is None:
+                    # Given up: what comes after a reply that is no answer is no answer either.
+                    return
         # Whatever the parser raises is no reply.
         except Exception as broken:
             self._break(translate(broken, self.address))
