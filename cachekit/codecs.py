@@ -298,7 +298,10 @@ def is_immutable(value: Any) -> bool:
     # Of the class itself: a subclass that is no dataclass takes further attributes.
     frozen = vars(kind).get("__dataclass_params__")
     if frozen is not None and frozen.frozen:
-        return all(is_immutable(getattr(value, field.name)) for field in dataclasses.fields(value))
+        fields = dataclasses.fields(value)
+        # What its __post_init__ has set beside the fields may be anything.
+        plain = len(getattr(value, "__dict__", ())) <= len(fields)
+        return plain and all(is_immutable(getattr(value, field.name)) for field in fields)
     if isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
         return all(is_immutable(getattr(value, name)) for name in value.__struct_fields__)
     return False

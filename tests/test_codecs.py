@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cachekit.codecs import PLAIN, Codec, same
+from cachekit.codecs import PLAIN, Codec, _alike, is_immutable, same
 from cachekit.errors import DecodeError, RoundTripError
 
 few = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -713,3 +713,92 @@ def test_no_error_shows_the_value_or_the_bytes(pair: tuple[Any, Any], value: Any
         lambda: codec.decode(f'"{SECRET}"'.encode()),
     ):
         assert SECRET not in refusal(attempt)
+
+
+# --- what may be shared --------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    words: tuple[str, ...]
+    at: dt.datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Remembers:
+    word: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "memory", [])
+
+
+class FrozenStruct(msgspec.Struct, frozen=True):
+    words: Any
+
+
+class Grows(Frozen):
+    """A subclass that is no dataclass itself takes further attributes."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "text",
+        3,
+        2.5,
+        True,
+        b"bytes",
+        dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
+        dt.date(2026, 11, 22),
+        dt.timedelta(1),
+        Decimal("1.5"),
+        uuid.UUID(int=1),
+        Colour.RED,
+        (1, ("a", frozenset({2}))),
+        Point(1, "a"),
+        Frozen(("a",), dt.datetime(2026, 11, 22, tzinfo=dt.UTC)),
+        FrozenStruct(("a",)),
+    ],
+    ids=repr,
+)
+def test_what_nobody_can_change_may_be_shared(value: object) -> None:
+    assert is_immutable(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {},
+        {1},
+        bytearray(b"a"),
+        (1, [2]),
+        Point([], "a"),  # type: ignore[arg-type] # nothing checks it at run time
+        Frozen([]),  # type: ignore[arg-type] # as above
+        Remembers("a"),
+        Grows(("a",)),
+        FrozenStruct([]),
+        Typo("a", dt.datetime(2026, 11, 22, tzinfo=dt.UTC), (1, 2)),
+        Inner.model_construct(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_caller_could_change_is_not_shared(value: object) -> None:
+    assert not is_immutable(value)
+
+
+_LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+@given(st.recursive(_LEAF, lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner)))
+@few
+def test_what_is_alike_by_its_bytes_is_the_same_and_a_change_of_one_type_is_seen(value: Any) -> None:
+    twin = copy.deepcopy(value)
+    assert _alike(value, twin)
+    assert not _alike([value], (value,))
+    assert not _alike({"a": 1, "b": value}, {"b": value, "a": 1})
+    assert not _alike([1, value], [True, value])
+    assert not _alike([1, value], [1.0, value])
+    # What is no builtin is looked at by the slower way.
+    assert not _alike([Level.LOW, value], [Level.LOW, value])
