@@ -264,17 +264,21 @@ def _same_object(a: Any, b: Any) -> bool:
             for part in ("__dict__", "__pydantic_extra__", "__pydantic_private__")
         )
     if dataclasses.is_dataclass(a):
-        fields = dataclasses.fields(a)
-        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields) and _same_attributes(a, b)
+        names = [field.name for field in dataclasses.fields(a)]
+        return all(same(getattr(a, name), getattr(b, name)) for name in names) and _same_attributes(a, b, beside=names)
     if isinstance(a, msgspec.Struct):
         fields_alike = all(same(getattr(a, name), getattr(b, name)) for name in a.__struct_fields__)
         return fields_alike and _same_attributes(a, b)
     return bool(a == b)
 
 
-def _same_attributes(a: Any, b: Any) -> bool:
-    """Compare what is set on an instance beside its fields or items."""
-    return same(getattr(a, "__dict__", None), getattr(b, "__dict__", None))
+def _same_attributes(a: Any, b: Any, *, beside: Sequence[str] = ()) -> bool:
+    """Compare what is set on an instance beside its fields or items: twice at each level would be 2 ** levels."""
+    more_of_a, more_of_b = ({**getattr(one, "__dict__", {})} for one in (a, b))
+    for name in beside:
+        more_of_a.pop(name, None)
+        more_of_b.pop(name, None)
+    return same(more_of_a, more_of_b)
 
 
 # --- sharing -------------------------------------------------------------------------------------
@@ -287,24 +291,58 @@ def is_immutable(value: Any) -> bool:
         >>> is_immutable(("recieve", 3)), is_immutable(("recieve", [3]))
         (True, False)
     """
+    try:
+        return _is_immutable(value)
+    # What the user's types run when a field is read may raise anything; or it is nested too deep.
+    except Exception:
+        return False
+
+
+def _is_immutable(value: Any) -> bool:
     kind = type(value)
     if kind in _LEAVES or kind in _CLOSED or isinstance(value, Enum):
         return True
     if kind in {tuple, frozenset}:
-        return all(map(is_immutable, value))
+        return all(map(_is_immutable, value))
     if isinstance(value, tuple):
         # A named tuple; one that takes further attributes has a place for them.
-        return not hasattr(value, "__dict__") and all(map(is_immutable, value))
+        return not hasattr(value, "__dict__") and all(map(_is_immutable, value))
     # Of the class itself: a subclass that is no dataclass takes further attributes.
     frozen = vars(kind).get("__dataclass_params__")
     if frozen is not None and frozen.frozen:
-        fields = dataclasses.fields(value)
-        # What its __post_init__ has set beside the fields may be anything.
-        plain = len(getattr(value, "__dict__", ())) <= len(fields)
-        return plain and all(is_immutable(getattr(value, field.name)) for field in fields)
-    if isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
-        return all(is_immutable(getattr(value, name)) for name in value.__struct_fields__)
-    return False
+        names = [field.name for field in dataclasses.fields(value)]
+    elif isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
+        names = [*value.__struct_fields__]
+    else:
+        return False
+    return not _holds_more(value, names) and all(_is_immutable(getattr(value, name)) for name in names)
+
+
+def _holds_more(value: Any, names: Sequence[str]) -> bool:
+    """Tell whether an instance has a place for more than its fields, and something in it or to come.
+
+    A `functools.cached_property`, or its like in another library, writes there though the class is frozen.
+    """
+    if not hasattr(value, "__dict__"):
+        return False
+    if not vars(value).keys() <= {*names}:
+        return True
+    parts = [part for kind in type(value).__mro__[:-1] if kind is not msgspec.Struct for part in vars(kind).values()]
+    return any(
+        hasattr(type(part), "__get__") and not hasattr(type(part), "__set__") and not isinstance(part, _HARMLESS)
+        for part in parts
+    )
+
+
+_HARMLESS: Final = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    classmethod,
+    staticmethod,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
 
 
 _CLOSED: Final = frozenset({dt.datetime, dt.time, Decimal, UUID})

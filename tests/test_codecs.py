@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import math
 import traceback
 import typing
@@ -732,8 +733,40 @@ class Remembers:
         object.__setattr__(self, "memory", [])
 
 
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    word: str
+
+    @functools.cached_property
+    def letters(self) -> list[str]:
+        return [*self.word]
+
+
 class FrozenStruct(msgspec.Struct, frozen=True):
     words: Any
+
+
+class RoomyStruct(msgspec.Struct, frozen=True, dict=True):
+    word: str
+
+    @functools.cached_property
+    def letters(self) -> list[str]:
+        return [*self.word]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shy:
+    word: str
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "word":
+            raise PermissionError
+        return super().__getattribute__(name)
+
+
+@dataclasses.dataclass
+class Nested:
+    inner: Nested | None
 
 
 class Grows(Frozen):
@@ -777,6 +810,9 @@ def test_what_nobody_can_change_may_be_shared(value: object) -> None:
         Point([], "a"),  # type: ignore[arg-type] # nothing checks it at run time
         Frozen([]),  # type: ignore[arg-type] # as above
         Remembers("a"),
+        Counts("a"),
+        RoomyStruct("a"),
+        Shy("a"),
         Grows(("a",)),
         FrozenStruct([]),
         Typo("a", dt.datetime(2026, 11, 22, tzinfo=dt.UTC), (1, 2)),
@@ -802,3 +838,12 @@ def test_what_is_alike_by_its_bytes_is_the_same_and_a_change_of_one_type_is_seen
     assert not _alike([1, value], [1.0, value])
     # What is no builtin is looked at by the slower way.
     assert not _alike([Level.LOW, value], [Level.LOW, value])
+
+
+def test_comparing_takes_as_long_as_there_is_to_compare() -> None:
+    """Each level was once compared twice: 50 of them would take longer than the sun will shine."""
+    nested: Nested | None = None
+    for _ in range(50):
+        nested = Nested(nested)
+    assert same(nested, copy.deepcopy(nested))
+    assert Codec(Nested).decode(Codec(Nested).encode(nested)) == nested

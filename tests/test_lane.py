@@ -179,3 +179,22 @@ async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_
         assert all(isinstance(answer, StoreError) for answer in answers), answers
         await asyncio.wait([lane.task, *owner.close()])
         deadlines.close()
+
+
+async def test_an_operation_ends_though_its_lane_is_closed_before_it_began(redis_server: RedisServer) -> None:
+    store = open_store(redis_server.url, clock=SystemClock())
+    asked = store.get("k", timeout=T)
+    await store.aclose()
+    with pytest.raises(StoreError):
+        await asked
+
+
+async def test_a_reply_that_is_no_value_gives_nobody_his_neighbours(own_server: RedisServer) -> None:
+    async with ScriptedServer(own_server.port) as scripted:
+        store = open_store(scripted.url, clock=SystemClock())
+        await store.get("connected", timeout=T)
+        scripted.answer = b":1\r\n$5\r\nwrong\r\n"
+        takers = [asyncio.ensure_future(store.take(f"k{n}", timeout=T)) for n in range(3)]
+        answers = await asyncio.gather(*takers, return_exceptions=True)
+        assert all(isinstance(answer, StoreError) for answer in answers), answers
+        await store.aclose()

@@ -19,7 +19,7 @@ from cachekit.stores.connect import open_store
 from cachekit.stores.redis import RedisStore
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
-from tests.kit.servers import RedisServer
+from tests.kit.servers import RedisServer, first_server
 
 PREFIX = "near:"
 PATIENCE = 10.0
@@ -461,3 +461,16 @@ async def test_the_near_cache_of_a_cluster_is_told_by_every_master(shared_cluste
         await until(lambda seen=seen: seen[-1] == 1, look)  # type: ignore[misc]
     await other.aclose()
     await bench.cache.aclose()
+
+
+async def test_what_is_read_for_the_near_cache_is_found_in_a_slot_that_moves() -> None:
+    with RedisCluster(first_server(), replicas=0) as cluster:
+        bench = Bench(cluster.url)
+        await bench.warm()
+        migration = cluster.migrate("near:n:1")
+        migration.move_keys()
+        loads = bench.source.loads
+        assert [await bench.f(1) for _ in range(10)] == [0] * 10
+        assert bench.source.loads == loads
+        migration.finish()
+        await bench.cache.aclose()

@@ -15,7 +15,7 @@ import redis
 
 from cachekit import Cache, SnapshotStore
 from cachekit.clock import SystemClock
-from cachekit.events import Event, StoreFailed
+from cachekit.events import Event, Hit, StoreFailed
 from cachekit.stores import TrackingStore
 from cachekit.stores.connect import open_store
 from tests.kit.cluster import BUS, SLOTS, RedisCluster
@@ -246,7 +246,9 @@ async def test_the_documented_permissions_are_enough_for_a_near_cache(
     assert server.cli("ACL", "LOG") == []
 
 
-@pytest.mark.parametrize("rule", documented("near cache") if PAGE.exists() else [])
+@pytest.mark.parametrize(
+    "rule", [rule for rule in documented("near cache") if rule != "+pttl"] if PAGE.exists() else []
+)
 async def test_none_of_the_permissions_of_a_near_cache_is_too_many(
     start_server: Callable[..., RedisServer], rule: str
 ) -> None:
@@ -254,6 +256,34 @@ async def test_none_of_the_permissions_of_a_near_cache_is_too_many(
     told = await tracked(server, 2, lambda told, until: bool(told))
     assert "NOPERM" in told[0]
     assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
+
+
+@pytest.mark.parametrize("lacking", [None, "+pttl"])
+async def test_with_the_documented_permissions_hits_are_near_and_without_pttl_they_are_hits(
+    start_server: Callable[..., RedisServer], lacking: str | None
+) -> None:
+    rules = [rule for rule in [*documented("server"), *documented("near cache")] if rule != lacking]
+    server = start_server(user(rules))
+    loads = 0
+    hits: list[Event] = []
+    async with Cache(server.url.replace("://", "://app:hunter2@"), prefix="myapp:", timeout=T, near=10) as cache:
+
+        @cache.cached(key="value:<n>", ttl=60)
+        async def value(n: int) -> int:
+            nonlocal loads
+            loads += 1
+            return n
+
+        await value(1)
+        cache.observe(hits.append)
+        async with asyncio.timeout(30):
+            # Near ones; or, without that rule, as many as come while tracking is confirmed for a while.
+            while not any(getattr(event, "near", False) for event in hits) and (lacking is None or len(hits) < 100):
+                await value(1)
+                await asyncio.sleep(0.01)
+    assert loads == 1
+    assert all(isinstance(event, Hit) for event in hits), hits
+    assert bool(server.cli("ACL", "LOG")) == (lacking is not None)
 
 
 async def test_another_prefix_is_out_of_reach(start_server: Callable[..., RedisServer]) -> None:

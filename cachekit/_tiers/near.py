@@ -42,9 +42,11 @@ OVERHEAD: Final = 300
 class _Mark:
     """What reads of one key that are under way share, as long as the key has not changed since the first began."""
 
-    __slots__ = ("readers",)
+    __slots__ = ("here", "readers")
 
-    def __init__(self) -> None:
+    def __init__(self, here: _Here) -> None:
+        # Not looked up again: a coroutine that is closed from outside ends its read where no loop runs.
+        self.here = here
         self.readers = 0
 
 
@@ -105,8 +107,8 @@ class NearTier:
         now = monotonic()
         if here.tracking is None or now >= here.tracking.until:
             if here.tracking is not None and here.tracking.closed:
-                # Whoever shares the store has closed it; the next call begins anew.
-                self._loops.pop(get_running_loop(), None)
+                # Not by this tier: the store was closed, which another cache may share, or while this one was.
+                self._track(here)
             return MISS
         kept = here.get(key)
         # One that has expired is replaced by the read that follows, or leaves when there is need for room.
@@ -128,7 +130,7 @@ class NearTier:
         with self._lock:
             mark = here.marks.get(key)
             if mark is None:
-                mark = here.marks[key] = _Mark()
+                mark = here.marks[key] = _Mark(here)
             mark.readers += 1
         return mark
 
@@ -145,11 +147,10 @@ class NearTier:
 
     def unmark(self, key: str, mark: _Mark) -> None:
         """End a read of ``key``."""
-        here = self._loops.get(get_running_loop())
         with self._lock:
             mark.readers -= 1
-            if not mark.readers and here is not None and here.marks.get(key) is mark:
-                del here.marks[key]
+            if not mark.readers and mark.here.marks.get(key) is mark:
+                del mark.here.marks[key]
 
     def forget(self, keys: Sequence[str]) -> None:
         """Let go of ``keys``, in every event loop, and of what reads that are under way bring of them."""
@@ -173,7 +174,10 @@ class NearTier:
         for other in [other for other in list(self._loops) if other.is_closed()]:
             self._loops.pop(other, None)
         here = self._loops[loop] = _Here(self._entries, self._weight)
+        self._track(here)
+        return here
 
+    def _track(self, here: _Here) -> None:
         def changed(keys: Sequence[str] | None) -> None:
             self._forget(here, None if keys is None else [key.removeprefix(self._prefix) for key in keys])
 
@@ -181,7 +185,6 @@ class NearTier:
             self._state(here, error)
 
         here.tracking = self._guard.track(self._prefix, changed, state)
-        return here
 
     def _forget(self, here: _Here, keys: Sequence[str] | None) -> None:
         with self._lock:

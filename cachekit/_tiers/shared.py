@@ -152,6 +152,8 @@ class SharedTier:
         """Send one batch of the journal. Returns False when the store did not confirm all of it."""
         keys = self.journal.batch()
         left = list(keys)
+        # First as well: what leaves the journal is not to be found near by another thread.
+        self._forget_near(keys)
         await self._remove(left, self.budget())
         self._forget_near(keys)
         if len(left) < len(keys):

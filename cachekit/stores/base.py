@@ -121,12 +121,12 @@ class Tracking(Protocol):
     It belongs to the event loop it was begun in. `Store.aclose` ends it without a word; then it is to be begun anew.
     """
 
-    closed: bool
-    """Whether it has ended for good: by `close`, or with the store's connections in this event loop."""
-
     until: float
     """The `time.monotonic` until which every change that is not told yet is at most a second old. 0.0 while
     tracking is not confirmed: then anything may have changed, and after the next confirmation it is told so."""
+
+    closed: bool
+    """Whether it has ended for good, by `close` or with the store; then nothing is told any more."""
 
     def close(self) -> list[asyncio.Task[None]]:
         """End it; nothing more is told. Returns the tasks that end its connections."""

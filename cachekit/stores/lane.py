@@ -82,6 +82,8 @@ class Operation:
         repeatable: It may be sent once more on a new connection when the first broke: true for what has
             the same effect twice.
         lasting: It is sent though its caller is gone: an invalidation is never taken back.
+        of_bytes: Its reply is bytes or None, or an error. Any other gives the connection up at once, before what
+            comes behind it is taken for somebody else's answer.
 
     Its ``future`` gets the reply, or a list of them if there are several.
     """
@@ -103,9 +105,11 @@ class Operation:
         *,
         repeatable: bool = False,
         lasting: bool = False,
+        of_bytes: bool = False,
     ) -> None:
         self.key = key
         self.packed = packed
+        self.of_bytes = of_bytes
         self.replies = replies
         self.deadline = deadline
         self.repeatable = repeatable
@@ -115,9 +119,19 @@ class Operation:
         deadlines.add(self)
 
     def succeed(self, reply: object) -> None:
+        if self.of_bytes and not (reply is None or isinstance(reply, (bytes, Exception))):
+            self.nonsense()
+            return
         self._deadlines.open.discard(self)
         if not self.future.done():
             self.future.set_result(reply)
+
+    def nonsense(self) -> None:
+        """Fail, since the reply is no answer, and have the connection given up."""
+        error = garbage(self._deadlines.address)
+        self.fail(error)
+        if self.lane is not None:
+            self.lane.give_up(error)
 
     def fail(self, error: StoreError) -> None:
         self._deadlines.open.discard(self)
@@ -180,15 +194,36 @@ class Read(Operation):
         elif isinstance(reply, Exception):
             self.fail(translate(reply, self._deadlines.address))
         else:
-            nonsense = garbage(self._deadlines.address)
-            self.fail(nonsense)
-            if self.lane is not None:
-                self.lane.give_up(nonsense)
+            self.nonsense()
 
     def pack(self) -> None:
         """Write the command, which nobody needs of those that travel together."""
         if not self.packed:
             self.packed = packed("GET", self.key)
+
+
+class Several(Operation):
+    """Commands that are no transaction: each has to be preceded by its own ASKING, which holds for one command."""
+
+    def __init__(
+        self, key: str, commands: Sequence[bytes], deadline: float, deadlines: Deadlines, *, repeatable: bool = False
+    ) -> None:
+        super().__init__(key, b"".join(commands), len(commands), deadline, deadlines, repeatable=repeatable)
+        self._commands = commands
+
+    def ask(self, asking: bytes) -> None:
+        self.packed = b"".join([asking + command for command in self._commands])
+        self.replies = 2 * len(self._commands)
+        self.asking = len(asking)
+
+    def unask(self) -> None:
+        if self.asking:
+            self.packed = b"".join(self._commands)
+            self.replies = len(self._commands)
+            self.asking = 0
+
+    def answer(self, replies: list[object]) -> object:
+        return replies[1::2] if self.asking else replies
 
 
 class Scripted(Operation):
@@ -313,6 +348,7 @@ class Lane(asyncio.Protocol):
         self.ended_from_outside = False
         """Whether somebody else cancelled the task, as an event loop does when it ends."""
         self.task = self._loop.create_task(self._live(), name=f"cachekit lane to {address}")
+        self.task.add_done_callback(self._ended)
 
     def put(self, operation: Operation) -> None:
         """Send ``operation`` at once if the connection is idle, else queue it."""
@@ -383,6 +419,13 @@ class Lane(asyncio.Protocol):
             self._end(broke=broke)
             if connection is not None:
                 await connection.disconnect(nowait=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:  # noqa: ARG002 - a callback of the task
+        # A task that is cancelled before its first step runs none of its own code.
+        if not self.closed:
+            self.closed = self.ended_from_outside = True
+        if not self.idle:
+            self._end(broke=False)
 
     def _take_over(self, connection: AbstractConnection) -> None:
         # redis-py has no public name for it; tests/test_lane.py holds that it is there.
@@ -519,7 +562,8 @@ class Lane(asyncio.Protocol):
         return owner is not None and owner.redirected(operation, refusals)
 
     def eof_received(self) -> None:
-        """Let the transport close itself."""
+        """End, and let the transport close itself: what is put from now on would never be sent."""
+        self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, since the connection has."""

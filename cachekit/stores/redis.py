@@ -15,7 +15,7 @@ from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores.base import Lease, Tracking
 from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.lane import Operation, Read, Script, Scripted, packed
+from cachekit.stores.lane import Operation, Read, Script, Scripted, Several, packed
 from cachekit.stores.network import Network
 from cachekit.stores.translate import garbage, translate
 
@@ -80,14 +80,17 @@ class RedisStore:
     async def get_with_ttl(self, key: str, *, timeout: float) -> tuple[bytes | None, float]:
         here = self._here()
         # In this order: what replaces the value between the two ends later than what is told, or is told as a change.
-        written = self._packed(("PTTL", key)) + self._packed(("GET", key))
+        commands = (self._packed(("PTTL", key)), self._packed(("GET", key)))
         deadline = here.loop.time() + timeout
-        operation = Operation(key, written, 2, deadline, here.deadlines, repeatable=True)
+        operation = Several(key, commands, deadline, here.deadlines, repeatable=True)
         here.network.submit(operation)
         replies = await operation.future
         if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - as many as questions
             raise self._garbage(key)
         left, value = replies
+        if isinstance(left, Exception) and (value is None or type(value) is bytes):
+            # PTTL alone was refused, by an ACL: how long the value will be there is not known.
+            return value, 0.0
         if type(left) is not int:
             self._checked(left)
             raise self._garbage(key)
@@ -167,7 +170,7 @@ class RedisStore:
             self._checked(await self._ask(name, ("UNLINK", name), timeout, repeatable=True, lasting=True))
 
     async def take(self, key: str, *, timeout: float) -> bytes | None:
-        return self._bytes(await self._ask(key, ("GETDEL", key), timeout), key)
+        return self._bytes(await self._ask(key, ("GETDEL", key), timeout, of_bytes=True), key)
 
     async def push(self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float) -> None:
         # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
@@ -214,8 +217,10 @@ class RedisStore:
         *,
         repeatable: bool = False,
         lasting: bool = False,
+        of_bytes: bool = False,
     ) -> asyncio.Future[object]:
-        return self._submit(key, self._packed(command), 1, timeout, repeatable=repeatable, lasting=lasting)
+        written = self._packed(command)
+        return self._submit(key, written, 1, timeout, repeatable=repeatable, lasting=lasting, of_bytes=of_bytes)
 
     def _transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
         written = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
@@ -247,11 +252,10 @@ class RedisStore:
             raise translate(error, self._address) from None
 
     def _submit(
-        self, key: str, written: bytes, replies: int, timeout: float, *, repeatable: bool = False, lasting: bool = False
+        self, key: str, written: bytes, replies: int, timeout: float, **options: bool
     ) -> asyncio.Future[object]:
         here = self._here()
-        deadline = here.loop.time() + timeout
-        operation = Operation(key, written, replies, deadline, here.deadlines, repeatable=repeatable, lasting=lasting)
+        operation = Operation(key, written, replies, here.loop.time() + timeout, here.deadlines, **options)
         here.network.submit(operation)
         return operation.future
 
