@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from cachekit import Cache, CachedFunction
+from cachekit import MISS, Cache, CachedFunction
+from cachekit._tiers.near import NearTier
 from cachekit.clock import SystemClock
-from cachekit.errors import ConfigurationError, StoreUnavailableError
+from cachekit.errors import ConfigurationError, StoreError, StoreUnavailableError
 from cachekit.events import Event, Hit, NearPaused, NearResumed
 from cachekit.stores.connect import open_store
+from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
@@ -475,3 +478,107 @@ async def test_what_is_read_for_the_near_cache_is_found_in_a_slot_that_moves() -
         assert 0 < seconds <= 60
         migration.finish()
         await store.aclose()
+
+
+# --- a store that tells on cue ------------------------------------------------------------------------------
+
+
+class OnCue(MemoryStore):
+    """Tells when a test does, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.until, self.closed = math.inf, False
+        self.state: Callable[[StoreError | None], None] = print
+        self.while_read: Callable[[], object] = dict
+        self.asked = 0
+
+    async def get_with_ttl(self, key: str, *, timeout: float) -> tuple[bytes | None, float]:
+        self.asked += 1
+        self.while_read()
+        return await self.get(key, timeout=timeout), 600.0
+
+    def track(
+        self,
+        prefix: str,
+        changed: Callable[[Sequence[str] | None], None],
+        state: Callable[[StoreError | None], None],
+    ) -> OnCue:
+        self.state = state
+        return self
+
+    def close(self) -> list[asyncio.Task[None]]:
+        return []
+
+
+@pytest.fixture
+def cue() -> OnCue:
+    return OnCue()
+
+
+@pytest_asyncio.fixture
+async def on_cue(cue: OnCue) -> AsyncIterator[CachedFunction[[int], int]]:
+    cache, source = Cache(cue, near=10), Source()
+
+    @cache.cached(key="n:<n>", ttl=600)
+    async def f(n: int) -> int:
+        return source.load()
+
+    await f(1)
+    yield f
+    await cache.aclose()
+
+
+def near_of(f: CachedFunction[[int], int]) -> NearTier:
+    near: NearTier = f._self_runtime().tier.near
+    return near
+
+
+async def test_what_is_read_while_tracking_is_lost_is_not_kept(cue: OnCue, on_cue: CachedFunction[[int], int]) -> None:
+    cue.while_read = lambda: setattr(cue, "until", 0.0)
+    assert await on_cue(1) == 0
+    cue.until, cue.while_read = math.inf, dict
+    asked = cue.asked
+    assert await on_cue(1) == 0
+    assert cue.asked == asked + 1, "it was read again"
+    assert await on_cue(1) == 0
+    assert cue.asked == asked + 1, "and kept now"
+
+
+async def test_a_near_read_that_fails_loads(cue: OnCue, on_cue: CachedFunction[[int], int]) -> None:
+    def fails() -> None:
+        raise StoreUnavailableError("unavailable", "on cue")
+
+    cue.while_read = fails
+    assert await on_cue(1) == 0
+    assert await on_cue(2) == 0
+
+
+async def test_a_read_of_what_the_journal_came_to_hold_meanwhile_is_a_miss(
+    cue: OnCue, on_cue: CachedFunction[[int], int]
+) -> None:
+    journal = on_cue._self_runtime().tier.journal
+    cue.while_read = lambda: journal.add(["n:1"])
+    assert await on_cue(1) == 0
+    assert near_of(on_cue).find("n:1", on_cue._self_plan.made) is MISS
+
+
+async def test_one_record_when_telling_ends_and_one_when_it_is_resumed(
+    cue: OnCue, on_cue: CachedFunction[[int], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "cachekit")
+    await on_cue(1)
+    error = StoreUnavailableError("unavailable", "on cue")
+    for _ in range(5):
+        cue.state(error)
+        cue.state(error)
+        cue.state(None)
+        cue.state(None)
+    near = near_of(on_cue)
+    here = near._loops[asyncio.get_running_loop()]
+    cue.state(error)
+    near._settle(here)
+    assert near._troubles.current, "it is going on"
+    cue.state(None)
+    await until(lambda: not near._troubles.current)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

@@ -74,3 +74,25 @@ def test_what_comes_back_soon_after_it_left_stays() -> None:
 def test_bounds_without_room_are_refused(entries: int, weight: float) -> None:
     with pytest.raises(ValueError, match="no room for anything"):
         S3Fifo(entries=entries, weight=weight)
+
+
+def test_what_was_asked_for_goes_round_in_the_main_queue_and_what_was_not_leaves_it() -> None:
+    held: S3Fifo[str, int] = S3Fifo(entries=4)
+    for name in "abcd":
+        held.put(name, 0)
+        held.get(name)
+        held.get(name)
+    # Asked for twice, so the first moves on, and what is new waits in its place.
+    for name in "efgh":
+        held.put(name, 0)
+    assert len(held) == 4
+    for name in [name for name in "abcdefgh" if held.get(name) is not None]:
+        assert held.remove(name)
+        assert not held.remove(name)
+    assert (len(held), held.held) == (0, 0)
+    for round_ in range(3):
+        for n in range(8):
+            held.put(f"k{n}", round_, weight=1)
+            if n % 2:
+                held.get(f"k{n}")
+        assert len(held) <= 4
