@@ -19,11 +19,12 @@ def test_nothing_invalidated_is_read_again_in_any_process_whatever_fails() -> No
     assert report.faults, report
 
 
-def test_what_is_kept_near_is_out_of_date_for_no_longer_than_is_promised_whatever_fails() -> None:
-    report = run(seed=random.randrange(1_000_000), seconds=12, near=True)
+def test_what_is_near_is_never_behind_by_more_than_the_limit_whatever_fails() -> None:
+    report = run(seed=random.randrange(1_000_000), seconds=10, near=True)
     assert not report.violations, report
     assert report.counts["checked"] >= 500, report
-    assert report.counts["near hits"] >= 100, report
+    assert report.counts["near hits"], report
+    assert report.counts["near hits of a known fill"], f"none of them could be judged by its time to live: {report}"
     assert report.faults, report
 
 

@@ -582,3 +582,25 @@ async def test_one_record_when_telling_ends_and_one_when_it_is_resumed(
     cue.state(None)
     await until(lambda: not near._troubles.current)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_what_was_read_while_an_invalidation_was_under_way_is_forgotten_when_it_is_acknowledged(
+    cue: OnCue, on_cue: CachedFunction[[int], int]
+) -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+    delete = cue.delete
+
+    async def slow(keys: Sequence[str], *, timeout: float) -> None:
+        begun.set()
+        await may_end.wait()
+        await delete(keys, timeout=timeout)
+
+    cue.delete = slow  # type: ignore[method-assign]
+    invalidating = asyncio.ensure_future(on_cue.invalidate(1))
+    await begun.wait()
+    assert await on_cue(1) == 0
+    near, codec = near_of(on_cue), on_cue._self_plan.made
+    assert near.find("n:1", codec) == 0, "it was read after the invalidation had begun, and kept"
+    may_end.set()
+    assert await invalidating
+    assert near.find("n:1", codec) is MISS

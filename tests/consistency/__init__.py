@@ -16,18 +16,41 @@ to a caller that begins after it. So whoever begins a read after the invalidatio
   left the journal because it was replayed;
 - in the process that invalidated, once it returned or was cancelled, acknowledged or not: the journal's promise.
 
-Without a near cache no clocks are compared. An acknowledged ``w`` is written to a *floor* in shared memory after the
-acknowledgement; a read copies the floor before it begins, both under one lock. So a floor that a read has copied was
-acknowledged before that read began, whatever the scheduler does, and a result below it is a violation, never a matter
-of timing. The check misses an acknowledgement that is not yet written down; the next read sees it. The lock is the
-kernel's (`flock`), so a worker that is killed while it holds it lets go of it.
+No clocks are compared. An acknowledged ``w`` is written to a *floor* in shared memory after the acknowledgement; a
+read copies the floor before it begins, both under one lock. So a floor that a read has copied was acknowledged before
+that read began, whatever the scheduler does, and a result below it is a violation, never a matter of timing. The check
+misses an acknowledgement that is not yet written down; the next read sees it. The lock is the kernel's (`flock`), so a
+worker that is killed while it holds it lets go of it.
 
-With results kept near (``--near``) what another process invalidated may be served by a near hit, and by that alone,
-until Redis has told, and no longer than `cachekit.stores.tracking.LIMIT` after it was acknowledged. The board
-remembers when each floor was raised, by the one monotonic clock of the machine, which is later than the
-acknowledgement: a near hit whose call began longer than that after the first floor above its version was raised is a
-violation; the others are counted as behind, with their age. What this process invalidated is as strict as ever, and
-so is whatever asks the store.
+With a near cache
+-----------------
+``--near`` gives each worker a near cache. What goes to the store is judged as above: every get, peek, take and
+refresh, and every read that the near cache did not answer. So is what this process itself invalidated, whatever
+answers. Only a near hit may return less than an acknowledged floor, and for `cachekit.stores.tracking.LIMIT` at most.
+Besides, no near hit
+
+- returns what a take of this process had returned, or less than a refresh of this process had stored; nor what a take
+  of another process had returned more than the limit before;
+- returns less than a set that this process had been told is stored, at a key that it alone sets;
+- returns what had been stored, as the store had said, longer ago than its time to live;
+- returns what was there before a FLUSHALL, or before the server was killed, more than the limit ago.
+
+Here times are compared, but those of one clock: all processes of a machine share CLOCK_MONOTONIC. Why that reports no
+false violation: a time is taken after what it stands for has happened and been acknowledged, and that of a read
+before it begins; whatever the scheduler puts between, the age that is judged is smaller than the true one. Each floor
+keeps its last 64 raises with their times, under the lock of the floor, and a read that is behind is judged by the
+first that raised it above what was read: a later raise does not hide an earlier one, and one that is no longer kept
+leaves the judgement to its successor, which makes the read look younger. A record's number is written last, so a
+worker that is killed in the middle of one leaves none. Times to live are judged by both clocks, since Redis goes by
+the one that may be set, and both must say that it is over. A set that was not confirmed may still be carried out, so
+its key is given up for another.
+
+A near hit that is younger is counted as *behind*, with its age: what the pushes took, as met under these faults. It is
+too small by what passes between the removal in Redis and its acknowledgement being written down.
+
+Half of the workers reach the server through a `relay`, which can keep back what feeds are told while all else goes
+on, or replies while feeds go on. Half of the feeds speak RESP3. Each key is left alone for a while now and then, by
+all processes, since the next invalidation would remove what an earlier one has left.
 
 At the end the server is healed and the workers close their caches. Then no journal may hold anything, and nothing in
 Redis may be below a floor, or below what a worker invalidated. What a killed worker had not delivered died with it:
@@ -44,6 +67,7 @@ again; the operating system interleaves them anew.
 - ``board``: the shared memory: versions, floors, counters, traces
 - ``subjects``: what is tested: cachekit, and the naive cache-aside that must fail
 - ``worker``: one process: its operations and checks
+- ``relay``: stands between half of the workers and the server, with a near cache
 - ``faults``: what is done to the server, the connections and the workers
 - ``harness``: starts all that, ends it, reports
 """

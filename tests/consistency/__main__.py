@@ -24,15 +24,15 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4, help="processes")
     parser.add_argument("--keys", type=int, default=8, help="hot keys")
     parser.add_argument("--no-faults", action="store_true", help="hurt nothing")
+    parser.add_argument("--near", action="store_true", help="with a near cache in each process, and its faults")
     parser.add_argument("--naive", action="store_true", help="test a naive cache-aside, which must be found out")
-    parser.add_argument("--near", action="store_true", help="keep results near as well")
     parser.add_argument("--until-violation", action="store_true", help="end at the first violation")
     parser.add_argument("--trace", action="store_true", help="print what led to the first violations")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     seconds = 60.0 * options.minutes
     console = Console()
-    subject = "naive cache-aside" if options.naive else "cachekit, near" if options.near else "cachekit"
+    subject = "naive cache-aside" if options.naive else f"cachekit{', near' * options.near}"
     console.print(f"{subject}, seed {seed}: {options.workers} processes, {options.keys} keys, {seconds:g} s")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -62,14 +62,13 @@ def show(console: Console, report: Report, *, trace: bool) -> None:
     table = Table(title=f"seed {report.seed}, {report.seconds:.0f} s", show_header=False)
     for name, count in report.counts.items():
         table.add_row(name, f"{count}", style="bold" if name == "checked" else "")
+    if report.behind:
+        table.add_section()
+    for name, lag in report.lags.items():
+        table.add_row(f"behind, {name}", f"{1000 * lag:.3f} ms")
     table.add_section()
     for name, count in sorted(report.faults.items()):
         table.add_row(name, f"{count}")
-    if report.behind:
-        table.add_section()
-        for name, part in (("median", 0.5), ("99th percentile", 0.99), ("largest", 1.0)):
-            age = report.behind[min(len(report.behind) - 1, int(part * len(report.behind)))]
-            table.add_row(f"behind by, {name}", f"{age * 1e3:.3g} ms")
     table.add_section()
     style = "bold red" if report.violations else "bold green"
     table.add_row("violations", f"{len(report.violations)}", style=style)

@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +31,6 @@ COUNTERS: Final = (
     "cancelled",
     "checked",
     "hits",
-    "near hits",
-    "behind",
     "misses of peek",
     "loads",
     "failed loads",
@@ -45,12 +44,70 @@ COUNTERS: Final = (
 )
 """What each worker counts."""
 
-_COUNTER: Final = {name: position for position, name in enumerate(COUNTERS)}
+NEAR_COUNTERS: Final = (
+    "set",
+    "set confirmed",
+    "near hits",
+    "behind",
+    "near hits of a known fill",
+    "near paused",
+    "near resumed",
+)
+"""What each worker counts beside them when there is a near cache."""
+
+_COUNTER: Final = {name: position for position, name in enumerate((*COUNTERS, *NEAR_COUNTERS))}
 _PER_KEY: Final = 3
 _PER_LOAD: Final = 2
+
 _RAISES: Final = 64
-"""How many raises of a floor are remembered with their times: several seconds' worth."""
-_PER_HISTORY: Final = 1 + 2 * _RAISES
+"""So many raises of each floor are kept with their times: some seconds of the hottest key."""
+
+_FILLS: Final = 64
+_EMPTYINGS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What became of one load in the store, as far as somebody was told; times in ns, 0 for what has not been.
+
+    Attributes:
+        filled: When it was acknowledged that it was stored, by `time.monotonic_ns`.
+        filled_wall: The same moment by `time.time_ns`, the clock of Redis.
+        ttl: For how long it was.
+        taken: When a take had returned it, by `time.monotonic_ns`.
+    """
+
+    filled: int
+    filled_wall: int
+    ttl: int
+    taken: int
+
+
+class _Ring:
+    """The last few records of something, in cells: the number of the next one, then the records, all zero at first.
+
+    A record begins with what names it, never 0, which is written last: whoever is killed in the middle leaves none.
+    """
+
+    def __init__(self, at: int, records: int, width: int) -> None:
+        self._at = at
+        self._records = records
+        self._width = width
+        self.size = 1 + records * width
+
+    def add(self, cells: memoryview[int], name: int, *fields: int) -> None:
+        at = self._at + 1 + cells[self._at] % self._records * self._width
+        cells[at] = 0
+        for place, field in enumerate(fields, at + 1):
+            cells[place] = field
+        cells[at] = name
+        cells[self._at] += 1
+
+    def places(self, cells: memoryview[int]) -> Iterator[int]:
+        """Yield where the records are, in no order."""
+        for at in range(self._at + 1, self._at + self.size, self._width):
+            if cells[at]:
+                yield at
 
 
 class Board:
@@ -67,8 +124,17 @@ class Board:
         self.keys = keys
         self._loads_at = 1 + _PER_KEY * keys
         self._counters_at = self._loads_at + _PER_LOAD * keys * workers
-        self._history_at = self._counters_at + len(COUNTERS) * workers
-        size = 8 * (self._history_at + _PER_HISTORY * keys)
+        end = self._counters_at + len(_COUNTER) * workers
+        self._emptyings = _Ring(end, _EMPTYINGS, 2)
+        end += self._emptyings.size
+        self._raises: list[_Ring] = []
+        self._fills: list[_Ring] = []
+        for _ in range(keys):
+            self._raises.append(_Ring(end, _RAISES, 2))
+            end += self._raises[-1].size
+            self._fills.append(_Ring(end, _FILLS, 5))
+            end += self._fills[-1].size
+        size = 8 * end
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         with (folder / "board").open("a+b") as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -118,27 +184,56 @@ class Board:
             return cells[2 + _PER_KEY * key]
 
     def raise_floor(self, key: int, version: int) -> None:
-        """Note that an invalidation that covers ``version`` was acknowledged."""
+        """Note that an invalidation that covers ``version`` was acknowledged, and when that was noted."""
         with self._locked() as cells:
             at = 2 + _PER_KEY * key
             if version > cells[at]:
+                # In this order: a floor without its time would be missed by who looks for it.
+                self._raises[key].add(cells, version, time.monotonic_ns())
                 cells[at] = version
-                history = self._history_at + _PER_HISTORY * key
-                place = history + 1 + 2 * (cells[history] % _RAISES)
-                cells[place], cells[place + 1] = version, time.monotonic_ns()
-                cells[history] += 1
 
-    def behind_since(self, key: int, version: int) -> float | None:
-        """Return since when ``version`` of ``key`` is out of date: when the first floor above it was raised.
+    def raised_above(self, key: int, version: int) -> int:
+        """Return when the floor of ``key`` was first raised above ``version``, by `time.monotonic_ns`.
 
-        By `time.monotonic`, which is one clock for all processes. None when it is not. Of more raises than are
-        remembered it is the oldest of those: never too early.
+        That is as far back as it is known: a raise that is no longer kept leaves it to a later one, which makes what
+        is judged by it look younger, never older.
         """
         with self._locked() as cells:
-            history = self._history_at + _PER_HISTORY * key
-            raises = range(history + 1, history + 1 + 2 * min(cells[history], _RAISES), 2)
-            later = [cells[place + 1] for place in raises if cells[place] > version]
-            return min(later) / 1e9 if later else None
+            places = self._raises[key].places(cells)
+            return min((cells[at + 1] for at in places if cells[at] > version), default=time.monotonic_ns())
+
+    # --- what the store holds, for the near caches ------------------------------------------------
+
+    def filled(self, key: int, load: int, ttl: float) -> None:
+        """Note that it was acknowledged that ``load`` was stored for ``ttl`` seconds."""
+        with self._locked() as cells:
+            self._fills[key].add(cells, load, time.monotonic_ns(), time.time_ns(), round(1e9 * ttl), 0)
+
+    def taken(self, key: int, load: int) -> None:
+        """Note that a take has returned ``load``, if its fill was noted."""
+        with self._locked() as cells:
+            for at in self._fills[key].places(cells):
+                if cells[at] == load:
+                    cells[at + 4] = time.monotonic_ns()
+
+    def fill(self, key: int, load: int) -> Fill | None:
+        """Return what is known of ``load``, if anything still is."""
+        with self._locked() as cells:
+            for at in self._fills[key].places(cells):
+                if cells[at] == load:
+                    return Fill(*cells[at + 1 : at + 5].tolist())
+        return None
+
+    def emptied(self, since: int) -> None:
+        """Note that the store holds nothing by now of what it held at ``since``, by `time.monotonic_ns`."""
+        with self._locked() as cells:
+            self._emptyings.add(cells, since, time.monotonic_ns())
+
+    def emptied_after(self, when: int) -> int | None:
+        """Return when the store had first lost what it held at ``when``, or None if it has not."""
+        with self._locked() as cells:
+            places = self._emptyings.places(cells)
+            return min((cells[at + 1] for at in places if cells[at] > when), default=None)
 
     # --- loads ----------------------------------------------------------------------------------
 
@@ -179,12 +274,12 @@ class Board:
     # --- counters: written by their worker alone -------------------------------------------------
 
     def count(self, worker: int, name: str, more: int = 1) -> None:
-        self._cells[self._counters_at + worker * len(COUNTERS) + _COUNTER[name]] += more
+        self._cells[self._counters_at + worker * len(_COUNTER) + _COUNTER[name]] += more
 
     def total(self, name: str) -> int:
         """Return what all workers counted under ``name``."""
         at = self._counters_at + _COUNTER[name]
-        return sum(self._cells[at + worker * len(COUNTERS)] for worker in range(self.workers))
+        return sum(self._cells[at + worker * len(_COUNTER)] for worker in range(self.workers))
 
 
 RECORD: Final = 160

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -11,6 +13,7 @@ from typing import Final, Protocol
 from redis.exceptions import RedisError
 
 from tests.consistency.board import Board
+from tests.consistency.relay import Relay
 from tests.kit.servers import RedisServer, ServerError
 
 WEIGHTS: Final = {
@@ -26,21 +29,21 @@ WEIGHTS: Final = {
     "worker killed in a load": 10,
     "worker paused": 8,
 }
-_AT_ONCE: Final = {
-    "all connections killed": ("CLIENT", "KILL", "TYPE", "normal"),
-    "feeds killed": ("CLIENT", "KILL", "TYPE", "pubsub"),
-    "scripts forgotten": ("SCRIPT", "FLUSH"),
-    "everything removed": ("FLUSHALL",),
-}
-"""Faults that are one command."""
 
-NEAR_WEIGHTS: Final = {
-    **WEIGHTS,
-    "feeds killed": 12,
-    "everything removed": 6,
+NEAR_WEIGHTS: Final = WEIGHTS | {
+    "server paused for long": 6,
     "worker paused for long": 10,
+    "all feeds killed": 10,
+    "one feed killed": 8,
+    "feeds silent": 24,
+    "replies overtaken": 24,
+    "everything flushed": 8,
 }
-"""When results are kept near as well: what they lean on is hurt, too."""
+"""With a near cache. What is paused for long is so for longer than what is near may be served unconfirmed."""
+
+
+_FEED: Final = re.compile(rb" flags=\w*B")
+"""In CLIENT LIST: tracks in broadcast mode."""
 
 
 def user_of(slot: int) -> str:
@@ -65,7 +68,7 @@ class Faults(threading.Thread):
         workers: To be hurt as well.
         seed: Of the choice of faults, their lengths, and the pauses between.
         note: Gets what is done.
-        near: Whether results are kept near as well.
+        relay: With near caches: what keeps them coherent is hurt as well.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Faults(threading.Thread):
         seed: int,
         note: Callable[[str], None],
         *,
-        near: bool = False,
+        relay: Relay | None = None,
     ) -> None:
         super().__init__(name="faults")
         self.done: Counter[str] = Counter()
@@ -86,7 +89,9 @@ class Faults(threading.Thread):
         self._workers = workers
         self._random = random.Random(f"{seed}/faults")
         self._note = note
-        self._weights = NEAR_WEIGHTS if near else WEIGHTS
+        self._relay = relay
+        # Feeds in RESP2 are of another type than what clients open otherwise.
+        self._types = ("normal", "pubsub") if relay else ("normal",)
         self._ended = threading.Event()
 
     def end(self) -> None:
@@ -97,7 +102,8 @@ class Faults(threading.Thread):
             raise self.trouble
 
     def run(self) -> None:
-        names, weights = [*self._weights], [*self._weights.values()]
+        chances = NEAR_WEIGHTS if self._relay else WEIGHTS
+        names, weights = [*chances], [*chances.values()]
         try:
             while not self._ended.wait(self._random.uniform(0.05, 0.8)):
                 # Each fault draws from its own source, so that how one goes does not change which is next.
@@ -118,27 +124,42 @@ class Faults(threading.Thread):
                 if self._board.is_loading(slot) or self._ended.wait(0.0005):
                     break
             self._workers.kill(slot)
-        elif name == "worker paused":
+        elif name in {"worker paused", "worker paused for long"}:
             self._workers.pause(slot)
-            self._wait(chance, 0.05, 1.0)
+            self._wait(chance, *((0.05, 1.0) if name == "worker paused" else (1.05, 2.2)))
             self._workers.resume(slot)
-        elif name == "worker paused for long":
-            # Longer than what is near may be served without a word from Redis.
-            self._workers.pause(slot)
-            self._wait(chance, 1.0, 2.5)
-            self._workers.resume(slot)
-        elif name == "server paused":
+        elif name in {"server paused", "server paused for long"}:
             self._server.pause()
-            self._wait(chance, 0.02, 1.6)
+            self._wait(chance, *((0.02, 1.6) if name == "server paused" else (1.05, 2.2)))
             self._server.resume()
         elif name == "server killed, restarted empty":
+            since = time.monotonic_ns()
             self._server.kill()
+            self._board.emptied(since)
             self._wait(chance, 0.0, 0.6)
             self._server.restart()
+        elif self._relay is not None and name in {"feeds silent", "replies overtaken"}:
+            self._hold(self._relay, name, chance)
         elif name == "one worker cut off":
             self._cut_off(user_of(slot), chance)
         else:
             self._command(name, chance)
+
+    def _hold(self, relay: Relay, name: str, chance: random.Random) -> None:
+        """Hold up what comes from the server, on some connections while others go on."""
+        silent = name == "feeds silent"
+        if silent:
+            relay.hold(feeds=True)
+        if silent and chance.random() < 0.5:
+            self._wait(chance, 0.02, 2.2)
+        else:
+            # Replies for less than the timeout of the caches.
+            for _ in range(chance.randint(3, 15)):
+                relay.hold(feeds=False)
+                self._wait(chance, 0.03, 0.14)
+                relay.let_go(feeds=False)
+                self._wait(chance, 0.0, 0.05)
+        relay.let_go(feeds=True)
 
     def _cut_off(self, user: str, chance: random.Random) -> None:
         """Fail one worker alone: what the others invalidate meanwhile is acknowledged."""
@@ -147,19 +168,19 @@ class Faults(threading.Thread):
         self._wait(chance, 0.02, 1.2)
         self._server.cli("ACL", "SETUSER", user, "on")
 
-    def _command(self, name: str, chance: random.Random) -> None:
+    def _command(self, name: str, chance: random.Random) -> None:  # noqa: C901 - a list of what there is
         """Do what the server does to its clients when it is told to."""
         cli = self._server.cli
-        if name in _AT_ONCE:
-            cli(*_AT_ONCE[name])
+        if name == "all connections killed":
+            self._kill_all()
         elif name == "one connection killed":
             # flags=U: this thread's own, over the unix socket.
             lines = [line for line in cli("CLIENT", "LIST").splitlines() if b" flags=U" not in line]
             if lines:
-                cli("CLIENT", "KILL", "ID", chance.choice(lines).split()[0].removeprefix(b"id="))
+                self._kill(chance.choice(lines))
         elif name == "connections killed again and again":
             for _ in range(chance.randint(5, 60)):
-                cli("CLIENT", "KILL", "TYPE", "normal")
+                self._kill_all()
                 self._wait(chance, 0.0, 0.015)
         elif name == "writes refused":
             # Reads are answered, and no invalidation is taken: the old values stay for as long as this lasts.
@@ -170,8 +191,26 @@ class Faults(threading.Thread):
             cli("CLIENT", "PAUSE", chance.randint(50, 1200), "WRITE")
             self._wait(chance, 0.05, 1.2)
             cli("CLIENT", "UNPAUSE")
+        elif name == "scripts forgotten":
+            cli("SCRIPT", "FLUSH")
+        elif name == "everything flushed":
+            since = time.monotonic_ns()
+            cli("FLUSHALL")
+            self._board.emptied(since)
+        elif name in {"all feeds killed", "one feed killed"}:
+            lines = [line for line in cli("CLIENT", "LIST").splitlines() if _FEED.search(line)]
+            for line in lines if name == "all feeds killed" else chance.choices(lines, k=1) if lines else ():
+                self._kill(line)
         else:
             raise NotImplementedError(name)
+
+    def _kill_all(self) -> None:
+        for kind in self._types:
+            self._server.cli("CLIENT", "KILL", "TYPE", kind)
+
+    def _kill(self, line: bytes) -> None:
+        """Kill the client that has this line in CLIENT LIST, if it is still there."""
+        self._server.cli("CLIENT", "KILL", "ID", line.split()[0].removeprefix(b"id="))
 
     def _wait(self, chance: random.Random, shortest: float, longest: float) -> None:
         self._ended.wait(chance.uniform(shortest, longest))

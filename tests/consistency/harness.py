@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.consistency.board import COUNTERS, Board, Trace
+from tests.consistency.board import COUNTERS, NEAR_COUNTERS, Board, Trace
 from tests.consistency.faults import Faults, user_of
+from tests.consistency.relay import Relay
 from tests.consistency.worker import Settings
 from tests.kit.servers import RedisServer, first_server
 
 COMMAND: Final = (sys.executable, "-W", "default", "-m", "tests.consistency.worker")
 ROOT: Final = Path(__file__).parents[2]
+
+NEAR: Final = 100
+"""Entries of each near cache: room for all keys. What leaves for want of room is the matter of other tests."""
 
 END: Final = 45.0
 """Seconds within which workers must have ended: longer than a call takes to be told hung."""
@@ -67,11 +72,22 @@ class Report:
     faults: dict[str, int]
     violations: list[Violation]
     behind: list[float] = field(default_factory=list)
-    """For how many seconds what near hits gave had been out of date when their calls began, sorted."""
+    """Of each near hit that was behind, for how many seconds what it should have been had been acknowledged; sorted."""
+
+    @property
+    def lags(self) -> dict[str, float]:
+        """The median of `behind`, its 99th percentile, and the largest, in seconds."""
+        if not self.behind:
+            return {}
+        last = len(self.behind) - 1
+        places = {"median": last // 2, "99th percentile": round(0.99 * last), "largest": last}
+        return {name: self.behind[place] for name, place in places.items()}
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{name} {count}" for name, count in {**self.counts, **self.faults}.items())
-        return "\n".join([f"seed {self.seed}, {self.seconds:.0f} s: {counts}", *map(str, self.violations)])
+        counts = [f"{name} {count}" for name, count in {**self.counts, **self.faults}.items()]
+        lags = [f"behind, {name} {1000 * lag:.3f} ms" for name, lag in self.lags.items()]
+        first = f"seed {self.seed}, {self.seconds:.0f} s: {', '.join([*counts, *lags])}"
+        return "\n".join([first, *map(str, self.violations)])
 
 
 class Crew:
@@ -163,24 +179,37 @@ def run(
         keys: Hot keys.
         faults: Whether to do faults.
         naive: Test the naive cache-aside, in place of cachekit.
-        near: Keep results near as well.
+        near: Give each worker a near cache, and do the faults that matter for it.
         until_violation: End at the first violation.
         tick: Called now and then with the board and the seconds that have passed.
     """
     folder = Path(tempfile.mkdtemp(prefix="cachekit-consistency-"))
     users = [f"user {user_of(slot)} on >secret ~* &* +@all" for slot in range(workers)]
     server = RedisServer(first_server(), *users)
+    relay: Relay | None = None
     try:
         server.start()
+        relay = Relay(server.port) if near else None
         settings = Settings(
-            seed=seed, port=server.port, folder=str(folder), workers=workers, keys=keys, naive=naive, near=near
+            seed=seed,
+            port=server.port,
+            folder=str(folder),
+            workers=workers,
+            keys=keys,
+            naive=naive,
+            near=NEAR if near else 0,
+            relay=relay.port if relay else 0,
         )
         board = Board(folder, workers, keys)
         try:
-            return _run(settings, server, board, seconds, faults=faults, until_violation=until_violation, tick=tick)
+            return _run(
+                settings, server, relay, board, seconds, faults=faults, until_violation=until_violation, tick=tick
+            )
         finally:
             board.close()
     finally:
+        if relay is not None:
+            relay.close()
         server.close()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -188,6 +217,7 @@ def run(
 def _run(
     settings: Settings,
     server: RedisServer,
+    relay: Relay | None,
     board: Board,
     seconds: float,
     *,
@@ -200,7 +230,7 @@ def _run(
     wrong: list[str] = []
     trace = Trace(folder, settings.workers)
     crew = Crew(settings, board)
-    doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text), near=settings.near)
+    doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text), relay=relay)
     try:
         if faults:
             doer.start()
@@ -226,18 +256,20 @@ def _run(
         if noise:
             violations.append(Violation(kind="noise", key=-1, text=noise[-4000:], worker=slot))
     violations += _left(server, board)
+    behind: list[float] = []
+    for slot in range(settings.workers):
+        ages = folder / f"ages-{slot}"
+        if ages.exists():
+            behind += [age for (age,) in struct.iter_unpack("=d", ages.read_bytes())]
+    names = (*COUNTERS, *NEAR_COUNTERS) if settings.near else COUNTERS
     return Report(
         seed=settings.seed,
         seconds=time.monotonic() - began,
-        counts={name: board.total(name) for name in COUNTERS},
+        counts={name: board.total(name) for name in names},
         faults=dict(Counter(doer.done)),
         violations=violations,
-        behind=sorted(age for slot in range(settings.workers) for age in _ages(folder / f"behind-{slot}")),
+        behind=sorted(behind),
     )
-
-
-def _ages(path: Path) -> list[float]:
-    return [float(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] if path.exists() else []
 
 
 def _told(path: Path, began: float) -> list[Violation]:

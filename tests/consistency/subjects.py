@@ -17,13 +17,16 @@ from redis.exceptions import RedisError
 from cachekit import MISS, Cache
 from cachekit.events import Event, Invalidated
 
+OWN_TTL = 600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is cached: the version of one key."""
+    """What is cached: the version of one key, and which load brought it, of all that there are."""
 
     key: int
     version: int
+    load: int
 
 
 Load = Callable[[int], Awaitable[Item]]
@@ -60,7 +63,7 @@ class CachekitSubject:
         observer: Gets the events of the cache.
         timeout: Of the cache, in seconds.
         lease: In seconds.
-        near: How many results are kept near as well; None: none.
+        near: How many results are kept in this process as well; 0 for no near cache.
     """
 
     keeps = True
@@ -75,9 +78,9 @@ class CachekitSubject:
         observer: Callable[[Event], object],
         timeout: float,
         lease: float,
-        near: int | None,
+        near: int = 0,
     ) -> None:
-        self._cache = cache = Cache(url, timeout=timeout, near=near)
+        self._cache = cache = Cache(url, timeout=timeout, near=near or None)
         cache.observe(observer)
 
         @cache.cached(key="item:<key>", ttl=ttl, lease=lease)
@@ -88,7 +91,12 @@ class CachekitSubject:
         async def write(first: int, second: int) -> None:
             await commit([first, second])
 
+        @cache.cached(key="own:<name>", ttl=OWN_TTL, when=bool, lease=lease)
+        async def own(name: str) -> int:
+            return 0
+
         self._item = item
+        self.own = own
         self.write = write
 
     async def read(self, key: int) -> Item:
@@ -111,6 +119,10 @@ class CachekitSubject:
 
     async def invalidate(self, key: int) -> bool:
         return await self._item.invalidate(key)
+
+    async def put(self, name: str, number: int) -> bool:
+        """Set what `own` finds. Returns whether the store confirmed it."""
+        return await self._cache.set(f"own:{name}", number, OWN_TTL)
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         return self._cache.after_commit()
@@ -142,7 +154,7 @@ class NaiveSubject:
         observer: Callable[[Event], object],
         timeout: float,
         lease: float,
-        near: int | None,
+        near: int = 0,
     ) -> None:
         self._redis = redis.asyncio.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)

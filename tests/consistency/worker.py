@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +28,8 @@ from cachekit.events import (
     InvalidationsLost,
     InvalidationsReplayed,
     Missed,
+    NearPaused,
+    NearResumed,
     StoreFailed,
 )
 from cachekit.stores.tracking import LIMIT
@@ -54,6 +57,20 @@ KINDS: Final = {
 }
 """What a task does next, by weight."""
 
+_AGE: Final = struct.Struct("=d")
+_LIMIT: Final = round(1e9 * LIMIT)
+
+_ROUNDED: Final = 20_000_000
+"""Nanoseconds: Redis counts times to live in milliseconds, from when it had last looked at its clock."""
+
+NEAR_KINDS: Final = KINDS | {"set": 4, "take": 4}
+"""With a near cache."""
+
+CHANGES: Final = frozenset({"take", "refresh", "write", "invalidate", "after_commit"})
+QUIET: Final = (0.4, 1.25)
+"""Seconds for which a key is changed and is left alone, in turns, with near caches: what an invalidation leaves behind
+is known to be wrong when it is older than the limit, and the next one would remove it."""
+
 CANCELLED: Final = ("read", "read", "refresh", "write", "invalidate", "after_commit")
 
 
@@ -70,7 +87,8 @@ class Settings:
         tasks: Tasks in the first worker; each further one has half as many as the one before it, but at least
             two. What a busy worker hides, since something always goes on, a quiet one shows.
         naive: Test the naive cache-aside, in place of cachekit.
-        near: Keep results near as well, in half of the workers through RESP3.
+        near: Entries of each near cache; 0 for none.
+        relay: The port by which half of the workers reach the server; 0 for that of the server.
         timeout: Of the caches, in seconds.
         lease: Seconds.
         parent: The process without which a worker ends itself.
@@ -83,7 +101,8 @@ class Settings:
     keys: int = 8
     tasks: int = 12
     naive: bool = False
-    near: bool = False
+    near: int = 0
+    relay: int = 0
     timeout: float = 0.15
     lease: float = 0.6
     parent: int = field(default_factory=os.getpid)
@@ -91,6 +110,12 @@ class Settings:
     @classmethod
     def parse(cls, text: str) -> Settings:
         return cls(**json.loads(text))
+
+    def url(self, slot: int) -> str:
+        """Return where one worker finds the server. With a near cache one in four goes each way there is."""
+        resp3 = "?protocol=3" if self.near and slot % 2 else ""
+        port = self.relay if self.relay and slot % 4 in {1, 2} else self.port
+        return f"redis://{user_of(slot)}:secret@127.0.0.1:{port}/0{resp3}"
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))
@@ -114,6 +139,8 @@ class Op:
     acknowledged: bool = False
     loads: bool = True
     near: bool = False
+    loaded: Item | None = None
+    filled: Item | None = None
 
 
 _OP: Final[ContextVar[Op]] = ContextVar("operation")
@@ -131,23 +158,31 @@ class Worker:
         self.traces = [Trace(folder, worker) for worker in range(settings.workers + 1)]
         self.note = self.traces[slot].note
         self.violations = folder / f"violations-{slot}"
-        self.behind = folder / f"behind-{slot}"
         self.traced = 0
         # What was invalidated here, whether or not the store knows.
         self.local = [0] * settings.keys
+        # What a refresh of this process has stored, and which loads takes of this process have returned.
+        self.refreshed = [0] * settings.keys
+        self.taken: set[int] = set()
+        # Of each process its own: no two loads have one number.
+        self.loads = itertools.count((generation << 40) + (slot << 32) + 1)
+        # The key of this process alone, and what was set there and confirmed.
+        self.own = itertools.count()
+        self.name, self.number = self.named(), 0
+        self.setting = asyncio.Lock()
+        self.ages = folder / f"ages-{slot}"
         self.ongoing: dict[str, float] = {}
         self.numbers = itertools.count()
         make: Callable[..., Subject] = NaiveSubject if settings.naive else CachekitSubject
         self.subject = make(
-            f"redis://{user_of(slot)}:secret@127.0.0.1:{settings.port}/0"
-            f"{'?protocol=3' if settings.near and slot % 2 else ''}",
+            settings.url(slot),
             self.load,
             self.commit,
             ttl=self.ttl,
             observer=self.observe,
             timeout=settings.timeout,
             lease=settings.lease,
-            near=100 if settings.near else None,
+            near=settings.near,
         )
 
     # --- what the cache calls -------------------------------------------------------------------
@@ -172,7 +207,8 @@ class Worker:
             if op.loads:
                 self.board.load_ends(self.slot, key)
             self.note(key, f"{op.label} load ends")
-        return Item(key, version)
+        op.loaded = Item(key, version, next(self.loads))
+        return op.loaded
 
     async def commit(self, keys: Sequence[int]) -> None:
         """Write to the source, at a random moment."""
@@ -194,11 +230,12 @@ class Worker:
         op = _OP.get(None)
         label = op.label if op else "background"
         if isinstance(event, (Hit, Missed, Filled)):
-            if isinstance(event, Hit):
-                self.hit(op, event)
-            elif isinstance(event, Filled):
-                self.count("fills")
-            self.note(int(event.key.partition(":")[2]), f"{label} {type(event).__name__.lower()}")
+            if event.key.startswith("own:"):
+                return
+            self.observe_key(event, op, label)
+        elif isinstance(event, (NearPaused, NearResumed)):
+            self.count("near paused" if isinstance(event, NearPaused) else "near resumed")
+            self.note(-1, f"{event}")
         elif isinstance(event, Invalidated):
             if op is not None:
                 op.acknowledged = event.acknowledged
@@ -212,13 +249,24 @@ class Worker:
         elif isinstance(event, InvalidationsLost):
             self.violate("an invalidation was lost", -1, str(event.count))
 
-    def hit(self, op: Op | None, event: Hit) -> None:
-        """Count a hit, and note whether it was a near one."""
-        self.count("hits")
-        if event.near:
-            self.count("near hits")
-            if op is not None:
-                op.near = True
+    def observe_key(self, event: Hit | Missed | Filled, op: Op | None, label: str) -> None:
+        """Take note of what happened to one key."""
+        key = int(event.key.partition(":")[2])
+        told = type(event).__name__.lower()
+        if isinstance(event, Hit):
+            self.count("hits")
+            if event.near:
+                told = "near hit"
+                self.count("near hits")
+                if op is not None:
+                    op.near = True
+        elif isinstance(event, Filled):
+            self.count("fills")
+            if self.settings.near and op is not None and op.loaded is not None:
+                op.filled = op.loaded
+                told = f"filled version {op.filled.version} for {event.ttl:.3f} s"
+                self.board.filled(key, op.filled.load, event.ttl)
+        self.note(key, f"{label} {told}")
 
     # --- operations -----------------------------------------------------------------------------
 
@@ -241,8 +289,9 @@ class Worker:
 
     async def actor(self, number: int) -> None:
         chance = random.Random(f"{self.settings.seed}/{self.slot}/{self.generation}/{number}")
+        kinds = NEAR_KINDS if self.settings.near else KINDS
         while not self.board.stopped:
-            kind = chance.choices([*KINDS], [*KINDS.values()])[0]
+            kind = chance.choices([*kinds], [*kinds.values()])[0]
             own = random.Random(chance.getrandbits(64))
             await self.do(kind, own)
             await asyncio.sleep(chance.expovariate(1 / 0.015))
@@ -250,6 +299,8 @@ class Worker:
     async def do(self, kind: str, chance: random.Random) -> None:
         """Do one operation, on a key that is often a hot one."""
         key = self.pick(chance)
+        if kind in CHANGES and self.is_quiet(key):
+            kind = "read"
         op = Op(f"{kind} #{next(self.numbers)}", chance)
         token = _OP.set(op)
         self.ongoing[op.label] = time.monotonic()
@@ -262,6 +313,8 @@ class Worker:
                 await asyncio.gather(*[self.one_of_many(f"{op.label}.{n}", key, one) for n, one in enumerate(seeds)])
             elif kind == "cancelled":
                 await self.cancelled(chance)
+            elif kind == "set":
+                await self.put(op)
             else:
                 await self.invalidate(kind, key, op)
         finally:
@@ -292,7 +345,8 @@ class Worker:
         op.loads = kind != "refresh"
         verb: Callable[[int], Awaitable[Item | None]] = getattr(self.subject, kind)
         acknowledged, local = self.board.floor(key), self.local[key]
-        began = time.monotonic()
+        began, wall = time.monotonic(), time.time_ns()
+        began_ns = time.monotonic_ns()
         self.note(key, f"{op.label} begins; acknowledged {acknowledged}, here {local}")
         try:
             item = await verb(key)
@@ -306,30 +360,96 @@ class Worker:
             return
         self.count("checked")
         self.note(key, f"{op.label} got version {item.version}")
+        if kind == "take":
+            self.taken.add(item.load)
+            self.board.taken(key, item.load)
+        elif kind == "refresh" and op.filled is not None:
+            self.refreshed[key] = max(self.refreshed[key], op.filled.version)
+        near = kind == "read" and op.near
+        if near:
+            self.look_near(key, item, op, began_ns, wall)
         if item.key != key or item.version > self.board.version(key):
             self.violate("foreign", key, f"{op.label} got {item}", began)
-        if op.near and local <= item.version < acknowledged and self.told_late(key, item.version, began):
-            return
-        if item.version < acknowledged or (self.subject.keeps and item.version < local):
+        # What is near may be behind, which was looked at just now.
+        if (item.version < acknowledged and not near) or (self.subject.keeps and item.version < local):
             text = f"{op.label} got version {item.version}; acknowledged before it began: {acknowledged}, here: {local}"
             self.violate("stale", key, text, began)
 
-    def told_late(self, key: int, version: int, began: float) -> bool:
-        """Tell whether a near hit was out of date for no longer than is promised when its call began."""
-        since = self.board.behind_since(key, version)
-        if since is None or began - since > LIMIT:
-            return False
-        self.count("behind")
-        with self.behind.open("a", encoding="utf-8") as file:
-            file.write(f"{max(0.0, began - since)}\n")
-        return True
+    def look_near(self, key: int, item: Item, op: Op, began: int, wall: int) -> None:
+        """Judge a near hit, by the times at which its read began, in ns."""
+        # Nothing was awaited since the read began, so what this process did is what it had done then.
+        refreshed, taken = self.refreshed[key], item.load in self.taken
+        if item.version < refreshed or taken:
+            text = f"{op.label} got {item} near; refreshed here: {refreshed}, taken here: {taken}"
+            self.violate("stale", key, text, began / 1e9)
+        # What is noted later than it happened makes this too small, never too large.
+        late = began - self.board.raised_above(key, item.version)
+        if late > 0:
+            self.count("behind")
+            with self.ages.open("ab") as file:
+                file.write(_AGE.pack(late / 1e9))
+            self.note(key, f"{op.label} was behind by {late / 1e6:.3f} ms")
+            if late > _LIMIT:
+                text = f"{op.label} got version {item.version} near, {late / 1e9:.6f} s after more was acknowledged"
+                self.violate("stale", key, text, began / 1e9)
+        fill = self.board.fill(key, item.load)
+        if fill is None:
+            return
+        self.count("near hits of a known fill")
+        # By both clocks: Redis goes by the one that somebody may set.
+        over = min(began - fill.filled, wall - fill.filled_wall) - fill.ttl
+        if over > _ROUNDED:
+            self.violate("expired", key, f"{op.label} got {item} near, {over / 1e9:.6f} s too late", began / 1e9)
+        if fill.taken and began - fill.taken > _LIMIT:
+            text = f"{op.label} got {item} near, {(began - fill.taken) / 1e9:.6f} s after it was taken"
+            self.violate("stale", key, text, began / 1e9)
+        emptied = self.board.emptied_after(fill.filled)
+        if emptied is not None and began - emptied > _LIMIT:
+            text = f"{op.label} got {item} near, {(began - emptied) / 1e9:.6f} s after the store had lost everything"
+            self.violate("stale", key, text, began / 1e9)
+
+    def named(self) -> str:
+        return f"{self.slot}.{self.generation}.{next(self.own)}"
+
+    async def put(self, op: Op) -> None:
+        """Set the key that no other process sets, while others read it, and read it again."""
+        subject = self.subject
+        if not isinstance(subject, CachekitSubject):
+            raise NotImplementedError
+        async with self.setting:
+            readers = [asyncio.create_task(self.look_own(subject, op)) for _ in range(op.random.randrange(3))]
+            await self.pause(op)
+            number = self.number + 1
+            if await subject.put(self.name, number):
+                self.number = number
+                self.count("set confirmed")
+            else:
+                # It may be carried out at any time, so a later one need not be the last one there.
+                self.name, self.number = self.named(), 0
+            for reader in readers:
+                await reader
+        for _ in range(3):
+            await self.look_own(subject, op)
+            await self.pause(op)
+
+    async def look_own(self, subject: CachekitSubject, op: Op) -> None:
+        name, number = self.name, self.number
+        began = time.monotonic()
+        try:
+            found = await subject.own(name)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.violate("raised", -1, f"{op.label} raised {error!r}", began)
+            return
+        # 0 is what a load returns, which is not stored.
+        if 0 < found < number:
+            self.violate("stale", -1, f"{op.label} got {found}, and {number} had been set here", began)
 
     async def invalidate(self, kind: str, key: int, op: Op) -> None:
         """Write and invalidate, in one of the ways there are."""
         keys = [key]
         try:
             if kind == "write":
-                keys.append(self.pick(op.random))
+                keys.append(self.another(key, op.random))
                 await self.subject.write(*keys)
             elif kind == "invalidate" or not self.subject.keeps:
                 self.note(key, f"{op.label} writes version {self.board.bump(key)}")
@@ -339,7 +459,7 @@ class Worker:
                 if acknowledged != op.acknowledged:
                     self.violate("contradiction", key, f"{op.label} returned {acknowledged}, its event did not")
             else:
-                keys.append(self.pick(op.random))
+                keys.append(self.another(key, op.random))
                 await self.transaction(keys, op)
         except RollbackError:
             self.count("rolled back")
@@ -391,6 +511,16 @@ class Worker:
     def pick(self, chance: random.Random) -> int:
         """Return a key: half of the time one of the first two."""
         return chance.randrange(min(2, self.settings.keys) if chance.random() < 0.5 else self.settings.keys)
+
+    def another(self, key: int, chance: random.Random) -> int:
+        """Return a key to be changed with ``key``; the same one if the other is to be left alone."""
+        other = self.pick(chance)
+        return key if self.is_quiet(other) else other
+
+    def is_quiet(self, key: int) -> bool:
+        """Tell whether ``key`` is to be left alone just now, by all processes: they share the clock."""
+        busy, quiet = QUIET
+        return self.settings.near > 0 and (time.monotonic() + 0.2 * key) % (busy + quiet) > busy
 
     async def pause(self, op: Op) -> None:
         """Wait for no time, a turn of the loop, milliseconds, or now and then longer than a lease."""

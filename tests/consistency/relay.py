@@ -1,0 +1,92 @@
+"""Stands between some workers and the server, and can keep back what feeds are told, or what others are answered.
+
+A connection that dies is noticed; one on which nothing comes any more, while all others go on, is what the bound on
+near hits is for. A reply that the news of its own change has overtaken is what its marks are for. No command to the
+server makes either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Final
+
+_MOST: Final = 65536
+
+
+class Relay:
+    """Passes bytes on, in a thread of its own, until it is closed.
+
+    Args:
+        target: The port of the server, on this machine.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._loop = asyncio.new_event_loop()
+        self._feeds = asyncio.Event()
+        self._feeds.set()
+        self._others = asyncio.Event()
+        self._others.set()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
+        self._thread.start()
+        start = asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result()
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def hold(self, *, feeds: bool) -> None:
+        """Keep back what the server tells feeds, or what it answers on other connections, from now on."""
+        self._loop.call_soon_threadsafe((self._feeds if feeds else self._others).clear)
+
+    def let_go(self, *, feeds: bool) -> None:
+        """Pass on what was kept back, and what follows."""
+        self._loop.call_soon_threadsafe((self._feeds if feeds else self._others).set)
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others)
+        # A turn for the transports to close their sockets.
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        feed = asyncio.Event()
+        try:
+            # Whatever breaks on one side ends both.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+                ways = [
+                    asyncio.create_task(self._requests(reader, to_server, feed)),
+                    asyncio.create_task(self._replies(from_server, writer, feed)),
+                ]
+                try:
+                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for way in ways:
+                        way.cancel()
+                    to_server.transport.abort()
+        finally:
+            writer.transport.abort()
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, feed: asyncio.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_MOST):
+                if b"TRACKING" in data:
+                    feed.set()
+                writer.write(data)
+
+    async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, feed: asyncio.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_MOST):
+                await (self._feeds if feed.is_set() else self._others).wait()
+                writer.write(data)
