@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cachekit import MISS
-from cachekit._flow.verdict import TABLE, Verdict, verdict
+from cachekit._flow.verdict import TABLE, Verdict
 from cachekit._tiers.outcome import Distrusted, Down, Found, Outcome
 
 ROWS: list[tuple[Outcome, Verdict]] = [
@@ -20,7 +20,7 @@ ROWS: list[tuple[Outcome, Verdict]] = [
 
 @pytest.mark.parametrize(("outcome", "decided"), ROWS, ids=str)
 def test_every_outcome_has_its_verdict(outcome: Outcome, decided: Verdict) -> None:
-    assert verdict(outcome) is decided
+    assert TABLE[type(outcome)] is decided
 
 
 def test_no_outcome_is_left_out_here_or_in_the_docs() -> None:

@@ -35,8 +35,4 @@ TABLE: Final[dict[type[Outcome], Verdict]] = {
     Down: Verdict.LOAD,
     Distrusted: Verdict.REFRESH,
 }
-
-
-def verdict(outcome: Outcome) -> Verdict:
-    """Return what to do after ``outcome``."""
-    return TABLE[type(outcome)]
+"""What to do after an outcome, by its type."""
