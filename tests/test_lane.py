@@ -16,8 +16,9 @@ from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import Store
 from cachekit.stores.connect import connector, open_store
 from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.lane import Lane, Read
+from cachekit.stores.lane import Lane
 from cachekit.stores.network import SingleServer
+from cachekit.stores.operations import Read
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer

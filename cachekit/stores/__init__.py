@@ -8,7 +8,9 @@
     network.py     which connection an operation travels on; one server
     sentinel.py    the master that the sentinels name
     cluster.py     the master that has the slot
-    lane.py        one connection and the task that drives it
+    lane.py        one connection: sends what gathers, hands out the replies
+    operations.py  what travels on it
+    deadlines.py   one timer for the deadlines of all operations
     tracking.py    the feed: what a server tells about keys that changed
     connect.py     from a URL to connections and stores
     names.py       looks host names up, off the application's threads

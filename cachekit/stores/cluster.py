@@ -18,7 +18,8 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreUnavailableError
 from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.lane import QUEUE, Connect, Lane, Operation
+from cachekit.stores.lane import QUEUE, Connect, Lane
+from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
 from cachekit.stores.translate import garbage, translate
 

@@ -16,20 +16,17 @@ replaced; it never reconnects.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from functools import cached_property
-from importlib.resources import files
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeAlias, cast
 
-from hiredis import Reader, pack_command
+from hiredis import Reader
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import InvalidResponse, NoScriptError
 
 from cachekit.errors import KeyRefusedError, QueueFullError, StoreError, StoreUnavailableError
-from cachekit.stores.deadlines import Deadlines
+from cachekit.stores.operations import Gathered, Operation, Read, Scripted
 from cachekit.stores.translate import ends_connection, garbage, overdue, translate
 
 QUEUE: Final = 10_000
@@ -52,237 +49,6 @@ Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
 
 _NOTHING: Final = object()
 """What the parser gives when no reply is complete."""
-
-
-class Script:
-    """A script of the folder ``lua/``, called by its digest: the server has it after the first call."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    @cached_property
-    def source(self) -> bytes:
-        return files("cachekit.stores").joinpath(f"lua/{self._name}.lua").read_bytes()
-
-    @cached_property
-    def digest(self) -> str:
-        # The name that Redis gives a script; nothing secret depends on it.
-        return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
-
-
-class Operation:
-    """Commands that are sent together, and the future of their replies.
-
-    Args:
-        key: Decides where in a cluster it is sent.
-        packed: The commands in RESP.
-        replies: How many replies they bring.
-        deadline: When it fails, by the clock of the event loop.
-        deadlines: Where that is looked after.
-        repeatable: It may be sent once more on a new connection when the first broke: true for what has
-            the same effect twice.
-        lasting: It is sent though its caller is gone: an invalidation is never taken back.
-        of_bytes: Its reply is bytes or None, or an error. Any other gives the connection up at once, before what
-            comes behind it is taken for somebody else's answer.
-
-    Its ``future`` gets the reply, or a list of them if there are several.
-    """
-
-    # Of most operations this is how it is; attributes that are not set cost nothing.
-    lane: Lane | None = None
-    inherited = False
-    """Whether a lane that broke handed it on; it is handed on no further."""
-    redirections = 0
-    asking = 0
-
-    def __init__(
-        self,
-        key: str,
-        packed: bytes,
-        replies: int,
-        deadline: float,
-        deadlines: Deadlines,
-        *,
-        repeatable: bool = False,
-        lasting: bool = False,
-        of_bytes: bool = False,
-    ) -> None:
-        self.key = key
-        self.packed = packed
-        self.of_bytes = of_bytes
-        self.replies = replies
-        self.deadline = deadline
-        self.repeatable = repeatable
-        self.lasting = lasting
-        self.future: asyncio.Future[Any] = deadlines.loop.create_future()
-        self._deadlines = deadlines
-        deadlines.add(self)
-
-    def succeed(self, reply: object) -> None:
-        if self.of_bytes and not (reply is None or isinstance(reply, (bytes, Exception))):
-            self.nonsense()
-            return
-        self._deadlines.open.discard(self)
-        if not self.future.done():
-            self.future.set_result(reply)
-
-    def nonsense(self) -> None:
-        """Fail, since the reply is no answer, and have the connection given up."""
-        error = garbage(self._deadlines.address)
-        self.fail(error)
-        if self.lane is not None:
-            self.lane.give_up(error)
-
-    def fail(self, error: StoreError) -> None:
-        self._deadlines.open.discard(self)
-        if not self.future.done():
-            self.future.set_exception(error)
-            # A caller that is cancelled in this very turn never looks: that is no reason for a log line.
-            self.future.exception()
-
-    def ask(self, asking: bytes) -> None:
-        """Let ``asking``, a command whose reply nobody waits for, go before the rest."""
-        self.packed = asking + self.packed
-        self.replies += 1
-        self.asking = len(asking)
-
-    def unask(self) -> None:
-        """Leave out again what `ask` put before the rest."""
-        if self.asking:
-            self.packed = self.packed[self.asking :]
-            self.replies -= 1
-            self.asking = 0
-
-    def answer(self, replies: list[object]) -> object:
-        """Return what the future gets, out of several replies."""
-        if self.asking:
-            replies = replies[1:]
-        return replies[0] if len(replies) == 1 else replies
-
-    def overdue(self) -> None:
-        """Fail, since the deadline is over, and have the lane that it is in watch its connection."""
-        if self.lane is not None:
-            self.lane.watch()
-        self.fail(overdue(self._deadlines.address))
-
-    @property
-    def wanted(self) -> bool:
-        return self.lasting or not self.future.done()
-
-
-class Read(Operation):
-    """A GET, whose future gets bytes or None. With others it travels as one MGET, unless it is ``alone``."""
-
-    packed = b""
-    replies = 1
-    repeatable = True
-    lasting = False
-    alone = False
-
-    def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:
-        self.key = key
-        self.deadline = deadline
-        self.future = deadlines.loop.create_future()
-        self._deadlines = deadlines
-        deadlines.add(self)
-
-    def succeed(self, reply: object) -> None:
-        if reply is None or type(reply) is bytes:
-            self._deadlines.open.discard(self)
-            if not self.future.done():
-                self.future.set_result(reply)
-        elif isinstance(reply, Exception):
-            self.fail(translate(reply, self._deadlines.address))
-        else:
-            self.nonsense()
-
-    def pack(self) -> None:
-        """Write the command, which nobody needs of those that travel together."""
-        if not self.packed:
-            self.packed = packed("GET", self.key)
-
-
-class Several(Operation):
-    """Commands that are no transaction: each has to be preceded by its own ASKING, which holds for one command."""
-
-    def __init__(
-        self, key: str, commands: Sequence[bytes], deadline: float, deadlines: Deadlines, *, repeatable: bool = False
-    ) -> None:
-        super().__init__(key, b"".join(commands), len(commands), deadline, deadlines, repeatable=repeatable)
-        self._commands = commands
-
-    def ask(self, asking: bytes) -> None:
-        self.packed = b"".join([asking + command for command in self._commands])
-        self.replies = 2 * len(self._commands)
-        self.asking = len(asking)
-
-    def unask(self) -> None:
-        if self.asking:
-            self.packed = b"".join(self._commands)
-            self.replies = len(self._commands)
-            self.asking = 0
-
-    def answer(self, replies: list[object]) -> object:
-        return replies[1::2] if self.asking else replies
-
-
-class Scripted(Operation):
-    """A call of a script by its digest. A server that has forgotten it gets it with the same call, once more."""
-
-    brought = False
-
-    def __init__(
-        self,
-        key: str,
-        script: Script,
-        rest: Sequence[str | bytes | int],
-        deadline: float,
-        deadlines: Deadlines,
-        *,
-        lasting: bool,
-    ) -> None:
-        super().__init__(key, packed("EVALSHA", script.digest, *rest), 1, deadline, deadlines, lasting=lasting)
-        self.script = script
-        self.rest = rest
-
-    def bring(self) -> None:
-        """Send the script itself from now on: EVAL leaves it there."""
-        self.brought = True
-        self.packed = self.packed[: self.asking] + packed("EVAL", self.script.source, *self.rest)
-
-
-class Gathered:
-    """Reads that travel as one MGET; a key that is asked for twice travels once.
-
-    A key that holds something of another kind is answered as if it held nothing.
-    """
-
-    __slots__ = ("packed", "parts", "replies")
-
-    def __init__(self, parts: list[Read]) -> None:
-        self.parts = parts
-        self.replies = 1
-        self.packed = packed("MGET", *dict.fromkeys([part.key for part in parts]))
-
-    def answer(self, replies: list[object]) -> object:
-        """Return the one reply there is."""
-        return replies[0]
-
-    def succeed(self, reply: object) -> None:
-        parts = self.parts
-        if isinstance(reply, list) and len(reply) == len(parts):
-            # As many values as callers, so no key was asked for twice.
-            for part, value in zip(parts, reply, strict=True):
-                part.succeed(value)
-            return
-        keys = dict.fromkeys([part.key for part in parts])
-        if isinstance(reply, list) and len(reply) == len(keys):
-            found = dict(zip(keys, reply, strict=True))
-        else:
-            # No answer to what was asked; each part is told so.
-            found = dict.fromkeys(keys, reply)
-        for part in parts:
-            part.succeed(found[part.key])
 
 
 class Owner(Protocol):
@@ -615,17 +381,3 @@ class Lane(asyncio.Protocol):
             owner.lost(self)
         if owner is not None and heirs:
             owner.resend(heirs)
-
-
-def packed(*command: str | bytes | int) -> bytes:
-    """Return ``command`` in RESP; hiredis writes it in a sixth of the time of redis-py's own packer.
-
-    Raises:
-        UnicodeEncodeError: A part is text with a lone surrogate.
-    """
-    written: bytes = _pack(command)
-    return written
-
-
-# Its stub knows tuples of one item only.
-_pack: Final[Any] = pack_command

@@ -10,7 +10,8 @@ from typing import Protocol
 from redis.exceptions import ReadOnlyError
 
 from cachekit.errors import StoreError
-from cachekit.stores.lane import Connect, Lane, Operation
+from cachekit.stores.lane import Connect, Lane
+from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
 from cachekit.stores.translate import garbage, translate
 

@@ -15,8 +15,8 @@ from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores.base import Lease, Tracking
 from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.lane import Operation, Read, Script, Scripted, Several, packed
 from cachekit.stores.network import Network
+from cachekit.stores.operations import Operation, Read, Script, Scripted, Several, packed
 from cachekit.stores.translate import garbage, translate
 
 Command: TypeAlias = tuple[str | bytes | int, ...]

@@ -18,8 +18,9 @@ from typing import Final, NamedTuple, TypeAlias
 from redis.asyncio.connection import AbstractConnection
 
 from cachekit.errors import StoreUnavailableError
-from cachekit.stores.lane import Connect, Operation
+from cachekit.stores.lane import Connect
 from cachekit.stores.network import SingleServer
+from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
 
 PERIOD: Final = 1.0
