@@ -391,12 +391,16 @@ async def test_a_server_that_hangs_is_relied_on_no_longer(
     assert listener.what[-2:] == [None, "live"]
 
 
+# Redis 6.2 knows no rule that denies one subcommand; every version can allow one.
+NOT_TOLD = "user app on >hunter2 ~* &* +@all -client +client|id"
+
+
 @PROTOCOLS
 async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
     start_server: Callable[..., RedisServer], store_at: StoreAt, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "_REFUSED", 0.05)
-    server = start_server("user app on >hunter2 ~* &* +@all -client|tracking")
+    server = start_server(NOT_TOLD)
     store = store_at(server.url.replace("://", "://app:hunter2@"), protocol)
     listener = Listener(store)
     await until(lambda: len(listener.causes) >= 2)
@@ -418,7 +422,7 @@ async def test_what_is_refused_is_asked_for_seldom(
     assert tracking._REFUSED > 4 * tracking._LONGEST_PAUSE
     monkeypatch.setattr(tracking, "_REFUSED", 3600.0)
     monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 0.0)
-    server = start_server("user app on >hunter2 ~* &* +@all -client|tracking")
+    server = start_server(NOT_TOLD)
     store = store_at(server.url.replace("://", "://app:hunter2@"))
     listener = Listener(store)
     await until(lambda: listener.causes)
