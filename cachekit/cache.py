@@ -243,6 +243,21 @@ class Cache:
         """
         return self._reporter.observe(observer)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the store answers, and every invalidation has reached it, by what this process has met.
+
+        It is False from the first failure on, until the store has answered for half a second again. It tells a
+        value that is not there from one that could not be asked for, where that matters: a ticket that was spent
+        is refused, with one that nobody can look up its holder may try again. It asks nobody; True before the
+        first use.
+
+        Example:
+            >>> Cache("memory://").healthy
+            True
+        """
+        return self.runtime.tier.healthy
+
     # --- life -----------------------------------------------------------------------------------
 
     async def aclose(self) -> None:

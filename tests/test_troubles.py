@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Sequence
 
 import pytest
 
@@ -109,3 +111,48 @@ async def test_a_call_without_time_left_for_the_store_asks_it_no_more() -> None:
     budget = cache.runtime.tier.budget()
     budget.left = 0.0
     assert await cache.runtime.tier.invalidate(["k"], budget) is False
+
+
+async def test_a_cache_is_healthy_until_the_store_fails_and_again_after_half_a_second(clock: FakeClock) -> None:
+    store = FailingStore()
+    cache = Cache(store, clock=clock)
+    assert cache.healthy
+    store.fail(StoreTimeoutError("timeout", "no answer in time"))
+    assert cache.healthy  # it asks nobody
+    assert await cache.take("ticket") is None
+    assert not cache.healthy
+    store.recover()
+    assert await cache.take("ticket") is None
+    assert not cache.healthy
+    clock.advance(QUIET)
+    assert await cache.take("ticket") is None
+    assert cache.healthy
+
+
+class SlowToDelete(FailingStore):
+    """Deletes when it is let to; meanwhile it answers everything else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = asyncio.Event()
+
+    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+        if self.error is None:
+            await self.let.wait()
+        await super().delete(keys, timeout=timeout)
+
+
+async def test_a_cache_is_not_healthy_while_an_invalidation_waits_for_the_store(clock: FakeClock) -> None:
+    store = SlowToDelete()
+    async with Cache(store, clock=clock) as cache:
+        store.fail(StoreTimeoutError("timeout", "no answer in time"))
+        assert await cache.delete("ticket") is False
+        store.recover()
+        clock.advance(QUIET)
+        assert await cache.set("another", 1, ttl=60)
+        assert not cache.runtime.tier._guard._troubles.current
+        assert not cache.healthy
+        store.let.set()
+        async with asyncio.timeout(10):
+            while not cache.healthy:
+                await asyncio.sleep(0.01)

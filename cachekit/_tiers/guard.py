@@ -205,6 +205,11 @@ class Guard:
         """Whether the store tells what others change in it."""
         return isinstance(self._store, TrackingStore)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether no trouble of the store is going on."""
+        return not self._troubles.current
+
     async def until_asked(self, key: str, seconds: float) -> None:
         """Wait while ``key`` is turned away, and a little at least, but no longer than ``seconds``."""
         shard = self._shard(key)

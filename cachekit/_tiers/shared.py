@@ -89,6 +89,11 @@ class SharedTier:
         finally:
             near.unmark(key, mark)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the store answers, and every invalidation has reached it."""
+        return self._guard.healthy and not len(self.journal)
+
     def turned_away(self, key: str) -> Down | None:
         """Return the outcome of reading ``key`` if that is known without asking: the circuit breaker is open.
 
