@@ -55,6 +55,9 @@ VERSIONS: Final = (
 ALIKE: Final = 0.6
 """How alike two words must be, from 0 to 1, for one to be the other's correction and not another word."""
 
+LONGEST: Final = 40
+"""Letters of a correction: what is longer was written anew, and to compare it takes time."""
+
 
 def changes(previous: str, latest: str) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield difflib's tag, the words that went and the words that came, in the order of the text."""
@@ -72,8 +75,13 @@ def corrections(previous: str, latest: str) -> list[tuple[str, str]]:
         # Word for word, or as a whole: "alot" has become "a lot".
         matched = zip(went, came, strict=True) if len(went) == len(came) else [(" ".join(went), " ".join(came))]
         bare = [(wrong.strip(".,;:!?").lower(), right.strip(".,;:!?").lower()) for wrong, right in matched]
-        pairs += [pair for pair in bare if pair[0] != pair[1] and SequenceMatcher(None, *pair).ratio() >= ALIKE]
+        pairs += [(wrong, right) for wrong, right in bare if wrong != right and alike(wrong, right)]
     return pairs
+
+
+def alike(wrong: str, right: str) -> bool:
+    """Tell whether the one may be a misspelling of the other."""
+    return max(len(wrong), len(right)) <= LONGEST and SequenceMatcher(None, wrong, right).ratio() >= ALIKE
 
 
 class AdaptiveLoop:

@@ -1,0 +1,80 @@
+"""Start the writing coach.
+
+Run it, and open the address that it prints:
+
+    python -m examples.writing_coach
+
+Without options it needs no server: the cache is in memory, the database a file of SQLite. For the real thing:
+
+    python -m examples.writing_coach --redis redis://localhost:6379/0 --workers 2
+        --database postgresql+asyncpg://user:password@localhost/coach
+
+A passkey is bound to the address of the page: behind a proxy, name the one that browsers see with --origin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+import uvicorn
+from rich.console import Console
+from rich.markup import escape
+from sqlalchemy.exc import SQLAlchemyError
+
+from cachekit import Cache
+from cachekit.errors import ConfigurationError
+from examples.writing_coach.app import DATABASE, ENVIRONMENT, Settings
+from examples.writing_coach.database import Database
+
+APP: Final = "examples.writing_coach.app:create_app"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Start the application with ``argv``, or with the arguments of the command line, and serve until interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.writing_coach",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--redis", metavar="URL", default="memory://", help="the cache (default: %(default)s)")
+    add(
+        "--database",
+        metavar="URL",
+        default=DATABASE,
+        help="the database, as SQLAlchemy names it (default: %(default)s)",
+    )
+    add("--workers", metavar="N", type=int, default=1, help="processes (default: %(default)s)")
+    add("--port", type=int, default=8000, help="of the loopback interface (default: %(default)s)")
+    add("--origin", metavar="URL", help="the address of the page (default: http://localhost:PORT)")
+    options = parser.parse_args(argv)
+    if options.workers < 1:
+        parser.error("--workers: at least 1")
+    if options.workers > 1 and options.redis.startswith("memory:"):
+        parser.error("--workers: processes do not share memory; name a server, as in --redis redis://localhost:6379/0")
+    origin = (options.origin or f"http://localhost:{options.port}").rstrip("/")
+    settings = Settings(secret=secrets.token_hex(32), origin=origin, redis=options.redis, database=options.database)
+    try:
+        cache, database = Cache(settings.redis), Database(settings.database)
+        # Here and once, before there are workers to do it at the same moment.
+        asyncio.run(database.create_tables())
+    except ConfigurationError as error:
+        parser.error(f"--redis: {error}")
+    except (SQLAlchemyError, OSError, ImportError) as error:
+        parser.error(f"--database: {error}")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]Writing coach[/] on [bold cyan]{escape(origin)}[/], Ctrl+C ends it")
+    console.print(escape(f"{cache!r}\n{database.engine.url!r}"))
+    os.environ[ENVIRONMENT] = json.dumps(asdict(settings))
+    uvicorn.run(APP, factory=True, host="127.0.0.1", port=options.port, workers=options.workers, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The tables, on SQLite or PostgreSQL. None has a column for a text: what is written stays in snapshots."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from sqlalchemy import ForeignKey, String, event
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class Base(DeclarativeBase):
+    """What all tables have in common."""
+
+
+class User(Base):
+    """Somebody who has signed up. Two may have the same name: a passkey tells who it is."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+
+
+class Passkey(Base):
+    """The public half of a passkey. The private one never leaves its authenticator."""
+
+    __tablename__ = "passkeys"
+
+    id: Mapped[bytes] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey(User.id))
+    user: Mapped[User] = relationship()
+    public_key: Mapped[bytes]
+    sign_count: Mapped[int]
+
+
+class LearntError(Base):
+    """One correction that a writer made: a row each time, so that a profile can count by anything."""
+
+    __tablename__ = "learnt_errors"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey(User.id), index=True)
+    wrong: Mapped[str] = mapped_column(String(80))
+    right: Mapped[str] = mapped_column(String(80))
+    category: Mapped[str] = mapped_column(String(20))
+    learnt_on: Mapped[date] = mapped_column(default=lambda: datetime.now(UTC).date())
+
+
+class Database:
+    """An engine, its sessions, and how many queries it was sent."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_async_engine(url, hide_parameters=True)  # errors are logged
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.queries = 0
+        event.listen(self.engine.sync_engine, "before_cursor_execute", self._count)
+
+    async def create_tables(self) -> None:
+        """Create what is missing, and close the connection to the database."""
+        async with self.engine.begin() as connection:
+            if self.engine.dialect.name == "sqlite":
+                # Kept in the file: from now on nobody who reads waits for somebody who writes.
+                await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            await connection.run_sync(Base.metadata.create_all)
+        await self.engine.dispose()
+
+    def _count(self, *_: object) -> None:
+        self.queries += 1

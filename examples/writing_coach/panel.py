@@ -1,0 +1,67 @@
+"""What the cache did, told by its events: hits, misses, loads, and the time that hits have saved."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from cachekit import Cache
+from cachekit.events import Event, Hit, Loaded, StoreFailed
+from examples.writing_coach.database import Database
+
+Outcome: TypeAlias = Literal["hit", "miss", "no answer"]
+
+_watched: Final[ContextVar[list[Event] | None]] = ContextVar("the events of a request", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one worker has seen since it started: events by their names, seconds of loads. The page adds up all."""
+
+    worker: int
+    events: dict[str, int]
+    load_seconds: float
+    queries: int
+    healthy: bool
+
+
+class Panel:
+    """Counts what a cache and a database did."""
+
+    def __init__(self, cache: Cache, database: Database) -> None:
+        self._cache, self._database = cache, database
+        self._counts: Counter[str] = Counter()
+        self._load_seconds = 0.0
+        cache.observe(self._note)
+
+    def figures(self) -> Figures:
+        """Return the figures as of now."""
+        return Figures(os.getpid(), self._counts, self._load_seconds, self._database.queries, self._cache.healthy)
+
+    @contextmanager
+    def watching(self) -> Generator[Sequence[Event], None, None]:
+        """Collect the events of the calls inside: a cache calls its observers in line, so they are of this task."""
+        events: list[Event] = []
+        token = _watched.set(events)
+        try:
+            yield events
+        finally:
+            _watched.reset(token)
+
+    def _note(self, event: Event) -> None:
+        if (events := _watched.get()) is not None:
+            events.append(event)
+        self._counts[type(event).__name__] += 1
+        if isinstance(event, Loaded):
+            self._load_seconds += event.seconds
+
+
+def outcome(events: Sequence[Event]) -> Outcome:
+    """Return what one call of a decorated function came to."""
+    kinds = {type(event) for event in events}
+    return "no answer" if StoreFailed in kinds else "hit" if Hit in kinds else "miss"

@@ -1,0 +1,130 @@
+"""What a writer gets wrong: expensive to assemble, cached for ten minutes, invalidated by each error learnt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from fastapi import APIRouter
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from cachekit import cached, default_cache, invalidates
+from examples.writing_coach.database import Database, LearntError
+from examples.writing_coach.panel import Figures, Outcome, outcome
+from examples.writing_coach.web import Db, ThePanel, UserId
+
+router = APIRouter(prefix="/api")
+DAYS: Final = 14
+HABITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What was written, and what it became."""
+
+    wrong: str
+    right: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """A misspelling that a writer makes, and how often."""
+
+    wrong: str
+    right: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorProfile:
+    """What a writer gets wrong. A hit brings back this type, with the dates, tuples and the datetime in it."""
+
+    total: int
+    categories: dict[str, int]
+    habits: tuple[Habit, ...]
+    days: dict[date, int]
+    assembled_at: datetime
+
+
+@cached(key="profile:<user_id>", ttl=600)
+async def error_profile(user_id: str, database: Database) -> ErrorProfile:
+    """Assemble the profile of a user. The key names the user alone: all databases of one cache are one."""
+    mine, times = LearntError.user_id == user_id, func.count()
+    today = datetime.now(UTC).date()
+    async with database.sessions() as session:
+        categories = await session.execute(
+            select(LearntError.category, times).where(mine).group_by(LearntError.category).order_by(times.desc())
+        )
+        habits = await session.execute(
+            select(LearntError.wrong, LearntError.right, times)
+            .where(mine)
+            .group_by(LearntError.wrong, LearntError.right)
+            .order_by(times.desc(), LearntError.wrong)
+            .limit(HABITS)
+        )
+        days = await session.execute(
+            select(LearntError.learnt_on, times)
+            .where(mine, LearntError.learnt_on > today - timedelta(days=DAYS))
+            .group_by(LearntError.learnt_on)
+        )
+    by_category = dict(categories.all())
+    by_day = dict.fromkeys((today - timedelta(days=back) for back in reversed(range(DAYS))), 0)
+    by_day |= dict(days.all())
+    return ErrorProfile(
+        total=sum(by_category.values()),
+        categories=by_category,
+        habits=tuple(Habit(wrong, right, count) for wrong, right, count in habits),
+        days=by_day,
+        assembled_at=datetime.now(UTC),
+    )
+
+
+@invalidates("profile:<user_id>")
+async def record_errors(user_id: str, corrections: Sequence[Correction], session: AsyncSession) -> None:
+    """Write down what a user has corrected. Whoever calls this commits: see `learn`."""
+    session.add_all(
+        LearntError(user_id=user_id, wrong=each.wrong, right=each.right, category=each.category) for each in corrections
+    )
+
+
+async def learn(user_id: str, corrections: Sequence[Correction], database: Database) -> None:
+    """Record errors in a transaction of their own.
+
+    The profile is invalidated once it has committed: before that, another request would only assemble it, and
+    cache it, without them.
+    """
+    async with default_cache().after_commit(), database.sessions.begin() as session:
+        await record_errors(user_id, corrections, session)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A profile, how it was come by, and the figures of this worker. ``seconds`` is what getting it took."""
+
+    profile: ErrorProfile
+    outcome: Outcome
+    seconds: float
+    age: float
+    figures: Figures
+
+
+@router.get("/profile")
+async def show(user_id: UserId, database: Db, panel: ThePanel) -> Shown:
+    """Return the profile of who is signed in, with what the cache did for it."""
+    began = time.perf_counter()
+    with panel.watching() as events:
+        profile = await error_profile(user_id, database)
+    seconds = time.perf_counter() - began
+    age = (datetime.now(UTC) - profile.assembled_at).total_seconds()
+    return Shown(profile, outcome(events), seconds, age, panel.figures())
+
+
+@router.get("/panel")
+async def figures(_: UserId, panel: ThePanel) -> Figures:
+    """Return the figures of this worker."""
+    return panel.figures()

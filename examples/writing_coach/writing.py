@@ -1,0 +1,117 @@
+"""What a writer is writing: kept as snapshots for a day at most, so that corrections can be learnt from the last two.
+
+The text stands in the cache alone, in a list that ends by itself. What is learnt from it, and nothing else, goes into
+the database: the word that was wrong, and what it became.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby, takewhile
+from typing import Final
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from examples.adaptive_loop import corrections
+from examples.writing_coach.profile import Correction, learn
+from examples.writing_coach.web import Db, Snapshots, UserId
+
+router = APIRouter(prefix="/api")
+KEPT: Final = 50
+LIFE: Final = timedelta(hours=24)
+LONGEST_TEXT: Final = 20_000
+LONGEST_EDIT: Final = 100
+"""Words. What changes more than that at once is another text, and no correction of the one before."""
+
+VOWELS: Final = str.maketrans("eiou", "aaaa")
+
+
+class Draft(BaseModel):
+    """A text as it is now."""
+
+    text: str = Field(max_length=LONGEST_TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Whether a snapshot was kept, and what was learnt from it and the one before."""
+
+    kept: bool
+    learnt: list[Correction]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is kept of a writer: how many snapshots, since when, the newest text; ``hours`` is how long each lives."""
+
+    count: int
+    oldest: datetime | None
+    text: str
+    hours: float = LIFE / timedelta(hours=1)
+
+
+@router.put("/text")
+async def write(draft: Draft, user_id: UserId, database: Db, snapshots: Snapshots) -> Written:
+    """Keep a snapshot of a text, and learn from it and the one before."""
+    kept = await snapshots.save_snapshot(user_id, draft.text, len(draft.text.split()))
+    pair = await snapshots.get_snapshot_pair(user_id) if kept else None
+    if pair is None:
+        return Written(kept, [])
+    previous, latest = pair
+    learnt = await asyncio.to_thread(learnt_from, previous.text, latest.text)
+    if learnt:
+        await learn(user_id, learnt, database)
+    return Written(kept, learnt)
+
+
+@router.get("/snapshots")
+async def window(user_id: UserId, snapshots: Snapshots) -> Window:
+    """Return what is kept of who is signed in."""
+    recent = await snapshots.get_recent_snapshots(user_id, KEPT)
+    return Window(len(recent), recent[-1].timestamp, recent[0].text) if recent else Window(0, None, "")
+
+
+@router.delete("/snapshots")
+async def forget(user_id: UserId, snapshots: Snapshots) -> bool:
+    """Delete all snapshots. Returns whether the cache acknowledged it; if not, it is done when the cache is back."""
+    return await snapshots.forget(user_id)
+
+
+def learnt_from(previous: str, latest: str) -> list[Correction]:
+    """Return what a writer corrected between two snapshots. A word that is still being typed is no error."""
+    old, new = finished(previous), finished(latest)
+    start = _alike(old, new)
+    old, new = old[start:], new[start:]
+    end = _alike(old[::-1], new[::-1])
+    old, new = old[: len(old) - end], new[: len(new) - end]
+    if max(len(old), len(new)) > LONGEST_EDIT:
+        return []
+    pairs = corrections(" ".join(old), " ".join(new))
+    # A database may refuse what cannot be printed, such as NUL.
+    return [Correction(*pair, category(*pair)) for pair in pairs if "".join(pair).isprintable()]
+
+
+def finished(text: str) -> list[str]:
+    """Return the words of a text, without a last one that nothing follows yet."""
+    words = text.split()
+    return words[:-1] if text[-1:].isalnum() else words
+
+
+def _alike(old: list[str], new: list[str]) -> int:
+    return len([*takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))])
+
+
+def category(wrong: str, right: str) -> str:
+    """Return what kind of error it was, by the letters alone."""
+    if " " in wrong + right:
+        return "word boundary"
+    if sorted(wrong) == sorted(right):
+        return "letter order"
+    if [letter for letter, _ in groupby(wrong)] == [letter for letter, _ in groupby(right)]:
+        return "double letter"
+    if len(wrong) != len(right):
+        return "missing letter" if len(wrong) < len(right) else "extra letter"
+    return "vowel" if wrong.translate(VOWELS) == right.translate(VOWELS) else "other letter"
