@@ -19,7 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from benchmarks import outage
 from benchmarks.charts import draw
 from benchmarks.load import loop_factory
-from benchmarks.parts import growth, hotpath, maps, peers, stampede, targets, zipf
+from benchmarks.parts import app, growth, hotpath, maps, peers, stampede, targets, zipf
 from benchmarks.report import Section, Where, described, environment, page, table
 from benchmarks.suite import Bench, Question, all_questions
 from tests.kit.servers import RedisServer, first_server
@@ -35,6 +35,7 @@ PARTS: Final[dict[str, Callable[[Bench], Awaitable[Section]]]] = {
     "zipf": zipf.measure,
     "maps": maps.measure,
     "hotpath": hotpath.measure,
+    "app": app.measure,
 }
 OUTAGE: Final = "outage"
 WIDTH: Final = 150
