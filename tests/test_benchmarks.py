@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from benchmarks import peers
 from benchmarks.__main__ import PARTS
 from benchmarks.charts import Bars, draw
 from benchmarks.maps import KINDS
+from benchmarks.parts import app
 from benchmarks.report import Section, Sheet, page
 from benchmarks.suite import all_questions
 from benchmarks.targets import Added, Ratio, Throughput
@@ -93,6 +95,16 @@ def test_maps_are_compared(tmp_path: Path) -> None:
 def test_the_hot_path_is_shown_step_by_step(tmp_path: Path) -> None:
     found, _ = part("hotpath", tmp_path)
     assert all(isinstance(us, float) for us in found.values()), found
+
+
+def test_the_writing_coach_is_asked_over_http(tmp_path: Path) -> None:
+    found, _ = part("app", tmp_path)
+    assert [(each["callers"], each["variant"]) for each in found] == list(itertools.product(app.CALLERS, app.VARIANTS))
+    assert all(each["requests_per_second"] > 0 for each in found)
+    # Of many callers most ask for what is cached, and what is not takes three queries.
+    queries = {each["variant"]: each["queries_per_request"] for each in found[-len(app.VARIANTS) :]}
+    assert queries["cached"] < 1
+    assert queries["uncached"] > 2
 
 
 def test_parts_and_questions_are_listed() -> None:
