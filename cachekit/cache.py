@@ -249,8 +249,8 @@ class Cache:
 
         It is False from the first failure on, until the store has answered for half a second again. It tells a
         value that is not there from one that could not be asked for, where that matters: a ticket that was spent
-        is refused, with one that nobody can look up its holder may try again. It asks nobody; True before the
-        first use.
+        is refused, with one that nobody can look up its holder may try again. It asks nobody: without a call it
+        stays what it was. True before the first use.
 
         Example:
             >>> Cache("memory://").healthy

@@ -17,8 +17,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
+from collections.abc import Sequence
 from typing import Final
 
 from rich.panel import Panel
@@ -27,6 +26,7 @@ from rich.text import Text
 
 from cachekit import SnapshotStore
 from examples._console import Scene, milliseconds
+from examples._corrections import changes, corrections
 
 VERSIONS: Final = (
     "Yesterday I recieved a long letter from the libary. It said that a book was definately overdue.",
@@ -52,36 +52,6 @@ VERSIONS: Final = (
         "because letters like these come a lot, and they are weird."
     ),
 )
-ALIKE: Final = 0.6
-"""How alike two words must be, from 0 to 1, for one to be the other's correction and not another word."""
-
-LONGEST: Final = 40
-"""Letters of a correction: what is longer was written anew, and to compare it takes time."""
-
-
-def changes(previous: str, latest: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield difflib's tag, the words that went and the words that came, in the order of the text."""
-    old, new = previous.split(), latest.split()
-    for tag, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        yield tag, old[i:j], new[k:m]
-
-
-def corrections(previous: str, latest: str) -> list[tuple[str, str]]:
-    """Return what was corrected between two versions, as pairs of wrong and right."""
-    pairs: list[tuple[str, str]] = []
-    for tag, went, came in changes(previous, latest):
-        if tag != "replace":
-            continue
-        # Word for word, or as a whole: "alot" has become "a lot".
-        matched = zip(went, came, strict=True) if len(went) == len(came) else [(" ".join(went), " ".join(came))]
-        bare = [(wrong.strip(".,;:!?").lower(), right.strip(".,;:!?").lower()) for wrong, right in matched]
-        pairs += [(wrong, right) for wrong, right in bare if wrong != right and alike(wrong, right)]
-    return pairs
-
-
-def alike(wrong: str, right: str) -> bool:
-    """Tell whether the one may be a misspelling of the other."""
-    return max(len(wrong), len(right)) <= LONGEST and SequenceMatcher(None, wrong, right).ratio() >= ALIKE
 
 
 class AdaptiveLoop:

@@ -197,6 +197,41 @@ async def test_two_writers_see_nothing_of_each_other(start: Start, browser: Brow
     await expect(his.locator("#kept")).to_contain_text("1 snapshot is kept now")
 
 
+async def test_what_is_on_its_way_when_a_writer_forgets_is_forgotten_too(start: Start, ada: Visitor) -> None:
+    page = await sign_up(ada, start())
+    async with Held(page, "**/api/text") as text:
+        await page.get_by_role("textbox", name="Write").fill(WRONG)
+        await text.arrived()
+        await page.get_by_role("button", name="Forget my snapshots now").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Your snapshots are gone")
+    await expect(page.locator("#kept")).to_have_text("No snapshot is kept now.")
+    await page.get_by_role("textbox", name="Write").fill("Something else. ")
+    await page.get_by_role("button", name="Forget my snapshots now").click()
+    await expect(page.locator("#kept")).to_have_text("No snapshot is kept now.")
+    await page.reload()
+    await expect(page.get_by_role("textbox", name="Write")).to_have_value("")
+
+
+async def test_a_challenge_is_no_hit_of_the_profile(start: Start, ada: Visitor) -> None:
+    page = await sign_up(ada, start())
+    await expect(page.locator("#misses")).to_have_text("1")
+    await expect(page.locator("#hits")).to_have_text("0")
+
+
+@pytest.mark.parametrize("typed", ["a suprise ", "a suprise there, "])
+async def test_a_pause_inside_a_word_teaches_nothing(start: Start, ada: Visitor, typed: str) -> None:
+    page = await sign_up(ada, start())
+    await write(page, f"It was {typed}")
+    field = page.get_by_role("textbox", name="Write")
+    await field.press("End")
+    for _ in range(len(typed) - len("a su")):
+        await field.press("Backspace")
+    await expect(page.locator("#kept")).to_contain_text("2 snapshots are kept now")
+    async with page.expect_response("**/api/text") as answer:
+        await field.press_sequentially("rprise there. ", delay=20)
+    assert await (await answer.value).json() == {"kept": True, "learnt": []}
+
+
 # --- passkeys -------------------------------------------------------------------------------------
 
 
@@ -408,13 +443,16 @@ async def test_a_writer_goes_on_when_redis_stops_and_nobody_gets_in_unchecked(
     await refused_with(bob.page, "Please try again shortly")
     assert await bob.passkeys() == []
 
-    if fault == "dead":
-        await asyncio.to_thread(own_server.start)
-    else:
-        await asyncio.to_thread(own_server.resume)
+    assert (
+        "2 snapshots" in await page.locator("#kept").inner_text() or await page.get_by_text("cannot be shown").count()
+    )
+    await asyncio.to_thread(own_server.start if fault == "dead" else own_server.resume)
+    # Nobody touches the page: what was not kept is, and all of it is up to date again.
+    await expect(page.locator("#text-state")).to_contain_text("Snapshot taken", timeout=20_000)
+    await expect(page.locator("#health")).to_have_text("The cache answers.", timeout=20_000)
+    await expect(page.locator("#outcome")).not_to_have_text("no answer")
+    await expect(page.locator("#kept")).to_contain_text("kept now")
     await until_in(bob.page)
-    await write(page, RIGHT + "And more, at last. ")
-    await expect(page.locator("#text-state")).to_contain_text("Snapshot taken")
 
 
 async def until_in(page: Page) -> None:
@@ -555,7 +593,19 @@ async def test_whoever_comes_by_the_address_is_sent_to_the_name(start: Start, ad
         ("word " * 400, "wrod " * 400, set()),
         ("wierd " + "word " * 3000, "weird " + "word " * 3000, {("wierd", "weird")}),
         ("x" * 19_000 + " ", "x" * 18_000 + "y ", set()),
-        ("a wierd\0 b. ", "a weird\0 b. ", set()),
+        ("a wier\0d b. ", "a wei\0rd b. ", set()),
+        ("a suprise ", "a surprise there. ", {("suprise", "surprise")}),
+        ("the libary alot. ", "the library today a lot. ", {("libary", "library"), ("alot", "a lot")}),
+        ("noone in fact came. ", "no one infact came. ", {("noone", "no one"), ("in fact", "infact")}),
+        (
+            "\u201cdefinately\u201d (wierd) ",
+            "\u201cdefinitely\u201d (weird) ",
+            {("definately", "definitely"), ("wierd", "weird")},
+        ),
+        ("dont, teh end ", "don\u2019t, the end ", {("dont", "don't"), ("teh", "the")}),
+        ("it was defini good ", "it was definitely good ", set()),
+        ("it was beleive good ", "it was belve good ", set()),
+        ("he had 2019 letter can ", "she had 2018 letters can't ", set()),
         ("", "", set()),
     ],
 )
@@ -605,6 +655,9 @@ async def test_a_profile_is_invalidated_once_the_database_has_committed(tmp_path
     ("arguments", "advice"),
     [
         (["--workers", "0"], "at least 1"),
+        (["--port", "70000"], "passkeys need a name and a port"),
+        (["--origin", "192.168.0.5:8018"], "passkeys need a name and a port"),
+        (["--origin", "http://192.168.0.5:8018"], "passkeys need a name and a port"),
         (["--workers", "2"], "name a server, as in --redis redis://localhost:6379/0"),
         (["--redis", "postgres://localhost"], "--redis: "),
         (["--database", "nonsense"], "--database: "),

@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.workers > 1 and options.redis.startswith("memory:"):
         parser.error("--workers: processes do not share memory; name a server, as in --redis redis://localhost:6379/0")
     origin = (options.origin or f"http://localhost:{options.port}").rstrip("/")
+    if not re.fullmatch(r"https?://[^/:\d][^/:]*(:\d+)?", origin) or not 0 < options.port < 65536:
+        parser.error("--origin, --port: passkeys need a name and a port, as in https://coach.example or 8000")
     settings = Settings(secret=secrets.token_hex(32), origin=origin, redis=options.redis, database=options.database)
     try:
         cache, database = Cache(settings.redis), Database(settings.database)

@@ -54,6 +54,9 @@ class Panel:
             _watched.reset(token)
 
     def _note(self, event: Event) -> None:
+        # A challenge that is made or spent is a miss or a hit as well, and saves nobody any time.
+        if not getattr(event, "key", "profile:").startswith("profile:"):
+            return
         if (events := _watched.get()) is not None:
             events.append(event)
         self._counts[type(event).__name__] += 1

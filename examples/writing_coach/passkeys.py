@@ -26,7 +26,9 @@ Ceremony: TypeAlias = Literal["sign-up", "sign-in"]
 Parse: TypeAlias = Callable[[dict[str, Any]], Any]
 
 router = APIRouter(prefix="/api")
-TRY_AGAIN: Final = "Signing in does not work at the moment, since the cache does not answer. Please try again shortly."
+TRY_AGAIN: Final = (
+    "Passkeys cannot be checked at the moment, since the cache does not answer. Please try again shortly."
+)
 VERIFIED: Final = UserVerificationRequirement.REQUIRED  # a passkey is the only factor, so it has to know its owner
 
 
@@ -42,7 +44,7 @@ class Challenge:
 
 @cached(key="challenge:<challenge_id>", ttl=300)
 async def create_challenge(challenge_id: str, ceremony: Ceremony = "sign-in", name: str = "") -> Challenge:  # noqa: ARG001
-    """Return the challenge of this id; a new one if there is none."""
+    """Return the challenge of this id; a new one if there is none. To take one, its id is enough."""
     return Challenge(ceremony, secrets.token_bytes(32), uuid.uuid4().hex, name)
 
 
@@ -60,6 +62,7 @@ async def spend(request: Request, ceremony: Ceremony) -> Challenge:
     """Take the challenge of the browser's session, whatever comes of its answer; 410 if there is none any more."""
     challenge = await create_challenge.take(str(request.session.get("challenge_id")))
     if challenge is MISS or challenge.ceremony != ceremony:
+        # A take that has just failed is among what the cache has met, so that this is about it as well.
         if not default_cache().healthy:
             raise refusal(503, TRY_AGAIN)
         raise refusal(410, "This attempt has expired, or its answer was used before. Please start again.")

@@ -53,7 +53,7 @@ class ErrorProfile:
 
 @cached(key="profile:<user_id>", ttl=600)
 async def error_profile(user_id: str, database: Database) -> ErrorProfile:
-    """Assemble the profile of a user. The key names the user alone: all databases of one cache are one."""
+    """Assemble the profile of a user. The key leaves ``database`` out: one cache is for one database."""
     mine, times = LearntError.user_id == user_id, func.count()
     today = datetime.now(UTC).date()
     async with database.sessions() as session:
@@ -64,7 +64,7 @@ async def error_profile(user_id: str, database: Database) -> ErrorProfile:
             select(LearntError.wrong, LearntError.right, times)
             .where(mine)
             .group_by(LearntError.wrong, LearntError.right)
-            .order_by(times.desc(), LearntError.wrong)
+            .order_by(times.desc(), func.max(LearntError.id).desc())
             .limit(HABITS)
         )
         days = await session.execute(
@@ -104,7 +104,7 @@ async def learn(user_id: str, corrections: Sequence[Correction], database: Datab
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A profile, how it was come by, and the figures of this worker. ``seconds`` is what getting it took."""
+    """A profile, where it came from, and the figures of this worker. ``seconds`` is what getting it took."""
 
     profile: ErrorProfile
     outcome: Outcome
@@ -126,5 +126,6 @@ async def show(user_id: UserId, database: Db, panel: ThePanel) -> Shown:
 
 @router.get("/panel")
 async def figures(_: UserId, panel: ThePanel) -> Figures:
-    """Return the figures of this worker."""
+    """Return the figures of this worker. The cache is asked for something, so that its health is that of now."""
+    await default_cache().get("panel")
     return panel.figures()

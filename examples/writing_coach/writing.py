@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import Final
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from examples.adaptive_loop import corrections
+from cachekit import default_cache
+from examples._corrections import corrections
 from examples.writing_coach.profile import Correction, learn
 from examples.writing_coach.web import Db, Snapshots, UserId
 
@@ -23,10 +24,7 @@ router = APIRouter(prefix="/api")
 KEPT: Final = 50
 LIFE: Final = timedelta(hours=24)
 LONGEST_TEXT: Final = 20_000
-LONGEST_EDIT: Final = 100
-"""Words. What changes more than that at once is another text, and no correction of the one before."""
-
-VOWELS: Final = str.maketrans("eiou", "aaaa")
+VOWELS: Final = str.maketrans("eiou", "aaaa")  # all vowels as one: what differs only by them becomes equal
 
 
 class Draft(BaseModel):
@@ -45,11 +43,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is kept of a writer: how many snapshots, since when, the newest text; ``hours`` is how long each lives."""
+    """What is kept of a writer: how many snapshots, since when, the newest text. Not ``known`` if nobody answers."""
 
-    count: int
-    oldest: datetime | None
-    text: str
+    known: bool
+    count: int = 0
+    oldest: datetime | None = None
+    text: str = ""
     hours: float = LIFE / timedelta(hours=1)
 
 
@@ -71,7 +70,9 @@ async def write(draft: Draft, user_id: UserId, database: Db, snapshots: Snapshot
 async def window(user_id: UserId, snapshots: Snapshots) -> Window:
     """Return what is kept of who is signed in."""
     recent = await snapshots.get_recent_snapshots(user_id, KEPT)
-    return Window(len(recent), recent[-1].timestamp, recent[0].text) if recent else Window(0, None, "")
+    if recent:
+        return Window(known=True, count=len(recent), oldest=recent[-1].timestamp, text=recent[0].text)
+    return Window(known=default_cache().healthy)
 
 
 @router.delete("/snapshots")
@@ -82,26 +83,14 @@ async def forget(user_id: UserId, snapshots: Snapshots) -> bool:
 
 def learnt_from(previous: str, latest: str) -> list[Correction]:
     """Return what a writer corrected between two snapshots. A word that is still being typed is no error."""
-    old, new = finished(previous), finished(latest)
-    start = _alike(old, new)
-    old, new = old[start:], new[start:]
-    end = _alike(old[::-1], new[::-1])
-    old, new = old[: len(old) - end], new[: len(new) - end]
-    if max(len(old), len(new)) > LONGEST_EDIT:
-        return []
-    pairs = corrections(" ".join(old), " ".join(new))
-    # A database may refuse what cannot be printed, such as NUL.
-    return [Correction(*pair, category(*pair)) for pair in pairs if "".join(pair).isprintable()]
+    pairs = corrections(" ".join(finished(previous)), " ".join(finished(latest)))
+    return [Correction(wrong, right, category(wrong, right)) for wrong, right in pairs]
 
 
 def finished(text: str) -> list[str]:
     """Return the words of a text, without a last one that nothing follows yet."""
     words = text.split()
     return words[:-1] if text[-1:].isalnum() else words
-
-
-def _alike(old: list[str], new: list[str]) -> int:
-    return len([*takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))])
 
 
 def category(wrong: str, right: str) -> str:

@@ -5,6 +5,8 @@ const $ = (id) => document.getElementById(id);
 const PAUSE = 700; // milliseconds without a key before a snapshot
 const WORD_PAUSE = 2000; // the same while the caret stands in or behind a word, which may not be finished
 const PANEL = 5000; // milliseconds between two looks at the cache
+const NO_SERVER = "The server does not answer. What you write stays on this page, and is sent when it answers again.";
+const WRITING = "Snapshots are taken while you write.";
 
 class Refused extends Error {
   constructor(status, sentence) {
@@ -22,7 +24,7 @@ async function ask(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw new Refused(0, "The server does not answer. What you write stays on this page; it is sent when the server is back.");
+    throw new Refused(0, NO_SERVER);
   }
   if (response.ok) return response.json();
   const told = await response.json().catch(() => ({}));
@@ -80,6 +82,7 @@ onPress($("sign-in"), "click", async () => {
 
 onPress($("sign-out"), "click", async () => {
   await sendText().catch(() => {});
+  if (unsent && !confirm("Your last changes could not be kept. Sign out, and lose them?")) return;
   await ask("POST", "sign-out");
   showDoor();
 });
@@ -98,20 +101,27 @@ let sending = null;
 let unsent = false;
 
 $("text").addEventListener("input", later);
-$("text").addEventListener("blur", () => sendText().catch(failed));
+$("text").addEventListener("blur", (event) => {
+  // Not when a word is left unfinished, nor when the text is to be forgotten.
+  if (!inWord() && event.relatedTarget !== $("forget")) sendText().catch(failed);
+});
 document.addEventListener("selectionchange", () => {
   if (document.activeElement === $("text")) later();
 });
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) sendText().catch(() => {});
+  if (document.hidden && !inWord()) sendText().catch(() => {});
 });
+
+/** Whether the caret stands in or behind a word in the middle of the text: that may not be finished. */
+function inWord() {
+  const { value, selectionStart } = $("text");
+  return /[\p{L}\p{N}]/u.test(value.slice(selectionStart - 1, selectionStart)) && selectionStart < value.length;
+}
 
 function later() {
   clearTimeout(timer);
   if ($("text").value === sent) return;
-  const { value, selectionStart } = $("text");
-  const inWord = /[\p{L}\p{N}]/u.test(value.slice(selectionStart - 1, selectionStart)) && selectionStart < value.length;
-  timer = setTimeout(() => sendText().catch(failed), inWord ? WORD_PAUSE : PAUSE);
+  timer = setTimeout(() => sendText().catch(failed), inWord() ? WORD_PAUSE : PAUSE);
 }
 
 /** Send the text as it is now; one request at a time, so that snapshots are in order. */
@@ -120,21 +130,19 @@ async function sendText() {
   while (sending) await sending.catch(() => {});
   const text = $("text").value;
   if ($("desk").hidden || text === sent) return;
-  sending = ask("PUT", "text", { text });
   unsent = true;
-  try {
-    const { kept, learnt } = await sending;
-    unsent = false;
-    sent = text;
-    notice("");
-    $("text-state").textContent = kept
-      ? `Snapshot taken at ${new Date().toLocaleTimeString()}.`
-      : "No snapshot: the cache does not answer. You can go on writing; nothing is learnt meanwhile.";
-    learnt.forEach(showLearnt);
-    await Promise.all([showKept(), learnt.length ? showProfile() : showPanel()]);
-  } finally {
+  sending = ask("PUT", "text", { text }).finally(() => {
     sending = null;
-  }
+  });
+  const { kept, learnt } = await sending;
+  unsent = !kept;
+  if (kept) sent = text;
+  if ($("notice").textContent === NO_SERVER) notice("");
+  $("text-state").textContent = kept
+    ? `Snapshot taken at ${new Date().toLocaleTimeString()}.`
+    : "No snapshot: the cache does not answer. You can go on writing; nothing is learnt meanwhile.";
+  learnt.forEach(showLearnt);
+  await Promise.all([showKept(), learnt.length ? showProfile() : showPanel()]);
 }
 
 function showLearnt({ wrong, right, category }) {
@@ -146,25 +154,34 @@ function showLearnt({ wrong, right, category }) {
 // --- privacy ----------------------------------------------------------------
 
 async function showKept() {
-  const { count, oldest, hours, text } = await ask("GET", "snapshots");
+  const { known, count, oldest, hours, text } = await ask("GET", "snapshots");
   $("hours").textContent = hours;
   const ends = oldest && new Date(new Date(oldest).getTime() + hours * 3600_000);
-  $("kept").textContent = count
-    ? `${count} ${count === 1 ? "snapshot is" : "snapshots are"} kept now; the oldest ends ${ends.toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}.`
-    : "No snapshot is kept now.";
+  if (!known) $("kept").textContent = "The cache does not answer: what it keeps cannot be shown now.";
+  else if (!count) $("kept").textContent = "No snapshot is kept now.";
+  else {
+    const when = ends.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    $("kept").textContent = `${count} ${count === 1 ? "snapshot is" : "snapshots are"} kept now; the oldest ends ${when}.`;
+  }
   return text;
 }
 
 onPress($("forget"), "click", async () => {
+  // What is on its way would come after what forgets it.
+  clearTimeout(timer);
+  while (sending) await sending.catch(() => {});
+  sent = $("text").value;
+  unsent = false;
   const forgotten = await ask("DELETE", "snapshots");
-  $("text-state").textContent = "Snapshots are taken while you write.";
+  $("text-state").textContent = WRITING;
   await showKept();
-  if (forgotten) notice("Your snapshots are gone. The text below is on your screen alone, until you change it.", true);
+  if (forgotten) notice("Your snapshots are gone. The text is on your screen alone, until you change it.", true);
   else notice("The cache does not answer. Your snapshots are deleted as soon as it does; in any case they end by themselves.");
 });
 
 // --- profile and cache --------------------------------------------------------
 
+let healthy = true;
 const workers = new Map(); // the newest figures of each worker: any of them may answer
 
 onPress($("again"), "click", showProfile);
@@ -193,7 +210,7 @@ async function showProfile() {
   $("outcome").textContent = outcome;
   $("outcome").dataset.outcome = outcome;
   $("outcome-more").textContent = outcome === "hit" ? `in ${duration(seconds)}` : `assembled in ${duration(seconds)}`;
-  $("age").textContent = duration(age);
+  $("age").textContent = age < 1 ? "just now" : duration(age);
   showFigures(figures);
 }
 
@@ -211,10 +228,13 @@ function showFigures(newest) {
   $("queries").textContent = sum((figures) => figures.queries).toLocaleString();
   $("saved").textContent = `≈ ${duration(saved)}`;
   $("workers").textContent = workers.size;
+  const back = newest.healthy && !healthy;
+  healthy = newest.healthy;
   $("health").className = newest.healthy ? "small up" : "small down";
   $("health").textContent = newest.healthy
     ? "The cache answers."
     : "The cache does not answer. The page works on, slower, and takes no snapshots.";
+  if (back) Promise.all([showProfile(), showKept(), sendText()]).catch(failed);
 }
 
 setInterval(() => {
@@ -251,6 +271,7 @@ async function showDesk({ name }) {
   $("name").textContent = name;
   // Before the field can be typed in: what is typed must not be replaced by what was kept.
   $("text").value = sent = await showKept();
+  $("text-state").textContent = WRITING;
   $("door").hidden = true;
   $("desk").hidden = $("who").hidden = false;
   $("text").focus();
