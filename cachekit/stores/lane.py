@@ -194,7 +194,7 @@ class Lane(asyncio.Protocol):
             self._end(broke=False)
 
     def _take_over(self, connection: AbstractConnection) -> None:
-        # redis-py has no public name for it; tests/test_lane.py holds that it is there.
+        # redis-py has no public name for it; tests/stores/test_lane.py holds that it is there.
         transport: asyncio.Transport = cast("Any", connection)._writer.transport  # noqa: SLF001
         transport.set_protocol(self)
         self._transport = transport

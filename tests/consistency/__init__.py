@@ -1,6 +1,6 @@
 """The consistency harness: what was invalidated is never read again, with many processes and under faults.
 
-``python -m tests.consistency --minutes N`` runs it; ``tests/test_consistency.py`` runs it for seconds.
+``python -m tests.consistency --minutes N`` runs it; ``tests/consistency/test_short.py`` runs it for seconds.
 
 Several worker processes, each with a `Cache` of its own on one real redis-server, read, refresh and invalidate
 a few hot keys at random, with random delays at every step, while faults are done to the server, to connections

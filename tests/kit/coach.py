@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import ROOT
 from tests.kit.servers import free_port
 
-ROOT = Path(__file__).parent.parent.parent
 DEADLINE = 30.0
 
 

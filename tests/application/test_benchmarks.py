@@ -21,8 +21,7 @@ from benchmarks.report import Section, Sheet, page
 from benchmarks.suite import all_questions
 from benchmarks.targets import Added, Ratio, Throughput
 from benchmarks.traces import scanned, zipf
-
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
 
 
 def run(*arguments: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import cachekit
+from tests import ROOT
 
 PACKAGE = Path(cachekit.__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
@@ -33,7 +34,7 @@ def test_imports_go_downwards_only_and_stores_alone_import_redis() -> None:
     root = PACKAGE.parent
     command = "import importlinter.cli as cli, sys; sys.exit(cli.lint_imports(no_cache=True))"
     if not (root / "pyproject.toml").exists():
-        root = Path(__file__).parent.parent
+        root = ROOT
     done = subprocess.run([sys.executable, "-c", command], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

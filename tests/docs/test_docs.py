@@ -12,8 +12,8 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 import cachekit
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = ["cachekit", *(module.name for module in pkgutil.walk_packages(cachekit.__path__, "cachekit."))]
 

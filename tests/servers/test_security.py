@@ -18,13 +18,14 @@ from cachekit.clock import SystemClock
 from cachekit.events import Event, Hit, StoreFailed
 from cachekit.stores import TrackingStore
 from cachekit.stores.connect import open_store
+from tests import ROOT
 from tests.kit.cluster import BUS, SLOTS, RedisCluster
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import SERVERS, RedisServer, ServerBinary, first_server, free_port, server_or_failure
 from tests.kit.tls import Certificates, has_tls, tls_config, tls_front
 
 T = 5.0
-PAGE = Path(__file__).parent.parent / "docs" / "operations.md"
+PAGE = ROOT / "docs" / "operations.md"
 
 
 async def is_used(cache: Cache) -> bool:

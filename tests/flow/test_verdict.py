@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from cachekit import MISS
 from cachekit._flow.verdict import TABLE, Verdict
 from cachekit._tiers.outcome import Distrusted, Down, Found, Outcome
+from tests import ROOT
 
 ROWS: list[tuple[Outcome, Verdict]] = [
     (Found(None, b"null"), Verdict.SERVE),
@@ -25,6 +24,6 @@ def test_every_outcome_has_its_verdict(outcome: Outcome, decided: Verdict) -> No
 
 def test_no_outcome_is_left_out_here_or_in_the_docs() -> None:
     assert set(TABLE) == {type(outcome) for outcome, _ in ROWS}
-    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text()
+    page = (ROOT / "docs" / "architecture.md").read_text()
     for outcome, decided in ROWS:
         assert f"| `{type(outcome).__name__}` | `{decided.name}` |" in page

@@ -11,7 +11,7 @@ from benchmarks.findings import Moment, report
 from benchmarks.outage import STEPS
 from benchmarks.plots import duration, verdicts
 from benchmarks.tape import HIT, LOADED, Figures, Note, Recording
-from tests.test_benchmarks import run
+from tests.application.test_benchmarks import run
 
 
 @pytest.fixture(scope="module")
