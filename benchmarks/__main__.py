@@ -22,7 +22,8 @@ from benchmarks.load import loop_factory
 from benchmarks.parts import app, growth, hotpath, maps, peers, stampede, targets, zipf
 from benchmarks.report import Section, Where, described, environment, page, table
 from benchmarks.suite import Bench, Question, all_questions
-from tests.kit.servers import RedisServer, first_server
+from tests.kit.binaries import first_server
+from tests.kit.servers import RedisServer
 
 RESULTS: Final = Path(__file__).parent / "results"
 DOCS: Final = Path(__file__).parent.parent / "docs"

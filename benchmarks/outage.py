@@ -31,7 +31,8 @@ from benchmarks.load import Settings
 from benchmarks.plots import draw, duration, process_table, sparklines, table, verdicts
 from benchmarks.report import environment
 from benchmarks.tape import Recording, Second
-from tests.kit.servers import RedisServer, first_server
+from tests.kit.binaries import first_server
+from tests.kit.servers import RedisServer
 
 ROOT: Final = Path(__file__).parent.parent
 

@@ -10,36 +10,106 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from cachekit import functions
+from tests.kit.absences import RequirementError, check_requirements
+from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.browser import BRING_A_BROWSER, chromium
 from tests.kit.cluster import RedisCluster
-from tests.kit.servers import (
-    SERVERS,
-    RedisServer,
-    ServerBinary,
-    ServerPool,
-    first_server,
-    server_or_failure,
-)
+from tests.kit.servers import RedisServer, ServerPool
+from tests.kit.sizes import is_long
+from tests.kit.tls import has_tls
 
 # In debug mode asyncio reports what took over 0.1 s: a noisy machine, here, and no record that a test counts.
 logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
 
 
-def _label(binary: ServerBinary | str | None) -> str:
-    if isinstance(binary, str):
-        return binary
-    return binary.label if binary else "no-redis-server"
+LEFT_OUT = pytest.StashKey[int]()
+"""How many tests were left out, since there is no browser."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--long``."""
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="run also what takes long: tests marked `long`, and all others in their full size, as CI does",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say at once what is missing that must be there."""
+    if config.getoption("--long"):
+        # Asked for by `tests.kit.sizes`, here and in the workers.
+        os.environ["CACHEKIT_LONG"] = "1"
+    config.stash[LEFT_OUT] = 0
+    try:
+        check_requirements()
+    except (RequirementError, FileNotFoundError) as missing:
+        raise pytest.UsageError(str(missing)) from None
 
 
 def pytest_report_header() -> str:
     """Say which servers the tests run on."""
-    found = ", ".join(f"{_label(server)} ({server.path})" for server in SERVERS if server)
+    found = ", ".join(
+        f"{label(server)} ({server.path}{', built with TLS' if has_tls(server) else ''})"
+        for server in SERVERS
+        if server
+    )
     return f"redis-servers: {found or 'none'}"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run few tests in this process: starting workers takes longer than they do.
+
+    Tests wait for servers and deadlines half of their time, so there is one worker more than there are cores.
+    """
+    named = [argument for argument in config.args if "::" in argument or argument.endswith(".py")]
+    return 0 if named and named == config.args else (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this run is not for, and let tests that share something costly run in one worker."""
+    left_out, later = [], []
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "browser" in fixtures and chromium() is None:
+            left_out.append(item)
+        elif item.get_closest_marker("long") and not is_long():
+            later.append(item)
+        for shared in {"whole", "outage"}.intersection(fixtures):
+            # A fixture of a module that starts a cluster or an outage; one for each of its parameters.
+            parameter = getattr(item, "callspec", None) and item.callspec.params.get(shared)
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{shared}-{label(parameter)}"))
+    config.stash[LEFT_OUT] = len(left_out)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_out"] = len(left_out)
+    if dropped := {*left_out, *later}:
+        config.hook.pytest_deselected(items=[*dropped])
+        items[:] = [item for item in items if item not in dropped]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take from a worker how many tests it left out: all of them leave out the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, why, and how to bring it."""
+    if left_out := config.stash[LEFT_OUT]:
+        terminalreporter.section("left out", yellow=True)
+        terminalreporter.line(
+            f"{left_out} tests of the writing coach, since there is no Chromium on this machine. To run them: "
+            f"{BRING_A_BROWSER}. CACHEKIT_REQUIRE=browser makes its absence a failure."
+        )
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +120,7 @@ def server_pool() -> Iterator[ServerPool]:
     pool.close()
 
 
-@pytest.fixture(params=SERVERS, ids=_label)
+@pytest.fixture(params=SERVERS, ids=label)
 def redis_server(request: pytest.FixtureRequest, server_pool: ServerPool) -> RedisServer:
     """A shared, empty server, not to be hurt or configured: once for each redis-server there is."""
     return server_pool.empty(server_or_failure(request.param))
@@ -63,7 +133,7 @@ def shared_cluster() -> Iterator[RedisCluster]:
         yield cluster
 
 
-@pytest.fixture(params=["memory", *SERVERS, "resp3", "cluster"], ids=_label)
+@pytest.fixture(params=["memory", *SERVERS, "resp3", "cluster"], ids=label)
 def store_url(request: pytest.FixtureRequest, server_pool: ServerPool) -> str:
     """The URL of an empty store: ``memory://``, each redis-server there is, one by RESP3, and a cluster."""
     if request.param == "memory":

@@ -40,7 +40,7 @@ from examples.error_profile import MISSPELLINGS
 from examples.writing_coach import app, profile
 from examples.writing_coach.database import Database, LearntError, User
 from examples.writing_coach.writing import category
-from tests.kit.servers import free_port
+from tests.kit.ports import free_port
 
 ROOT: Final = Path(__file__).parent.parent.parent
 VARIANTS: Final = ("cached", "cached, near", "uncached")

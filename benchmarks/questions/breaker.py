@@ -14,7 +14,7 @@ from benchmarks.targets import Added
 from benchmarks.work import DOCUMENT, TTL
 from cachekit import Cache
 from cachekit.events import BreakerOpened, Event
-from tests.kit.servers import free_port
+from tests.kit.ports import free_port
 
 PATIENCE = 5.0
 """Seconds within which the breaker must open."""

@@ -17,7 +17,8 @@ import pytest
 import examples
 from cachekit import MISS, Cache, SnapshotStore, configure
 from examples import adaptive_loop, error_profile, passkey_challenge
-from tests.kit.servers import RedisServer, free_port
+from tests.kit.ports import free_port
+from tests.kit.servers import RedisServer
 
 ROOT = Path(examples.__file__).parent.parent
 MODULES = [error_profile, passkey_challenge, adaptive_loop]

@@ -22,7 +22,8 @@ from examples.writing_coach.profile import Correction, error_profile, learn
 from examples.writing_coach.writing import category, learnt_from
 from tests.kit.browser import Held, Visitor, artefact, open_browser
 from tests.kit.coach import WritingCoach
-from tests.kit.servers import RedisServer, free_port
+from tests.kit.ports import free_port
+from tests.kit.servers import RedisServer
 
 WRONG = "Yesterday I recieved a letter from the libary about zebras. "
 RIGHT = "Yesterday I received a letter from the library about zebras. "

@@ -21,7 +21,8 @@ from tests.consistency.board import COUNTERS, NEAR_COUNTERS, Board, Trace
 from tests.consistency.faults import Faults, user_of
 from tests.consistency.relay import Relay
 from tests.consistency.worker import Settings
-from tests.kit.servers import RedisServer, first_server
+from tests.kit.binaries import first_server
+from tests.kit.servers import RedisServer
 
 COMMAND: Final = (sys.executable, "-W", "default", "-m", "tests.consistency.worker")
 ROOT: Final = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from tests.faults.measure import Cell, Sizes, run
 from tests.faults.operations import OPERATIONS
 from tests.faults.page import PAGE, page
 from tests.faults.scenarios import SCENARIOS, Scenario
-from tests.kit.servers import first_server
+from tests.kit.binaries import first_server
 
 # What a call may add, at most, with one caller or with any number of them; the median once the circuit breaker is
 # open; and how soon the cache is used again.

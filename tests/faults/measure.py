@@ -27,7 +27,8 @@ from cachekit.config import DEFAULT_TIMEOUT
 from cachekit.entry import lease_key
 from tests.faults.operations import HIT, Operation, Subject, WrongError
 from tests.faults.scenarios import Scenario, Warmth
-from tests.kit.servers import RedisServer, ServerBinary
+from tests.kit.binaries import ServerBinary
+from tests.kit.servers import RedisServer
 
 PATIENCE: Final = 30.0
 """Seconds within which whatever is sure to come must have come."""

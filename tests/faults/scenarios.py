@@ -35,9 +35,11 @@ from tests.faults.operations import (
     Set,
     Take,
 )
+from tests.kit.binaries import SERVERS
+from tests.kit.ports import free_port
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer
-from tests.kit.servers import RedisServer, available_servers, free_port
+from tests.kit.servers import RedisServer
 
 PATIENCE: Final = 30.0
 """Seconds within which a fault that is done to a server must show."""
@@ -449,7 +451,7 @@ APP_MAY: Final = "user app on >secret ~* &* +@all"
 
 # What Redis 7 needs to load slowly, and to answer meanwhile; 6.2 answers each two megabytes only.
 SLOW_TO_LOAD: Final = ("key-load-delay 200", "loading-process-events-interval-bytes 1024")
-LOADS_FOR_REAL: Final = bool(available_servers()) and int(available_servers()[0].version.split(".")[0]) >= 7
+LOADS_FOR_REAL: Final = SERVERS[0] is not None and int(SERVERS[0].version.split(".")[0]) >= 7
 
 
 def _scenarios() -> Iterator[Scenario]:

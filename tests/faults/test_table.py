@@ -12,7 +12,7 @@ from tests.faults.measure import Sizes, run
 from tests.faults.operations import OPERATIONS
 from tests.faults.page import PAGE
 from tests.faults.scenarios import SCENARIOS, Scenario
-from tests.kit.servers import first_server
+from tests.kit.binaries import first_server
 
 # In debug mode, and on a noisy machine, a call costs many times as much: what answers is given time to answer.
 SIZES = Sizes(calls=200, seconds=0.45, timed=10, crowds=(20,), loads=260, timeout=0.35, longer=5.0)

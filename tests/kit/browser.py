@@ -1,8 +1,9 @@
-"""The system's Chromium, with a virtual authenticator that answers for its user."""
+"""A real Chromium, with a virtual authenticator that answers for its user."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import shutil
 from collections.abc import AsyncGenerator
@@ -12,12 +13,12 @@ from typing import Any, Final, Self
 
 import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright
+from playwright.sync_api import sync_playwright
 
 DEADLINE: Final = 15.0
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-NO_BROWSER: Final = (
-    "The tests of the writing coach need a real Chromium: install the package chromium of your system, or name one "
-    "in CACHEKIT_CHROMIUM."
+BRING_A_BROWSER: Final = (
+    "apt-get install chromium, or python -m playwright install chromium, or set CACHEKIT_CHROMIUM to the path of one"
 )
 
 # Of the DevTools protocol: a platform authenticator that keeps passkeys and says yes at once.
@@ -32,18 +33,33 @@ AUTHENTICATOR: Final = {
 }
 
 
-def chromium() -> str:
-    """Return the Chromium of this machine; without one fail the test, never skip it."""
-    for name in (os.environ.get("CACHEKIT_CHROMIUM"), *NAMES):
+@functools.cache
+def chromium() -> str | None:
+    """Return the Chromium of this machine, or None.
+
+    Looks at ``$CACHEKIT_CHROMIUM``, on PATH, and where Playwright installs its own.
+
+    Raises:
+        FileNotFoundError: ``$CACHEKIT_CHROMIUM`` names nothing that runs.
+    """
+    chosen = os.environ.get("CACHEKIT_CHROMIUM")
+    for name in (chosen, *NAMES):
         if name and (path := shutil.which(name)):
             return path
-    pytest.fail(NO_BROWSER, pytrace=False)
+        if name and name == chosen:
+            message = f"CACHEKIT_CHROMIUM={chosen!r} is no program: name a Chromium, or unset it"
+            raise FileNotFoundError(message)
+    with sync_playwright() as playwright:
+        installed = Path(playwright.chromium.executable_path)
+    return str(installed) if installed.exists() else None
 
 
 @asynccontextmanager
 async def open_browser() -> AsyncGenerator[Browser, None]:
     """Start a Chromium without a window, for one test."""
     path = chromium()
+    if path is None:
+        pytest.fail(f"This test needs a real Chromium: {BRING_A_BROWSER}.", pytrace=False)
     async with async_playwright() as playwright:
         # Its sandbox refuses to run as root, which CI is; it visits nothing but this machine.
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

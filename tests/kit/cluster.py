@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
-from tests.kit.servers import RedisServer, ServerBinary, ServerError, ServerGroup, free_port
-
-# Since 7.0 the bus may have any port; in 6.2 it is this far above the node's own.
-BUS = 10_000
+from tests.kit.binaries import ServerBinary
+from tests.kit.ports import free_port
+from tests.kit.servers import RedisServer, ServerError, ServerGroup
 
 
 def slot_of(key: bytes | str) -> int:
@@ -83,7 +82,7 @@ class RedisCluster(ServerGroup):
             *config,
         )
         # The first masters, then their replicas in the same order, round by round.
-        self.nodes = [RedisServer(binary, *settings, port=free_port(bus=BUS)) for _ in range(masters * (1 + replicas))]
+        self.nodes = [RedisServer(binary, *settings, port=free_port()) for _ in range(masters * (1 + replicas))]
         self._shards = masters
         super().__init__(self.nodes)
 

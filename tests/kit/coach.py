@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tests import ROOT
-from tests.kit.servers import free_port
+from tests.kit.ports import free_port
 
 DEADLINE = 30.0
 

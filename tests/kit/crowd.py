@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import track
 
 from cachekit import Cache
-from tests.kit.servers import RedisServer, first_server
+from tests.kit.binaries import first_server
+from tests.kit.servers import RedisServer
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Self
 
-from tests.kit.servers import free_port
+from tests.kit.ports import free_port
 
 CHUNK: Final = 65_536
 BACKLOG: Final = 128

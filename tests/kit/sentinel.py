@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tests.kit.servers import RedisServer, ServerBinary, ServerGroup, free_port
+from tests.kit.binaries import ServerBinary
+from tests.kit.ports import free_port
+from tests.kit.servers import RedisServer, ServerGroup
 
 
 class SentinelSetup(ServerGroup):

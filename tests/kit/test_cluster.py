@@ -8,15 +8,16 @@ import pytest
 import redis
 from redis.exceptions import AskError, MovedError, TryAgainError
 
+from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
 from tests.kit.cluster import RedisCluster, slot_of
-from tests.kit.servers import SERVERS, ServerBinary, ServerError, ServerGroup, first_server, server_or_failure
+from tests.kit.servers import ServerError, ServerGroup
 
 
 def nothing_is_left_of(group: ServerGroup) -> bool:
     return not any(member.running or member.socket_path.parent.exists() for member in group.members)
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+@pytest.fixture(scope="module", params=SERVERS, ids=label)
 def whole(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
     binary: ServerBinary | None = request.param
     with RedisCluster(server_or_failure(binary)) as cluster:

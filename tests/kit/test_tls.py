@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from tests.kit import tls
-from tests.kit.servers import DEADLINE, RedisServer, ServerBinary, ServerError, available_servers, free_port
-from tests.kit.tls import NO_TLS, Certificates, has_tls, tls_config, tls_server_or_failure
+from tests.kit.binaries import SERVERS, ServerBinary, label, server_or_failure
+from tests.kit.ports import free_port
+from tests.kit.servers import DEADLINE, RedisServer, ServerError
+from tests.kit.tls import Certificates, Clients, TlsTerminator, has_tls, tls_config, tls_server, tls_variants
 
 Start = Callable[..., int]
 
@@ -22,17 +24,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates.make(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture
-def start_tls(start_server: Callable[..., RedisServer], certificates: Certificates) -> Start:
-    """A function that starts a server of redis's own TLS, and returns the port where it speaks it."""
+@pytest.fixture(params=tls_variants(), ids=lambda variant: variant.label)
+def start_tls(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Start]:
+    """A function that starts a server which speaks TLS, and returns the port where it does."""
+    with ExitStack() as stack:
 
-    def start(shown: Path = certificates.server, *, clients: bool | Literal["optional"] = False) -> int:
-        port = free_port()
-        lines = tls_config(certificates, port, shown, clients=clients)
-        assert start_server(*lines, binary=tls_server_or_failure()).cli("PING") is True
-        return port
+        def start(shown: Path = certificates.server, *, clients: Clients = False) -> int:
+            return stack.enter_context(tls_server(request.param, certificates, shown, clients=clients))
 
-    return start
+        yield start
 
 
 def trusting(authority: Path | None, client: Path | None = None) -> ssl.SSLContext:
@@ -83,7 +83,7 @@ def test_a_certificate_of_elsewhere_is_for_elsewhere_alone(start_tls: Start, cer
 
 @pytest.mark.parametrize("clients", [False, True, "optional"])
 def test_a_server_asks_clients_for_a_certificate_as_it_is_told(
-    start_tls: Start, certificates: Certificates, tmp_path: Path, clients: bool | Literal["optional"]
+    start_tls: Start, certificates: Certificates, tmp_path: Path, clients: Clients
 ) -> None:
     port = start_tls(clients=clients)
 
@@ -98,23 +98,47 @@ def test_a_server_asks_clients_for_a_certificate_as_it_is_told(
     assert is_served(Certificates.make(tmp_path).client) == (clients is False)
 
 
-@pytest.mark.parametrize("binary", available_servers(), ids=lambda binary: binary.label)
+@pytest.mark.parametrize("binary", SERVERS, ids=label)
 def test_a_server_has_tls_if_it_starts_with_it(
-    start_server: Callable[..., RedisServer], certificates: Certificates, binary: ServerBinary
+    start_server: Callable[..., RedisServer], certificates: Certificates, binary: ServerBinary | None
 ) -> None:
     lines = tls_config(certificates, free_port(), certificates.server, clients=False)
-    if has_tls(binary):
+    if has_tls(server_or_failure(binary)):
         assert start_server(*lines, binary=binary).running
     else:
-        with pytest.raises(ServerError, match="tls-port"):
+        with pytest.raises(ServerError, match=r"tls-port|TLS support"):
             start_server(*lines, binary=binary)
 
 
-def test_without_a_server_that_has_tls_a_test_fails_with_the_sentence_that_says_what_to_install(
+def test_each_server_is_tried_behind_a_terminator_and_by_itself_if_it_was_built_with_tls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert has_tls(tls_server_or_failure())
-    monkeypatch.setattr(tls, "has_tls", lambda _binary: False)
-    with pytest.raises(pytest.fail.Exception) as failure:
-        tls_server_or_failure()
-    assert str(failure.value) == NO_TLS
+    built, plain = ServerBinary(Path("/x"), "7.0.15"), ServerBinary(Path("/y"), "9.1.2", "valkey")
+    monkeypatch.setattr(tls, "SERVERS", [built, plain])
+    monkeypatch.setattr(tls, "has_tls", lambda binary: binary is built)
+    assert [variant.label for variant in tls_variants()] == [
+        "redis-7.0-terminated",
+        "valkey-9.1-terminated",
+        "redis-7.0-built-in",
+    ]
+
+
+def test_a_terminator_carries_what_is_large_and_tells_when_its_server_has_ended(
+    own_server: RedisServer, certificates: Certificates
+) -> None:
+    with (
+        TlsTerminator(certificates, certificates.server, clients=False, behind=own_server.port) as front,
+        socket.create_connection(("127.0.0.1", front.port), timeout=DEADLINE) as plain,
+        trusting(certificates.ca).wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(b"ECHO %s\r\n" % (b"x" * 60_000))
+        received = b""
+        while len(received) < 60_010:
+            received += secure.recv(65_536)
+        assert received == b"$60000\r\n" + b"x" * 60_000 + b"\r\n"
+        own_server.kill()
+        assert secure.recv(1) == b""
+        # Nothing is behind it any more: a newcomer is turned away, and the terminator lives on.
+        for _ in range(2):
+            with pytest.raises((OSError, IndexError)):
+                assert ping(front.port, trusting(certificates.ca))[0]

@@ -1,6 +1,6 @@
 """TLS for tests: certificates of a throwaway authority, and what shows them.
 
-A redis-server that was built with TLS speaks it itself; for another, a front of our own does.
+A terminator of our own stands in front of any server. A redis-server that was built with TLS speaks it itself, too.
 """
 
 from __future__ import annotations
@@ -9,21 +9,30 @@ import asyncio
 import contextlib
 import functools
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
-import pytest
 import trustme
 
-from tests.kit.servers import RedisServer, ServerBinary, ServerError, available_servers
+from tests.kit.binaries import SERVERS, ServerBinary, label, server_or_failure
+from tests.kit.ports import free_port
+from tests.kit.servers import DEADLINE, RedisServer, ServerError
 
-NO_TLS = (
-    "This test needs a redis-server that was built with TLS and found none: apt-get install redis-server, "
-    "or set CACHEKIT_REDIS_SERVER to the path of one."
-)
+T = TypeVar("T")
+
+Clients: TypeAlias = bool | Literal["optional"]
+"""Whether clients must show a certificate; ``"optional"`` checks those that are shown."""
+
+VERIFY: Final[dict[Clients, ssl.VerifyMode]] = {
+    False: ssl.CERT_NONE,
+    True: ssl.CERT_REQUIRED,
+    "optional": ssl.CERT_OPTIONAL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class Certificates:
         return places
 
 
-def tls_config(certificates: Certificates, port: int, shown: Path, *, clients: bool | Literal["optional"]) -> list[str]:
+def tls_config(certificates: Certificates, port: int, shown: Path, *, clients: Clients) -> list[str]:
     """Return the lines of redis.conf for TLS on ``port``, beside the plain port.
 
     Args:
@@ -79,53 +88,169 @@ def tls_config(certificates: Certificates, port: int, shown: Path, *, clients: b
 
 @functools.cache
 def has_tls(binary: ServerBinary) -> bool:
-    """Tell whether ``binary`` was built with TLS: one that was not does not know the setting."""
-    server = RedisServer(binary, "tls-session-caching no")
+    """Tell whether ``binary`` was built with TLS, from its reason not to start TLS without a certificate."""
+    server = RedisServer(binary, f"tls-port {free_port()}")
     try:
         server.start()
     except ServerError as trouble:
-        if "Bad directive" not in str(trouble):
-            raise
-        return False
+        # The second is Valkey's, which knows the setting in any case.
+        return not any(reason in str(trouble) for reason in ("Bad directive", "Failed finding TLS support"))
     finally:
         server.close()
-    return True
+    message = f"{server!r} started TLS without a certificate"
+    raise ServerError(message)
 
 
-def tls_server_or_failure() -> ServerBinary:
-    """Return the preferred server that has TLS; without one fail the test, and say what to install."""
-    binary = next(filter(has_tls, available_servers()), None)
-    if binary is None:
-        pytest.fail(NO_TLS, pytrace=False)
-    return binary
+@dataclass(frozen=True, slots=True)
+class TlsVariant:
+    """One way in which a server comes to speak TLS.
+
+    Attributes:
+        binary: The server; None where the machine has none.
+        built_in: Whether it speaks TLS itself; else a terminator stands in front of it.
+    """
+
+    binary: ServerBinary | None
+    built_in: bool
+
+    @property
+    def label(self) -> str:
+        """A short name for test ids, such as ``"redis-6.2-terminated"``."""
+        return f"{label(self.binary)}-{'built-in' if self.built_in else 'terminated'}"
 
 
-@asynccontextmanager
-async def tls_front(
-    certificates: Certificates, port: int, shown: Path, *, clients: bool, behind: int
-) -> AsyncIterator[None]:
-    """Speak TLS on ``port`` for a server that cannot, and listens on the port ``behind``."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca)
-    context.load_cert_chain(shown)
-    context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
-    going_on: set[asyncio.Task[None]] = set()
+def tls_variants() -> list[TlsVariant]:
+    """Return every server behind a terminator, and those that were built with TLS by themselves as well."""
+    built_in = [binary for binary in SERVERS if binary is not None and has_tls(binary)]
+    return [
+        *(TlsVariant(binary, built_in=False) for binary in SERVERS),
+        *(TlsVariant(b, built_in=True) for b in built_in),
+    ]
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+@contextmanager
+def tls_server(
+    variant: TlsVariant,
+    certificates: Certificates,
+    shown: Path,
+    *config: str,
+    clients: Clients = False,
+) -> Iterator[int]:
+    """Start a server that speaks TLS, and yield the port where it does.
+
+    Args:
+        variant: The server, and how it comes to speak TLS.
+        certificates: Whose authority is trusted.
+        shown: The certificate that is shown, and its key.
+        config: Further lines of redis.conf.
+        clients: Whether clients must show one, too.
+    """
+    binary = server_or_failure(variant.binary)
+    port = free_port()
+    clustered = "cluster-enabled yes" in config
+    if variant.built_in:
+        lines = [*tls_config(certificates, port, shown, clients=clients), *(["tls-cluster yes"] if clustered else [])]
+        with RedisServer(binary, *config, *lines):
+            yield port
+        return
+    # A node tells its clients where it is reached: through the terminator.
+    announced = [f"cluster-announce-port {port}"] if clustered else []
+    with (
+        RedisServer(binary, *config, *announced) as server,
+        TlsTerminator(certificates, shown, clients=clients, behind=server.port, port=port),
+    ):
+        yield port
+
+
+class TlsTerminator:
+    """Speaks TLS on a free port for a server that listens on the port ``behind``, whatever that was built with.
+
+    It has a thread and an event loop of its own, so that neither a test that blocks nor one whose loop stands still
+    holds it up.
+
+    Args:
+        certificates: Whose authority it trusts.
+        shown: The certificate that it shows, and its key.
+        clients: Whether clients must show one, too; ``"optional"`` checks those that are shown.
+        behind: Where the server listens.
+        port: Where it listens; a free port unless given.
+
+    Example:
+        >>> with TlsTerminator(certificates, certificates.server, clients=False, behind=server.port) as front:
+        ...     Cache(f"rediss://localhost:{front.port}?ssl_ca_certs={certificates.ca}")
+    """
+
+    def __init__(
+        self,
+        certificates: Certificates,
+        shown: Path,
+        *,
+        clients: Clients,
+        behind: int,
+        port: int | None = None,
+    ) -> None:
+        self.port = free_port() if port is None else port
+        self._behind = behind
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca)
+        self._context.load_cert_chain(shown)
+        self._context.verify_mode = VERIFY[clients]
+        self._connections: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        # A client that refuses our certificate is under test; asyncio would log each as an error.
+        self._loop.set_exception_handler(lambda _loop, _context: None)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="TlsTerminator", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._server = self._wait_for(asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._context))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._wait_for(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(DEADLINE)
+        self._loop.close()
+
+    def _wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE)
+
+    async def _end(self) -> None:
+        self._server.close()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        await self._server.wait_closed()
+        # The transports of closed connections are torn down in the next turns of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        going_on.add(task)
-        their_reader, their_writer = await asyncio.open_connection("127.0.0.1", behind)
-        await asyncio.gather(_pass_on(reader, their_writer), _pass_on(their_reader, writer))
-        going_on.discard(task)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
-    yield
-    server.close()
-    if going_on:
-        await asyncio.wait(going_on, timeout=5)
+        self._connections.add(task)
+        writers = [writer]
+        try:
+            their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+            writers.append(their_writer)
+            ways = (_pass_on(reader, their_writer), _pass_on(their_reader, writer))
+            await asyncio.gather(*ways)
+        except OSError:
+            pass  # the server behind is gone, and so is the connection
+        except asyncio.CancelledError:
+            # Nobody awaits this task but `_end`; asyncio's streams log one that was cancelled.
+            for each in writers:
+                each.transport.abort()
+        finally:
+            self._connections.discard(task)
+            for each in writers:
+                each.close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what comes until it ends, then end the other way as well."""
     with contextlib.suppress(OSError):
         while data := await reader.read(65_536):
             writer.write(data)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 import redis
 
 from cachekit import Cache, SnapshotStore
@@ -19,10 +18,11 @@ from cachekit.events import Event, Hit, StoreFailed
 from cachekit.stores import TrackingStore
 from cachekit.stores.connect import open_store
 from tests import ROOT
-from tests.kit.cluster import BUS, SLOTS, RedisCluster
+from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.cluster import SLOTS, RedisCluster
 from tests.kit.sentinel import SentinelSetup
-from tests.kit.servers import SERVERS, RedisServer, ServerBinary, first_server, free_port, server_or_failure
-from tests.kit.tls import Certificates, has_tls, tls_config, tls_front
+from tests.kit.servers import RedisServer
+from tests.kit.tls import Certificates, tls_server, tls_variants
 
 T = 5.0
 PAGE = ROOT / "docs" / "operations.md"
@@ -81,28 +81,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates.make(tmp_path_factory.mktemp("certificates"))
 
 
-Start = Callable[..., Awaitable[str]]
+Start = Callable[..., str]
 
 
-@pytest_asyncio.fixture(params=SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
-async def start_tls(
-    request: pytest.FixtureRequest, start_server: Callable[..., RedisServer], certificates: Certificates
-) -> AsyncIterator[Start]:
-    """A function that starts a server with TLS and returns its ``rediss://`` URL, once for each redis-server."""
-    binary = server_or_failure(request.param)
-    async with AsyncExitStack() as stack:
+@pytest.fixture(params=tls_variants(), ids=lambda variant: variant.label)
+def start_tls(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Start]:
+    """A function that starts a server with TLS and returns its ``rediss://`` URL."""
+    with ExitStack() as stack:
 
-        async def start(*config: str, shown: Path = certificates.server, clients: bool = False) -> str:
-            port = free_port(bus=BUS)
-            if has_tls(binary):
-                lines = [*config, *(["tls-cluster yes"] if "cluster-enabled yes" in config else [])]
-                start_server(*tls_config(certificates, port, shown, clients=clients), *lines, binary=binary)
-            else:
-                announced = [f"cluster-announce-port {port}"] if "cluster-enabled yes" in config else []
-                server = start_server(*config, *announced, binary=binary)
-                await stack.enter_async_context(
-                    tls_front(certificates, port, shown, clients=clients, behind=server.port)
-                )
+        def start(*config: str, shown: Path = certificates.server, clients: bool = False) -> str:
+            port = stack.enter_context(tls_server(request.param, certificates, shown, *config, clients=clients))
             return f"rediss://localhost:{port}/0"
 
         yield start
@@ -111,7 +99,7 @@ async def start_tls(
 async def test_a_private_authority_is_trusted_when_it_is_named(
     start_tls: Start, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = await start_tls()
+    url = start_tls()
     async with Cache(f"{url}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
         assert await is_used(cache)
     assert not caplog.records
@@ -120,13 +108,13 @@ async def test_a_private_authority_is_trusted_when_it_is_named(
 async def test_an_authority_that_nobody_named_is_not_trusted(
     start_tls: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Cache(await start_tls(), timeout=T) as cache:
+    async with Cache(start_tls(), timeout=T) as cache:
         assert not await is_used(cache)
     assert len([record for record in caplog.records if record.name == "cachekit"]) == 1
 
 
 async def test_a_certificate_of_another_host_is_not_trusted(start_tls: Start, certificates: Certificates) -> None:
-    url = await start_tls(shown=certificates.elsewhere)
+    url = start_tls(shown=certificates.elsewhere)
     async with Cache(f"{url}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
         assert not await is_used(cache)
 
@@ -134,7 +122,7 @@ async def test_a_certificate_of_another_host_is_not_trusted(start_tls: Start, ce
 async def test_a_client_shows_its_certificate_where_one_is_asked_for(
     start_tls: Start, certificates: Certificates
 ) -> None:
-    url = f"{await start_tls(clients=True)}?ssl_ca_certs={certificates.ca}"
+    url = f"{start_tls(clients=True)}?ssl_ca_certs={certificates.ca}"
     async with Cache(url, timeout=T) as cache:
         assert not await is_used(cache)
     shown = f"{url}&ssl_certfile={certificates.client}&ssl_keyfile={certificates.client}"
@@ -146,7 +134,7 @@ async def test_a_login_goes_through_tls_and_is_shown_nowhere(
     start_tls: Start, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    url = await start_tls("user app on >hunter2 ~* +@all", "user default off")
+    url = start_tls("user app on >hunter2 ~* +@all", "user default off")
     told: list[Event] = []
     for password in ("hunter2", "hunter3"):
         login = url.replace("://", f"://app:{password}@")
@@ -160,7 +148,7 @@ async def test_a_login_goes_through_tls_and_is_shown_nowhere(
 
 async def test_a_cluster_is_reached_through_tls(start_tls: Start, certificates: Certificates) -> None:
     # One node that has all slots, and does not know its own name.
-    url = await start_tls("cluster-enabled yes")
+    url = start_tls("cluster-enabled yes")
     port = int(url.rpartition(":")[2].partition("/")[0])
 
     def prepare() -> None:
@@ -199,7 +187,7 @@ async def denials(url: str) -> set[str]:
     return {f"{event.operation} {event.cause}" for event in told if isinstance(event, StoreFailed)}
 
 
-@pytest.mark.parametrize("binary", SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+@pytest.mark.parametrize("binary", SERVERS, ids=label)
 async def test_the_documented_permissions_are_enough(
     start_server: Callable[..., RedisServer], binary: ServerBinary | None
 ) -> None:
@@ -239,7 +227,7 @@ async def tracked(server: RedisServer, protocol: int, done: Callable[[list[str],
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("binary", SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+@pytest.mark.parametrize("binary", SERVERS, ids=label)
 async def test_the_documented_permissions_are_enough_for_a_near_cache(
     start_server: Callable[..., RedisServer], binary: ServerBinary | None, protocol: int
 ) -> None:

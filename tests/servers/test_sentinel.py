@@ -15,14 +15,15 @@ from cachekit.config import StoreURL
 from cachekit.stores import sentinel
 from cachekit.stores.connect import open_store, sentinels_of
 from cachekit.stores.sentinel import Master, Sentinels
+from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
 from tests.kit.sentinel import SentinelSetup
-from tests.kit.servers import SERVERS, RedisServer, ServerBinary, first_server, server_or_failure
+from tests.kit.servers import RedisServer
 
 PATIENCE = 30.0
 T = 5.0
 
 
-@pytest.fixture(params=SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+@pytest.fixture(params=SERVERS, ids=label)
 def setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
     """A master, a replica and three sentinels, all to be hurt: once for each redis-server there is."""
     binary: ServerBinary | None = request.param

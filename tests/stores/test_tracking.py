@@ -21,11 +21,13 @@ from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import MemoryStore, RedisStore, Tracking, TrackingStore, cluster, sentinel, tracking
 from cachekit.stores.connect import connector, open_store
 from cachekit.stores.tracking import LIMIT, Feeds
-from tests.kit.cluster import BUS, RedisCluster, slot_of
+from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.cluster import RedisCluster, slot_of
+from tests.kit.ports import free_port
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer
 from tests.kit.sentinel import SentinelSetup
-from tests.kit.servers import SERVERS, RedisServer, ServerBinary, first_server, free_port, server_or_failure
+from tests.kit.servers import RedisServer
 
 PATIENCE = 30.0
 T = 5.0
@@ -671,7 +673,7 @@ def test_an_event_loop_that_ends_leaves_nothing_behind(redis_server: RedisServer
 # --- Sentinel -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=SERVERS, ids=lambda binary: binary.label if binary else "no-redis-server")
+@pytest.fixture(params=SERVERS, ids=label)
 def binary(request: pytest.FixtureRequest) -> ServerBinary:
     return server_or_failure(request.param)
 
@@ -795,7 +797,7 @@ async def test_whoever_an_operation_is_sent_on_to_is_listened_to(
     # Nobody asks meanwhile who has which slot.
     monkeypatch.setattr(cluster, "_PERIOD", 3600.0)
     with RedisCluster(binary, replicas=0) as nodes:
-        stranger = RedisServer(binary, *nodes.nodes[0]._config, port=free_port(bus=BUS))
+        stranger = RedisServer(binary, *nodes.nodes[0]._config, port=free_port())
         nodes.nodes.append(stranger)
         stranger.start()
         for node in nodes.nodes[:3]:

@@ -22,9 +22,10 @@ from cachekit.stores.connect import open_store
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.tracking import LIMIT
+from tests.kit.binaries import first_server
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
-from tests.kit.servers import RedisServer, first_server
+from tests.kit.servers import RedisServer
 
 PREFIX = "near:"
 PATIENCE = 10.0
