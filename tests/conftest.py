@@ -8,9 +8,12 @@ a skip.
 from __future__ import annotations
 
 import asyncio
+import asyncio.constants
 import inspect
+import itertools
 import logging
 import os
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -29,6 +32,29 @@ from tests.kit.tls import has_tls
 # In debug mode asyncio reports what took over 0.1 s: a noisy machine, here, and no record that a test counts.
 logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
 
+
+# Debug mode records the stack of every callback, coroutine and future, which took more than half of the time of all
+# tests. The innermost frame says where it was made; what debug mode checks is the same.
+asyncio.constants.DEBUG_STACK_DEPTH = 1
+_walk_stack = traceback.walk_stack
+# Futures in C ask for the whole stack, whatever that constant says.
+traceback.walk_stack = lambda frame: itertools.islice(_walk_stack(frame), 1)
+
+OF_A_SERVER = {
+    "binary",
+    "own_server",
+    "redis_server",
+    "setup",
+    "shared_cluster",
+    "start_server",
+    "start_tls",
+    "whole",
+    "whole_cluster",
+}
+"""Fixtures that are, or start, a real server: a test that has one is marked `server`."""
+
+COSTLY = {"outage", "whole", "whole_cluster"}
+"""Fixtures of a module that start a cluster or an outage: the tests that share one run in one worker."""
 
 LEFT_OUT = pytest.StashKey[int]()
 """How many tests were left out, since there is no browser."""
@@ -76,24 +102,26 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this run is not for, and let tests that share something costly run in one worker."""
-    left_out, later = [], []
+    """Mark what a server decides, leave out what this run is not for, and keep together what shares something."""
+    left_out: set[pytest.Item] = set()
+    later: set[pytest.Item] = set()
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
+        fixtures = {*getattr(item, "fixturenames", ())}
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if fixtures & OF_A_SERVER or parameters.get("store_url", "memory") != "memory":
+            item.add_marker("server")
+        for fixture in fixtures & COSTLY:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{fixture}-{label(parameters.get(fixture))}"))
         if "browser" in fixtures and chromium() is None:
-            left_out.append(item)
+            left_out.add(item)
         elif item.get_closest_marker("long") and not is_long():
-            later.append(item)
-        for shared in {"whole", "outage"}.intersection(fixtures):
-            # A fixture of a module that starts a cluster or an outage; one for each of its parameters.
-            parameter = getattr(item, "callspec", None) and item.callspec.params.get(shared)
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{shared}-{label(parameter)}"))
+            later.add(item)
     config.stash[LEFT_OUT] = len(left_out)
     if hasattr(config, "workeroutput"):
         config.workeroutput["left_out"] = len(left_out)
-    if dropped := {*left_out, *later}:
-        config.hook.pytest_deselected(items=[*dropped])
-        items[:] = [item for item in items if item not in dropped]
+    if left_out | later:
+        config.hook.pytest_deselected(items=[*left_out, *later])
+        items[:] = [item for item in items if item not in left_out | later]
 
 
 @pytest.hookimpl(optionalhook=True)

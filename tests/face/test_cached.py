@@ -23,6 +23,7 @@ from cachekit import MISS, Cache, RenderError, cached, configure, default_cache,
 from cachekit.errors import ConfigurationError, DecorationError
 from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, Uncached
 from cachekit.testing import FakeClock, memory_cache
+from tests.kit.ids import shown
 from tests.kit.servers import RedisServer
 
 
@@ -100,7 +101,7 @@ async def test_a_hit_is_what_the_miss_returned_and_the_function_ran_once(cache: 
         (float, 1.0),
         (float, 1),
     ],
-    ids=str,
+    ids=shown,
 )
 async def test_a_hit_has_the_type_of_the_miss(cache: Cache, annotation: Any, value: Any) -> None:
     runs = 0

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from cachekit.codecs import PLAIN, Codec, _alike, is_immutable, same
 from cachekit.errors import DecodeError, RoundTripError
+from tests.kit.ids import shown
 
 few = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 many = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -351,7 +352,7 @@ NOT_PLAIN = [
 ]
 
 
-@pytest.mark.parametrize("value", NOT_PLAIN, ids=ascii)
+@pytest.mark.parametrize("value", NOT_PLAIN, ids=shown)
 def test_without_an_annotation_all_else_is_refused_with_the_advice_to_annotate(value: object) -> None:
     with pytest.raises(RoundTripError) as caught:
         PLAIN.encode(value)
@@ -629,7 +630,7 @@ def test_an_annotation_that_nobody_can_decode_stores_nothing_wrong(annotation: A
         ("", None),
         (b"a", bytearray(b"a")),
     ],
-    ids=ascii,
+    ids=shown,
 )
 def test_equal_values_of_other_types_are_not_the_same(a: object, b: object) -> None:
     assert not same(a, b)
@@ -793,7 +794,7 @@ class Grows(Frozen):
         Frozen(("a",), dt.datetime(2026, 11, 22, tzinfo=dt.UTC)),
         FrozenStruct(("a",)),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_nobody_can_change_may_be_shared(value: object) -> None:
     assert is_immutable(value)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from cachekit.errors import DecorationError, RenderError
 from cachekit.keys import LONGEST_KEY, compile_default_key, compile_key, escape, render, render_typed, shorten
+from tests.kit.ids import shown
 
 few = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -174,7 +175,7 @@ def compiled(template: str, parameters: str, *, with_result: bool = False) -> Ca
         ({}, "%d%)"),
         (set(), "%s%)"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_each_kind_of_value_has_its_documented_form(value: object, form: str) -> None:
     assert render(value) == form

@@ -188,18 +188,25 @@ class RedisServer:
         Raises:
             redis.RedisError: The server refused the command, or did not answer within 10 s.
         """
-        with redis.Redis(
-            unix_socket_path=str(self.socket_path),
-            password=self.password,
-            socket_timeout=DEADLINE,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:
+        with self._client() as client:
             return client.execute_command(*args)
 
     def reset(self) -> None:
         """Remove all keys and scripts, so that the next test finds the server empty."""
-        self.cli("FLUSHALL")
-        self.cli("SCRIPT", "FLUSH")
+        with self._client() as client, client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("FLUSHALL")
+            pipeline.execute_command("SCRIPT", "FLUSH")
+            pipeline.execute()
+
+    def _client(self) -> redis.Redis:
+        """Return a client that connects anew: what a test does to its server befalls no connection of the kit."""
+        return redis.Redis(
+            unix_socket_path=str(self.socket_path),
+            password=self.password,
+            socket_timeout=DEADLINE,
+            retry=Retry(NoBackoff(), 0),
+            driver_info=None,  # else redis-py reads its own version from disk, each time
+        )
 
     def log_tail(self) -> str:
         """Return the last 2000 characters of its log."""

@@ -285,6 +285,7 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
     assert len(began) <= 2, "one for each cause that the lost master showed"
 
 
+@pytest.mark.server
 async def test_while_a_slot_has_no_master_the_others_are_used(caplog: pytest.LogCaptureFixture) -> None:
     with RedisCluster(first_server(), replicas=0, full_coverage=False) as cluster:
         async with Cache(cluster.url) as cache:
@@ -310,6 +311,7 @@ async def test_while_a_slot_has_no_master_the_others_are_used(caplog: pytest.Log
                     await asyncio.sleep(0.005)
 
 
+@pytest.mark.server
 async def test_when_every_node_is_gone_each_call_is_as_if_undecorated(caplog: pytest.LogCaptureFixture) -> None:
     with RedisCluster(first_server(), replicas=0) as cluster:
         async with Cache(cluster.url) as cache:

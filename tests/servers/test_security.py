@@ -283,6 +283,7 @@ async def test_another_prefix_is_out_of_reach(start_server: Callable[..., RedisS
         assert not await is_used(cache)
 
 
+@pytest.mark.server
 async def test_the_documented_permissions_are_enough_for_a_cluster() -> None:
     rules = user([*documented("server"), *documented("cluster")])
     with RedisCluster(first_server(), replicas=0, config=(rules,)) as cluster:
@@ -294,6 +295,7 @@ async def test_the_documented_permissions_are_enough_for_a_cluster() -> None:
         migration.finish()
 
 
+@pytest.mark.server
 async def test_the_documented_permissions_are_enough_with_sentinels() -> None:
     rules = user([*documented("server"), *documented("master behind sentinels")])
     with SentinelSetup(first_server(), replicas=0, config=(rules,)) as setup:

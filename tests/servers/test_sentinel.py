@@ -169,6 +169,7 @@ async def test_no_sentinel_at_all_is_a_failure_like_any_other(caplog: pytest.Log
     assert "no sentinel of" in caplog.text
 
 
+@pytest.mark.server
 async def test_the_sentinels_and_the_master_have_logins_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with SentinelSetup(first_server(), password="hunter2", replicas=0) as setup:

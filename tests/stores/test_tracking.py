@@ -847,6 +847,7 @@ async def test_a_cluster_that_nobody_answers_for_is_told_as_a_failure(store_at: 
     assert listener.until == 0.0
 
 
+@pytest.mark.server
 async def test_a_cluster_is_asked_again_and_again_until_it_is_there(store_at: StoreAt) -> None:
     with RedisCluster(first_server(), replicas=0) as nodes:
         for node in nodes.nodes:

@@ -460,6 +460,7 @@ async def test_the_near_cache_of_a_cluster_is_told_by_every_master(shared_cluste
     await bench.cache.aclose()
 
 
+@pytest.mark.server
 async def test_what_is_read_for_the_near_cache_is_found_in_a_slot_that_moves() -> None:
     with RedisCluster(first_server(), replicas=0) as cluster:
         store = open_store(cluster.url, clock=SystemClock())

@@ -1,0 +1,29 @@
+"""Make a folder that is a PATH from which some programs are missing, and print it.
+
+``.ci/run`` runs the README's commands on it, so that a server or a browser of the machine's own cannot stand in for
+one that the commands must bring.
+
+Usage: ``PATH=$(python hide.py EMPTY_FOLDER PATTERN...)``, with patterns such as ``redis-*``.
+"""
+
+import os
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+
+def main(folder: Path, patterns: list[str]) -> None:
+    """Link every program of PATH into ``folder``, those that match a pattern excepted; the first of a name wins."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in os.get_exec_path():
+        if not Path(place).is_dir():
+            continue
+        for program in Path(place).iterdir():
+            link = folder / program.name
+            if not any(fnmatch(program.name, pattern) for pattern in patterns) and not link.is_symlink():
+                link.symlink_to(program.absolute())
+    sys.stdout.write(f"{folder.absolute()}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
