@@ -9,6 +9,8 @@ from pathlib import Path
 
 # The package itself, what builds leave behind, and what the platform or an editor hides.
 LEFT_BEHIND = ("cachekit", "build", "dist", "__pycache__", "*.egg-info", ".*")
+# Hidden, and read by tests all the same.
+BROUGHT = {".ci", ".github", ".pre-commit-config.yaml"}
 
 
 def main(checkout: Path, target: Path) -> None:
@@ -17,7 +19,9 @@ def main(checkout: Path, target: Path) -> None:
     everywhere = shutil.ignore_patterns("__pycache__", ".*")
 
     def ignore(directory: str, names: list[str]) -> set[str]:
-        return (at_the_top if Path(directory) == checkout else everywhere)(directory, names)
+        if Path(directory) == checkout:
+            return at_the_top(directory, names) - BROUGHT
+        return everywhere(directory, names)
 
     shutil.copytree(checkout, target, ignore=ignore, dirs_exist_ok=True)
 

@@ -39,6 +39,10 @@ from cachekit.functions import (
 )
 from cachekit.snapshots import RollingWindow, Snapshot, SnapshotStore
 
+# The one place of the version: the build reads it from this text. importlib.metadata would search the installed
+# distributions at each import, some 3 ms, and would know nothing of a checkout that is not installed.
+__version__ = "0.1.0"
+
 __all__ = [
     "MISS",
     "BoundCachedFunction",

@@ -98,7 +98,7 @@ class Cache:
         journal = Journal(self._reporter, clock)
         kept = NearTier(guard, prefix, entries, weight, self._reporter, clock) if guard.tracks else None
         tier = SharedTier(guard, journal, prefix, self._reporter, clock, kept)
-        self.runtime = Runtime(tier, near=near is not None)
+        self.runtime: Runtime = Runtime(tier, near=near is not None)
 
     def __repr__(self) -> str:
         return f"Cache({self._store!r}, prefix={self._prefix!r})"

@@ -49,7 +49,7 @@ class Codec:
     __slots__ = ("_decode", "annotation")
 
     def __init__(self, annotation: Any) -> None:
-        self.annotation = annotation
+        self.annotation: Any = annotation
         self._decode = _decoder(annotation)
 
     def decode(self, data: bytes) -> Any:

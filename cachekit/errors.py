@@ -113,7 +113,7 @@ class StoreTimeoutError(StoreError):
     """No answer by the deadline."""
 
     # Each has cost a caller the whole deadline: no second one is to pay it.
-    opens_after = 1
+    opens_after: ClassVar[int | None] = 1
 
 
 class StoreGarbageError(StoreError):
@@ -127,18 +127,18 @@ class StoreRefusedError(StoreError):
 class CommandRefusedError(StoreError):
     """The server refuses one kind of command and serves others: no writes when OOM or READONLY, for one."""
 
-    opens_after = None
-    answered = True
+    opens_after: ClassVar[int | None] = None
+    answered: ClassVar[bool] = True
 
 
 class KeyRefusedError(StoreError):
     """The server answered with an error about one key, such as WRONGTYPE."""
 
-    opens_after = None
-    answered = True
+    opens_after: ClassVar[int | None] = None
+    answered: ClassVar[bool] = True
 
 
 class QueueFullError(StoreError):
     """So many operations wait in this process that one more would be late in any case; it was not sent."""
 
-    opens_after = None
+    opens_after: ClassVar[int | None] = None

@@ -31,22 +31,22 @@ class Flight:
     """One load of one key, and the callers that wait for it."""
 
     # Of most flights this is how it is; attributes that are not set cost nothing.
-    adrift = False
+    adrift: bool = False
     """Whether the one who was to load it was cancelled before it could begin."""
     token: bytes | None = None
     """What holds the lease in the store, once it is taken."""
-    loading = False
+    loading: bool = False
     """Whether the function has begun to run."""
     after: Flight | None = None
     """An earlier load of the key, which this one follows."""
-    ended = False
+    ended: bool = False
     """Whether it has landed, or nobody is left to load it."""
-    void = False
+    void: bool = False
     """Whether the key was invalidated, in this process, since it was opened."""
     landed: Landed | None = None
     renewal: asyncio.TimerHandle | None = None
     """What keeps the lease alive."""
-    nested = False
+    nested: bool = False
     """Whether a caller inside another load has ever waited for it."""
     waits_for: Counter[Flight] | None = None
     """The flights that callers inside the load wait for, or lead, and how many of them."""
@@ -57,7 +57,7 @@ class Flight:
         self.key = key
         self.plan = plan
         """Whose load it is: functions that share a key by mistake do not share results."""
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
 
     @property
     def awaited(self) -> bool:

@@ -52,7 +52,7 @@ class CallPlan(Generic[P, R]):
     ) -> None:
         signature = check_function(function, "cached")
         self.function = function
-        self.name = describe(function)
+        self.name: str = describe(function)
         self.render: KeyFunction = (
             compile_default_key(function, signature) if key is None else compile_key(key, signature)
         )
@@ -64,7 +64,7 @@ class CallPlan(Generic[P, R]):
             raise ConfigurationError(message)
         self._when = when
         self._jitter = parse_fraction(jitter, "jitter")
-        self.lease = parse_duration(lease, "lease")
+        self.lease: float = parse_duration(lease, "lease")
         if near not in {None, True, False}:
             message = (
                 f"near={near!r} is no choice; write near=True or near=False, or leave it to Cache(url, near=10_000)"

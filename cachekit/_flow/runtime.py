@@ -29,8 +29,8 @@ class Runtime:
     def __init__(self, tier: SharedTier, *, near: bool = False) -> None:
         self.tier = tier
         self.near = near
-        self.flights = Flights()
-        self.background = Background()
+        self.flights: Flights = Flights()
+        self.background: Background = Background()
         # One for each event loop: a loop may stand still, or end, and another goes on.
         self._replays: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         tier.distrusting = self.replay_soon

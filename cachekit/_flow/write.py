@@ -31,7 +31,7 @@ class WritePlan(Generic[P, R]):
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], templates: Sequence[str]) -> None:
         signature = check_function(function, "invalidates")
         self.function = function
-        self.name = describe(function)
+        self.name: str = describe(function)
         if not templates:
             message = '@invalidates needs the keys it invalidates; write @invalidates("profile:<user_id>")'
             raise DecorationError(message)

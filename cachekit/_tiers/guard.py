@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from cachekit._tiers.breaker import Breaker
+from cachekit._tiers.breaker import Breaker, Circuit
 from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.troubles import Troubles
@@ -37,7 +37,7 @@ class Budget:
     __slots__ = ("left",)
 
     def __init__(self, seconds: float) -> None:
-        self.left = seconds
+        self.left: float = seconds
 
 
 class Guard:
@@ -56,7 +56,7 @@ class Guard:
         self._reporter = reporter
         self._troubles = Troubles[tuple[str | None, str]](clock)
         self._breaker = Breaker(self._probe, reporter, clock)
-        self.circuits = self._breaker.circuits
+        self.circuits: dict[tuple[asyncio.AbstractEventLoop, str], Circuit] = self._breaker.circuits
         """Those whose shard failed last: whether there is any is all that a healthy call asks."""
         # Of each shard that is in trouble, a key: another server may have it by the time that it is over.
         self._keys: dict[str | None, str] = {}

@@ -52,7 +52,7 @@ class Journal:
         self._distrusted_until = float("inf")
         # What this process has stored since the overflow, as many keys as there may be pending.
         self._stored: OrderedDict[str, None] = OrderedDict()
-        self.longest_ttl = DAY
+        self.longest_ttl: float = DAY
         """Seconds of the longest TTL that this process has used, or a day if that is longer."""
 
     def __bool__(self) -> bool:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from asyncio import get_running_loop
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -46,8 +46,8 @@ class _Mark:
 
     def __init__(self, here: _Here) -> None:
         # Not looked up again: a coroutine that is closed from outside ends its read where no loop runs.
-        self.here = here
-        self.readers = 0
+        self.here: _Here = here
+        self.readers: int = 0
 
 
 class _Kept:
@@ -66,8 +66,8 @@ class _Here:
     """What one event loop holds, and what tells it of changes."""
 
     def __init__(self, entries: int, weight: int) -> None:
-        self.held = S3Fifo[str, _Kept](entries=entries, weight=weight)
-        self.get = self.held.get
+        self.held: S3Fifo[str, _Kept] = S3Fifo(entries=entries, weight=weight)
+        self.get: Callable[[str], _Kept | None] = self.held.get
         self.marks: dict[str, _Mark] = {}
         self.tracking: Tracking | None = None
         self.settling: asyncio.TimerHandle | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cachekit._tiers.troubles import Troubles
 from cachekit.clock import Clock
@@ -20,7 +20,7 @@ class Reporter:
     def __init__(self, clock: Clock) -> None:
         self.observers: tuple[Observer, ...] = ()
         self._calls = Troubles[tuple[str, str | int]](clock)
-        self.troubles = self._calls.current
+        self.troubles: Mapping[tuple[str, str | int], object] = self._calls.current
         """Those that are going on: whether `cached` has anything to do."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:

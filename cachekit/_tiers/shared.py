@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from cachekit._tiers.breaker import Circuit
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.journal import Journal
 from cachekit._tiers.near import NearTier
@@ -50,9 +51,9 @@ class SharedTier:
         self._guard = guard
         self.near = near
         """What is in front of it in this process, if the store tells what changes."""
-        self.budget = guard.budget
+        self.budget: Callable[[], Budget] = guard.budget
         """Returns the deadline of one call."""
-        self.circuits = guard.circuits
+        self.circuits: dict[tuple[asyncio.AbstractEventLoop, str], Circuit] = guard.circuits
         """Whether there is any is all that a healthy call asks, see `turned_away`."""
         self._prefix = prefix
         self._clock = clock

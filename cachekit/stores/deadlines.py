@@ -29,7 +29,7 @@ class Deadlines:
     """
 
     def __init__(self, address: str) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.address = address
         self.open: set[Due] = set()
         """What is over is discarded. The timer stays: it finds nothing, once, rather than being set anew each time."""

@@ -109,11 +109,11 @@ class Lane(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {address} was closed")
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self.closed = False
+        self.closed: bool = False
         self._lost = False
-        self.ended_from_outside = False
+        self.ended_from_outside: bool = False
         """Whether somebody else cancelled the task, as an event loop does when it ends."""
-        self.task = self._loop.create_task(self._live(), name=f"cachekit lane to {address}")
+        self.task: asyncio.Task[None] = self._loop.create_task(self._live(), name=f"cachekit lane to {address}")
         self.task.add_done_callback(self._ended)
 
     def put(self, operation: Operation) -> None:

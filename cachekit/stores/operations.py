@@ -64,10 +64,10 @@ class Operation:
 
     # Of most operations this is how it is; attributes that are not set cost nothing.
     lane: Carrier | None = None
-    inherited = False
+    inherited: bool = False
     """Whether a lane that broke handed it on; it is handed on no further."""
-    redirections = 0
-    asking = 0
+    redirections: int = 0
+    asking: int = 0
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class Operation:
         of_bytes: bool = False,
     ) -> None:
         self.key = key
-        self.packed = packed
+        self.packed: bytes = packed
         self.of_bytes = of_bytes
-        self.replies = replies
+        self.replies: int = replies
         self.deadline = deadline
         self.repeatable = repeatable
         self.lasting = lasting
@@ -147,16 +147,16 @@ class Operation:
 class Read(Operation):
     """A GET, whose future gets bytes or None. With others it travels as one MGET, unless it is ``alone``."""
 
-    packed = b""
-    replies = 1
-    repeatable = True
-    lasting = False
-    alone = False
+    packed: bytes = b""
+    replies: int = 1
+    repeatable: bool = True
+    lasting: bool = False
+    alone: bool = False
 
     def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:
         self.key = key
         self.deadline = deadline
-        self.future = deadlines.loop.create_future()
+        self.future: asyncio.Future[Any] = deadlines.loop.create_future()
         self._deadlines = deadlines
         deadlines.add(self)
 
@@ -186,9 +186,9 @@ class Several(Operation):
         self._commands = commands
 
     def ask(self, asking: bytes) -> None:
-        self.packed = b"".join([asking + command for command in self._commands])
-        self.replies = 2 * len(self._commands)
-        self.asking = len(asking)
+        self.packed: bytes = b"".join([asking + command for command in self._commands])
+        self.replies: int = 2 * len(self._commands)
+        self.asking: int = len(asking)
 
     def unask(self) -> None:
         if self.asking:
@@ -203,7 +203,7 @@ class Several(Operation):
 class Scripted(Operation):
     """A call of a script by its digest. A server that has forgotten it gets it with the same call, once more."""
 
-    brought = False
+    brought: bool = False
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class Scripted(Operation):
     def bring(self) -> None:
         """Send the script itself from now on: EVAL leaves it there."""
         self.brought = True
-        self.packed = self.packed[: self.asking] + packed("EVAL", self.script.source, *self.rest)
+        self.packed: bytes = self.packed[: self.asking] + packed("EVAL", self.script.source, *self.rest)
 
 
 class Gathered:
@@ -234,9 +234,9 @@ class Gathered:
     __slots__ = ("packed", "parts", "replies")
 
     def __init__(self, parts: list[Read]) -> None:
-        self.parts = parts
-        self.replies = 1
-        self.packed = packed("MGET", *dict.fromkeys([part.key for part in parts]))
+        self.parts: list[Read] = parts
+        self.replies: int = 1
+        self.packed: bytes = packed("MGET", *dict.fromkeys([part.key for part in parts]))
 
     def answer(self, replies: list[object]) -> object:
         """Return the one reply there is."""

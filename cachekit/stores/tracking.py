@@ -61,8 +61,8 @@ class Feeds:
     """
 
     def __init__(self, prefix: bytes, changed: Changed, state: State) -> None:
-        self.until = 0.0
-        self.closed = False
+        self.until: float = 0.0
+        self.closed: bool = False
         self.changed = changed
         self._state = state
         self._prefix = prefix
@@ -149,14 +149,14 @@ class Feed:
         self._owner = owner
         self._prefix = ("PREFIX", prefix) if prefix else ()
         self._loop = asyncio.get_running_loop()
-        self.until = 0.0
+        self.until: float = 0.0
         # When the PING was sent that is not answered yet; 0.0 when there is none.
         self._asked = 0.0
         self._pong: object = None
         self._reading: asyncio.Task[None] | None = None
         self._given_up: StoreError | None = None
         self._closed = False
-        self.task = self._loop.create_task(self._run(), name=f"cachekit feed from {address}")
+        self.task: asyncio.Task[None] = self._loop.create_task(self._run(), name=f"cachekit feed from {address}")
 
     def close(self) -> None:
         """End it, without a word to its owner."""
