@@ -94,10 +94,11 @@ def pytest_report_header() -> str:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run few tests in this process: starting workers takes longer than they do.
 
-    Tests wait for servers and deadlines half of their time, so there is one worker more than there are cores.
+    Tests wait for servers and deadlines more than half of their time, so there are twice as many workers as cores,
+    and one more.
     """
     named = [argument for argument in config.args if "::" in argument or argument.endswith(".py")]
-    return 0 if named and named == config.args else (os.cpu_count() or 1) + 1
+    return 0 if named and named == config.args else 2 * (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -122,6 +123,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out | later:
         config.hook.pytest_deselected(items=[*left_out, *later])
         items[:] = [item for item in items if item not in left_out | later]
+    # Those that wait come first: at the end no worker is to wait alone.
+    items.sort(key=lambda item: item.get_closest_marker("server") is None)
 
 
 @pytest.hookimpl(optionalhook=True)

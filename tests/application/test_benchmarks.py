@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from benchmarks import peers
-from benchmarks.__main__ import PARTS
+from benchmarks.__main__ import PARTS, main
 from benchmarks.charts import Bars, draw
 from benchmarks.maps import KINDS
 from benchmarks.parts import app
@@ -46,6 +46,7 @@ def part(name: str, folder: Path) -> tuple[Any, str]:
     return orjson.loads((folder / f"{name}.json").read_bytes())[name], printed
 
 
+@pytest.mark.long
 def test_every_target_has_a_figure_for_both_variants(tmp_path: Path) -> None:
     answers, printed = part("targets", tmp_path)
     assert [answer["name"] for answer in answers] == [question.name for question in all_questions()]
@@ -55,6 +56,7 @@ def test_every_target_has_a_figure_for_both_variants(tmp_path: Path) -> None:
     assert "at least 12 x" in printed
 
 
+@pytest.mark.long
 def test_every_peer_is_measured(tmp_path: Path) -> None:
     found, _ = part("peers", tmp_path)
     assert not found["missing"]
@@ -63,6 +65,7 @@ def test_every_peer_is_measured(tmp_path: Path) -> None:
     assert all(isinstance(us, float) for figures in found["us"].values() for us in figures.values()), found["us"]
 
 
+@pytest.mark.long
 def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     found, _ = part("growth", tmp_path)
     assert list(found["callers"]) == ["1", "10", "100", "1,000"]
@@ -72,6 +75,7 @@ def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_a_stampede_is_one_load(tmp_path: Path) -> None:
     found, _ = part("stampede", tmp_path)
     loads = {stampede["name"]: stampede["loads"] for stampede in found}
@@ -80,22 +84,26 @@ def test_a_stampede_is_one_load(tmp_path: Path) -> None:
     assert all(stampede["raised"] == 0 for stampede in found if stampede["name"] == "cachekit")
 
 
+@pytest.mark.long
 def test_hot_keys_are_asked_for_by_zipf(tmp_path: Path) -> None:
     found, _ = part("zipf", tmp_path)
     assert {"by hand", "cachekit", "cashews", "aiocache"} <= set(found["us"])
 
 
+@pytest.mark.long
 def test_maps_are_compared(tmp_path: Path) -> None:
     found, _ = part("maps", tmp_path)
     assert [kind["name"] for kind in found] == [kind.name for kind in KINDS]
     assert all(0 < kind["scanned"] < kind["zipf"] < 1 for kind in found)
 
 
+@pytest.mark.long
 def test_the_hot_path_is_shown_step_by_step(tmp_path: Path) -> None:
     found, _ = part("hotpath", tmp_path)
     assert all(isinstance(us, float) for us in found.values()), found
 
 
+@pytest.mark.long
 def test_the_writing_coach_is_asked_over_http(tmp_path: Path) -> None:
     found, _ = part("app", tmp_path)
     assert [(each["callers"], each["variant"]) for each in found] == list(itertools.product(app.CALLERS, app.VARIANTS))
@@ -106,8 +114,9 @@ def test_the_writing_coach_is_asked_over_http(tmp_path: Path) -> None:
     assert queries["uncached"] > 2
 
 
-def test_parts_and_questions_are_listed() -> None:
-    listed = run("--list")
+def test_parts_and_questions_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--list"])
+    listed = capsys.readouterr().out
     assert "hit-100" in listed
     assert all(name in listed for name in PARTS)
 
@@ -120,12 +129,13 @@ def test_parts_and_questions_are_listed() -> None:
         (["zipf", "--docs"], "--docs writes one page about all parts"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(arguments: list[str], said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode != 0
-    assert said in done.stderr
+def test_what_cannot_be_measured_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main(arguments)
+    assert refusal.value.code
+    assert said in f"{refusal.value.code}{capsys.readouterr().err}"
 
 
 def test_one_question_is_answered_alone_with_all_figures_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
     return orjson.loads(figures.read_bytes()), printed, plot.read_bytes()
 
 
+@pytest.mark.long
 def test_no_call_raises_in_any_phase(outage: tuple[dict[str, Any], str, bytes]) -> None:
     found, printed, _ = outage
     assert [phase["name"] for phase in found["phases"]] == [step.name for step in STEPS]
@@ -31,6 +32,7 @@ def test_no_call_raises_in_any_phase(outage: tuple[dict[str, Any], str, bytes]) 
     assert all(phase["name"] in printed for phase in found["phases"][:-1])
 
 
+@pytest.mark.long
 def test_hits_resume_when_the_server_does(outage: tuple[dict[str, Any], str, bytes]) -> None:
     found = {phase["name"]: phase for phase in outage[0]["phases"]}
     assert found["healthy"]["hits"] > 0
@@ -40,6 +42,7 @@ def test_hits_resume_when_the_server_does(outage: tuple[dict[str, Any], str, byt
     assert found["restarted"]["used_after"] is not None
 
 
+@pytest.mark.long
 def test_no_task_file_or_socket_is_left(outage: tuple[dict[str, Any], str, bytes]) -> None:
     before, last, after = (outage[0][name] for name in ("before", "last", "after"))
     # A lane and a probe come and go.
@@ -49,6 +52,7 @@ def test_no_task_file_or_socket_is_left(outage: tuple[dict[str, Any], str, bytes
     assert after["sockets"] < before["sockets"]
 
 
+@pytest.mark.long
 def test_the_plot_shows_every_phase(outage: tuple[dict[str, Any], str, bytes]) -> None:
     assert outage[2].startswith(b"<?xml")
     assert all(f"<!-- {step.name} -->".encode() in outage[2] for step in STEPS)

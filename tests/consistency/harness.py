@@ -12,11 +12,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
+from tests import ROOT
 from tests.consistency.board import COUNTERS, NEAR_COUNTERS, Board, Trace
 from tests.consistency.faults import Faults, user_of
 from tests.consistency.relay import Relay
@@ -25,13 +27,15 @@ from tests.kit.binaries import first_server
 from tests.kit.servers import RedisServer
 
 COMMAND: Final = (sys.executable, "-W", "default", "-m", "tests.consistency.worker")
-ROOT: Final = Path(__file__).parents[2]
-
 NEAR: Final = 100
 """Entries of each near cache: room for all keys. What leaves for want of room is the matter of other tests."""
 
 END: Final = 45.0
 """Seconds within which workers must have ended: longer than a call takes to be told hung."""
+
+
+PATIENCE: Final = 120.0
+"""Seconds within which the counts that a run must reach are reached, on the busiest machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,10 @@ class Report:
         last = len(self.behind) - 1
         places = {"median": last // 2, "99th percentile": round(0.99 * last), "largest": last}
         return {name: self.behind[place] for name, place in places.items()}
+
+    def reached(self, wanted: Mapping[str, int]) -> bool:
+        """Tell whether each count of ``wanted`` was reached."""
+        return all(self.counts[name] >= count for name, count in wanted.items())
 
     def __str__(self) -> str:
         counts = [f"{name} {count}" for name, count in {**self.counts, **self.faults}.items()]
@@ -169,6 +177,7 @@ def run(
     naive: bool = False,
     near: bool = False,
     until_violation: bool = False,
+    at_least: Mapping[str, int] = MappingProxyType({}),
     tick: Callable[[Board, float], None] = lambda board, seconds: None,
 ) -> Report:
     """Run the harness once.
@@ -182,6 +191,8 @@ def run(
         naive: Test the naive cache-aside, in place of cachekit.
         near: Give each worker a near cache, and do the faults that matter for it.
         until_violation: End at the first violation.
+        at_least: Counts to be reached, each, before the workers end; on a busy machine that takes longer than
+            ``seconds``, and `PATIENCE` at most. With faults, one of them is done at least.
         tick: Called now and then with the board and the seconds that have passed.
     """
     folder = Path(tempfile.mkdtemp(prefix="cachekit-consistency-"))
@@ -204,7 +215,15 @@ def run(
         board = Board(folder, workers, keys)
         try:
             return _run(
-                settings, server, relay, board, seconds, faults=faults, until_violation=until_violation, tick=tick
+                settings,
+                server,
+                relay,
+                board,
+                seconds,
+                faults=faults,
+                until_violation=until_violation,
+                at_least=at_least,
+                tick=tick,
             )
         finally:
             board.close()
@@ -224,6 +243,7 @@ def _run(
     *,
     faults: bool,
     until_violation: bool,
+    at_least: Mapping[str, int],
     tick: Callable[[Board, float], None],
 ) -> Report:
     folder = Path(settings.folder)
@@ -231,12 +251,18 @@ def _run(
     wrong: list[str] = []
     trace = Trace(folder, settings.workers)
     crew = Crew(settings, board)
+
+    def is_going_on(passed: float) -> bool:
+        enough = all(board.total(name) >= count for name, count in at_least.items())
+        enough = enough and (bool(doer.done) or not faults)
+        return passed < (seconds if enough else PATIENCE)
+
     doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text), relay=relay)
     try:
         if faults:
             doer.start()
         try:
-            while (passed := time.monotonic() - began) < seconds and not wrong:
+            while is_going_on(passed := time.monotonic() - began) and not wrong:
                 tick(board, passed)
                 time.sleep(0.1)
                 wrong = crew.ended()

@@ -25,7 +25,7 @@ import redis
 
 from cachekit.config import DEFAULT_TIMEOUT
 from cachekit.entry import lease_key
-from tests.faults.operations import HIT, Operation, Subject, WrongError
+from tests.faults.operations import HIT, LoadUnderWay, Operation, Subject, WrongError
 from tests.faults.scenarios import Scenario, Warmth
 from tests.kit.binaries import ServerBinary
 from tests.kit.servers import RedisServer
@@ -66,6 +66,8 @@ class Sizes:
         loads: The most loads of one cache that are under way when the fault begins.
         timeout: The caches' option, where a fault is noticed by waiting for it.
         longer: The caches' option elsewhere.
+        busy: Whether other programs may take the machine's time: then what is late is held against nobody. An
+            operation may time out, and what waits may be told twice, or arrive together.
     """
 
     calls: int
@@ -75,6 +77,7 @@ class Sizes:
     loads: int = 1000
     timeout: float = DEFAULT_TIMEOUT
     longer: float = DEFAULT_TIMEOUT
+    busy: bool = False
 
 
 @dataclass(slots=True)
@@ -166,6 +169,8 @@ class _Part:
         self.subject = Subject(url, f"{self.speaker}:", timeout)
         self.operation = cell.operation(self.subject)
         self.expected = cell.expected
+        if cell.scenario.partly and sizes.busy:
+            self.expected |= {cell.operation.served, cell.operation.left_out}
         self.words: dict[int, str] = {}
 
     @property
@@ -207,7 +212,10 @@ class _Part:
         seconds = self.operation.added(x, began, time.perf_counter())
         self.words[x] = word
         self.check(x, word)
-        if self.cell.left_out and word == self.operation.left_out and len(self.subject.failures) == failures:
+        untold = word == self.operation.left_out and len(self.subject.failures) == failures
+        # A lease that has run out on a busy machine is no failure of the store, and keeps the result from it.
+        lost = self.sizes.busy and self.operation.name == LoadUnderWay.name
+        if self.cell.left_out and untold and not lost:
             self.complain(f"call {x} was left out, and no event told")
         return seconds
 
@@ -238,11 +246,13 @@ class _Part:
         """Check that each trouble began and ended with one record, and that there was none without a cause."""
         causes = {failure.cause for failure in self.subject.failures}
         self.cell.causes |= causes
-        if not causes <= self.cell.scenario.causes:
+        late = {"timeout"} if self.sizes.busy else set[str]()
+        if not causes <= self.cell.scenario.causes | late:
             self.complain(f"the causes are {sorted(causes)}, expected {sorted(self.cell.scenario.causes)}")
         began = records.of(self.speaker, logging.WARNING)
         ended = records.of(self.speaker, logging.INFO)
-        if len(began) != len({*began}) or len(began) > len(causes) or bool(began) != bool(causes):
+        again = len(began) != len({*began}) or len(began) > len(causes)
+        if (again and not causes & late) or bool(began) != bool(causes):
             self.complain(f"for the causes {sorted(causes)} the warnings are {began}")
         if len(ended) != len(began):
             self.complain(f"{len(began)} warnings, and {len(ended)} that tell the end: {ended}")

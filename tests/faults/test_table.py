@@ -13,9 +13,13 @@ from tests.faults.operations import OPERATIONS
 from tests.faults.page import PAGE
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.kit.binaries import first_server
+from tests.kit.sizes import sized
 
 # In debug mode, and on a noisy machine, a call costs many times as much: what answers is given time to answer.
-SIZES = Sizes(calls=200, seconds=0.45, timed=10, crowds=(20,), loads=260, timeout=0.35, longer=5.0)
+SIZES = sized(
+    Sizes(calls=40, seconds=0.45, timed=3, crowds=(20,), loads=60, timeout=0.35, longer=5.0, busy=True),
+    Sizes(calls=200, seconds=0.45, timed=10, crowds=(20,), loads=260, timeout=0.35, longer=5.0, busy=True),
+)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

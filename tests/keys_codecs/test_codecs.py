@@ -26,9 +26,10 @@ from hypothesis import strategies as st
 from cachekit.codecs import PLAIN, Codec, _alike, is_immutable, same
 from cachekit.errors import DecodeError, RoundTripError
 from tests.kit.ids import shown
+from tests.kit.sizes import sized
 
-few = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-many = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=sized(40, 150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=sized(100, 500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)

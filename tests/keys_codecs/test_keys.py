@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from cachekit.errors import DecorationError, RenderError
 from cachekit.keys import LONGEST_KEY, compile_default_key, compile_key, escape, render, render_typed, shorten
 from tests.kit.ids import shown
+from tests.kit.sizes import sized
 
-few = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=sized(30, 100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=sized(80, 300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Colour(enum.Enum):

@@ -32,6 +32,7 @@ from cachekit.stores.base import Lease
 from cachekit.stores.connect import open_store
 from cachekit.testing import FakeClock
 from tests.kit.servers import RedisServer
+from tests.kit.sizes import sized
 
 T = TypeVar("T")
 
@@ -331,7 +332,7 @@ def check(open_empty: Callable[[FakeClock], Store], *, moves_time: bool, example
 
 
 def test_memory_keeps_the_contract_with_every_expiry_on_the_clock() -> None:
-    check(lambda clock: MemoryStore(clock=clock), moves_time=True, examples=150)
+    check(lambda clock: MemoryStore(clock=clock), moves_time=True, examples=sized(50, 150))
 
 
 def test_redis_keeps_the_contract(redis_server: RedisServer) -> None:
@@ -339,4 +340,4 @@ def test_redis_keeps_the_contract(redis_server: RedisServer) -> None:
         redis_server.cli("FLUSHALL")
         return open_store(redis_server.url, clock=SystemClock())
 
-    check(opens, moves_time=False, examples=80)
+    check(opens, moves_time=False, examples=sized(30, 80))
