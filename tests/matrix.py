@@ -46,6 +46,9 @@ BEGIN: Final = "<!-- the table: python -m tests.matrix -->"
 END: Final = "<!-- the end of the table -->"
 
 
+WIDTH: Final = 140
+
+
 class MissingError(Exception):
     """A server of the matrix is not on this machine."""
 
@@ -159,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE, help="the page that has the table")
     parser.add_argument("--long", action="store_true", help="the tests in their full size")
     options = parser.parse_args(argv)
-    console = Console()
+    # A pipe has no width, and a table that is folded to 80 columns cannot be read.
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
         servers = matrix(options.only or [*MATRIX])
     except MissingError as missing:
