@@ -6,17 +6,18 @@ import asyncio
 import functools
 import os
 import shutil
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
 import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright
-from playwright.sync_api import sync_playwright
 
 DEADLINE: Final = 15.0
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+INSTALLED: Final = ("chrome-linux*/chrome", "chrome-mac*/*.app/Contents/MacOS/*")
 BRING_A_BROWSER: Final = (
     "apt-get install chromium, or python -m playwright install chromium, or set CACHEKIT_CHROMIUM to the path of one"
 )
@@ -49,9 +50,20 @@ def chromium() -> str | None:
         if name and name == chosen:
             message = f"CACHEKIT_CHROMIUM={chosen!r} is no program: name a Chromium, or unset it"
             raise FileNotFoundError(message)
-    with sync_playwright() as playwright:
-        installed = Path(playwright.chromium.executable_path)
-    return str(installed) if installed.exists() else None
+    return next(_installed_by_playwright(), None)
+
+
+def _installed_by_playwright() -> Iterator[str]:
+    """Yield what ``playwright install chromium`` has installed, the newest first.
+
+    Playwright itself would say where, but starts Node.js for that, which a bare machine may not be able to run.
+    https://playwright.dev/python/docs/browsers#managing-browser-binaries
+    """
+    cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "ms-playwright"
+    folder = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or cache)
+    for revision in sorted(folder.glob("chromium-*"), key=lambda path: (len(path.name), path.name), reverse=True):
+        for place in INSTALLED:
+            yield from map(str, revision.glob(place))
 
 
 @asynccontextmanager
