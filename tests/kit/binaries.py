@@ -19,6 +19,8 @@ from typing import Final
 
 import pytest
 
+from tests.kit.sizes import sized
+
 DEADLINE: Final = 10.0
 
 ON_PATH: Final = ("redis-server", "valkey-server")
@@ -152,6 +154,14 @@ def chosen_servers() -> list[ServerBinary]:
 
 # An empty list of parameters would skip the tests; None makes each of them fail with the sentence.
 SERVERS: list[ServerBinary | None] = [*chosen_servers()] or [None]
+
+
+def group_servers() -> list[ServerBinary | None]:
+    """Return the servers for tests that start a cluster or sentinels, which takes seconds.
+
+    In the short run of the tests it is the preferred one, in the long run all.
+    """
+    return sized(SERVERS[:1], SERVERS)
 
 
 def label(binary: ServerBinary | str | None) -> str:

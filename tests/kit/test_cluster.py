@@ -8,7 +8,7 @@ import pytest
 import redis
 from redis.exceptions import AskError, MovedError, TryAgainError
 
-from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.cluster import RedisCluster, slot_of
 from tests.kit.servers import ServerError, ServerGroup
 
@@ -17,7 +17,7 @@ def nothing_is_left_of(group: ServerGroup) -> bool:
     return not any(member.running or member.socket_path.parent.exists() for member in group.members)
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=label)
+@pytest.fixture(scope="module", params=group_servers(), ids=label)
 def whole(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
     binary: ServerBinary | None = request.param
     with RedisCluster(server_or_failure(binary)) as cluster:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer, ServerError
 
 
-@pytest.fixture(params=SERVERS, ids=label)
+@pytest.fixture(params=group_servers(), ids=label)
 def setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
     binary: ServerBinary | None = request.param
     with SentinelSetup(server_or_failure(binary), password="secret") as setup:

@@ -15,14 +15,14 @@ from cachekit import Cache, SnapshotStore
 from cachekit.entry import lease_key
 from cachekit.events import BreakerClosed, BreakerOpened, Event, StoreFailed
 from cachekit.stores.redis import RedisStore
-from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.cluster import RedisCluster, slot_of
 from tests.kit.servers import RedisServer
 
 PATIENCE = 30.0
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=label)
+@pytest.fixture(scope="module", params=group_servers(), ids=label)
 def whole_cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
     with RedisCluster(server_or_failure(request.param), replicas=0) as cluster:
         yield cluster
@@ -243,7 +243,7 @@ def _network(cache: Cache) -> object:
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
-@pytest.mark.parametrize("binary", SERVERS, ids=label)
+@pytest.mark.parametrize("binary", group_servers(), ids=label)
 async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
     binary: ServerBinary | None, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:

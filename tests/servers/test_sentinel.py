@@ -15,7 +15,7 @@ from cachekit.config import StoreURL
 from cachekit.stores import sentinel
 from cachekit.stores.connect import open_store, sentinels_of
 from cachekit.stores.sentinel import Master, Sentinels
-from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
 
@@ -23,7 +23,7 @@ PATIENCE = 30.0
 T = 5.0
 
 
-@pytest.fixture(params=SERVERS, ids=label)
+@pytest.fixture(params=group_servers(), ids=label)
 def setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
     """A master, a replica and three sentinels, all to be hurt: once for each redis-server there is."""
     binary: ServerBinary | None = request.param

@@ -21,7 +21,7 @@ from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import MemoryStore, RedisStore, Tracking, TrackingStore, cluster, sentinel, tracking
 from cachekit.stores.connect import connector, open_store
 from cachekit.stores.tracking import LIMIT, Feeds
-from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.cluster import RedisCluster, slot_of
 from tests.kit.ports import free_port
 from tests.kit.proxy import Fault, FaultProxy
@@ -673,7 +673,7 @@ def test_an_event_loop_that_ends_leaves_nothing_behind(redis_server: RedisServer
 # --- Sentinel -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=SERVERS, ids=label)
+@pytest.fixture(params=group_servers(), ids=label)
 def binary(request: pytest.FixtureRequest) -> ServerBinary:
     return server_or_failure(request.param)
 
