@@ -56,6 +56,8 @@ OF_A_SERVER = {
 COSTLY = {"outage", "whole", "whole_cluster"}
 """Fixtures of a module that start a cluster or an outage: the tests that share one run in one worker."""
 
+MOST_WORKERS = 16
+
 LEFT_OUT = pytest.StashKey[int]()
 """How many tests were left out, since there is no browser."""
 
@@ -95,10 +97,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run few tests in this process: starting workers takes longer than they do.
 
     Tests wait for servers and deadlines more than half of their time, so there are twice as many workers as cores,
-    and one more.
+    and one more; beyond `MOST_WORKERS` each costs more to start than it saves.
     """
     named = [argument for argument in config.args if "::" in argument or argument.endswith(".py")]
-    return 0 if named and named == config.args else 2 * (os.cpu_count() or 1) + 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if named and named == config.args else min(2 * cores + 1, MOST_WORKERS)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -230,14 +230,19 @@ class _Part:
             while await self.subject.result(AGAIN) != HIT:
                 await asyncio.sleep(LOOK)
             self.is_back(time.perf_counter() - healed)
-            # A trouble is over when it has kept away for half a second.
-            while len(records.of(self.speaker, logging.INFO)) < len(records.of(self.speaker, logging.WARNING)):
-                await self.subject.result(AGAIN)
-                await asyncio.sleep(LOOK)
-            while len(self.subject.cache.runtime.tier.journal):
-                await asyncio.sleep(LOOK)
+            await self._until_all_is_over(records)
         await self.operation.end()
+        async with asyncio.timeout(PATIENCE):
+            await self._until_all_is_over(records)
         self._check_records(records)
+
+    async def _until_all_is_over(self, records: _Records) -> None:
+        """Wait until each trouble has ended, which it has when it has kept away for half a second."""
+        while len(self.subject.cache.runtime.tier.journal):
+            await asyncio.sleep(LOOK)
+        while len(records.of(self.speaker, logging.INFO)) < len(records.of(self.speaker, logging.WARNING)):
+            await self.subject.result(AGAIN)
+            await asyncio.sleep(LOOK)
 
     def is_back(self, seconds: float) -> None:
         """Note that the cache was used again after so many seconds."""

@@ -12,7 +12,7 @@ from pathlib import Path
 # Since 7.0 the bus of a cluster's node may have any port; in 6.2 it is this far above the node's own.
 BUS = 10_000
 # Ports that a process takes for itself at a time.
-BLOCK = 250
+BLOCK = 100
 
 
 class NoPortError(Exception):
