@@ -16,7 +16,8 @@ def main(folder: Path, patterns: list[str]) -> None:
     """Link every program of PATH into ``folder``, those that match a pattern excepted; the first of a name wins."""
     folder.mkdir(parents=True, exist_ok=True)
     for place in os.get_exec_path():
-        if not Path(place).is_dir():
+        # A folder that may not be read, or is none, is passed over, as a shell does.
+        if not (Path(place).is_dir() and os.access(place, os.R_OK | os.X_OK)):
             continue
         for program in Path(place).iterdir():
             link = folder / program.name

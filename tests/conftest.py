@@ -1,6 +1,6 @@
 """The fixtures that all tests share: servers, stores, and the check that no task outlives its test.
 
-A test that asks for `redis_server` runs once for each redis-server of the machine; one that asks
+A test that asks for `redis_server` runs once for each server that this run is for; one that asks
 for `store_url` runs on ``memory://`` as well. No server at all is a failure with a sentence, never
 a skip.
 """
@@ -22,7 +22,7 @@ import pytest_asyncio
 
 from cachekit import functions
 from tests.kit.absences import RequirementError, check_requirements
-from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
+from tests.kit.binaries import SERVERS, BinaryError, ServerBinary, first_server, label, server_or_failure
 from tests.kit.browser import BRING_A_BROWSER, chromium
 from tests.kit.cluster import RedisCluster
 from tests.kit.servers import RedisServer, ServerPool
@@ -58,8 +58,8 @@ COSTLY = {"outage", "whole", "whole_cluster"}
 
 MOST_WORKERS = 16
 
-LEFT_OUT = pytest.StashKey[int]()
-"""How many tests were left out, since there is no browser."""
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+"""How many tests were left out: since there is no browser, and since they take long."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,10 +76,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--long"):
         # Asked for by `tests.kit.sizes`, here and in the workers.
         os.environ["CACHEKIT_LONG"] = "1"
-    config.stash[LEFT_OUT] = 0
+    config.stash[LEFT_OUT] = {}
     try:
         check_requirements()
-    except (RequirementError, FileNotFoundError) as missing:
+    except (BinaryError, RequirementError, FileNotFoundError) as missing:
         raise pytest.UsageError(str(missing)) from None
 
 
@@ -105,43 +105,49 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what a server decides, and keep together what shares something costly."""
+    fixtures = {*getattr(item, "fixturenames", ())}
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    if fixtures & OF_A_SERVER or parameters.get("store_url", "memory") != "memory":
+        item.add_marker("server")
+    for fixture in fixtures & COSTLY:
+        place = "-".join(item.path.relative_to(item.config.rootpath).with_suffix("").parts)
+        item.add_marker(pytest.mark.xdist_group(f"{place}-{fixture}-{label(parameters.get(fixture))}"))
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what a server decides, leave out what this run is not for, and keep together what shares something."""
-    left_out: set[pytest.Item] = set()
-    later: set[pytest.Item] = set()
-    for item in items:
-        fixtures = {*getattr(item, "fixturenames", ())}
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if fixtures & OF_A_SERVER or parameters.get("store_url", "memory") != "memory":
-            item.add_marker("server")
-        for fixture in fixtures & COSTLY:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{fixture}-{label(parameters.get(fixture))}"))
-        if "browser" in fixtures and chromium() is None:
-            left_out.add(item)
-        elif item.get_closest_marker("long") and not is_long():
-            later.add(item)
-    config.stash[LEFT_OUT] = len(left_out)
+    """Leave out what this run is not for, of what -k and -m have left."""
+    browser = [item for item in items if "browser" in getattr(item, "fixturenames", ()) and chromium() is None]
+    long = [item for item in items if item.get_closest_marker("long") and not is_long()]
+    counts = config.stash[LEFT_OUT] = {"browser": len(browser), "long": len(long)}
     if hasattr(config, "workeroutput"):
-        config.workeroutput["left_out"] = len(left_out)
-    if left_out | later:
-        config.hook.pytest_deselected(items=[*left_out, *later])
-        items[:] = [item for item in items if item not in left_out | later]
+        config.workeroutput["left_out"] = counts
+    if left_out := {*browser, *long}:
+        config.hook.pytest_deselected(items=[*left_out])
+        items[:] = [item for item in items if item not in left_out]
     # Those that wait come first: at the end no worker is to wait alone.
     items.sort(key=lambda item: item.get_closest_marker("server") is None)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take from a worker how many tests it left out: all of them leave out the same."""
-    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+    """Take from a worker how many tests it left out: all of them leave out the same, but for one that crashed."""
+    node.config.stash[LEFT_OUT].update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what was left out, why, and how to bring it."""
-    if left_out := config.stash[LEFT_OUT]:
-        terminalreporter.section("left out", yellow=True)
+    counts = config.stash[LEFT_OUT]
+    if not any(counts.values()):
+        return
+    terminalreporter.section("left out", yellow=True)
+    if long := counts["long"]:
+        terminalreporter.line(f"{long} tests take long: --long runs them, and all others in their full size.")
+    if browser := counts["browser"]:
         terminalreporter.line(
-            f"{left_out} tests of the writing coach, since there is no Chromium on this machine. To run them: "
+            f"{browser} tests of the writing coach, since there is no Chromium on this machine. To run them: "
             f"{BRING_A_BROWSER}. CACHEKIT_REQUIRE=browser makes its absence a failure."
         )
 
@@ -156,7 +162,7 @@ def server_pool() -> Iterator[ServerPool]:
 
 @pytest.fixture(params=SERVERS, ids=label)
 def redis_server(request: pytest.FixtureRequest, server_pool: ServerPool) -> RedisServer:
-    """A shared, empty server, not to be hurt or configured: once for each redis-server there is."""
+    """A shared, empty server, not to be hurt or configured: once for each server of this run."""
     return server_pool.empty(server_or_failure(request.param))
 
 
@@ -169,7 +175,7 @@ def shared_cluster() -> Iterator[RedisCluster]:
 
 @pytest.fixture(params=["memory", *SERVERS, "resp3", "cluster"], ids=label)
 def store_url(request: pytest.FixtureRequest, server_pool: ServerPool) -> str:
-    """The URL of an empty store: ``memory://``, each redis-server there is, one by RESP3, and a cluster."""
+    """The URL of an empty store: ``memory://``, each server of this run, one by RESP3, and a cluster."""
     if request.param == "memory":
         return "memory://"
     if request.param == "cluster":

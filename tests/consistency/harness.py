@@ -255,7 +255,7 @@ def _run(
     def is_going_on(passed: float) -> bool:
         enough = all(board.total(name) >= count for name, count in at_least.items())
         enough = enough and (bool(doer.done) or not faults)
-        return passed < (seconds if enough else PATIENCE)
+        return passed < (seconds if enough else max(seconds, PATIENCE))
 
     doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text), relay=relay)
     try:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.consistency.harness import Report, run
 from tests.kit.sizes import sized
+
+pytestmark = pytest.mark.server
 
 
 def test_nothing_invalidated_is_read_again_in_any_process_whatever_fails() -> None:

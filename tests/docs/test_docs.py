@@ -36,7 +36,3 @@ def test_the_python_blocks_of_the_pages_run(page: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
-
-
-def test_the_changelog_names_the_version_or_what_is_unreleased() -> None:
-    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()

@@ -22,6 +22,7 @@ SIZES = sized(
 )
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_each_operation_comes_to_what_it_is_to_come_to(scenario: Scenario) -> None:
     cells = await run(scenario, OPERATIONS, SIZES, first_server())

@@ -33,7 +33,8 @@ def tox_environments() -> configparser.ConfigParser:
 
 
 def named_environments() -> list[str]:
-    pages = [CONTRIBUTING, (ROOT / ".github" / "pull_request_template.md").read_text(), HOOKS]
+    places = (".github/pull_request_template.md", "docs/servers.md", "tests/README.md", "README.md")
+    pages = [CONTRIBUTING, HOOKS, *((ROOT / place).read_text() for place in places)]
     pages += [path.read_text() for path in WORKFLOWS]
     return sorted({name for page in pages for name in re.findall(r"tox -e (\w+)", page)})
 

@@ -68,14 +68,15 @@ def test_with_these_hidden_servers_come_from_wheels_alone_and_no_browser_is_foun
     asked = (
         "from tests.kit.binaries import available_servers\n"
         "from tests.kit.browser import chromium\n"
-        "print(chromium(), *[server.path for server in available_servers()])"
+        "print(chromium(), *[server.path for server in available_servers()], sep=chr(10))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CACHEKIT_")}
+    environment.pop("PLAYWRIGHT_BROWSERS_PATH", None)
     environment |= {"PATH": hide(tmp_path / "bin", *patterns()), "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", asked], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    browser, *servers = done.stdout.split()
+    browser, *servers = done.stdout.splitlines()
     assert browser == "None"
     assert servers
     assert all("site-packages" in Path(server).parts for server in servers)

@@ -15,6 +15,7 @@ REPORT = """<testsuites><testsuite>
 <testcase classname="tests.flow.test_flight" name="two"><failure>x</failure></testcase>
 <testcase classname="tests.stores.test_model" name="three"><error>x</error></testcase>
 <testcase classname="tests.tiers.test_journal" name="four"/>
+<testcase classname="tests.tiers.test_journal" name="five"><skipped/></testcase>
 </testsuite></testsuites>"""
 
 
@@ -29,7 +30,7 @@ def result(tmp_path: Path) -> Result:
 
 def test_a_report_is_counted_by_area(result: Result) -> None:
     assert result.passed == {"calls and flights": 1, "journal": 1}
-    assert result.failed == {"calls and flights": ["two"], "contract of a store": ["three"]}
+    assert result.failed == {"calls and flights": ["two"], "contract of a store": ["three"], "journal": ["five"]}
 
 
 def test_all_is_well_only_where_every_area_has_tests_and_none_failed(result: Result) -> None:
@@ -41,8 +42,9 @@ def test_all_is_well_only_where_every_area_has_tests_and_none_failed(result: Res
 
 
 def test_a_test_of_no_area_is_an_error() -> None:
-    with pytest.raises(ValueError, match="in none of the areas"):
-        area_of("tests.house.test_matrix")
+    for stranger in ("tests.house.test_matrix", "tests.flower.test_rose"):
+        with pytest.raises(ValueError, match="in none of the areas"):
+            area_of(stranger)
 
 
 def test_the_table_replaces_the_one_that_the_page_has(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +56,7 @@ def test_the_table_replaces_the_one_that_the_page_has(result: Result, monkeypatc
     assert "old" not in after
     assert "|  | Valkey 8.1.8 |\n|---|--:|\n" in after
     assert "| calls and flights | 1 of 2 failed |" in after
-    assert "| journal | 1 |" in after
+    assert "| journal | 1 of 2 failed |" in after
     assert "| TLS by | its own, and a terminator |" in after
     assert (after.startswith("before\n"), after.endswith("behind\n")) == (True, True)
 

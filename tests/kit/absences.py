@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from tests.kit.binaries import MATRIX, SERVERS, available_servers
+from tests.kit.binaries import MATRIX, SERVERS, WRONG_CHOICE, available_servers
 from tests.kit.browser import BRING_A_BROWSER, chromium
 from tests.kit.tls import has_tls
 
@@ -19,11 +19,16 @@ class RequirementError(Exception):
 
 
 def check_requirements() -> None:
-    """Check that this machine has all that ``$CACHEKIT_REQUIRE`` names.
+    """Check that this machine has all that ``$CACHEKIT_REQUIRE`` names, and that other choices name what is there.
 
     Raises:
+        BinaryError: A server that was chosen is not there, or is none.
+        FileNotFoundError: ``$CACHEKIT_CHROMIUM`` names nothing that runs.
         RequirementError: It lacks something; the message says how to bring it.
     """
+    if WRONG_CHOICE is not None:
+        raise WRONG_CHOICE
+    chromium()
     for word in filter(None, os.environ.get("CACHEKIT_REQUIRE", "").replace(" ", "").split(",")):
         if word == "browser":
             missing = None if chromium() else f"there is no Chromium on this machine: {BRING_A_BROWSER}"

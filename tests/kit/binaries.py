@@ -97,10 +97,13 @@ def binary_at(place: str) -> ServerBinary | None:
     path = Path(place).expanduser().absolute()
     try:
         shown = subprocess.run(
-            [path, "--version"], capture_output=True, check=False, text=True, timeout=DEADLINE
+            [path, "--version"], capture_output=True, check=False, text=True, stdin=subprocess.DEVNULL, timeout=DEADLINE
         ).stdout
     except OSError:
         return None
+    except subprocess.TimeoutExpired:
+        message = f"{place} did not tell its version within {DEADLINE:g} s"
+        raise BinaryError(message) from None
     match = _VERSION.search(shown)
     return ServerBinary(path, match[2], match[1].lower()) if match else None
 
@@ -135,13 +138,14 @@ def chosen_servers() -> list[ServerBinary]:
     Raises:
         BinaryError: ``$CACHEKIT_SERVERS`` names one that is not here; the message says how to bring it.
     """
-    choice = os.environ.get("CACHEKIT_SERVERS", "one")
+    choice = os.environ.get("CACHEKIT_SERVERS") or "one"
     found = {binary.label: binary for binary in available_servers()}
     if choice == "all":
         return list(found.values())
     if choice == "one":
-        # Redis comes before its forks: it is the name on the box.
-        products = sorted({binary.product for binary in found.values()}, key=lambda product: product != "redis")
+        # Redis comes before its forks: it is the name on the box. A server that was named comes before both.
+        first = next(iter(found.values())).product if os.environ.get("CACHEKIT_REDIS_SERVER") else "redis"
+        products = sorted({binary.product for binary in found.values()}, key=lambda product: product != first)
         return [next(binary for binary in found.values() if binary.product == product) for product in products]
     labels = [label.strip() for label in choice.split(",")]
     for label in labels:
@@ -152,8 +156,16 @@ def chosen_servers() -> list[ServerBinary]:
     return [found[label] for label in labels]
 
 
-# An empty list of parameters would skip the tests; None makes each of them fail with the sentence.
-SERVERS: list[ServerBinary | None] = [*chosen_servers()] or [None]
+def _servers() -> tuple[list[ServerBinary | None], BinaryError | None]:
+    """Return the servers of this run, and what is wrong with the choice."""
+    try:
+        # An empty list of parameters would skip the tests; None makes each of them fail with the sentence.
+        return [*chosen_servers()] or [None], None
+    except BinaryError as error:
+        return [None], error
+
+
+SERVERS, WRONG_CHOICE = _servers()
 
 
 def group_servers() -> list[ServerBinary | None]:

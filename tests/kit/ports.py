@@ -1,4 +1,4 @@
-"""Free loopback ports, each given once: no two processes of a machine are given the same."""
+"""Free loopback ports, each given once: no two processes of a user, with one TMPDIR, are given the same."""
 
 from __future__ import annotations
 
@@ -101,6 +101,10 @@ def free_port() -> int:
     """
     global _block  # noqa: PLW0603 - one block for each process
     # A process that was forked has its parent's block, and no right to it.
-    if _block is None or _block.process != os.getpid():
+    if _block is not None and _block.process != os.getpid():
+        # The lock stays with the parent, which has it open still.
+        _block.close()
+        _block = None
+    if _block is None:
         _block = _Block()
     return _block.give()

@@ -96,6 +96,7 @@ def test_a_killed_master_is_replaced_by_its_replica_and_comes_back_as_one(cluste
     assert cluster.replica_of(replica) is old
 
 
+@pytest.mark.server
 def test_a_cluster_that_cannot_start_says_why_and_leaves_nothing_behind() -> None:
     cluster = RedisCluster(first_server(), config=["maxmemory nonsense"])
     with pytest.raises(ServerError, match="maxmemory"):

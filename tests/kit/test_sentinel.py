@@ -47,6 +47,7 @@ def test_a_failover_by_hand_promotes_the_replica_while_the_master_lives(setup: S
     assert every_sentinel_names(setup, replica)
 
 
+@pytest.mark.server
 def test_a_setup_that_cannot_start_says_why_and_leaves_nothing_behind() -> None:
     setup = SentinelSetup(first_server(), config=["maxmemory nonsense"])
     with pytest.raises(ServerError, match="maxmemory"):

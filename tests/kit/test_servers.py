@@ -1,9 +1,8 @@
-"""The kit finds, starts, hurts and ends real servers, and says so when there is none."""
+"""The kit starts, hurts and ends real servers, and says why when one does not start."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -68,6 +67,7 @@ def test_a_paused_server_accepts_and_does_not_answer_until_it_is_resumed(
     assert own_server.cli("PING") is True
 
 
+@pytest.mark.server
 def test_a_paused_server_can_be_killed_and_closed_twice() -> None:
     server = RedisServer(first_server()).start()
     server.pause()
@@ -94,12 +94,11 @@ def test_a_server_takes_a_password_an_acl_and_a_limit(
         bob.set("k", "v")
 
 
+@pytest.mark.server
 def test_a_server_that_cannot_start_says_why_with_the_tail_of_its_log() -> None:
     server = RedisServer(first_server(), "maxmemory nonsense")
-    began = time.monotonic()
     with pytest.raises(ServerError, match="maxmemory"):
         server.start()
-    assert time.monotonic() - began < 5
     server.close()
 
 
@@ -108,6 +107,7 @@ def test_starting_twice_is_an_error(own_server: RedisServer) -> None:
         own_server.start()
 
 
+@pytest.mark.server
 def test_a_shared_server_that_a_test_has_ended_is_named_as_such() -> None:
     pool = ServerPool()
     server = pool.empty(first_server())

@@ -142,3 +142,34 @@ def test_a_terminator_carries_what_is_large_and_tells_when_its_server_has_ended(
         for _ in range(2):
             with pytest.raises((OSError, IndexError)):
                 assert ping(front.port, trusting(certificates.ca))[0]
+
+
+@pytest.mark.parametrize("state", ["before the handshake", "in use", "the server has ended"])
+def test_a_terminator_ends_whatever_its_clients_are_doing(
+    own_server: RedisServer, certificates: Certificates, state: str
+) -> None:
+    with ExitStack() as clients:
+        front = TlsTerminator(certificates, certificates.server, clients=False, behind=own_server.port)
+        with front:
+            plain = clients.enter_context(socket.create_connection(("127.0.0.1", front.port), timeout=DEADLINE))
+            if state != "before the handshake":
+                secure = clients.enter_context(
+                    trusting(certificates.ca).wrap_socket(plain, server_hostname="localhost")
+                )
+                secure.sendall(b"PING\r\n")
+                assert secure.recv(7) == b"+PONG\r\n"
+            if state == "the server has ended":
+                own_server.kill()
+        assert front.ended
+
+
+def test_a_server_that_does_not_say_why_it_did_not_start_has_not_been_shown_to_have_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(server: RedisServer) -> RedisServer:
+        message = f"{server!r} did not answer PING within 10 s"
+        raise ServerError(message)
+
+    monkeypatch.setattr(RedisServer, "start", start)
+    with pytest.raises(ServerError, match="did not answer"):
+        has_tls.__wrapped__(ServerBinary(Path("/x"), "7.0.15"))

@@ -88,13 +88,21 @@ def tls_config(certificates: Certificates, port: int, shown: Path, *, clients: C
 
 @functools.cache
 def has_tls(binary: ServerBinary) -> bool:
-    """Tell whether ``binary`` was built with TLS, from its reason not to start TLS without a certificate."""
+    """Tell whether ``binary`` was built with TLS, from its reason not to start TLS without a certificate.
+
+    Raises:
+        ServerError: It gave another reason, such as none within the deadline, or it started.
+    """
     server = RedisServer(binary, f"tls-port {free_port()}")
     try:
         server.start()
     except ServerError as trouble:
+        if "tls-cert-file" in str(trouble):
+            return True
         # The second is Valkey's, which knows the setting in any case.
-        return not any(reason in str(trouble) for reason in ("Bad directive", "Failed finding TLS support"))
+        if any(reason in str(trouble) for reason in ("Bad directive", "Failed finding TLS support")):
+            return False
+        raise
     finally:
         server.close()
     message = f"{server!r} started TLS without a certificate"
@@ -195,58 +203,86 @@ class TlsTerminator:
         self._context.load_cert_chain(shown)
         self._context.verify_mode = VERIFY[clients]
         self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         # A client that refuses our certificate is under test; asyncio would log each as an error.
         self._loop.set_exception_handler(lambda _loop, _context: None)
         self._thread = threading.Thread(target=self._loop.run_forever, name="TlsTerminator", daemon=True)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left of it: no thread, no loop, no connection."""
+        return not self._thread.is_alive() and self._loop.is_closed() and not self._connections
+
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = self._wait_for(asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._context))
+        try:
+            self._server = self._wait_for(asyncio.start_server(self._accept, "127.0.0.1", self.port))
+        except BaseException:
+            self._end_thread()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._wait_for(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(DEADLINE)
-        self._loop.close()
+        try:
+            self._wait_for(self._end())
+        finally:
+            self._end_thread()
 
     def _wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE)
 
+    def _end_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(DEADLINE)
+        self._loop.close()
+
     async def _end(self) -> None:
+        # No more are accepted, and those that were get the turns of the loop that they need: a server that is closed
+        # under them leaves their sockets open.
+        for sock in self._server.sockets:
+            self._loop.remove_reader(sock.fileno())
+        for _ in range(5):
+            await asyncio.sleep(0)
         self._server.close()
-        connections = list(self._connections)
+        connections = [*self._connections]
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
         await self._server.wait_closed()
-        # The transports of closed connections are torn down in the next turns of the loop.
-        for _ in range(3):
+        # The transports of closed connections are torn down in the next turns, too.
+        for _ in range(5):
             await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Know a connection from its first moment: with asyncio's own ``ssl=`` it is known after its handshake."""
+        self._writers.add(writer)
+        task = self._loop.create_task(self._serve(reader, writer))
         self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
         try:
-            their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._behind)
-            writers.append(their_writer)
-            ways = (_pass_on(reader, their_writer), _pass_on(their_reader, writer))
-            await asyncio.gather(*ways)
-        except OSError:
-            pass  # the server behind is gone, and so is the connection
-        except asyncio.CancelledError:
-            # Nobody awaits this task but `_end`; asyncio's streams log one that was cancelled.
-            for each in writers:
-                each.transport.abort()
-        finally:
-            self._connections.discard(task)
+            # A handshake that fails, or a server behind that is gone, is the end of the connection.
+            with contextlib.suppress(OSError):
+                await writer.start_tls(self._context)
+                their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+                writers.append(their_writer)
+                self._writers.add(their_writer)
+                await asyncio.gather(_pass_on(reader, their_writer), _pass_on(their_reader, writer))
             for each in writers:
                 each.close()
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
+        finally:
+            for each in writers:
+                each.transport.abort()
+            self._writers.difference_update(writers)
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

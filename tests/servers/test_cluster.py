@@ -30,7 +30,7 @@ def whole_cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def cluster(whole_cluster: RedisCluster) -> RedisCluster:
-    """One that the test may reshard, but not hurt: once for each redis-server there is."""
+    """One that the test may reshard, but not hurt: once for each server that `group_servers` gives."""
     whole_cluster.reset()
     return whole_cluster
 

@@ -25,7 +25,7 @@ T = 5.0
 
 @pytest.fixture(params=group_servers(), ids=label)
 def setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
-    """A master, a replica and three sentinels, all to be hurt: once for each redis-server there is."""
+    """A master, a replica and three sentinels, all to be hurt: once for each server that `group_servers` gives."""
     binary: ServerBinary | None = request.param
     with SentinelSetup(server_or_failure(binary)) as setup:
         yield setup

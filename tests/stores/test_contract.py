@@ -1,4 +1,4 @@
-"""The contract of a store, run unchanged on memory and on every redis-server of the machine."""
+"""The contract of a store, run unchanged on memory and on each server of the run."""
 
 from __future__ import annotations
 
