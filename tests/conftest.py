@@ -106,11 +106,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what a server decides, and keep together what shares something costly."""
+    """Mark what a server or a browser decides, and keep together what shares something costly."""
     fixtures = {*getattr(item, "fixturenames", ())}
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     if fixtures & OF_A_SERVER or parameters.get("store_url", "memory") != "memory":
         item.add_marker("server")
+    if "browser" in fixtures:
+        item.add_marker("browser")
     for fixture in fixtures & COSTLY:
         place = "-".join(item.path.relative_to(item.config.rootpath).with_suffix("").parts)
         item.add_marker(pytest.mark.xdist_group(f"{place}-{fixture}-{label(parameters.get(fixture))}"))
@@ -119,7 +121,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what this run is not for, of what -k and -m have left."""
-    browser = [item for item in items if "browser" in getattr(item, "fixturenames", ()) and chromium() is None]
+    browser = [item for item in items if item.get_closest_marker("browser") and chromium() is None]
     long = [item for item in items if item.get_closest_marker("long") and not is_long()]
     counts = config.stash[LEFT_OUT] = {"browser": len(browser), "long": len(long)}
     if hasattr(config, "workeroutput"):
