@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main(folder: Path, patterns: list[str]) -> None:
-    """Link every program of PATH into ``folder``, those that match a pattern excepted; the first of a name wins."""
+    """Link every program of PATH into ``folder`` unless a pattern matches it. The first program of a name wins."""
     folder.mkdir(parents=True, exist_ok=True)
     for place in os.get_exec_path():
         # A folder that may not be read, or is none, is passed over, as a shell does.

@@ -128,7 +128,7 @@ class TlsVariant:
 
 
 def tls_variants() -> list[TlsVariant]:
-    """Return every server behind a terminator, and those that were built with TLS by themselves as well."""
+    """Return every server behind a terminator. A server that was built with TLS is returned by itself, too."""
     built_in = [binary for binary in SERVERS if binary is not None and has_tls(binary)]
     return [
         *(TlsVariant(binary, built_in=False) for binary in SERVERS),
@@ -218,7 +218,7 @@ class TlsTerminator:
         self._thread.start()
         try:
             self._server = self._wait_for(asyncio.start_server(self._accept, "127.0.0.1", self.port))
-        except BaseException:
+        except BaseException:  # a KeyboardInterrupt, too, would leave the thread behind; it goes on its way
             self._end_thread()
             raise
         return self
@@ -240,8 +240,8 @@ class TlsTerminator:
         self._loop.close()
 
     async def _end(self) -> None:
-        # No more are accepted, and those that were get the turns of the loop that they need: a server that is closed
-        # under them leaves their sockets open.
+        # The server accepts no more clients. An accepted one gets the turns of the loop that it needs: closing the
+        # server earlier would leave its socket open.
         for sock in self._server.sockets:
             self._loop.remove_reader(sock.fileno())
         for _ in range(5):
