@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
-from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreUnavailableError
+from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import QUEUE, Connect, Lane
 from cachekit.stores.operations import Operation
@@ -250,7 +250,11 @@ class Cluster:
                 self._send_waiting()
                 return
             reason = _not_understood(reply, node)
-        self._fail_waiting(reason)
+        if isinstance(reason, StoreTimeoutError) and any(operation.wanted for operation in self._waiting):
+            # Slow is not gone: what waits has a deadline of its own, and until then the nodes are asked again.
+            self._out_of_date = True
+        else:
+            self._fail_waiting(reason)
         # Those who are known speak for themselves.
         for feeds in [] if self._followed else [*self._tracked]:
             feeds.fail(reason)

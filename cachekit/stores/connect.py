@@ -27,9 +27,9 @@ from cachekit.stores.sentinel import SentinelMaster, Sentinels
 
 # Stated one by one, since redis-py's own differ between its entry points and its releases.
 _SETTINGS: Final[dict[str, Any]] = {
-    # The lane has deadlines of its own; a socket timeout costs 20 us a GET and swallows cancellations.
+    # Who connects has deadlines of its own; a socket timeout costs 20 us a GET and swallows cancellations.
     "socket_timeout": None,
-    "socket_connect_timeout": 0.5,
+    "socket_connect_timeout": None,
     # The lane decides what may be sent twice.
     "retry": Retry(NoBackoff(), 0),
     "health_check_interval": 0,

@@ -38,7 +38,8 @@ callers are gone by then: they fail while the lane still waits, since reconnecti
 No longer, since a peer that vanished and came back is to be used again within a second."""
 
 CONNECT_PATIENCE: Final = 0.7
-"""Seconds for connecting, TLS and the handshake together."""
+"""Seconds for connecting, TLS and the handshake together; longer if the operation that opens a lane has longer. A
+store that is far away, or on a busy machine, is given its time by `timeout`, and by nothing else."""
 
 _LAST_WORD: Final = 0.05
 """Seconds for what a server says before it closes a connection: it is there already, or is cut short."""
@@ -155,7 +156,7 @@ class Lane(asyncio.Protocol):
         broke = False
         connection: AbstractConnection | None = None
         try:
-            async with asyncio.timeout(CONNECT_PATIENCE):
+            async with asyncio.timeout(self._connect_patience()):
                 connection = await self._connect()
             # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
             if self.closed or self.task.cancelling():
@@ -185,6 +186,14 @@ class Lane(asyncio.Protocol):
             self._end(broke=broke)
             if connection is not None:
                 await connection.disconnect(nowait=True)
+
+    def _connect_patience(self) -> float:
+        """Return the seconds for connecting, by what waits as the task begins.
+
+        What comes later counts for nothing: as long as something came, a peer that is gone would not be given up.
+        """
+        now = self._loop.time()
+        return max([CONNECT_PATIENCE, *[operation.deadline - now for operation in self._queue]])
 
     def _ended(self, task: asyncio.Task[None]) -> None:  # noqa: ARG002 - a callback of the task
         # A task that is cancelled before its first step runs none of its own code.

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
+from redis.asyncio.connection import AbstractConnection
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
@@ -199,3 +200,25 @@ async def test_a_reply_that_is_no_value_gives_nobody_his_neighbours(own_server: 
         answers = await asyncio.gather(*takers, return_exceptions=True)
         assert all(isinstance(answer, StoreError) for answer in answers), answers
         await store.aclose()
+
+
+async def test_connecting_takes_as_long_as_the_operation_that_waits_for_it_may(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A store that is far away, or on a busy machine.
+    monkeypatch.setattr("cachekit.stores.lane.CONNECT_PATIENCE", 0.001)
+    connect = connector(StoreURL.parse(redis_server.url))
+
+    async def connect_slowly() -> AbstractConnection:
+        await asyncio.sleep(0.1)
+        return await connect()
+
+    deadlines = Deadlines("here")
+    network = SingleServer(connect_slowly, "here")
+    patient = Read("k", deadlines.loop.time() + T, deadlines)
+    network.submit(patient)
+    try:
+        assert await patient.future is None
+    finally:
+        deadlines.close()
+        await asyncio.wait(network.close())
