@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from cachekit._flow.commit import after_commit
-from cachekit._flow.plan import Duration
+from cachekit._flow.policy import Duration
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import invalidate
-from cachekit._tiers.guard import Guard
+from cachekit._tiers.background import Background
+from cachekit._tiers.coherence import Coherence
+from cachekit._tiers.guard import Guard, Settings
 from cachekit._tiers.journal import Journal
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
-from cachekit._tiers.shared import SharedTier
 from cachekit.clock import Clock, SystemClock
-from cachekit.codecs import PLAIN
+from cachekit.codecs import Codec
 from cachekit.config import (
-    DEFAULT_LEASE,
     DEFAULT_NEAR,
     DEFAULT_NEAR_BYTES,
     DEFAULT_TIMEOUT,
@@ -29,7 +29,7 @@ from cachekit.config import (
     parse_duration,
     url_from_environment,
 )
-from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
+from cachekit.decorators import Decorators
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
 from cachekit.stores.base import Store
@@ -37,8 +37,12 @@ from cachekit.stores.connect import open_store
 
 T = TypeVar("T")
 
+_GET: Final = Codec(Any, "cache.get")
+_SET: Final = Codec(Any, "cache.set")
+_TAKE: Final = Codec(Any, "cache.take")
 
-class Cache:
+
+class Cache(Decorators):
     """A cache over one store. Nothing is connected before the first use.
 
     Args:
@@ -93,34 +97,20 @@ class Cache:
             message = f"a cache is opened by a URL or on a Store, not on a {type(url).__name__}"
             raise ConfigurationError(message)
         self._prefix = prefix
-        self._reporter = Reporter(clock)
-        guard = Guard(self._store, seconds, self._reporter, clock)
-        journal = Journal(self._reporter, clock)
-        kept = NearTier(guard, prefix, entries, weight, self._reporter, clock) if guard.tracks else None
-        tier = SharedTier(guard, journal, prefix, self._reporter, clock, kept)
-        self.runtime: Runtime = Runtime(tier, near=near is not None)
+        reporter, background = Reporter(clock), Background()
+        guard = Guard(self._store, Settings(prefix, seconds), background, reporter)
+        journal = Journal(reporter)
+        near_tier = NearTier(guard, entries, weight, reporter) if guard.tracks else None
+        coherence = Coherence(guard, journal, near_tier, background)
+        self.runtime: Runtime = Runtime(guard, coherence, reporter, background, near=near is not None)
 
     def __repr__(self) -> str:
         return f"Cache({self._store!r}, prefix={self._prefix!r})"
 
     # --- decorating -----------------------------------------------------------------------------
 
-    def cached(
-        self,
-        key: str | None = None,
-        *,
-        ttl: Duration | Callable[[Any], Duration],
-        when: Callable[[Any], bool] | None = None,
-        jitter: float = 0.0,
-        lease: float = DEFAULT_LEASE,
-        near: bool | None = None,
-    ) -> CachedDecorator:
-        """Cache the results of an async function in this cache; see `cachekit.cached`."""
-        return make_cached(lambda: self.runtime, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease, near=near)
-
-    def invalidates(self, *keys: str) -> Callable[[F], F]:
-        """Invalidate keys of this cache after an async function has returned; see `cachekit.invalidates`."""
-        return make_invalidates(lambda: self.runtime, keys)
+    def _find_runtime(self) -> Runtime:
+        return self.runtime
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         """Hold invalidations back until a block ends normally: so that a database commits first.
@@ -159,10 +149,9 @@ class Cache:
             >>> asyncio.run(Cache("memory://").get("nothing:here", default="nothing"))
             'nothing'
         """
-        if not self._is_key(key, "cache.get"):
+        if not self._is_key(key, _GET.name):
             return default
-        tier = self.runtime.tier
-        outcome = await tier.read(key, PLAIN, "cache.get", tier.budget())
+        outcome = await self.runtime.values.read(key, _GET, self.runtime.budget())
         return outcome.value if isinstance(outcome, Found) else default
 
     async def set(self, key: str, value: Any, ttl: Duration) -> bool:
@@ -177,16 +166,15 @@ class Cache:
             >>> asyncio.run(Cache("memory://").set("greeting", "hello", ttl="10m"))
             True
         """
-        if not self._is_key(key, "cache.set"):
+        if not self._is_key(key, _SET.name):
             return False
         try:
             seconds = parse_duration(ttl)
         except ConfigurationError:
             # By its type alone: whoever mixed up the arguments passed the value here.
-            self._reporter.uncached("cache.set", "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
+            self.runtime.reporter.uncached(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
             return False
-        tier = self.runtime.tier
-        return await tier.store(key, value, PLAIN, seconds, "cache.set", tier.budget())
+        return await self.runtime.values.store(key, value, _SET, seconds, self.runtime.budget())
 
     async def delete(self, key: str) -> bool:
         """Invalidate ``key``. Returns whether the store acknowledged it, whether or not a value was there.
@@ -212,16 +200,15 @@ class Cache:
             >>> asyncio.run(main())
             7 None
         """
-        if not self._is_key(key, "cache.take"):
+        if not self._is_key(key, _TAKE.name):
             return default
-        tier = self.runtime.tier
-        outcome = await tier.take(key, PLAIN, "cache.take", tier.budget())
+        outcome = await self.runtime.values.take(key, _TAKE, self.runtime.budget())
         return outcome.value if isinstance(outcome, Found) else default
 
     def _is_key(self, key: object, name: str) -> bool:
         if isinstance(key, str):
             return True
-        self._reporter.uncached(name, "argument", f"a key is text, not a {type(key).__name__}")
+        self.runtime.reporter.uncached(name, "argument", f"a key is text, not a {type(key).__name__}")
         return False
 
     # --- watching -------------------------------------------------------------------------------
@@ -241,7 +228,7 @@ class Cache:
             Invalidated(keys=('greeting',), acknowledged=True)
             >>> stop()
         """
-        return self._reporter.observe(observer)
+        return self.runtime.reporter.observe(observer)
 
     @property
     def healthy(self) -> bool:
@@ -256,7 +243,7 @@ class Cache:
             >>> Cache("memory://").healthy
             True
         """
-        return self.runtime.tier.healthy
+        return self.runtime.coherence.healthy
 
     # --- life -----------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class Codec:
     Args:
         annotation: The type that comes back from `decode`. `Any` means plain JSON: dict with text keys,
             list, str, int, float, bool, None.
+        name: Whose values they are, for logs and events.
 
     Raises:
         TypeError: No decoder can be built for the annotation.
@@ -46,10 +47,11 @@ class Codec:
         (b'[1,2]', (1, 2))
     """
 
-    __slots__ = ("_decode", "annotation")
+    __slots__ = ("_decode", "annotation", "name")
 
-    def __init__(self, annotation: Any) -> None:
+    def __init__(self, annotation: Any, name: str = "") -> None:
         self.annotation: Any = annotation
+        self.name = name
         self._decode = _decoder(annotation)
 
     def decode(self, data: bytes) -> Any:

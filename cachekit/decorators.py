@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
-from cachekit._flow.plan import CallPlan, Duration
-from cachekit._flow.read import call, peek, refresh, take
+from cachekit._flow.plan import CallPlan
+from cachekit._flow.policy import Duration, Policy
+from cachekit._flow.read import peek, refresh, serve, take
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import WritePlan, invalidate_call, write
 from cachekit._tiers.outcome import Miss
+from cachekit.config import DEFAULT_LEASE
 from cachekit.errors import DecorationError
 from cachekit.keys import defined_in_class
 
@@ -75,7 +77,7 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return the cached result, or run the function and cache what it returns."""
-        return call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+        return serve(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of this call, without the cache's prefix.
@@ -156,7 +158,7 @@ class CachedFunction(BoundCachedFunction[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return the cached result, or run the function and cache what it returns."""
         # As above, with nothing to put before the arguments.
-        return call(self._self_runtime(), self._self_plan, args, kwargs)
+        return serve(self._self_runtime(), self._self_plan, args, kwargs)
 
     # Checkers pass over classmethod and staticmethod when they stand with other decorators, so these overloads
     # tell by the first parameter: the class (a classmethod), the instance (a method), or neither (a staticmethod).
@@ -193,17 +195,8 @@ class CachedDecorator(Protocol):
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CachedFunction[P, R]: ...
 
 
-def make_cached(
-    runtime: Lookup,
-    *,
-    key: str | None,
-    ttl: Duration | Callable[[Any], Duration],
-    when: Callable[[Any], bool] | None,
-    jitter: float,
-    lease: float,
-    near: bool | None,
-) -> CachedDecorator:
-    """Return the decorator that caches in whatever ``runtime`` looks up."""
+def make_cached(runtime: Lookup, key: str | None, policy: Policy) -> CachedDecorator:
+    """Return the decorator that caches by ``policy``, in the cache that ``runtime`` looks up."""
     # What can be checked without the function is checked at once, at the line of the decorator.
     if key is not None and not isinstance(key, str):
         name = getattr(key, "__qualname__", repr(key))
@@ -212,9 +205,7 @@ def make_cached(
 
     def decorate(function: Any) -> Any:
         function, binds = _unwrapped(function)
-        plan: CallPlan[..., Any] = CallPlan(
-            function, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease, near=near
-        )
+        plan: CallPlan[..., Any] = CallPlan(function, key, policy)
         return CachedFunction(function, plan, runtime, binds)
 
     return decorate
@@ -271,3 +262,86 @@ def make_invalidates(runtime: Lookup, templates: tuple[str, ...]) -> Callable[[F
         return InvalidatingFunction(function, plan, runtime)
 
     return decorate
+
+
+class Decorators:
+    """The decorators of one cache, or of the default cache: one signature and one text for both."""
+
+    def _find_runtime(self) -> Runtime:
+        """Return the runtime of the cache that a decorated function uses: asked at each call."""
+        raise NotImplementedError
+
+    def cached(
+        self,
+        key: str | None = None,
+        *,
+        ttl: Duration | Callable[[Any], Duration],
+        when: Callable[[Any], bool] | None = None,
+        jitter: float = 0.0,
+        lease: float = DEFAULT_LEASE,
+        near: bool | None = None,
+    ) -> CachedDecorator:
+        """Cache the results of an async function in the default cache.
+
+        Args:
+            key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``.
+                Without one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
+            ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that
+                gets the result and returns one of these. From 1 ms to 100 years.
+            when: Gets the result and tells whether to store it; None stores every one, None included.
+            jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that
+                entries made together do not expire together.
+            lease: Seconds for which a killed process that was loading can delay others; a live one renews it
+                for as long as it loads.
+            near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
+                to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
+
+        Returns:
+            A decorator for functions, methods, classmethods and staticmethods (write it above
+            ``@classmethod``). The function is called and typed as before, and has the methods ``key``,
+            ``peek``, ``refresh``, ``invalidate`` and ``take``.
+
+        Raises:
+            DecorationError: At decoration: not an ``async def``, or a template that names no parameter.
+            ConfigurationError: At decoration: a ttl, when, jitter or lease that makes no sense.
+
+        A hit has the type that the return annotation names. A failure of the cache never reaches the caller;
+        what the function raises does, unchanged, and is not cached. Callers of one cold key share one load, in
+        the task of the first of them; an invalidation that lands while it runs wins.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="profile:<user_id>", ttl="10m")
+            ... async def profile(user_id: str) -> tuple[str, int]:
+            ...     print("loading")
+            ...     return (user_id, 3)
+            >>> async def main() -> None:
+            ...     print(await profile("42"))
+            ...     print(await profile("42"))
+            >>> asyncio.run(main())
+            loading
+            ('42', 3)
+            ('42', 3)
+        """
+        policy = Policy(ttl=ttl, when=when, jitter=jitter, lease=lease, near=near)
+        return make_cached(self._find_runtime, key, policy)
+
+    def invalidates(self, *keys: str) -> Callable[[F], F]:
+        """Invalidate keys of the default cache after an async function has returned normally.
+
+        Args:
+            keys: Templates as for `cached`; ``<return.id>`` and its like use the result.
+
+        Returns:
+            A decorator that leaves the function's type as it is. When the function raises, nothing is
+            invalidated. A failure of the cache never reaches the caller.
+
+        Raises:
+            DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
+
+        Example:
+            >>> @invalidates("profile:<user_id>")
+            ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
+        """
+        return make_invalidates(self._find_runtime, keys)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import orjson
+from msgspec import Struct
 
 
 def lease_key(key: str) -> str:
@@ -24,9 +25,15 @@ def lease_key(key: str) -> str:
     return f"{key}:lease" if "}" in key else f"{{{key}}}:lease"
 
 
-def value_bytes(raw: bytes) -> bytes | None:
-    """Return the JSON of the value in ``raw``, or None for an entry this version does not understand."""
-    return None if b"\n" in raw else raw
+class Entry(Struct, frozen=True, gc=False):
+    """What stands at a key: the JSON of one value."""
+
+    data: bytes
+
+
+def parse(raw: bytes) -> Entry | None:
+    """Return the entry in ``raw``, or None for one that this version does not understand."""
+    return None if b"\n" in raw else Entry(raw)
 
 
 def timestamp(seconds: float) -> str:

@@ -40,7 +40,7 @@ class CachekitError(Exception):
 
     Example:
         >>> try:
-        ...     cached(ttl="soon")(print)
+        ...     cached(ttl=600)(print)
         ... except CachekitError as error:
         ...     print(type(error).__name__)
         DecorationError

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from cachekit._flow.plan import Duration
+from cachekit._flow.policy import Duration
 from cachekit._flow.runtime import Runtime
 from cachekit.cache import Cache
-from cachekit.config import DEFAULT_LEASE, DEFAULT_TIMEOUT
-from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates
+from cachekit.config import DEFAULT_TIMEOUT
+from cachekit.decorators import Decorators
 from cachekit.errors import ConfigurationError
 from cachekit.stores.base import Store
 
@@ -97,83 +97,16 @@ def using(cache: Cache) -> Generator[Cache, None, None]:
         _in_context.reset(token)
 
 
-def _runtime() -> Runtime:
-    return default_cache().runtime
+class _DefaultDecorators(Decorators):
+    """Those of the default cache, which is looked up at each call."""
+
+    def _find_runtime(self) -> Runtime:
+        return default_cache().runtime
 
 
-def cached(
-    key: str | None = None,
-    *,
-    ttl: Duration | Callable[[Any], Duration],
-    when: Callable[[Any], bool] | None = None,
-    jitter: float = 0.0,
-    lease: float = DEFAULT_LEASE,
-    near: bool | None = None,
-) -> CachedDecorator:
-    """Cache the results of an async function in the default cache.
-
-    Args:
-        key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``.
-            Without one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
-        ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that
-            gets the result and returns one of these. From 1 ms to 100 years.
-        when: Gets the result and tells whether to store it; None stores every one, None included.
-        jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that
-            entries made together do not expire together.
-        lease: Seconds for which a killed process that was loading can delay others; a live one renews it
-            for as long as it loads.
-        near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
-            to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
-
-    Returns:
-        A decorator for functions, methods, classmethods and staticmethods (write it above
-        ``@classmethod``). The function is called and typed as before, and has the methods ``key``,
-        ``peek``, ``refresh``, ``invalidate`` and ``take``.
-
-    Raises:
-        DecorationError: At decoration: not an ``async def``, or a template that names no parameter.
-        ConfigurationError: At decoration: a ttl, when, jitter or lease that makes no sense.
-
-    A hit has the type that the return annotation names. A failure of the cache never reaches the caller;
-    what the function raises does, unchanged, and is not cached. Callers of one cold key share one load, in
-    the task of the first of them; an invalidation that lands while it runs wins.
-
-    Example:
-        >>> import asyncio
-        >>> _ = configure("memory://")
-        >>> @cached(key="profile:<user_id>", ttl="10m")
-        ... async def profile(user_id: str) -> tuple[str, int]:
-        ...     print("loading")
-        ...     return (user_id, 3)
-        >>> async def main() -> None:
-        ...     print(await profile("42"))
-        ...     print(await profile("42"))
-        >>> asyncio.run(main())
-        loading
-        ('42', 3)
-        ('42', 3)
-    """
-    return make_cached(_runtime, key=key, ttl=ttl, when=when, jitter=jitter, lease=lease, near=near)
-
-
-def invalidates(*keys: str) -> Callable[[F], F]:
-    """Invalidate keys of the default cache after an async function has returned normally.
-
-    Args:
-        keys: Templates as for `cached`; ``<return.id>`` and its like use the result.
-
-    Returns:
-        A decorator that leaves the function's type as it is. When the function raises, nothing is
-        invalidated. A failure of the cache never reaches the caller.
-
-    Raises:
-        DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
-
-    Example:
-        >>> @invalidates("profile:<user_id>")
-        ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
-    """
-    return make_invalidates(_runtime, keys)
+_decorators: Final = _DefaultDecorators()
+cached: Final = _decorators.cached
+invalidates: Final = _decorators.invalidates
 
 
 async def cache_get(key: str) -> Any:

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from cachekit._flow.plan import Duration
+from cachekit._flow.policy import Duration
 from cachekit._flow.write import invalidate
 from cachekit.cache import Cache
-from cachekit.codecs import PLAIN
+from cachekit.codecs import Codec
 from cachekit.config import DAY, parse_count, parse_duration
 from cachekit.errors import ConfigurationError, RenderError
 from cachekit.keys import render, shorten
+
+_ITEM: Final = Codec(Any, "a rolling window")
 
 
 class RollingWindow:
@@ -66,9 +68,7 @@ class RollingWindow:
         Returns:
             Whether the store confirmed it; False too for an item that is not plain JSON.
         """
-        return await self._runtime.tier.push(
-            self._key, dict(item), PLAIN, limit=self._limit, ttl=self._ttl, name="a rolling window"
-        )
+        return await self._runtime.windows.push(self._key, dict(item), _ITEM, limit=self._limit, ttl=self._ttl)
 
     async def recent(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` items, newest first; [] when there are none or the store fails.
@@ -78,7 +78,7 @@ class RollingWindow:
         if count < 1:
             return []
         count = min(count, self._limit)
-        return await self._runtime.tier.window(self._key, PLAIN, count=count, ttl=self._ttl, name="a rolling window")
+        return await self._runtime.windows.recent(self._key, _ITEM, count=count, ttl=self._ttl)
 
     async def forget(self) -> bool:
         """Delete the whole window. Returns whether the store acknowledged it."""
@@ -143,7 +143,7 @@ class SnapshotStore:
         if window is None:
             return False
         if not isinstance(text, str) or not isinstance(word_count, int) or isinstance(word_count, bool):
-            reporter = self._cache.runtime.tier.reporter
+            reporter = self._cache.runtime.reporter
             reporter.uncached("a snapshot", "value", "its text has to be a str and its word_count an int")
             return False
         return await window.push({"text": text, "word_count": word_count})
@@ -168,7 +168,7 @@ class SnapshotStore:
         try:
             key = shorten(f"snapshots:{render(user_id)}")
         except RenderError as error:
-            self._cache.runtime.tier.reporter.uncached("a snapshot", "argument", str(error))
+            self._cache.runtime.reporter.uncached("a snapshot", "argument", str(error))
             return None
         return RollingWindow(self._cache, key, self._limit, self._ttl)
 

@@ -76,10 +76,10 @@ async def _steps(cache: Cache) -> list[Step]:
         ("of it: the flight, whether one is under way", lambda: runtime.flights.find("bench:0")),
         (
             "of it: the tier, with guard, store and codec",
-            lambda: _drive(runtime.tier.read("bench:0", codec, "bench", runtime.tier.budget())),
+            lambda: _drive(runtime.values.read("bench:0", codec, runtime.budget())),
         ),
         ("of the tier: the codec", lambda: codec.decode(JSON)),
-        ("of the tier: the store's own get", lambda: _drive(store.get("bench:0", timeout=1))),
+        ("of the tier: the store's own get", lambda: _drive(store.get("bench:0", 1))),
         ("for comparison: a coroutine that does nothing", lambda: _drive(nothing())),
         ("for comparison: orjson.loads", lambda: orjson.loads(JSON)),
         ("on Redis also: packing GET", lambda: pack("GET", "bench:0")),

@@ -23,7 +23,7 @@ class Block:
 
 
 BLOCKS: Final[ContextVar[Mapping[Runtime, Block]]] = ContextVar("cachekit after_commit", default=MappingProxyType({}))
-"""The blocks that the running code is inside of: whether there is any is all that other calls ask."""
+"""The blocks that the running code is inside of: empty without any, so a call outside tests only its truth."""
 
 
 def open_block(runtime: Runtime) -> Block | None:

@@ -3,61 +3,109 @@
 The load runs in its caller's own task, as if undecorated: what belongs to that request (its database
 session, its contextvars, its timeout) belongs to the load. The others wait for what it lands with. When the
 loading caller is cancelled, one of the waiting loads in its own task.
+
+=============  ====================================================  ==============================================
+state          what is known                                         what comes next
+=============  ====================================================  ==============================================
+``WAITING``    the function has not begun: the lease, or an earlier  loading; landed, when the value was stored
+               load, comes first                                     meanwhile; adrift; abandoned
+``LOADING``    the function runs                                     landed; waiting, for another caller; abandoned
+``ADRIFT``     the caller that was to load it in the first one's     waiting, for another caller; abandoned
+               place was cancelled before it could begin
+``LANDED``     what it came to
+``ABANDONED``  nobody is left to load it
+=============  ====================================================  ==============================================
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Final
 
 from msgspec import Struct
 
+from cachekit.entry import Entry
+from cachekit.loops import PerLoop
+
+
+class State(Enum):
+    """What is known of a load; the table above says what comes next."""
+
+    # Enum's own hashes the name, in Python code: 0.1 us each time.
+    __hash__ = object.__hash__
+
+    WAITING = auto()
+    LOADING = auto()
+    ADRIFT = auto()
+    LANDED = auto()
+    ABANDONED = auto()
+
+
+NEXT: Final[Mapping[State, frozenset[State]]] = {
+    State.WAITING: frozenset({State.WAITING, State.LOADING, State.ADRIFT, State.LANDED, State.ABANDONED}),
+    State.LOADING: frozenset({State.WAITING, State.LANDED, State.ABANDONED}),
+    State.ADRIFT: frozenset({State.WAITING, State.ABANDONED}),
+    State.LANDED: frozenset(),
+    State.ABANDONED: frozenset(),
+}
+"""Which states may follow each; a flight that waits may be handed from one caller to the next."""
+
 
 class Landed(Struct, frozen=True):
-    """What a load came to: a value, with its bytes when it makes the round trip; or an exception."""
+    """What a load came to: a value, with its entry when it makes the round trip; or an exception."""
 
     value: Any = None
-    data: bytes | None = None
+    entry: Entry | None = None
     error: Exception | None = None
     traceback: TracebackType | None = None
 
 
+class HeldLease(Struct):
+    """The lease of a flight, once it is taken."""
+
+    token: bytes
+    renewal: asyncio.TimerHandle | None = None
+    """Renews it again and again; None when it is renewed no more."""
+
+
 class Flight:
-    """One load of one key, and the callers that wait for it."""
+    """One load of one key, and the callers that wait for it.
+
+    Args:
+        key: What is loaded.
+        plan: Whose load it is: functions that share a key by mistake do not share results.
+    """
 
     # Of most flights this is how it is; attributes that are not set cost nothing.
-    adrift: bool = False
-    """Whether the one who was to load it was cancelled before it could begin."""
-    token: bytes | None = None
-    """What holds the lease in the store, once it is taken."""
-    loading: bool = False
-    """Whether the function has begun to run."""
+    state: State = State.WAITING
+    landed: Landed | None = None
+    """What it came to, once its state is ``LANDED``."""
+    lease: HeldLease | None = None
+    """What lets it store; None while it was not taken, or when the store failed."""
     after: Flight | None = None
     """An earlier load of the key, which this one follows."""
-    ended: bool = False
-    """Whether it has landed, or nobody is left to load it."""
     void: bool = False
     """Whether the key was invalidated, in this process, since it was opened."""
-    landed: Landed | None = None
-    renewal: asyncio.TimerHandle | None = None
-    """What keeps the lease alive."""
     nested: bool = False
     """Whether a caller inside another load has ever waited for it."""
     waits_for: Counter[Flight] | None = None
     """The flights that callers inside the load wait for, or lead, and how many of them."""
     _waiters: deque[asyncio.Future[Landed | None]] | None = None
-    _watchers: list[asyncio.Future[None]] | None = None
+    _followers: list[asyncio.Future[None]] | None = None
 
     def __init__(self, key: str, plan: object) -> None:
         self.key = key
         self.plan = plan
-        """Whose load it is: functions that share a key by mistake do not share results."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the function has begun to run for it."""
+        return self.state is State.LOADING or self.state is State.LANDED
 
     @property
     def awaited(self) -> bool:
@@ -76,158 +124,97 @@ class Flight:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.result() is None:
-                self.adrift = True
+                self._become(State.ADRIFT)
             raise
+
+    def begin(self) -> None:
+        """Note that the function begins to run."""
+        self._become(State.LOADING)
 
     def land(self, landed: Landed) -> None:
         """Give every waiting caller what the load came to."""
         self.landed = landed
-        if self.renewal is not None:
-            self.keep_no_longer()
-        self.end()
+        self._become(State.LANDED)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(landed)
 
-    def hand_on(self) -> bool:
-        """Have one of the waiting callers load, since the one that did was cancelled. Returns whether there is one."""
-        self.loading = self.adrift = False
+    def pass_on(self) -> bool:
+        """Have one of the waiting callers load, since the one that did was cancelled; abandon it if there is none.
+
+        Returns whether there is one.
+        """
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
+                self._become(State.WAITING)
                 waiter.set_result(None)
                 return True
+        self._become(State.ABANDONED)
         return False
 
-    def end(self) -> None:
-        """Let what follows begin."""
-        self.ended = True
-        if self._watchers is None:
+    async def until_ended(self) -> None:
+        """Wait until it has landed, or was abandoned."""
+        if NEXT[self.state]:
+            follower: asyncio.Future[None] = self.loop.create_future()
+            if self._followers is None:
+                self._followers = []
+            self._followers.append(follower)
+            await follower
+
+    def _become(self, state: State) -> None:
+        """Change the state: nothing else does. A state that cannot follow is left out."""
+        if state not in NEXT[self.state]:
             return
-        watchers, self._watchers = self._watchers, None
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-
-    async def over(self) -> None:
-        """Wait until it has ended, whatever came of it."""
-        if not self.ended:
-            watcher: asyncio.Future[None] = self.loop.create_future()
-            if self._watchers is None:
-                self._watchers = []
-            self._watchers.append(watcher)
-            await watcher
-
-    def keep_no_longer(self) -> None:
-        """Renew the lease no more."""
-        if self.renewal is not None:
-            self.renewal.cancel()
-            self.renewal = None
-
-    def waits_for_any(self, others: Sequence[Flight]) -> bool:
-        """Tell whether this flight waits, through however many others, for one of ``others``."""
-        seen: set[Flight] = set()
-        ahead: list[Flight] = [self]
-        while ahead:
-            flight = ahead.pop()
-            if flight in others:
-                return True
-            if flight not in seen:
-                seen.add(flight)
-                ahead += flight.waits_for or ()
-        return False
+        self.state = state
+        if not NEXT[state] and self._followers is not None:
+            followers, self._followers = self._followers, None
+            for follower in followers:
+                if not follower.done():
+                    follower.set_result(None)
 
 
 class Flights:
-    """The flights that are open, for each event loop that has any."""
+    """The flights that are open. Each event loop has its own."""
 
     def __init__(self) -> None:
-        self.open_loops: dict[asyncio.AbstractEventLoop, dict[str, Flight]] = {}
-        """Those of each loop that has any: whether there is one is all that a hit asks."""
+        self._loops: PerLoop[dict[str, Flight]] = PerLoop(dict)
+        self.open_loops: Mapping[asyncio.AbstractEventLoop, Mapping[str, Flight]] = self._loops.states
+        """Those of each loop that has any: empty while nothing is loaded, so a hit tests only its truth."""
 
     def find(self, key: str) -> Flight | None:
         """Return the open flight of ``key`` in the running event loop."""
-        here = self.open_loops.get(asyncio.get_running_loop())
-        return here.get(key) if here else None
+        flights = self._loops.find()
+        return flights.get(key) if flights else None
+
+    def find_begun(self, key: str) -> Flight | None:
+        """Return the open flight of ``key`` if its load has begun."""
+        flight = self.find(key) if self.open_loops else None
+        return flight if flight is not None and flight.begun else None
 
     def open(self, key: str, plan: object) -> Flight:
         """Open a flight for ``key``. Later callers find it, in place of an earlier one."""
         flight = Flight(key, plan)
-        self.open_loops.setdefault(flight.loop, {})[key] = flight
+        self._loops.get()[key] = flight
         return flight
 
     def close(self, flight: Flight) -> None:
         """Let later callers find ``flight`` no more."""
-        here = self.open_loops.get(flight.loop)
-        # Other threads forget keys at any moment, so nothing is taken for granted between two steps.
-        if here is None:
+        flights = self._loops.states.get(flight.loop)
+        # Other threads void keys at any moment, so nothing is taken for granted between two steps.
+        if flights is None:
             return
-        if here.get(flight.key) is flight:
-            here.pop(flight.key, None)
-        if not here:
-            self.open_loops.pop(flight.loop, None)
+        if flights.get(flight.key) is flight:
+            flights.pop(flight.key, None)
+        if not flights:
+            self._loops.pop(flight.loop)
 
     def void(self, keys: Sequence[str]) -> None:
         """Void the flights of ``keys`` in every event loop: later callers do not join them."""
-        for loop, here in list(self.open_loops.items()):
+        for flights in self._loops.all():
             for key in keys:
-                flight = here.pop(key, None)
+                flight = flights.pop(key, None)
                 if flight is not None:
                     flight.void = True
-            if loop.is_closed():
-                self.open_loops.pop(loop, None)
-
-
-# The loads that the running code is inside of, outermost first. Tasks started inside inherit it.
-_INSIDE: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("cachekit loads", default=())
-
-
-def inside() -> tuple[Flight, ...]:
-    """Return the loads that the running code is inside of, outermost first."""
-    around = _INSIDE.get()
-    # A task that was started inside a load may outlive it, and start others.
-    return tuple(flight for flight in around if flight.landed is None) if around else around
-
-
-def may_wait_for(flight: Flight) -> bool:
-    """Tell whether waiting for ``flight`` here cannot end in a circle of loads that wait for each other."""
-    around = inside() if _INSIDE.get() else ()
-    return not around or not flight.waits_for_any(around)
-
-
-_NOT_INSIDE: Final = nullcontext()
-
-
-def waiting_for(flight: Flight) -> AbstractContextManager[None]:
-    """Note that the load around the running code, if there is one, goes on only when ``flight`` does."""
-    around = inside() if _INSIDE.get() else ()
-    return _waiting(around[-1], flight) if around else _NOT_INSIDE
-
-
-@contextmanager
-def _waiting(around: Flight, flight: Flight) -> Generator[None, None, None]:
-    flight.nested = True
-    if around.waits_for is None:
-        around.waits_for = Counter()
-    waiting = around.waits_for
-    waiting[flight] += 1
-    try:
-        yield
-    finally:
-        waiting[flight] -= 1
-        if not waiting[flight]:
-            del waiting[flight]
-
-
-def enter(flight: Flight) -> tuple[Flight, ...]:
-    """Note that the code that follows is the load of ``flight``. Returns what `leave` needs."""
-    before = _INSIDE.get()
-    _INSIDE.set((*inside(), flight) if before else (flight,))
-    return before
-
-
-def leave(before: tuple[Flight, ...]) -> None:
-    """Note that the load has ended."""
-    # Set, not reset: a coroutine that is closed from outside runs this in another context.
-    _INSIDE.set(before)
+        self._loops.purge()

@@ -4,82 +4,104 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import time
 from typing import Any, Final, Self
 
-from cachekit._flow.flight import Flight, inside
-from cachekit._flow.plan import CallPlan
+from cachekit._flow.call import Call
+from cachekit._flow.flight import Flight, HeldLease
+from cachekit._flow.nesting import inside
 from cachekit._flow.runtime import Runtime
-from cachekit._tiers.guard import Budget
 from cachekit._tiers.outcome import Down, Found
+from cachekit.backoff import Backoff
+from cachekit.stores.base import Lease
 
-# Seconds between looks at a lease that somebody else holds. Of all callers of a key in one event loop one
-# looks, so a loop and key cost the store at most 1 / (0.5 * 0.1) = 20 short scripts a second, 13 on average, and
+# Seconds between two questions for a lease that another load holds. Of all callers of a key in one event loop one
+# asks, so a loop and key cost the store at most 1 / (0.5 * 0.1) = 20 short scripts a second, 13 on average, and
 # in the first second at most 24.
 FIRST_PAUSE: Final = 0.01
 LONGEST_PAUSE: Final = 0.1
 
 _MOST_HOLDERS: Final = 2
-"""Leases of others that a caller waits out. Whoever finds a third one loads, and does not store: where
+"""Leases of others that a caller waits out. A caller that finds a third one loads, and does not store: where
 results cannot be stored, callers would otherwise load one after the other, each waiting for all before it."""
 
 
-async def acquire(
-    runtime: Runtime, plan: CallPlan[..., Any], flight: Flight, budget: Budget, *, seize: bool
-) -> Found | None:
-    """Take the lease for ``flight``, waiting while somebody else's load is alive.
+async def acquire(call: Call[Any], flight: Flight) -> Found | None:
+    """Take the lease for ``flight``, waiting while the load of another is alive.
 
     Returns:
-        The value, if it was stored meanwhile. Otherwise None: then ``flight.token`` holds the lease, or is
-        None when the store failed, and what is loaded is not stored.
+        The value, if it was stored meanwhile. Otherwise None: then ``flight.lease`` is held, or is None when the
+        store failed, and what is loaded is not stored.
     """
-    tier, key = runtime.tier, flight.key
-    # A token is never used twice: what a late server does with an old one must mean nothing.
-    token = os.urandom(12).hex().encode()
-    if seize:
-        with _Taking(runtime, flight, token, plan.lease) as taking:
-            taken = await tier.seize_lease(key, token, plan.lease, budget)
-            taking.answered = taken
-        if taken:
-            flight.token = token
-            keep(runtime, flight, plan.lease)
-        return None
-    codec = plan.codec(tier.reporter)
-    holders: set[bytes] = set()
+    runtime, token = call.runtime, _new_token()
+    wait = _Wait(flight, call.plan.policy.lease)
     unreadable: bytes | None = None
-    pause, waited = FIRST_PAUSE, 0.0
     while True:
-        left = budget.left
-        with _Taking(runtime, flight, token, plan.lease) as taking:
-            answer = await tier.take_lease(key, token, plan.lease, unreadable, codec, plan.name, budget)
-            taking.answered = not isinstance(answer, Down)
-        if isinstance(answer, Found):
-            return answer
+        left = call.budget.left
+        with _Asking(call, flight, token) as asking:
+            answer = await runtime.leases.acquire(call.key, token, call.plan.policy.lease, unreadable, call.budget)
+            asking.answered = not isinstance(answer, Down)
         if isinstance(answer, Down):
             return None
         if isinstance(answer, bytes):
+            outcome = runtime.values.decoded(answer, call.codec)
+            if isinstance(outcome, Found):
+                return outcome
             # They stand at the key and do not decode; the load is to replace them.
             unreadable = answer
-            continue
-        if answer.mine:
-            flight.token = token
-            keep(runtime, flight, plan.lease)
+        elif answer.mine:
+            _hold(call, flight, token)
             return None
-        holders.add(answer.holder)
+        elif wait.is_over(answer):
+            return None
+        else:
+            # While the other load is alive, waiting for it is no work of the cache: it is the load, shared.
+            call.budget.left = left
+            await wait.pause()
+
+
+async def seize(call: Call[Any], flight: Flight) -> None:
+    """Take the lease for ``flight`` from whichever load holds it, for a refresh."""
+    token = _new_token()
+    with _Asking(call, flight, token) as asking:
+        asking.answered = await call.runtime.leases.seize(call.key, token, call.plan.policy.lease, call.budget)
+    if asking.answered:
+        _hold(call, flight, token)
+
+
+def _new_token() -> bytes:
+    # A token is never used twice: what a late server does with an old one must mean nothing.
+    return os.urandom(12).hex().encode()
+
+
+class _Wait:
+    """How long a caller has waited for the loads of others, and for how many."""
+
+    __slots__ = ("_backoff", "_flight", "_holders", "_lease", "_waited")
+
+    def __init__(self, flight: Flight, lease: float) -> None:
+        self._flight = flight
+        self._lease = lease
+        self._holders: set[bytes] = set()
+        self._waited = 0.0
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5)
+
+    def is_over(self, other: Lease) -> bool:
+        """Tell whether ``other``, which another load holds, is not waited for."""
+        self._holders.add(other.holder)
         # Where another load waits for this one, nobody waits longer than a lease: two processes whose loads
         # need each other's would wait for ever.
-        if len(holders) > _MOST_HOLDERS or ((flight.nested or inside()) and waited > plan.lease):
-            return None
-        # While the other load is alive, waiting for it is no work of the cache: it is the load, shared.
-        budget.left = left
-        slept = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        await asyncio.sleep(slept)
-        waited += slept
-        pause = min(1.5 * pause, LONGEST_PAUSE)
+        too_long = self._waited > self._lease and (self._flight.nested or bool(inside()))
+        return too_long or len(self._holders) > _MOST_HOLDERS
+
+    async def pause(self) -> None:
+        """Let the other load go on for a while."""
+        pause = self._backoff.next()
+        await asyncio.sleep(pause)
+        self._waited += pause
 
 
-class _Taking:
+class _Asking:
     """Gives back a lease that was asked for when the answer is not heard: a timeout, or a cancelled caller.
 
     The store may take it all the same, for nobody, and everybody would wait until it ends. Before the next
@@ -88,8 +110,8 @@ class _Taking:
 
     __slots__ = ("_asked", "answered")
 
-    def __init__(self, runtime: Runtime, flight: Flight, token: bytes, lease: float) -> None:
-        self._asked = (runtime, flight, token, lease)
+    def __init__(self, call: Call[Any], flight: Flight, token: bytes) -> None:
+        self._asked = (call, flight, token)
         self.answered = False
 
     def __enter__(self) -> Self:
@@ -97,40 +119,58 @@ class _Taking:
 
     def __exit__(self, *raised: object) -> None:
         if not self.answered:
-            runtime, flight, token, lease = self._asked
-            runtime.background.start(flight.loop, _give_back, runtime, flight.key, token, lease)
+            _give_back_soon(*self._asked)
 
 
-def keep(runtime: Runtime, flight: Flight, lease: float) -> None:
-    """Keep the lease alive until the flight lands, whoever loads it."""
+# --- while it is held ----------------------------------------------------------------------------
+
+
+def _hold(call: Call[Any], flight: Flight, token: bytes) -> None:
+    """Keep the lease alive until the flight lands, whichever caller loads it."""
+    held = flight.lease = HeldLease(token)
+    _renew_later(call.runtime, flight, held, call.plan.policy.lease)
+
+
+def _renew_later(runtime: Runtime, flight: Flight, held: HeldLease, lease: float) -> None:
     # A third, so that one renewal may fail and the next still comes in time.
-    flight.renewal = flight.loop.call_later(lease / 3, _due, runtime, flight, lease)
+    held.renewal = flight.loop.call_later(lease / 3, _renew_now, runtime, flight, held, lease)
 
 
-def _due(runtime: Runtime, flight: Flight, lease: float) -> None:
-    keep(runtime, flight, lease)
-    runtime.background.start(flight.loop, _renew, runtime, flight, lease)
+def _renew_now(runtime: Runtime, flight: Flight, held: HeldLease, lease: float) -> None:
+    _renew_later(runtime, flight, held, lease)
+    runtime.background.start(flight.loop, _renew, runtime, flight.key, held, lease)
 
 
-async def _renew(runtime: Runtime, flight: Flight, lease: float) -> None:
-    token = flight.token
-    if token is not None and not await runtime.tier.renew_lease(flight.key, token, lease):
-        flight.keep_no_longer()
+async def _renew(runtime: Runtime, key: str, held: HeldLease, lease: float) -> None:
+    if not await runtime.leases.renew(key, held.token, lease):
+        stop_renewing(held)
 
 
-def release(runtime: Runtime, flight: Flight, lease: float) -> None:
+def stop_renewing(held: HeldLease) -> None:
+    """Renew the lease no more."""
+    if held.renewal is not None:
+        held.renewal.cancel()
+        held.renewal = None
+
+
+def release(call: Call[Any], flight: Flight) -> None:
     """Give the lease back, without making anybody wait for it."""
-    flight.keep_no_longer()
-    token, flight.token = flight.token, None
-    if token is not None:
-        runtime.background.start(flight.loop, _give_back, runtime, flight.key, token, lease)
+    held, flight.lease = flight.lease, None
+    if held is not None:
+        stop_renewing(held)
+        _give_back_soon(call, flight, held.token)
+
+
+def _give_back_soon(call: Call[Any], flight: Flight, token: bytes) -> None:
+    runtime = call.runtime
+    runtime.background.start(flight.loop, _give_back, runtime, call.key, token, call.plan.policy.lease)
 
 
 async def _give_back(runtime: Runtime, key: str, token: bytes, lease: float) -> None:
     """Give a lease back; while the store is down, try again until the lease has ended by itself.
 
-    Otherwise whoever comes first when the store is back would wait for a load that nobody is at.
+    Otherwise the first caller after the store is back would wait for a load that nobody is at.
     """
     ends = time.monotonic() + lease
-    while not await runtime.tier.release_lease(key, token) and (left := ends - time.monotonic()) > 0:
-        await runtime.tier.until_asked(key, left)
+    while not await runtime.leases.release(key, token) and (left := ends - time.monotonic()) > 0:
+        await runtime.leases.until_asked(key, left)

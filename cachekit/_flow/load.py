@@ -2,108 +2,120 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any, TypeVar
 
-from cachekit._flow.flight import Flight, Landed, enter, leave, waiting_for
-from cachekit._flow.lease import acquire, release
-from cachekit._flow.plan import CallPlan
-from cachekit._flow.runtime import Runtime
+from cachekit._flow.call import Call
+from cachekit._flow.flight import Flight, Landed, State
+from cachekit._flow.lease import acquire, release, seize, stop_renewing
+from cachekit._flow.nesting import loading, waiting_for
 from cachekit._flow.verdict import Verdict
-from cachekit._tiers.guard import Budget
+from cachekit._tiers.outcome import Found
+from cachekit.errors import DecodeError
 from cachekit.events import Filled, Loaded
 
 R = TypeVar("R")
 
 
-async def lead(
-    runtime: Runtime,
-    plan: CallPlan[..., R],
-    flight: Flight,
-    verdict: Verdict,
-    budget: Budget,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> R:
-    """Load on behalf of everybody who waits for ``flight``, and fill if the verdict says so.
+async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
+    """Load on behalf of every caller that waits for ``flight``: acquire the lease, run the function, settle.
 
     Whatever ends this, the flight goes on: it lands with a value or an exception, or is handed to one who waits.
     """
     try:
         with waiting_for(flight):
-            if flight.after is not None:
-                with waiting_for(flight.after):
-                    await flight.after.over()
-                flight.after = None
-            if verdict is not Verdict.LOAD and flight.token is None:
-                found = await acquire(runtime, plan, flight, budget, seize=verdict is Verdict.REFRESH)
-                if found is not None:
-                    flight.land(Landed(found.value, found.data))
-                    value: R = found.value
-                    return value
-            flight.loading = True
-            began = time.monotonic()
-            before = enter(flight)
-            try:
-                result = await plan.function(*args, **kwargs)
-            finally:
-                leave(before)
-        if runtime.tier.reporter.observers:
-            runtime.tier.reporter.emit(Loaded(flight.key, time.monotonic() - began))
-        if flight.token is None:
-            _land(runtime, plan, flight, result)
+            found = await _acquire(call, flight, verdict)
+            result: R = await _run(call, flight) if found is None else found.value
+        if found is None:
+            await _settle(call, flight, result)
         else:
-            await _fill(runtime, plan, flight, flight.token, result, budget)
+            flight.land(Landed(result, found.entry))
         return result
     # What the function raises is shared by those who waited, and passes through here as it is.
     except Exception as error:
         if flight.landed is None:
             flight.land(Landed(error=error, traceback=error.__traceback__))
-            release(runtime, flight, plan.lease)
+            release(call, flight)
         raise
     finally:
         if flight.landed is None:
-            _pass_on(runtime, flight, plan.lease)
+            _pass_on(call, flight)
         else:
-            runtime.flights.close(flight)
+            call.runtime.flights.close(flight)
 
 
-async def share(runtime: Runtime, plan: CallPlan[..., Any], flight: Flight) -> Landed | None:
-    """Wait for somebody else's load. Returns None when this caller has to load itself, in its place."""
+async def share(call: Call[Any], flight: Flight) -> Landed | None:
+    """Wait for the load of another caller. Returns None when this one has to load itself, in its place."""
     try:
         with waiting_for(flight):
             return await flight.join()
     finally:
-        if flight.adrift:
-            _pass_on(runtime, flight, plan.lease)
+        if flight.state is State.ADRIFT:
+            _pass_on(call, flight)
 
 
-def _pass_on(runtime: Runtime, flight: Flight, lease: float) -> None:
+def hand_out(call: Call[R], landed: Landed) -> R:
+    """Return what a shared load came to: to each caller a value of its own, where it makes the round trip."""
+    if landed.error is not None:
+        # As it left the load: each raise of a shared exception adds to its traceback.
+        raise landed.error.with_traceback(landed.traceback)
+    value: R = landed.value
+    if landed.entry is not None:
+        # Those bytes decoded a moment ago; a type of the user's may still refuse them now, by the time of day for one.
+        with contextlib.suppress(DecodeError):
+            value = call.codec.decode(landed.entry.data)
+    return value
+
+
+async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Found | None:
+    """Come to the head of those who load the key. Returns the value if it was stored meanwhile."""
+    if flight.after is not None:
+        with waiting_for(flight.after):
+            await flight.after.until_ended()
+        flight.after = None
+    # A flight that was passed on has its lease.
+    if verdict is Verdict.LOAD or flight.lease is not None:
+        return None
+    if verdict is Verdict.LOAD_FILL:
+        return await acquire(call, flight)
+    await seize(call, flight)
+    return None
+
+
+async def _run(call: Call[R], flight: Flight) -> R:
+    """Run the function."""
+    flight.begin()
+    began = time.monotonic()
+    with loading(flight):
+        result = await call.run()
+    if call.runtime.reporter.observers:
+        call.runtime.reporter.emit(Loaded(call.key, time.monotonic() - began))
+    return result
+
+
+async def _settle(call: Call[R], flight: Flight, result: R) -> None:
+    """Land, and fill while the lease holds."""
+    runtime, held = call.runtime, flight.lease
+    ttl = None if held is None else call.plan.ttl_of(result, runtime.reporter)
+    entry = runtime.values.encoded(result, call.codec) if ttl is not None or flight.awaited else None
+    # Every caller that waits goes on now; only this one waits for the fill.
+    flight.land(Landed(result, entry))
+    if held is None:
+        return
+    stop_renewing(held)
+    if ttl is None or entry is None or flight.void:
+        release(call, flight)
+        return
+    filled = await runtime.leases.fill(call.key, entry.data, held.token, ttl, call.budget)
+    if not filled:
+        release(call, flight)
+    elif runtime.reporter.observers:
+        runtime.reporter.emit(Filled(call.key, ttl))
+
+
+def _pass_on(call: Call[Any], flight: Flight) -> None:
     """Have another caller load, or close the flight when nobody waits for it any more."""
-    if not flight.hand_on():
-        flight.end()
-        runtime.flights.close(flight)
-        release(runtime, flight, lease)
-
-
-def _land(runtime: Runtime, plan: CallPlan[..., R], flight: Flight, result: R, *, stored: bool = False) -> bytes | None:
-    """Give those who wait what was loaded. Returns its bytes if it is to be ``stored``, and makes the round trip."""
-    tier = runtime.tier
-    data = None
-    if stored or flight.awaited:
-        data = tier.encoded(result, plan.codec(tier.reporter), plan.name)
-    flight.land(Landed(result, data))
-    return data
-
-
-async def _fill(
-    runtime: Runtime, plan: CallPlan[..., R], flight: Flight, token: bytes, result: R, budget: Budget
-) -> None:
-    tier = runtime.tier
-    ttl = plan.ttl_of(result, tier.reporter)
-    # Whoever waits goes on now; the fill is nobody's business but this caller's.
-    data = _land(runtime, plan, flight, result, stored=ttl is not None)
-    if ttl is None or data is None or flight.void or not await tier.fill(flight.key, data, token, ttl, budget):
-        release(runtime, flight, plan.lease)
-    elif tier.reporter.observers:
-        tier.reporter.emit(Filled(flight.key, ttl))
+    if not flight.pass_on():
+        call.runtime.flights.close(flight)
+        release(call, flight)

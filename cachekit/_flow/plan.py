@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import random
 import typing
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
+from cachekit._flow.policy import Policy
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
-from cachekit.config import parse_duration, parse_fraction
-from cachekit.errors import ConfigurationError, DecorationError, RenderError
+from cachekit.errors import DecorationError, RenderError
 from cachekit.keys import KeyFunction, compile_default_key, compile_key
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-Duration: TypeAlias = float | str | timedelta
-"""Seconds, a `datetime.timedelta`, or text such as ``"10m"``."""
 
 
 class CallPlan(Generic[P, R]):
@@ -28,49 +23,23 @@ class CallPlan(Generic[P, R]):
     Args:
         function: The ``async def``, not bound.
         key: A key template, or None for the default key.
-        ttl: A duration, or a callable that gets the result and returns one.
-        when: Gets the result and tells whether to store it; None stores every one.
-        jitter: The largest fraction by which a TTL is shortened at random, from 0 to below 1.
-        lease: Seconds for which a killed loader can delay others.
-        near: Whether results are kept in this process as well; None leaves it to the cache.
+        policy: The options of `cachekit.cached`.
 
     Raises:
         DecorationError: The function or the template cannot be decorated.
-        ConfigurationError: ``ttl``, ``jitter`` or ``lease`` makes no sense.
     """
 
-    def __init__(
-        self,
-        function: Callable[P, Coroutine[Any, Any, R]],
-        *,
-        key: str | None,
-        ttl: Duration | Callable[[R], Duration],
-        when: Callable[[R], bool] | None,
-        jitter: float,
-        lease: float,
-        near: bool | None = None,
-    ) -> None:
+    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], key: str | None, policy: Policy) -> None:
         signature = check_function(function, "cached")
         self.function = function
         self.name: str = describe(function)
+        self.policy: Policy = policy
+        self.near: bool | None = policy.near
         self.render: KeyFunction = (
             compile_default_key(function, signature) if key is None else compile_key(key, signature)
         )
         # Arguments that do not fit are an error of the function, and say its name.
         self.render.__name__, self.render.__qualname__ = function.__name__, function.__qualname__
-        self._ttl = ttl if callable(ttl) else parse_duration(ttl)
-        if when is not None and not callable(when):
-            message = f"when={when!r} is not callable; write when=lambda result: result is not None"
-            raise ConfigurationError(message)
-        self._when = when
-        self._jitter = parse_fraction(jitter, "jitter")
-        self.lease: float = parse_duration(lease, "lease")
-        if near not in {None, True, False}:
-            message = (
-                f"near={near!r} is no choice; write near=True or near=False, or leave it to Cache(url, near=10_000)"
-            )
-            raise ConfigurationError(message)
-        self.near = near
         self.made: Codec | None = None
         """What `codec` returns, once it was made: a hit asks no further."""
 
@@ -101,28 +70,26 @@ class CallPlan(Generic[P, R]):
     def ttl_of(self, result: R, reporter: Reporter) -> float | None:
         """Return for how many seconds ``result`` is stored, or None when it is not."""
         try:
-            if self._when is not None and not self._when(result):
-                return None
-            ttl = parse_duration(self._ttl(result)) if callable(self._ttl) else self._ttl
+            ttl = self.policy.ttl_of(result)
         # The user's policy is no part of the function: it must not break a call that has its result.
         except Exception as error:
             reporter.uncached(self.name, "policy", f"its when or ttl raised {type(error).__name__}")
             return None
-        reporter.cached(self.name, "policy")
-        # Shorter, never longer: what was asked for stays the bound.
-        return ttl * (1 - self._jitter * random.random()) if self._jitter else ttl  # noqa: S311 - no secret
+        if ttl is not None:
+            reporter.cached(self.name, "policy")
+        return ttl
 
     def _make_codec(self, reporter: Reporter) -> Codec:
         try:
             hints = typing.get_type_hints(self.function, include_extras=True)
-            return Codec(hints.get("return", Any))
+            return Codec(hints.get("return", Any), self.name)
         # NameError for a name that is not there at run time, TypeError for a type nobody can decode, and
         # whatever else evaluating an annotation raises. Plain JSON still makes the round trip, checked.
         except Exception as error:
             kind = type(error).__name__
             why = f"its return annotation cannot be used ({kind}), so only results that are plain JSON are"
             reporter.uncached(self.name, "annotation", why)
-            return Codec(Any)
+            return Codec(Any, self.name)
 
 
 def describe(function: Callable[..., object]) -> str:

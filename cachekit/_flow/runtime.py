@@ -3,67 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-import random
+from collections.abc import Mapping
 from typing import Final
 
-from cachekit._flow.background import Background
 from cachekit._flow.flight import Flights
-from cachekit._tiers.shared import SharedTier
-
-# Seconds between attempts to replay the journal: doubling, with jitter, so that processes do not come together.
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 0.2
+from cachekit._tiers.background import Background
+from cachekit._tiers.breaker import Circuit
+from cachekit._tiers.coherence import Coherence
+from cachekit._tiers.guard import Guard
+from cachekit._tiers.leases import Leases
+from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.values import Values
+from cachekit._tiers.windows import Windows
 
 DRAIN: Final = 1.0
 """Seconds that closing a cache spends on leases that are to be given back, at most, and as much on the journal."""
 
 
 class Runtime:
-    """The tier, the flights and the background of one cache.
+    """The tiers, the flights and the background of one cache.
 
     Args:
-        tier: Where values are.
+        guard: The door to the store.
+        coherence: What this process knows that the store does not.
+        reporter: Where events go.
+        background: Owns every task.
         near: Whether results of functions that do not say so are kept near as well.
     """
 
-    def __init__(self, tier: SharedTier, *, near: bool = False) -> None:
-        self.tier = tier
+    def __init__(
+        self, guard: Guard, coherence: Coherence, reporter: Reporter, background: Background, *, near: bool = False
+    ) -> None:
+        self._guard = guard
+        self.coherence = coherence
+        self.reporter = reporter
+        self.background = background
         self.near = near
+        self.budget = guard.budget
+        self.circuits: Mapping[asyncio.AbstractEventLoop, Mapping[str, Circuit]] = guard.circuits
+        """Empty while the store is healthy, so the hot path tests only its truth."""
+        self.values: Values = Values(coherence, reporter)
+        self.leases: Leases = Leases(guard, coherence)
+        self.windows: Windows = Windows(coherence, self.values, reporter.clock)
         self.flights: Flights = Flights()
-        self.background: Background = Background()
-        # One for each event loop: a loop may stand still, or end, and another goes on.
-        self._replays: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
-        tier.distrusting = self.replay_soon
-
-    def replay_soon(self) -> None:
-        """See to it that the journal is replayed when the store answers again."""
-        loop = asyncio.get_running_loop()
-        replay = self._replays.get(loop)
-        if replay is None or replay.done():
-            for other in [other for other in list(self._replays) if other.is_closed()]:
-                self._replays.pop(other, None)
-            started = self.background.start(loop, self._replay_all)
-            if started is not None:
-                self._replays[loop] = started
-
-    async def _replay_all(self) -> None:
-        pause = _FIRST_PAUSE
-        while len(self.tier.journal):
-            if await self.tier.replay():
-                pause = _FIRST_PAUSE
-            else:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-                pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def aclose(self) -> None:
         """End the background work, and send what is left of the journal, for at most `DRAIN` seconds each."""
-        replay = self._replays.pop(asyncio.get_running_loop(), None)
-        if replay is not None:
-            replay.cancel()
-        await self.background.aclose(DRAIN)
-        try:
-            async with asyncio.timeout(DRAIN):
-                await self._replay_all()
-        except TimeoutError:
-            self.tier.journal.abandon()
-        await self.tier.aclose()
+        await self.coherence.replay.pause()
+        await self.background.drain(DRAIN)
+        await self.coherence.aclose(DRAIN)
+        await self.background.aclose()
+        self._guard.close()

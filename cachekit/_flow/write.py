@@ -54,7 +54,7 @@ class WritePlan(Generic[P, R]):
 async def write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Run the function; when it has returned normally, invalidate its keys in one round trip."""
     result = await plan.function(*args, **kwargs)
-    keys = plan.keys_of(result, runtime.tier.reporter, args, kwargs)
+    keys = plan.keys_of(result, runtime.reporter, args, kwargs)
     if keys:
         await invalidate(runtime, keys)
     return result
@@ -71,19 +71,19 @@ async def invalidate(runtime: Runtime, keys: Sequence[str]) -> bool:
         return False
     # First, so that no call that starts from now on joins a load that began before.
     runtime.flights.void(keys)
-    tier = runtime.tier
+    coherence = runtime.coherence
     acknowledged = False
     try:
-        acknowledged = await tier.invalidate(keys, tier.budget())
+        acknowledged = await coherence.invalidate(keys, runtime.budget())
     finally:
         if not acknowledged:
             # Again: what was opened since the first time may wait for a load, elsewhere, that began before.
             runtime.flights.void(keys)
     # Not for a caller that is cancelled: its loop may be ending. The next read or invalidation sees to it then.
-    if tier.journal:
-        runtime.replay_soon()
-    if tier.reporter.observers:
-        tier.reporter.emit(Invalidated(tuple(keys), acknowledged))
+    if coherence.journal:
+        coherence.replay.soon()
+    if runtime.reporter.observers:
+        runtime.reporter.emit(Invalidated(tuple(keys), acknowledged))
     return acknowledged
 
 
@@ -91,5 +91,5 @@ async def invalidate_call(
     runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
     """Invalidate the key of one call. Returns whether the store acknowledged it."""
-    key = plan.key_of(runtime.tier.reporter, args, kwargs)
+    key = plan.key_of(runtime.reporter, args, kwargs)
     return key is not None and await invalidate(runtime, [key])

@@ -19,15 +19,16 @@ no permission that callers do not need.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Final, TypeAlias
 
+from cachekit._tiers.background import Background
 from cachekit._tiers.reporter import Reporter
-from cachekit.clock import Clock
+from cachekit.backoff import Backoff
 from cachekit.errors import FAILURES, StoreError
 from cachekit.events import BreakerClosed, BreakerOpened
+from cachekit.loops import PerLoop
 
 # Seconds between probes. With the time that a lane gives a dead connection (`cachekit.stores.lane.PATIENCE`) they
 # add up to less than the second after which a store that is back is used again.
@@ -66,26 +67,27 @@ class Breaker:
 
     Args:
         probe: Reads a key of the store.
+        background: Owns the probes.
         reporter: Where it is told that a circuit opens or closes.
-        clock: Tells the time.
     """
 
-    def __init__(self, probe: Probe, reporter: Reporter, clock: Clock) -> None:
+    def __init__(self, probe: Probe, background: Background, reporter: Reporter) -> None:
         self._probe = probe
+        self._background = background
         self._reporter = reporter
-        self._clock = clock
-        self.circuits: dict[tuple[asyncio.AbstractEventLoop, str], Circuit] = {}
-        """Those alone of which the last operation failed: whether there is any is all that a healthy one asks."""
+        self._clock = reporter.clock
+        self._loops: PerLoop[dict[str, Circuit]] = PerLoop(dict)
+        self.circuits: Mapping[asyncio.AbstractEventLoop, dict[str, Circuit]] = self._loops.states
+        """By loop and shard, those alone of which the last operation failed: empty while the store is healthy."""
 
     def turns_away(self, shard: str) -> str:
         """Return the cause for which ``shard`` is not to be asked now, or ``""``."""
-        loop = asyncio.get_running_loop()
-        circuit = self.circuits.get((loop, shard))
+        circuit = self._find(shard)
         if circuit is None or circuit.state is State.CLOSED:
             return ""
         if circuit.probing is None or circuit.probing.done():
             # Somebody cancelled every task of the loop, and went on using it.
-            self._start_probing(loop, shard, circuit)
+            self._start_probing(shard, circuit)
         return circuit.cause
 
     def failed(self, shard: str, key: str, error: StoreError, *, in_full: bool) -> None:
@@ -99,11 +101,7 @@ class Breaker:
             return
         if error.opens_after is None:
             return
-        loop = asyncio.get_running_loop()
-        circuit = self.circuits.get((loop, shard))
-        if circuit is None:
-            self._forget_closed_loops()
-            circuit = self.circuits[loop, shard] = Circuit()
+        circuit = self._loops.get().setdefault(shard, Circuit())
         circuit.failures += 1
         circuit.key = key
         threshold = error.opens_after if in_full else FAILURES
@@ -111,49 +109,48 @@ class Breaker:
             circuit.cause = error.cause
             circuit.opened = self._clock.monotonic()
             circuit.state = State.OPEN
-            self._start_probing(loop, shard, circuit)
+            self._start_probing(shard, circuit)
             if self._reporter.observers:
                 self._reporter.emit(BreakerOpened(shard, error.cause))
 
     def answered(self, shard: str) -> None:
         """Note that ``shard`` answered a caller. What is open stays so: that question may be an old one."""
-        loop = asyncio.get_running_loop()
-        circuit = self.circuits.get((loop, shard))
+        circuit = self._find(shard)
         if circuit is not None and circuit.state is State.CLOSED:
-            self.circuits.pop((loop, shard), None)
+            self._remove(shard)
 
     def probing(self, shard: str) -> asyncio.Task[None] | None:
         """Return the task that ends when ``shard`` may be asked again; None when it may be now."""
-        circuit = self.circuits.get((asyncio.get_running_loop(), shard))
+        circuit = self._find(shard)
         return circuit.probing if circuit is not None and circuit.state is not State.CLOSED else None
 
-    async def aclose(self) -> None:
-        """End the probes of the running event loop, and forget its circuits."""
+    def close(self) -> None:
+        """Forget the circuits of the running event loop, whose probes have ended."""
+        self._loops.pop()
+
+    def _find(self, shard: str) -> Circuit | None:
+        circuits = self._loops.find()
+        return circuits.get(shard) if circuits else None
+
+    def _remove(self, shard: str) -> None:
+        circuits = self._loops.find()
+        if circuits:
+            circuits.pop(shard, None)
+        if not circuits:
+            self._loops.pop()
+
+    def _start_probing(self, shard: str, circuit: Circuit) -> None:
         loop = asyncio.get_running_loop()
-        mine = [place for place in list(self.circuits) if place[0] is loop]
-        probing = [circuit.probing for place in mine if (circuit := self.circuits.pop(place)).probing is not None]
-        for task in probing:
-            task.cancel()
-        if probing:
-            await asyncio.wait(probing)
+        circuit.probing = self._background.keep(loop, self._until_answered, shard, circuit)
 
-    def _start_probing(self, loop: asyncio.AbstractEventLoop, shard: str, circuit: Circuit) -> None:
-        circuit.probing = loop.create_task(self._until_answered(loop, shard, circuit), name=f"cachekit probe {shard}")
-
-    async def _until_answered(self, loop: asyncio.AbstractEventLoop, shard: str, circuit: Circuit) -> None:
-        pause = FIRST_PAUSE
+    async def _until_answered(self, shard: str, circuit: Circuit) -> None:
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
-            # Jitter, so that many processes do not knock together.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next())
             circuit.state = State.HALF_OPEN
             if await self._probe(circuit.key):
                 break
             circuit.state = State.OPEN
-        self.circuits.pop((loop, shard), None)
+        self._remove(shard)
         if self._reporter.observers:
             self._reporter.emit(BreakerClosed(shard, self._clock.monotonic() - circuit.opened))
-
-    def _forget_closed_loops(self) -> None:
-        for place in [place for place in list(self.circuits) if place[0].is_closed()]:
-            self.circuits.pop(place, None)

@@ -1,4 +1,4 @@
-"""Contains the store: hands every operation its deadline, which the store keeps, and turns every failure into a value.
+"""The one door to the store: adds the cache's prefix and the deadline, and turns every failure into a value.
 
 While the circuit breaker is open the store is not asked at all. This is the only handler of store errors: above it
 there is no ``try`` about the store.
@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
+from msgspec import Struct
+
+from cachekit._tiers.background import Background
 from cachekit._tiers.breaker import Breaker, Circuit
 from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.troubles import Troubles
-from cachekit.clock import Clock
 from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
-from cachekit.stores.base import Lease, Store, Tracking, TrackingStore
+from cachekit.stores.base import Store, Tracking, TrackingStore
 
 PAUSE: Final = 0.2
 """Seconds before what failed is tried again while the circuit breaker is closed."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
-K = TypeVar("K", str, Sequence[str])
-Answer: TypeAlias = Coroutine[Any, Any, T]
 
 
 class Budget:
@@ -40,24 +41,35 @@ class Budget:
         self.left: float = seconds
 
 
+class Settings(Struct, frozen=True):
+    """What a cache was told about its store."""
+
+    prefix: str
+    """Stands before every key. Nothing above the guard knows it."""
+    timeout: float
+    """Seconds that all cache work of one call may take."""
+
+
 class Guard:
-    """The verbs of a store, each answering within a budget with a value or `Down`.
+    """A store, asked within a budget; what it fails with is a `Down`.
 
     Args:
         store: What is guarded.
-        timeout: Seconds that all cache work of one call may take.
-        reporter: Where events go.
-        clock: Tells the time.
+        settings: The prefix and the timeout of the cache.
+        background: Owns the probes of the circuit breaker.
+        reporter: Where events go, and whose clock tells the time.
     """
 
-    def __init__(self, store: Store, timeout: float, reporter: Reporter, clock: Clock) -> None:
-        self._store = store
-        self._timeout = timeout
+    def __init__(self, store: Store, settings: Settings, background: Background, reporter: Reporter) -> None:
+        self.store = store
+        """For its verbs, which `ask` takes; nothing calls them but this."""
+        self._prefix = settings.prefix
+        self._timeout = settings.timeout
         self._reporter = reporter
-        self._troubles = Troubles[tuple[str | None, str]](clock)
-        self._breaker = Breaker(self._probe, reporter, clock)
-        self.circuits: dict[tuple[asyncio.AbstractEventLoop, str], Circuit] = self._breaker.circuits
-        """Those whose shard failed last: whether there is any is all that a healthy call asks."""
+        self._troubles = Troubles[tuple[str | None, str]](reporter.clock)
+        self._breaker = Breaker(self._probe, background, reporter)
+        self.circuits: Mapping[asyncio.AbstractEventLoop, dict[str, Circuit]] = self._breaker.circuits
+        """Those whose shard failed last: empty while the store is healthy, so the hot path tests only its truth."""
         # Of each shard that is in trouble, a key: another server may have it by the time that it is over.
         self._keys: dict[str | None, str] = {}
 
@@ -65,58 +77,62 @@ class Guard:
         """Return the whole of the deadline, for one call."""
         return Budget(self._timeout)
 
-    async def get(self, key: str, budget: Budget) -> bytes | Down | None:
-        # What `_ask` does, without what a read of a healthy store can do without: it is most of what there is.
-        if self.circuits or budget.left <= 0:
-            return await self._ask("get", self._store.get, key, budget)
+    async def ask(
+        self,
+        verb: Callable[Concatenate[str, float, P], Awaitable[T]],
+        key: str,
+        budget: Budget,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T | Down:
+        """Have the store do ``verb`` with ``key`` and what else it takes, within ``budget``.
+
+        Example::
+
+            await guard.ask(guard.store.fill, key, budget, data, token, ttl_ms=60_000)
+        """
+        key = self._prefix + key
+        if self.circuits and (down := self._rejected(verb, key)):
+            return down
+        if budget.left <= 0:
+            return self._failed(verb, self._shard(key), "timeout", "no time was left for the store")
         began = time.monotonic()
         try:
-            answer = await self._store.get(key, timeout=budget.left)
+            answer = await verb(key, budget.left, *args, **kwargs)
+        # A store by somebody else may raise what it likes; it must not reach the application either.
         except Exception as error:
-            return self._contained("get", error, key, budget, began)
+            return self._contained(verb, error, key, budget, began)
+        budget.left -= time.monotonic() - began
+        if self._troubles.current or self.circuits:
+            self._recovered(key)
+        return answer
+
+    async def get(self, key: str, budget: Budget) -> bytes | Down | None:
+        """Do what `ask` does, without what a read of a healthy store can do without: it is most of what there is."""
+        if self.circuits or budget.left <= 0:
+            return await self.ask(self.store.get, key, budget)
+        key = self._prefix + key
+        began = time.monotonic()
+        try:
+            answer = await self.store.get(key, budget.left)
+        except Exception as error:
+            return self._contained(self.store.get, error, key, budget, began)
         budget.left -= time.monotonic() - began
         if self._troubles.current:
             self._recovered(key)
         return answer
 
-    # Not `async`: each would cost one more coroutine.
-
-    def get_with_ttl(self, key: str, budget: Budget) -> Answer[tuple[bytes | None, float] | Down]:
-        return self._ask("get", cast("TrackingStore", self._store).get_with_ttl, key, budget)
-
-    def look(self, key: str, budget: Budget) -> Answer[tuple[bytes | None, bytes | None] | Down]:
-        return self._ask("look", self._store.look, key, budget)
-
-    def take_lease(
-        self, key: str, token: bytes, lease_ms: int, unless: bytes | None, budget: Budget
-    ) -> Answer[bytes | Lease | Down]:
-        return self._ask("take_lease", self._store.take_lease, key, budget, token, lease_ms=lease_ms, unless=unless)
-
-    def seize_lease(self, key: str, token: bytes, lease_ms: int, budget: Budget) -> Answer[Down | None]:
-        return self._ask("seize_lease", self._store.seize_lease, key, budget, token, lease_ms=lease_ms)
-
-    def renew_lease(self, key: str, token: bytes, lease_ms: int, budget: Budget) -> Answer[bool | Down]:
-        return self._ask("renew_lease", self._store.renew_lease, key, budget, token, lease_ms=lease_ms)
-
-    def release_lease(self, key: str, token: bytes, budget: Budget) -> Answer[Down | None]:
-        return self._ask("release_lease", self._store.release_lease, key, budget, token)
-
-    def fill(self, key: str, value: bytes, token: bytes, ttl_ms: int, budget: Budget) -> Answer[bool | Down]:
-        return self._ask("fill", self._store.fill, key, budget, value, token, ttl_ms=ttl_ms)
-
-    def set(self, key: str, value: bytes, ttl_ms: int, budget: Budget) -> Answer[Down | None]:
-        return self._ask("set", self._store.set, key, budget, value, ttl_ms=ttl_ms)
-
     async def delete(self, keys: Sequence[str], budget: Budget) -> Down | None:
         """Remove ``keys``. Those of a shard that is down do not keep the others from being removed."""
         shards: dict[str | None, list[str]] = {}
         for key in keys:
-            shards.setdefault(self._shard(key), []).append(key)
+            shards.setdefault(self._shard(self._prefix + key), []).append(key)
         if len(shards) == 1:
-            return await self._ask("delete", self._store.delete, keys, budget)
+            return await self._delete(keys, budget)
         # Each with the whole budget, since they go on at the same time.
         parts = [(part, Budget(budget.left)) for part in shards.values()]
-        answers = await asyncio.gather(*[self._ask("delete", self._store.delete, part, left) for part, left in parts])
+        answers = await asyncio.gather(*[self._delete(part, left) for part, left in parts])
         budget.left = min(left.left for _, left in parts)
         downs = [(down, part) for down, (part, _) in zip(answers, parts, strict=True) if down is not None]
         if not downs:
@@ -124,77 +140,53 @@ class Guard:
         of_key = all(down.of_key for down, _ in downs)
         return Down(downs[0][0].cause, of_key, tuple(key for _, part in downs for key in part))
 
-    def take(self, key: str, budget: Budget) -> Answer[bytes | Down | None]:
-        return self._ask("take", self._store.take, key, budget)
+    async def _delete(self, keys: Sequence[str], budget: Budget) -> Down | None:
+        """Remove ``keys`` of one shard, of which the first stands for all."""
+        others = [self._prefix + key for key in keys[1:]]
 
-    def push(
-        self, key: str, item: bytes, budget: Budget, *, limit: int, ttl_ms: int, oldest: str
-    ) -> Answer[Down | None]:
-        return self._ask("push", self._store.push, key, budget, item, limit=limit, ttl_ms=ttl_ms, oldest=oldest)
+        async def delete(key: str, timeout: float) -> None:
+            await self.store.delete([key, *others], timeout)
 
-    def window(self, key: str, count: int, budget: Budget) -> Answer[list[bytes] | Down]:
-        return self._ask("window", self._store.window, key, budget, count)
+        return await self.ask(delete, keys[0], budget)
 
-    async def _ask(
-        self,
-        name: str,
-        verb: Callable[..., Awaitable[T]],
-        asked: K,
-        budget: Budget,
-        *args: object,
-        **options: object,
-    ) -> T | Down:
-        """Have the store do ``verb`` with ``asked``: a key, or several of one shard."""
-        if self.circuits and (down := self.turned_away(name, asked)):
-            return down
-        if budget.left <= 0:
-            return self._failed(name, self._shard(_one(asked)), "timeout", "no time was left for the store")
-        began = time.monotonic()
-        try:
-            answer = await verb(asked, *args, timeout=budget.left, **options)
-        # A store by somebody else may raise what it likes; it must not reach the application either.
-        except Exception as error:
-            return self._contained(name, error, asked, budget, began)
-        budget.left -= time.monotonic() - began
-        if self._troubles.current or self.circuits:
-            self._recovered(asked)
-        return answer
+    def rejected(self, key: str) -> Down | None:
+        """Return the outcome of reading ``key`` if the circuit breaker does not let it through."""
+        return self._rejected(self.store.get, self._prefix + key)
 
-    def _contained(self, name: str, error: Exception, asked: str | Sequence[str], budget: Budget, began: float) -> Down:
+    def _rejected(self, verb: Callable[..., object], key: str) -> Down | None:
+        shard = self._shard(key)
+        cause = "" if shard is None else self._breaker.turns_away(shard)
+        if not cause:
+            return None
+        return self._left_out(verb, cause) if self._reporter.observers else Down(cause)
+
+    def _contained(self, verb: Callable[..., object], error: Exception, key: str, budget: Budget, began: float) -> Down:
         """Return what ``error``, raised by the store since ``began``, is as a value."""
         kind = type(error).__name__
         failure = (
             error
             if isinstance(error, StoreError)
-            else StoreUnavailableError(kind, f"a {type(self._store).__name__} raised {kind}")
+            else StoreUnavailableError(kind, f"a {type(self.store).__name__} raised {kind}")
         )
         in_full = budget.left >= self._timeout / 2
         budget.left -= time.monotonic() - began
-        key = _one(asked)
         shard = self._shard(key)
         if shard is not None:
             self._breaker.failed(shard, key, failure, in_full=in_full)
         self._keys[shard] = key
-        return self._failed(name, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
-
-    def turned_away(self, name: str, asked: str | Sequence[str]) -> Down | None:
-        """Return why the store is not to be asked now, if it is not."""
-        shard = self._shard(asked if type(asked) is str else asked[0])
-        cause = "" if shard is None else self._breaker.turns_away(shard)
-        if not cause:
-            return None
-        return self._left_out(name, cause) if self._reporter.observers else Down(cause)
+        return self._failed(verb, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
 
     def track(
-        self,
-        prefix: str,
-        changed: Callable[[Sequence[str] | None], None],
-        state: Callable[[StoreError | None], None],
+        self, changed: Callable[[Sequence[str] | None], None], state: Callable[[StoreError | None], None]
     ) -> Tracking | None:
-        """Have the store tell what changes; None when it cannot."""
+        """Have the store tell which keys of this cache change; None when it cannot."""
+
+        def without_prefix(keys: Sequence[str] | None) -> None:
+            changed(None if keys is None else [key.removeprefix(self._prefix) for key in keys])
+
         try:
-            return cast("TrackingStore", self._store).track(prefix, changed, state)
-        # As in `_ask`.
+            return cast("TrackingStore", self.store).track(self._prefix, without_prefix, state)
+        # As in `ask`.
         except Exception as error:
             kind = type(error).__name__
             state(error if isinstance(error, StoreError) else StoreUnavailableError(kind, f"tracking raised {kind}"))
@@ -203,7 +195,7 @@ class Guard:
     @property
     def tracks(self) -> bool:
         """Whether the store tells what others change in it."""
-        return isinstance(self._store, TrackingStore)
+        return isinstance(self.store, TrackingStore)
 
     @property
     def healthy(self) -> bool:
@@ -212,7 +204,7 @@ class Guard:
 
     async def until_asked(self, key: str, seconds: float) -> None:
         """Wait while ``key`` is turned away, and a little at least, but no longer than ``seconds``."""
-        shard = self._shard(key)
+        shard = self._shard(self._prefix + key)
         probing = None if shard is None else self._breaker.probing(shard)
         if probing is None:
             await asyncio.sleep(min(PAUSE, seconds))
@@ -221,35 +213,37 @@ class Guard:
 
     def _shard(self, key: str) -> str | None:
         try:
-            return self._store.shard(key)
-        # As in `_ask`; the store itself will be asked next, and fail in earnest.
+            return self.store.shard(key)
+        # As in `ask`; the store itself will be asked next, and fail in earnest.
         except Exception:
             return None
 
     async def _probe(self, key: str) -> bool:
         try:
-            await self._store.get(key, timeout=self._timeout)
+            await self.store.get(key, self._timeout)
         except StoreError as error:
             if not error.answered:
                 return False
-        # As in `_ask`: what somebody else's store raises is its failure, whatever it is.
+        # As in `ask`: what somebody else's store raises is its failure, whatever it is.
         except Exception:
             return False
         self._end_troubles(self._shard(key))
         return True
 
-    def _failed(self, name: str, shard: str | None, cause: str, text: str, *, of_key: bool = False) -> Down:
+    def _failed(
+        self, verb: Callable[..., object], shard: str | None, cause: str, text: str, *, of_key: bool = False
+    ) -> Down:
         what = f"{'a key' if of_key else 'the cache'}{f' at {shard}' if shard else ''}"
         self._troubles.begin((shard, cause), f"{what} is left out for now: {text}")
-        return self._left_out(name, cause, of_key=of_key)
+        return self._left_out(verb, cause, of_key=of_key)
 
-    def _left_out(self, name: str, cause: str, *, of_key: bool = False) -> Down:
+    def _left_out(self, verb: Callable[..., object], cause: str, *, of_key: bool = False) -> Down:
         if self._reporter.observers:
-            self._reporter.emit(StoreFailed(name, cause))
+            self._reporter.emit(StoreFailed(getattr(verb, "__name__", type(verb).__name__), cause))
         return Down(cause, of_key)
 
-    def _recovered(self, asked: str | Sequence[str]) -> None:
-        shard = self._shard(_one(asked))
+    def _recovered(self, key: str) -> None:
+        shard = self._shard(key)
         if shard is not None:
             self._breaker.answered(shard)
         self._end_troubles(shard)
@@ -263,10 +257,6 @@ class Guard:
             if seconds is not None and self._reporter.observers:
                 self._reporter.emit(StoreRecovered(cause, seconds))
 
-    async def aclose(self) -> None:
-        """End what goes on in the background of the running event loop."""
-        await self._breaker.aclose()
-
-
-def _one(asked: str | Sequence[str]) -> str:
-    return asked if isinstance(asked, str) else asked[0]
+    def close(self) -> None:
+        """Forget what the running event loop has met."""
+        self._breaker.close()

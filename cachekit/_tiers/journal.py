@@ -20,7 +20,6 @@ from typing import Final
 
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.troubles import LOGGER
-from cachekit.clock import Clock
 from cachekit.config import DAY
 from cachekit.events import InvalidationsLost, InvalidationsReplayed
 
@@ -36,13 +35,12 @@ class Journal:
 
     Args:
         reporter: Where losses and replays are told.
-        clock: Tells the time.
         limit: The most keys kept.
     """
 
-    def __init__(self, reporter: Reporter, clock: Clock, *, limit: int = LIMIT) -> None:
+    def __init__(self, reporter: Reporter, *, limit: int = LIMIT) -> None:
         self._reporter = reporter
-        self._clock = clock
+        self._clock = reporter.clock
         self._limit = limit
         self._lock = threading.Lock()
         # In order of their last invalidation, each with the number of that invalidation.

@@ -10,7 +10,7 @@ What is promised of a near hit:
 - It ends no later than the entry in Redis.
 
 An entry is kept only from a read that tracking covers from its beginning to its end. Two races would leave what is
-out of date for good, and a `_Mark` closes both: the reply of a read may be overtaken by the invalidation of its key,
+out of date for good, and a `Mark` closes both: the reply of a read may be overtaken by the invalidation of its key,
 which comes on another connection; and both may be parsed before the coroutine that awaits the reply has run. So a
 read leaves a mark before it asks, whatever tells that the key has changed takes it away, and nothing is kept without.
 """
@@ -29,17 +29,17 @@ from cachekit._tiers.outcome import MISS, Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.s3fifo import S3Fifo
 from cachekit._tiers.troubles import QUIET, Troubles
-from cachekit.clock import Clock
 from cachekit.codecs import Codec, is_immutable
 from cachekit.errors import DecodeError, StoreError
 from cachekit.events import NearPaused, NearResumed
+from cachekit.loops import PerLoop
 from cachekit.stores.base import Tracking
 
 OVERHEAD: Final = 300
 """Bytes that an entry takes beside its JSON, as ``python -m benchmarks growth`` measures."""
 
 
-class _Mark:
+class Mark:
     """What reads of one key that are under way share, as long as the key has not changed since the first began."""
 
     __slots__ = ("here", "readers")
@@ -68,7 +68,7 @@ class _Here:
     def __init__(self, entries: int, weight: int) -> None:
         self.held: S3Fifo[str, _Kept] = S3Fifo(entries=entries, weight=weight)
         self.get: Callable[[str], _Kept | None] = self.held.get
-        self.marks: dict[str, _Mark] = {}
+        self.marks: dict[str, Mark] = {}
         self.tracking: Tracking | None = None
         self.settling: asyncio.TimerHandle | None = None
         self.paused: float | None = None
@@ -80,30 +80,26 @@ class NearTier:
 
     Args:
         guard: What tells of changes, behind its guard.
-        prefix: Of the cache's keys.
         entries: The most entries in one event loop.
         weight: The most bytes of JSON and overhead in one event loop.
         reporter: Where events go.
-        clock: Tells the time, for logs and events.
     """
 
-    def __init__(self, guard: Guard, prefix: str, entries: int, weight: int, reporter: Reporter, clock: Clock) -> None:
+    def __init__(self, guard: Guard, entries: int, weight: int, reporter: Reporter) -> None:
         self._guard = guard
-        self._prefix = prefix
         self._entries = entries
         self._weight = weight
         self._reporter = reporter
-        self._clock = clock
-        self._troubles = Troubles[str](clock)
-        self._loops: dict[asyncio.AbstractEventLoop, _Here] = {}
+        self._clock = reporter.clock
+        self._troubles = Troubles[str](reporter.clock)
+        self._loops: PerLoop[_Here] = PerLoop(self._begin)
+        self._states = self._loops.states
         # Entries and marks change together; hits look without it.
         self._lock = threading.Lock()
 
     def find(self, key: str, codec: Codec) -> Any:
         """Return the value at ``key``, or `MISS` when it is not here or may be out of date."""
-        here = self._loops.get(get_running_loop())
-        if here is None:
-            here = self._begin()
+        here = self._states.get(get_running_loop()) or self._loops.get()
         now = monotonic()
         if here.tracking is None or now >= here.tracking.until:
             if here.tracking is not None and here.tracking.closed:
@@ -122,30 +118,30 @@ class NearTier:
             # Those bytes decoded once; a type of the user's may refuse them now.
             return MISS
 
-    def mark(self, key: str) -> _Mark | None:
+    def mark(self, key: str) -> Mark | None:
         """Begin a read of ``key``. Returns what `keep` needs, or None when nothing may be kept."""
-        here = self._loops.get(get_running_loop())
+        here = self._loops.find()
         if here is None or here.tracking is None or monotonic() >= here.tracking.until:
             return None
         with self._lock:
             mark = here.marks.get(key)
             if mark is None:
-                mark = here.marks[key] = _Mark(here)
+                mark = here.marks[key] = Mark(here)
             mark.readers += 1
         return mark
 
-    def keep(self, key: str, mark: _Mark, found: Found, codec: Codec, expires: float) -> None:
+    def keep(self, key: str, mark: Mark, found: Found, codec: Codec, expires: float) -> None:
         """Keep what a read found, unless ``key`` has changed since it began; ``expires`` by the monotonic clock."""
-        here = self._loops.get(get_running_loop())
+        here = self._loops.find()
         if here is None or here.tracking is None or monotonic() >= here.tracking.until:
             return
         shared = is_immutable(found.value)
-        kept = _Kept(codec, found.value if shared else None, None if shared else found.data, expires)
+        kept = _Kept(codec, found.value if shared else None, None if shared else found.entry.data, expires)
         with self._lock:
             if here.marks.get(key) is mark:
-                here.held.put(key, kept, weight=len(found.data) + OVERHEAD)
+                here.held.put(key, kept, weight=len(found.entry.data) + OVERHEAD)
 
-    def unmark(self, key: str, mark: _Mark) -> None:
+    def unmark(self, key: str, mark: Mark) -> None:
         """End a read of ``key``."""
         with self._lock:
             mark.readers -= 1
@@ -154,12 +150,12 @@ class NearTier:
 
     def forget(self, keys: Sequence[str]) -> None:
         """Let go of ``keys``, in every event loop, and of what reads that are under way bring of them."""
-        for here in list(self._loops.values()):
+        for here in self._loops.all():
             self._forget(here, keys)
 
     async def aclose(self) -> None:
         """End the tracking of the running event loop, and let go of what it holds."""
-        here = self._loops.pop(get_running_loop(), None)
+        here = self._loops.pop()
         if here is None:
             return
         if here.settling is not None:
@@ -169,22 +165,18 @@ class NearTier:
             await asyncio.wait(ending)
 
     def _begin(self) -> _Here:
-        loop = get_running_loop()
-        # Other threads look after entries of their own here.
-        for other in [other for other in list(self._loops) if other.is_closed()]:
-            self._loops.pop(other, None)
-        here = self._loops[loop] = _Here(self._entries, self._weight)
+        here = _Here(self._entries, self._weight)
         self._track(here)
         return here
 
     def _track(self, here: _Here) -> None:
         def changed(keys: Sequence[str] | None) -> None:
-            self._forget(here, None if keys is None else [key.removeprefix(self._prefix) for key in keys])
+            self._forget(here, keys)
 
         def state(error: StoreError | None) -> None:
             self._state(here, error)
 
-        here.tracking = self._guard.track(self._prefix, changed, state)
+        here.tracking = self._guard.track(changed, state)
 
     def _forget(self, here: _Here, keys: Sequence[str] | None) -> None:
         with self._lock:

@@ -7,12 +7,14 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from cachekit.entry import Entry
+
 
 class Found(Struct, frozen=True):
-    """A value, decoded, and the bytes it was decoded from."""
+    """A value, and the entry that it was decoded from."""
 
     value: Any
-    data: bytes
+    entry: Entry
 
 
 class Miss(Enum):

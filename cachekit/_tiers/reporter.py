@@ -15,9 +15,10 @@ class Reporter:
     ``observers`` is a tuple that is replaced, never changed: the hot path asks only whether it is empty.
     """
 
-    __slots__ = ("_calls", "observers", "troubles")
+    __slots__ = ("_calls", "clock", "observers", "troubles")
 
     def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.observers: tuple[Observer, ...] = ()
         self._calls = Troubles[tuple[str, str | int]](clock)
         self.troubles: Mapping[tuple[str, str | int], object] = self._calls.current

@@ -18,8 +18,8 @@
     lua/           scripts, each with a comment of what it promises
 """
 
-from cachekit.stores.base import Store, Tracking, TrackingStore
+from cachekit.stores.base import Lease, Store, Tracking, TrackingStore, WindowBounds
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 
-__all__ = ["MemoryStore", "RedisStore", "Store", "Tracking", "TrackingStore"]
+__all__ = ["Lease", "MemoryStore", "RedisStore", "Store", "Tracking", "TrackingStore", "WindowBounds"]

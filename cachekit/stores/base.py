@@ -21,12 +21,23 @@ class Lease(Struct, frozen=True):
     mine: bool
 
 
+class WindowBounds(Struct, frozen=True):
+    """What a window holds after a push: at most ``limit`` items, none at its tail with a timestamp before ``oldest``.
+
+    It is gone ``ttl_ms`` after the push.
+    """
+
+    limit: int
+    ttl_ms: int
+    oldest: str
+
+
 @runtime_checkable
 class Store(Protocol):
     """Semantic verbs on bytes. A store knows keys and bytes, no values and no policy.
 
-    Every verb answers, or raises a `cachekit.errors.StoreError`, within ``timeout`` seconds. Cancelling
-    a caller of one verb disturbs no other. Time to live is whole milliseconds.
+    Every verb takes its key or keys, then ``timeout``: it answers, or raises a `cachekit.errors.StoreError`, within
+    so many seconds. Cancelling a caller of one verb disturbs no other. Time to live is whole milliseconds.
 
     The items of a window are JSON objects with a ``timestamp`` whose text order is time order
     (`cachekit.entry.stamp`); an item without one counts as older than all.
@@ -39,54 +50,54 @@ class Store(Protocol):
         """
         ...
 
-    def get(self, key: str, *, timeout: float) -> Awaitable[bytes | None]:
+    def get(self, key: str, timeout: float) -> Awaitable[bytes | None]:
         """Return the bytes at ``key``, or None when there are none.
 
         A key that holds a window is refused; asked for together with others it may count as none.
         """
         ...
 
-    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
+    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
         """Keep ``value`` at ``key`` for ``ttl_ms``, in place of what was there, and void its lease.
 
         A load that is going on does not overwrite it. A set that timed out before it was sent is never sent later.
         """
         ...
 
-    async def look(self, key: str, *, timeout: float) -> tuple[bytes | None, bytes | None]:
+    async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
         """Return the bytes at ``key`` and the token of whoever holds its lease, as of one moment."""
         ...
 
-    async def take_lease(
-        self, key: str, token: bytes, *, lease_ms: int, unless: bytes | None, timeout: float
+    async def acquire_lease(
+        self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
-        """Return the bytes at ``key`` if there are any; else the lease, taken unless somebody holds it.
+        """Return the bytes at ``key`` if there are any; else the lease, taken if nobody holds it.
 
-        Bytes equal to ``unless`` count as none: a caller that cannot read them is to replace them. Looking
+        Bytes equal to ``unreadable`` count as none: a caller that cannot read them is to replace them. Looking
         and taking are one step. A lease that is not renewed ends after ``lease_ms``.
         """
         ...
 
-    async def seize_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> None:
+    async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         """Take the lease whoever holds it, and whatever stands at ``key``: for a refresh."""
         ...
 
-    async def renew_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> bool:
+    async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
         """Let the lease live for another ``lease_ms`` if ``token`` still holds it; tell whether it did."""
         ...
 
-    async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
+    async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
         """Give the lease back if ``token`` still holds it. Carried out though its caller is gone."""
         ...
 
-    async def fill(self, key: str, value: bytes, token: bytes, *, ttl_ms: int, timeout: float) -> bool:
+    async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
         """Keep ``value`` for ``ttl_ms`` and give the lease back, if ``token`` still holds it; tell whether it did.
 
         Since the lease is the fence, a fill may arrive late: it is sent though its caller is gone.
         """
         ...
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+    async def delete(self, keys: Sequence[str], timeout: float) -> None:
         """Remove ``keys`` and void their leases, whatever is there, in one step.
 
         Once asked for, it is carried out if it still can be: neither a timeout nor a cancelled caller takes
@@ -94,19 +105,15 @@ class Store(Protocol):
         """
         ...
 
-    async def take(self, key: str, *, timeout: float) -> bytes | None:
+    async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
         """Return and remove the bytes at ``key`` in one step: of many takers one gets them."""
         ...
 
-    async def push(self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float) -> None:
-        """Put ``item`` at the head of the window at ``key``, in one step with what keeps it small.
-
-        Afterwards the window holds at most ``limit`` items, none at its tail with a timestamp before
-        ``oldest``, and is gone after ``ttl_ms``.
-        """
+    async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
+        """Put ``item`` at the head of the window at ``key``, in one step with what keeps it within ``bounds``."""
         ...
 
-    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
+    async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
         """Return the newest ``count`` items of the window at ``key``, newest first."""
         ...
 
@@ -137,7 +144,7 @@ class Tracking(Protocol):
 class TrackingStore(Protocol):
     """A store that others may change, and that tells what they do."""
 
-    async def get_with_ttl(self, key: str, *, timeout: float) -> tuple[bytes | None, float]:
+    async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
         """Return the bytes at ``key``, as `Store.get` does, and seconds that they will be there for at most.
 
         The seconds are counted from before the question was asked; infinite for what has no end.

@@ -12,7 +12,7 @@ from cachekit.clock import Clock, SystemClock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
 from cachekit.entry import timestamp_of
 from cachekit.errors import KeyRefusedError
-from cachekit.stores.base import Lease
+from cachekit.stores.base import Lease, WindowBounds
 
 T = TypeVar("T", bytes, list[bytes])
 
@@ -49,25 +49,25 @@ class MemoryStore:
     def shard(self, key: str) -> None:
         return None
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:
+    async def get(self, key: str, timeout: float) -> bytes | None:
         with self._lock:
             return self._live(key, bytes)
 
-    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
+    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
         with self._lock:
             self._leases.pop(key, None)
             self._put(key, value, ttl_ms)
 
-    async def look(self, key: str, *, timeout: float) -> tuple[bytes | None, bytes | None]:
+    async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
         with self._lock:
             return self._live(key, bytes), self._holder(key)
 
-    async def take_lease(
-        self, key: str, token: bytes, *, lease_ms: int, unless: bytes | None, timeout: float
+    async def acquire_lease(
+        self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
         with self._lock:
             value = self._live(key, bytes)
-            if value is not None and value != unless:
+            if value is not None and value != unreadable:
                 return value
             holder = self._holder(key)
             if holder is not None:
@@ -75,23 +75,23 @@ class MemoryStore:
             self._hold(key, token, lease_ms)
             return Lease(token, mine=True)
 
-    async def seize_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> None:
+    async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         with self._lock:
             self._hold(key, token, lease_ms)
 
-    async def renew_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> bool:
+    async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
         with self._lock:
             held = self._holder(key) == token
             if held:
                 self._hold(key, token, lease_ms)
             return held
 
-    async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
+    async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
         with self._lock:
             if self._holder(key) == token:
                 del self._leases[key]
 
-    async def fill(self, key: str, value: bytes, token: bytes, *, ttl_ms: int, timeout: float) -> bool:
+    async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
         with self._lock:
             if self._holder(key) != token:
                 return False
@@ -99,38 +99,29 @@ class MemoryStore:
             self._put(key, value, ttl_ms)
             return True
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+    async def delete(self, keys: Sequence[str], timeout: float) -> None:
         with self._lock:
             for key in keys:
                 self._entries.pop(key, None)
                 self._leases.pop(key, None)
 
-    async def take(self, key: str, *, timeout: float) -> bytes | None:
+    async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
         with self._lock:
             value = self._live(key, bytes)
             self._entries.pop(key, None)
             return value
 
-    async def push(
-        self,
-        key: str,
-        item: bytes,
-        *,
-        limit: int,
-        ttl_ms: int,
-        oldest: str,
-        timeout: float,
-    ) -> None:
+    async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
         with self._lock:
-            items = [item, *(self._live(key, list) or ())][:limit]
-            while items and timestamp_of(items[-1]) < oldest:
+            items = [item, *(self._live(key, list) or ())][: bounds.limit]
+            while items and timestamp_of(items[-1]) < bounds.oldest:
                 items.pop()
             if items:
-                self._put(key, items, ttl_ms)
+                self._put(key, items, bounds.ttl_ms)
             else:
                 self._entries.pop(key, None)
 
-    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
+    async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
         with self._lock:
             return (self._live(key, list) or [])[:count]
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
-from cachekit.stores.base import Lease, Tracking
+from cachekit.stores.base import Lease, Tracking, WindowBounds
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import Operation, Read, Script, Scripted, Several, packed
@@ -23,7 +23,7 @@ Command: TypeAlias = tuple[str | bytes | int, ...]
 
 
 _TRIM: Final = Script("trim_window")
-_TAKE_LEASE: Final = Script("take_lease")
+_ACQUIRE_LEASE: Final = Script("acquire_lease")
 _FILL: Final = Script("fill")
 _RENEW_LEASE: Final = Script("renew_lease")
 _RELEASE_LEASE: Final = Script("release_lease")
@@ -68,7 +68,7 @@ class RedisStore:
         return self._here().network.shard(key)
 
     # Not `async`: it would cost a hit one more coroutine.
-    def get(self, key: str, *, timeout: float) -> asyncio.Future[bytes | None]:
+    def get(self, key: str, timeout: float) -> asyncio.Future[bytes | None]:
         if not key.isascii():
             # Reads that travel together are written together: what cannot be sent is found out before.
             self._packed(("GET", key))
@@ -77,7 +77,7 @@ class RedisStore:
         here.network.submit(read)
         return read.future
 
-    async def get_with_ttl(self, key: str, *, timeout: float) -> tuple[bytes | None, float]:
+    async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
         here = self._here()
         # In this order: what replaces the value between the two ends later than what is told, or is told as a change.
         commands = (self._packed(("PTTL", key)), self._packed(("GET", key)))
@@ -97,12 +97,12 @@ class RedisStore:
         # -1: without an end. -2: nothing was there a moment before. Of the last millisecond some is over.
         return self._bytes(value, key), math.inf if left == -1 else max(0, left - 1) / 1000
 
-    async def set(self, key: str, value: bytes, *, ttl_ms: int, timeout: float) -> None:
+    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
         # In one step, or a load that begins between the two would overwrite what is set here.
         set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", lease_key(key))
         self._transacted(await self._transaction(key, (set_, unlink), timeout), 2, key)
 
-    async def look(self, key: str, *, timeout: float) -> tuple[bytes | None, bytes | None]:
+    async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
         reply = self._checked(await self._ask(key, ("MGET", key, lease_key(key)), timeout, repeatable=True))
         if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - a value and a holder
             raise self._garbage(key)
@@ -111,11 +111,11 @@ class RedisStore:
 
     # What takes a lease is never sent twice: a server that wakes up carries out what it finds on connections
     # long given up, and would bring a token back that an invalidation has voided since.
-    async def take_lease(
-        self, key: str, token: bytes, *, lease_ms: int, unless: bytes | None, timeout: float
+    async def acquire_lease(
+        self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
-        arguments = (token, lease_ms) if unless is None else (token, lease_ms, unless)
-        reply = await self._run(key, _TAKE_LEASE, (key, lease_key(key)), arguments, timeout)
+        arguments = (token, lease_ms) if unreadable is None else (token, lease_ms, unreadable)
+        reply = await self._run(key, _ACQUIRE_LEASE, (key, lease_key(key)), arguments, timeout)
         if reply == 1:
             return Lease(token, mine=True)
         if isinstance(reply, bytes):
@@ -125,23 +125,23 @@ class RedisStore:
         self._checked(reply)
         raise self._garbage(key)
 
-    async def seize_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> None:
+    async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         self._ok(await self._ask(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
 
-    async def renew_lease(self, key: str, token: bytes, *, lease_ms: int, timeout: float) -> bool:
+    async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
         return self._flag(await self._run(key, _RENEW_LEASE, (lease_key(key),), (token, lease_ms), timeout), key)
 
-    async def release_lease(self, key: str, token: bytes, *, timeout: float) -> None:
+    async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
         if self._here().network.ending:
             # The event loop would end before a new connection did anything. The lease ends by itself.
             return
         self._flag(await self._run(key, _RELEASE_LEASE, (lease_key(key),), (token,), timeout, lasting=True), key)
 
-    async def fill(self, key: str, value: bytes, token: bytes, *, ttl_ms: int, timeout: float) -> bool:
+    async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
         reply = await self._run(key, _FILL, (key, lease_key(key)), (token, value, ttl_ms), timeout, lasting=True)
         return self._flag(reply, key)
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+    async def delete(self, keys: Sequence[str], timeout: float) -> None:
         began = time.monotonic()
         groups = self._here().network.grouped(keys)
         asked = [(group, self._unlink(group, timeout)) for group in groups]
@@ -169,20 +169,20 @@ class RedisStore:
         for name in [*map(lease_key, keys), *keys]:
             self._checked(await self._ask(name, ("UNLINK", name), timeout, repeatable=True, lasting=True))
 
-    async def take(self, key: str, *, timeout: float) -> bytes | None:
+    async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
         return self._bytes(await self._ask(key, ("GETDEL", key), timeout, of_bytes=True), key)
 
-    async def push(self, key: str, item: bytes, *, limit: int, ttl_ms: int, oldest: str, timeout: float) -> None:
+    async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
         # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
         commands: tuple[Command, ...] = (
             ("LPUSH", key, item),
-            ("LTRIM", key, 0, limit - 1),
-            ("PEXPIRE", key, ttl_ms),
-            ("EVAL", _TRIM.source, 1, key, oldest),
+            ("LTRIM", key, 0, bounds.limit - 1),
+            ("PEXPIRE", key, bounds.ttl_ms),
+            ("EVAL", _TRIM.source, 1, key, bounds.oldest),
         )
         self._transacted(await self._transaction(key, commands, timeout), len(commands), key)
 
-    async def window(self, key: str, count: int, *, timeout: float) -> list[bytes]:
+    async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
         reply = self._checked(await self._ask(key, ("LRANGE", key, 0, count - 1), timeout, repeatable=True))
         if not isinstance(reply, list) or not all(type(item) is bytes for item in reply):
             raise self._garbage(key)
@@ -312,7 +312,7 @@ class RedisStore:
 
 
 def _read_scripts() -> list[str]:
-    return [script.digest for script in (_TRIM, _TAKE_LEASE, _FILL, _RENEW_LEASE, _RELEASE_LEASE)]
+    return [script.digest for script in (_TRIM, _ACQUIRE_LEASE, _FILL, _RENEW_LEASE, _RELEASE_LEASE)]
 
 
 def _close_all(loops: dict[asyncio.AbstractEventLoop, _Here]) -> None:

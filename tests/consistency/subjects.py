@@ -128,12 +128,12 @@ class CachekitSubject:
         return self._cache.after_commit()
 
     def undelivered(self, key: int) -> bool:
-        return self._cache.runtime.tier.journal.holds(f"item:{key}")
+        return self._cache.runtime.coherence.journal.holds(f"item:{key}")
 
     async def aclose(self) -> int:
         """Close the cache. Returns how many invalidations were not delivered."""
         await self._cache.aclose()
-        return len(self._cache.runtime.tier.journal)
+        return len(self._cache.runtime.coherence.journal)
 
 
 class NaiveSubject:

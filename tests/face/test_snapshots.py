@@ -127,7 +127,7 @@ async def test_a_save_drops_what_has_grown_too_old_from_the_store() -> None:
     for _ in range(4):
         clock.advance(1000)
         await store.save_snapshot("42", "new", 1)
-    assert SECRET.encode() not in b"".join(await memory.window("snapshots:42", 100, timeout=1))
+    assert SECRET.encode() not in b"".join(await memory.window("snapshots:42", 1, 100))
 
 
 async def test_what_another_program_left_in_the_list_is_passed_over(redis_server: RedisServer) -> None:
@@ -178,7 +178,7 @@ async def test_what_was_to_be_forgotten_while_the_store_failed_is_forgotten_at_o
         failing.recover()
         assert await store.get_recent_snapshots("42") == []
         assert await store.save_snapshot("42", "new", 1) is False, "not before the old ones are gone"
-    assert await failing.window("snapshots:42", 10, timeout=1) == []
+    assert await failing.window("snapshots:42", 1, 10) == []
 
 
 async def test_no_text_reaches_a_log_an_event_a_repr_or_an_error(

@@ -241,7 +241,7 @@ class _Part:
 
     async def _until_all_is_over(self, records: _Records) -> None:
         """Wait until each trouble has ended, which it has when it has kept away for half a second."""
-        while len(self.subject.cache.runtime.tier.journal):
+        while len(self.subject.cache.runtime.coherence.journal):
             await asyncio.sleep(LOOK)
         while len(records.of(self.speaker, logging.INFO)) < len(records.of(self.speaker, logging.WARNING)):
             await self.subject.result(AGAIN)

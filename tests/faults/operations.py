@@ -266,7 +266,7 @@ class Invalidates(Operation):
     async def call(self, x: int) -> str:
         if await self.subject.write(x) != "written":
             raise WrongError(f"write({x}) did not give its own result")
-        return KEPT if self.subject.cache.runtime.tier.journal.holds(f"value:{x}") else ACKNOWLEDGED
+        return KEPT if self.subject.cache.runtime.coherence.journal.holds(f"value:{x}") else ACKNOWLEDGED
 
     async def at_once(self, x: int) -> None:
         await self.subject.result(x)

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from cachekit import MISS, Cache
-from cachekit._flow.flight import inside
+from cachekit._flow.nesting import inside
 from cachekit.errors import ConfigurationError
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock
@@ -643,7 +643,7 @@ async def test_a_lease_that_nobody_renews_ends_and_the_next_one_loads() -> None:
     """What a killed process leaves behind is a lease and no one to renew it."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
-    await store.take_lease("slow:0", b"the killed one's", lease_ms=5000, unless=None, timeout=1)
+    await store.acquire_lease("slow:0", 1, b"the killed one's", lease_ms=5000, unreadable=None)
     async with Cache(store, clock=clock) as cache:
         slow = Slow(cache)
         slow.let_go.set()
@@ -661,13 +661,13 @@ async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_sec
     asked = 0
 
     class Counting(MemoryStore):
-        async def take_lease(self, *args: Any, **options: Any) -> Any:
+        async def acquire_lease(self, *args: Any, **options: Any) -> Any:
             nonlocal asked
             asked += 1
-            return await super().take_lease(*args, **options)
+            return await super().acquire_lease(*args, **options)
 
     store = Counting()
-    await store.take_lease("slow:0", b"somebody's", lease_ms=60_000, unless=None, timeout=1)
+    await store.acquire_lease("slow:0", 1, b"somebody's", lease_ms=60_000, unreadable=None)
     async with Cache(store) as cache:
         slow = Slow(cache)
         callers = start(100, slow.call)
@@ -676,7 +676,7 @@ async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_sec
         seconds = asyncio.get_running_loop().time() - began
         # The first looks come faster; from then on one in 50 to 100 ms, for all the callers of this process together.
         assert asked <= 10 + 20 * seconds
-        await store.set("slow:0", b'{"run":0}', ttl_ms=60_000, timeout=1)
+        await store.set("slow:0", 1, b'{"run":0}', ttl_ms=60_000)
         async with asyncio.timeout(PATIENCE):
             assert await asyncio.gather(*callers) == [{"run": 0}] * 100
 

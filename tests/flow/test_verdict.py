@@ -7,10 +7,11 @@ import pytest
 from cachekit import MISS
 from cachekit._flow.verdict import TABLE, Verdict
 from cachekit._tiers.outcome import Distrusted, Down, Found, Outcome
+from cachekit.entry import Entry
 from tests import ROOT
 
 ROWS: list[tuple[Outcome, Verdict]] = [
-    (Found(None, b"null"), Verdict.SERVE),
+    (Found(None, Entry(b"null")), Verdict.SERVE),
     (MISS, Verdict.LOAD_FILL),
     (Down("timeout"), Verdict.LOAD),
     (Distrusted(), Verdict.REFRESH),

@@ -302,11 +302,11 @@ async def test_while_a_slot_has_no_master_the_others_are_used(caplog: pytest.Log
             kept = next(x for x in range(30) if x not in lost)
             await counted.write(3, kept, kept)
             assert not await counted.call.peek(kept)
-            assert cache.runtime.tier.journal.holds("value:3")
-            assert not cache.runtime.tier.journal.holds(f"value:{kept}")
+            assert cache.runtime.coherence.journal.holds("value:3")
+            assert not cache.runtime.coherence.journal.holds(f"value:{kept}")
             victim.restart()
             async with asyncio.timeout(PATIENCE):
-                while cache.runtime.tier.journal or await counted.call.peek(3) != [3, 9]:
+                while cache.runtime.coherence.journal or await counted.call.peek(3) != [3, 9]:
                     await counted.call(3)
                     await asyncio.sleep(0.005)
 

@@ -155,7 +155,7 @@ async def test_a_server_that_refuses_writes_still_answers_reads(
         assert [await counted.call(3) for _ in range(3)] == [[3, 9]] * 3
         assert counted.runs == 3
         assert await counted.call.peek(3) is MISS
-    assert StoreFailed("take_lease", cause) in told, "the lease could not be taken, so nothing was filled"
+    assert StoreFailed("acquire_lease", cause) in told, "the lease could not be taken, so nothing was filled"
     assert not [event for event in told if isinstance(event, StoreFailed) and event.operation == "get"]
 
 
@@ -267,7 +267,7 @@ async def test_an_observer_that_cannot_be_hashed_breaks_nothing() -> None:
     cache.observe(observer)
     assert await cache.get("k") is None
     stop()
-    assert len(cache._reporter.observers) == 1
+    assert len(cache.runtime.reporter.observers) == 1
 
 
 # --- one pair of records ------------------------------------------------------------------------------

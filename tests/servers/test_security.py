@@ -288,7 +288,7 @@ async def test_the_documented_permissions_are_enough_for_a_cluster() -> None:
     rules = user([*documented("server"), *documented("cluster")])
     with RedisCluster(first_server(), replicas=0, config=(rules,)) as cluster:
         migration = cluster.migrate("myapp:value:4")
-        assert await denials(cluster.url) <= {"take_lease TRYAGAIN"}
+        assert await denials(cluster.url) <= {"acquire_lease TRYAGAIN"}
         for node in cluster.nodes:
             assert node.cli("ACL", "LOG") == []
         migration.move_keys()

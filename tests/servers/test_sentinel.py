@@ -178,8 +178,8 @@ async def test_the_sentinels_and_the_master_have_logins_of_their_own(caplog: pyt
         url = setup.url.replace("://", "://:hunter2@")
         for login in ("", "?sentinel_username=watcher&sentinel_password=hunter3"):
             store = open_store(url + login, clock=SystemClock())
-            await store.set("k", b"1", ttl_ms=60_000, timeout=T)
-            assert await store.get("k", timeout=T) == b"1"
+            await store.set("k", T, b"1", ttl_ms=60_000)
+            assert await store.get("k", T) == b"1"
             assert "hunter" not in repr(store)
             await store.aclose()
         async with Cache(url + "?sentinel_username=watcher&sentinel_password=hunter4", timeout=T) as cache:

@@ -15,6 +15,7 @@ from cachekit.clock import SystemClock
 from cachekit.entry import stamp, timestamp
 from cachekit.errors import ConfigurationError, KeyRefusedError
 from cachekit.stores import MemoryStore, RedisStore, Store
+from cachekit.stores.base import WindowBounds
 from cachekit.stores.connect import open_store
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
@@ -33,11 +34,11 @@ async def store(store_url: str) -> AsyncIterator[Store]:
 async def push(store: Store, key: str, text: str, age: float = 0.0, limit: int = 10, ttl: float = 60) -> None:
     now = SystemClock().time()
     item = orjson.dumps(stamp({"text": text}, now - age))
-    await store.push(key, item, limit=limit, ttl_ms=int(ttl * 1000), oldest=timestamp(now - ttl), timeout=T)
+    await store.push(key, T, item, WindowBounds(limit, int(ttl * 1000), timestamp(now - ttl)))
 
 
 async def texts(store: Store, key: str, count: int = 100) -> list[str]:
-    return [orjson.loads(item)["text"] for item in await store.window(key, count, timeout=T)]
+    return [orjson.loads(item)["text"] for item in await store.window(key, T, count)]
 
 
 def test_every_store_keeps_the_protocol() -> None:
@@ -47,42 +48,42 @@ def test_every_store_keeps_the_protocol() -> None:
 
 
 async def test_nothing_is_at_a_key_that_was_never_set(store: Store) -> None:
-    assert await store.get("k", timeout=T) is None
-    assert await store.take("k", timeout=T) is None
-    assert await store.window("k", 10, timeout=T) == []
+    assert await store.get("k", T) is None
+    assert await store.get_and_delete("k", T) is None
+    assert await store.window("k", T, 10) == []
 
 
 @pytest.mark.parametrize("value", [b"", b"null", b'"\xc3\xa9"', b"\r\n+OK\r\n", bytes(range(256)), b"x" * 1_000_000])
 async def test_bytes_come_back_as_they_were(store: Store, value: bytes) -> None:
-    await store.set("k", value, ttl_ms=MINUTE, timeout=T)
-    assert await store.get("k", timeout=T) == value
+    await store.set("k", T, value, ttl_ms=MINUTE)
+    assert await store.get("k", T) == value
 
 
 async def test_a_later_value_takes_the_place_of_an_earlier_one(store: Store) -> None:
-    await store.set("k", b"1", ttl_ms=MINUTE, timeout=T)
-    await store.set("k", b"2", ttl_ms=MINUTE, timeout=T)
-    assert await store.get("k", timeout=T) == b"2"
+    await store.set("k", T, b"1", ttl_ms=MINUTE)
+    await store.set("k", T, b"2", ttl_ms=MINUTE)
+    assert await store.get("k", T) == b"2"
 
 
 async def test_a_value_is_gone_after_its_ttl(store: Store) -> None:
-    await store.set("k", b"1", ttl_ms=20, timeout=T)
+    await store.set("k", T, b"1", ttl_ms=20)
     async with asyncio.timeout(T):
-        while await store.get("k", timeout=T) is not None:
+        while await store.get("k", T) is not None:
             await asyncio.sleep(0.005)
 
 
 async def test_deleted_keys_are_gone_and_others_stay(store: Store) -> None:
     for key in "abc":
-        await store.set(key, b"1", ttl_ms=MINUTE, timeout=T)
-    await store.delete(["a", "b", "never set"], timeout=T)
-    assert [await store.get(key, timeout=T) for key in "abc"] == [None, None, b"1"]
+        await store.set(key, T, b"1", ttl_ms=MINUTE)
+    await store.delete(["a", "b", "never set"], T)
+    assert [await store.get(key, T) for key in "abc"] == [None, None, b"1"]
 
 
 async def test_of_many_takers_exactly_one_gets_the_value(store: Store) -> None:
-    await store.set("k", b"1", ttl_ms=MINUTE, timeout=T)
-    taken = await asyncio.gather(*[store.take("k", timeout=T) for _ in range(50)])
+    await store.set("k", T, b"1", ttl_ms=MINUTE)
+    taken = await asyncio.gather(*[store.get_and_delete("k", T) for _ in range(50)])
     assert sorted(taken, key=bool) == [None] * 49 + [b"1"]
-    assert await store.get("k", timeout=T) is None
+    assert await store.get("k", T) is None
 
 
 async def test_a_window_returns_the_newest_first_and_no_more_than_asked_for(store: Store) -> None:
@@ -107,7 +108,7 @@ async def test_a_push_drops_what_is_older_than_the_horizon(store: Store) -> None
 
 @pytest.mark.parametrize("item", [b"garbage", b"[]", b'{"text":"x"}', b'{"timestamp":5}', b"\xff"])
 async def test_an_item_without_a_timestamp_counts_as_older_than_all(store: Store, item: bytes) -> None:
-    await store.push("w", item, limit=10, ttl_ms=MINUTE, oldest="", timeout=T)
+    await store.push("w", T, item, WindowBounds(10, MINUTE, ""))
     await push(store, "w", "new")
     assert await texts(store, "w") == ["new"]
 
@@ -123,7 +124,7 @@ async def test_an_item_that_another_writer_laid_out_differently_is_understood(st
     now = SystemClock().time()
     for moment in (now - 100, now - 1):
         item = orjson.dumps({"timestamp": timestamp(moment), "text": "theirs"}, option=orjson.OPT_INDENT_2)
-        await store.push("w", item, limit=10, ttl_ms=MINUTE, oldest="", timeout=T)
+        await store.push("w", T, item, WindowBounds(10, MINUTE, ""))
     # The older of the two stands at the tail and is dropped, the younger stays.
     await push(store, "w", "new", ttl=10)
     assert await texts(store, "w") == ["new", "theirs"]
@@ -132,43 +133,41 @@ async def test_an_item_that_another_writer_laid_out_differently_is_understood(st
 async def test_a_window_as_a_whole_is_gone_after_its_ttl(store: Store) -> None:
     await push(store, "w", "a", ttl=0.02)
     async with asyncio.timeout(T):
-        while await store.window("w", 10, timeout=T):
+        while await store.window("w", T, 10):
             await asyncio.sleep(0.005)
 
 
 async def test_a_key_of_another_kind_is_refused_by_name(store: Store) -> None:
     await push(store, "w", "a")
     with pytest.raises(KeyRefusedError) as refusal:
-        await store.get("w", timeout=T)
+        await store.get("w", T)
     assert refusal.value.cause == "WRONGTYPE"
-    await store.set("k", b"1", ttl_ms=MINUTE, timeout=T)
+    await store.set("k", T, b"1", ttl_ms=MINUTE)
     with pytest.raises(KeyRefusedError):
-        await store.window("k", 1, timeout=T)
+        await store.window("k", T, 1)
     with pytest.raises(KeyRefusedError):
         await push(store, "k", "a")
 
 
 async def test_one_refused_key_fails_its_caller_alone(store: Store) -> None:
     await push(store, "w", "a")
-    await store.set("k", b"1", ttl_ms=MINUTE, timeout=T)
-    answers = await asyncio.gather(
-        *[store.get(key, timeout=T) for key in ["k", "w", "k", "w", "k"]], return_exceptions=True
-    )
+    await store.set("k", T, b"1", ttl_ms=MINUTE)
+    answers = await asyncio.gather(*[store.get(key, T) for key in ["k", "w", "k", "w", "k"]], return_exceptions=True)
     assert answers[::2] == [b"1"] * 3
     # Among reads that travelled together it looks as if nothing were there.
     assert all(answer is None or isinstance(answer, KeyRefusedError) for answer in answers[1::2])
 
 
 async def test_a_thousand_concurrent_callers_each_get_their_own_answer(store: Store) -> None:
-    await asyncio.gather(*[store.set(f"k{n}", b"%d" % n, ttl_ms=MINUTE, timeout=T) for n in range(1000)])
-    answers = await asyncio.gather(*[store.get(f"k{n}", timeout=T) for n in range(1000)])
+    await asyncio.gather(*[store.set(f"k{n}", T, b"%d" % n, ttl_ms=MINUTE) for n in range(1000)])
+    answers = await asyncio.gather(*[store.get(f"k{n}", T) for n in range(1000)])
     assert answers == [b"%d" % n for n in range(1000)]
 
 
 async def test_cancelled_callers_disturb_no_other(store: Store) -> None:
     for n in range(100):
-        await store.set(f"k{n}", b"%d" % n, ttl_ms=MINUTE, timeout=T)
-    callers = [asyncio.ensure_future(store.get(f"k{n}", timeout=T)) for n in range(100)]
+        await store.set(f"k{n}", T, b"%d" % n, ttl_ms=MINUTE)
+    callers = [asyncio.ensure_future(store.get(f"k{n}", T)) for n in range(100)]
     for turns, caller in enumerate(callers[::3]):
         await asyncio.sleep(0)
         if turns % 2:
@@ -176,31 +175,31 @@ async def test_cancelled_callers_disturb_no_other(store: Store) -> None:
     answers = await asyncio.gather(*callers, return_exceptions=True)
     assert all(answer == b"%d" % n or isinstance(answer, asyncio.CancelledError) for n, answer in enumerate(answers))
     # And no answer that nobody waited for is handed to the next who asks.
-    assert [await store.get(f"k{n}", timeout=T) for n in range(100)] == [b"%d" % n for n in range(100)]
+    assert [await store.get(f"k{n}", T) for n in range(100)] == [b"%d" % n for n in range(100)]
 
 
 async def test_a_delete_is_carried_out_though_its_caller_was_cancelled(store: Store) -> None:
-    await store.set("k", b"1", ttl_ms=MINUTE, timeout=T)
-    caller = asyncio.ensure_future(store.delete(["k"], timeout=T))
+    await store.set("k", T, b"1", ttl_ms=MINUTE)
+    caller = asyncio.ensure_future(store.delete(["k"], T))
     await asyncio.sleep(0)
     caller.cancel()
     await asyncio.wait([caller])
-    assert await store.get("k", timeout=T) is None
+    assert await store.get("k", T) is None
 
 
 async def test_a_store_can_be_used_again_after_it_was_closed(store: Store) -> None:
-    await store.set("k", b"1", ttl_ms=MINUTE, timeout=T)
+    await store.set("k", T, b"1", ttl_ms=MINUTE)
     await store.aclose()
     await store.aclose()
-    assert await store.get("k", timeout=T) == b"1"
+    assert await store.get("k", T) == b"1"
 
 
 def test_one_store_serves_one_event_loop_after_another(store_url: str) -> None:
     store = open_store(store_url, clock=SystemClock())
 
     async def use() -> bytes | None:
-        await store.set("k", b"1", ttl_ms=MINUTE, timeout=T)
-        return await store.get("k", timeout=T)
+        await store.set("k", T, b"1", ttl_ms=MINUTE)
+        return await store.get("k", T)
 
     assert [asyncio.run(use()) for _ in range(3)] == [b"1"] * 3
 
@@ -208,21 +207,21 @@ def test_one_store_serves_one_event_loop_after_another(store_url: str) -> None:
 async def test_a_value_set_in_memory_expires_on_the_clock_and_not_before() -> None:
     clock = FakeClock()
     store = MemoryStore(clock=clock)
-    await store.set("k", b"1", ttl_ms=10_000, timeout=T)
+    await store.set("k", T, b"1", ttl_ms=10_000)
     clock.advance(9.999)
-    assert await store.get("k", timeout=T) == b"1"
+    assert await store.get("k", T) == b"1"
     clock.advance(0.001)
-    assert await store.get("k", timeout=T) is None
+    assert await store.get("k", T) is None
 
 
 async def test_memory_is_bounded_and_drops_what_was_unused_for_longest() -> None:
     store = MemoryStore(maxsize=2)
     for key in "ab":
-        await store.set(key, b"1", ttl_ms=MINUTE, timeout=T)
-    await store.get("a", timeout=T)
-    await store.set("c", b"1", ttl_ms=MINUTE, timeout=T)
+        await store.set(key, T, b"1", ttl_ms=MINUTE)
+    await store.get("a", T)
+    await store.set("c", T, b"1", ttl_ms=MINUTE)
     assert len(store) == 2
-    assert [await store.get(key, timeout=T) for key in "abc"] == [b"1", None, b"1"]
+    assert [await store.get(key, T) for key in "abc"] == [b"1", None, b"1"]
 
 
 @pytest.mark.parametrize("maxsize", [0, -1, True, 1.5, "many"])

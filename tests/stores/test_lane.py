@@ -33,7 +33,7 @@ MINUTE = 60_000
 async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     store = open_store(redis_server.url, clock=SystemClock())
     # Connected, or the first questions would travel together because they all wait for that.
-    await store.get("connected", timeout=T)
+    await store.get("connected", T)
     redis_server.cli("CONFIG", "RESETSTAT")
     yield store
     await store.aclose()
@@ -49,7 +49,7 @@ async def test_reads_of_one_turn_travel_as_one_but_for_the_first(redis_server: R
     for n in range(0, 100, 2):
         redis_server.cli("SET", f"k{n}", n)
     redis_server.cli("CONFIG", "RESETSTAT")
-    found = await asyncio.gather(*[store.get(f"k{n}", timeout=T) for n in range(100)])
+    found = await asyncio.gather(*[store.get(f"k{n}", T) for n in range(100)])
     assert found == [None if n % 2 else str(n).encode() for n in range(100)]
     counts = calls(redis_server)
     assert (counts["get"], counts["mget"]) == (1, 1)
@@ -57,7 +57,7 @@ async def test_reads_of_one_turn_travel_as_one_but_for_the_first(redis_server: R
 
 async def test_one_key_asked_for_many_times_travels_once(redis_server: RedisServer, store: Store) -> None:
     redis_server.cli("SET", "k", "v")
-    found = await asyncio.gather(*[store.get("k", timeout=T) for _ in range(100)])
+    found = await asyncio.gather(*[store.get("k", T) for _ in range(100)])
     assert found == [b"v"] * 100
     stats = redis_server.cli("INFO", "stats")
     assert int(stats["keyspace_hits"]) == 2, "once at once, and once for all who came meanwhile"
@@ -65,7 +65,7 @@ async def test_one_key_asked_for_many_times_travels_once(redis_server: RedisServ
 
 async def test_a_lone_read_is_a_plain_get(redis_server: RedisServer, store: Store) -> None:
     for _ in range(5):
-        await store.get("k", timeout=T)
+        await store.get("k", T)
     counts = calls(redis_server)
     assert counts["get"] == 5
     assert "mget" not in counts
@@ -76,9 +76,7 @@ async def test_a_key_of_another_kind_among_others_fails_only_its_caller(
 ) -> None:
     redis_server.cli("LPUSH", "list", "x")
     redis_server.cli("SET", "k", "v")
-    answers = await asyncio.gather(
-        *[store.get(key, timeout=T) for key in ("k", "list", "k", "none")], return_exceptions=True
-    )
+    answers = await asyncio.gather(*[store.get(key, T) for key in ("k", "list", "k", "none")], return_exceptions=True)
     assert [answers[0], answers[2], answers[3]] == [b"v", b"v", None]
     assert answers[1] is None or isinstance(answers[1], KeyRefusedError)
 
@@ -87,9 +85,9 @@ async def test_a_key_that_may_not_be_read_fails_only_its_caller(start_server: Ca
     server = start_server("user app on >secret ~mine:* +get +mget")
     server.cli("SET", "mine:1", "v")
     store = open_store(server.url.replace("://", "://app:secret@"), clock=SystemClock())
-    await store.get("mine:0", timeout=T)
+    await store.get("mine:0", T)
     keys = ("mine:0", "mine:1", "theirs", "mine:1", "mine:2")
-    answers = await asyncio.gather(*[store.get(key, timeout=T) for key in keys], return_exceptions=True)
+    answers = await asyncio.gather(*[store.get(key, T) for key in keys], return_exceptions=True)
     assert isinstance(answers[2], KeyRefusedError)
     assert [answers[n] for n in (0, 1, 3, 4)] == [None, b"v", b"v", None]
     await store.aclose()
@@ -97,14 +95,14 @@ async def test_a_key_that_may_not_be_read_fails_only_its_caller(start_server: Ca
 
 async def test_a_read_is_never_answered_from_before_an_invalidation_that_was_asked_first(store: Store) -> None:
     for _ in range(20):
-        await store.set("k", b"old", ttl_ms=MINUTE, timeout=T)
+        await store.set("k", T, b"old", ttl_ms=MINUTE)
         # All in one turn: the first makes the lane busy, the others gather behind it.
         _, before, _, after, _ = await asyncio.gather(
-            store.get("other", timeout=T),
-            store.get("k", timeout=T),
-            store.delete(["k"], timeout=T),
-            store.get("k", timeout=T),
-            store.get("other", timeout=T),
+            store.get("other", T),
+            store.get("k", T),
+            store.delete(["k"], T),
+            store.get("k", T),
+            store.get("other", T),
         )
         assert after is None
         assert before in (b"old", None)
@@ -114,8 +112,8 @@ async def test_a_read_is_never_answered_from_before_an_invalidation_that_was_ask
 async def test_values_of_all_sizes_arrive_as_they_were_sent(store: Store, size: int) -> None:
     for n in range(3):
         value = bytes([65 + n]) * size
-        await store.set("k", value, ttl_ms=MINUTE, timeout=T)
-        assert await store.get("k", timeout=T) == value
+        await store.set("k", T, value, ttl_ms=MINUTE)
+        assert await store.get("k", T) == value
 
 
 async def test_a_cancelled_reader_takes_nothing_from_those_it_travelled_with(
@@ -124,7 +122,7 @@ async def test_a_cancelled_reader_takes_nothing_from_those_it_travelled_with(
     redis_server.cli("SET", "k1", "1")
     redis_server.cli("SET", "k2", "2")
     for turns in range(8):
-        readers = [asyncio.ensure_future(store.get(f"k{n}", timeout=T)) for n in (1, 2, 1, 2)]
+        readers = [asyncio.ensure_future(store.get(f"k{n}", T)) for n in (1, 2, 1, 2)]
         for _ in range(turns):
             await asyncio.sleep(0)
         readers[1].cancel()
@@ -140,11 +138,11 @@ async def test_reads_that_travelled_together_are_asked_again_when_their_connecti
     redis_server.cli("SET", "k1", "1")
     async with FaultProxy(redis_server.port) as proxy:
         store = open_store(proxy.url, clock=SystemClock())
-        await store.get("connected", timeout=T)
+        await store.get("connected", T)
         await proxy.set(Fault.DELAY, seconds=3600, new=False)
-        first = asyncio.ensure_future(store.get("k0", timeout=T))
+        first = asyncio.ensure_future(store.get("k0", T))
         await asyncio.sleep(0)
-        reads = [asyncio.ensure_future(store.get(key, timeout=T)) for key in ("k1", "k2", "k1")]
+        reads = [asyncio.ensure_future(store.get(key, T)) for key in ("k1", "k2", "k1")]
         await asyncio.sleep(0.02)
         await proxy.set(Fault.RESET, new=False)
         assert await asyncio.gather(first, *reads) == [None, b"1", None, b"1"]
@@ -185,7 +183,7 @@ async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_
 
 async def test_an_operation_ends_though_its_lane_is_closed_before_it_began(redis_server: RedisServer) -> None:
     store = open_store(redis_server.url, clock=SystemClock())
-    asked = store.get("k", timeout=T)
+    asked = store.get("k", T)
     await store.aclose()
     with pytest.raises(StoreError):
         await asked
@@ -194,9 +192,9 @@ async def test_an_operation_ends_though_its_lane_is_closed_before_it_began(redis
 async def test_a_reply_that_is_no_value_gives_nobody_his_neighbours(own_server: RedisServer) -> None:
     async with ScriptedServer(own_server.port) as scripted:
         store = open_store(scripted.url, clock=SystemClock())
-        await store.get("connected", timeout=T)
+        await store.get("connected", T)
         scripted.answer = b":1\r\n$5\r\nwrong\r\n"
-        takers = [asyncio.ensure_future(store.take(f"k{n}", timeout=T)) for n in range(3)]
+        takers = [asyncio.ensure_future(store.get_and_delete(f"k{n}", T)) for n in range(3)]
         answers = await asyncio.gather(*takers, return_exceptions=True)
         assert all(isinstance(answer, StoreError) for answer in answers), answers
         await store.aclose()

@@ -28,7 +28,7 @@ from cachekit.clock import SystemClock
 from cachekit.entry import stamp, timestamp
 from cachekit.errors import KeyRefusedError
 from cachekit.stores import MemoryStore, Store
-from cachekit.stores.base import Lease
+from cachekit.stores.base import Lease, WindowBounds
 from cachekit.stores.connect import open_store
 from cachekit.testing import FakeClock
 from tests.kit.servers import RedisServer
@@ -106,7 +106,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _get(self, key: str) -> bytes | None:
         # Asked for where the event loop runs: what comes back may be a future.
-        return await self.store.get(key, timeout=PATIENCE)
+        return await self.store.get(key, PATIENCE)
 
     @rule(key=keys)
     def get(self, key: str) -> None:
@@ -118,13 +118,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=keys, value=values, ttl_ms=spans)
     def set(self, key: str, value: bytes, ttl_ms: int) -> None:
-        self.run(self.store.set(key, value, ttl_ms=self.span(ttl_ms), timeout=PATIENCE))
+        self.run(self.store.set(key, PATIENCE, value, ttl_ms=self.span(ttl_ms)))
         self.at(key).put(value, self.then(ttl_ms))
         self.model[key].token = None
 
     @rule(some=st.lists(keys, min_size=1, max_size=3))
     def delete(self, some: list[str]) -> None:
-        self.run(self.store.delete(some, timeout=PATIENCE))
+        self.run(self.store.delete(some, PATIENCE))
         for key in some:
             self.model[key] = Key()
 
@@ -132,9 +132,9 @@ class StoreMachine(RuleBasedStateMachine):
     def take(self, key: str) -> None:
         model = self.at(key)
         if model.window:
-            self.refused(self.store.take(key, timeout=PATIENCE))
+            self.refused(self.store.get_and_delete(key, PATIENCE))
         else:
-            assert self.run(self.store.take(key, timeout=PATIENCE)) == model.value
+            assert self.run(self.store.get_and_delete(key, PATIENCE)) == model.value
             model.value = None
 
     # --- leases ---------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(key=keys, token=tokens, lease_ms=spans)
     def take_lease(self, key: str, token: bytes, lease_ms: int) -> None:
         model = self.at(key)
-        taking = self.store.take_lease(key, token, unless=None, lease_ms=self.span(lease_ms), timeout=PATIENCE)
+        taking = self.store.acquire_lease(key, PATIENCE, token, unreadable=None, lease_ms=self.span(lease_ms))
         if model.window:
             self.refused(taking)
             return
@@ -157,13 +157,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=keys, token=tokens, lease_ms=spans)
     def seize_lease(self, key: str, token: bytes, lease_ms: int) -> None:
-        self.run(self.store.seize_lease(key, token, lease_ms=self.span(lease_ms), timeout=PATIENCE))
+        self.run(self.store.seize_lease(key, PATIENCE, token, lease_ms=self.span(lease_ms)))
         self.at(key).hold(token, self.then(lease_ms))
 
     @rule(key=keys, token=tokens, lease_ms=spans)
     def renew_lease(self, key: str, token: bytes, lease_ms: int) -> None:
         model = self.at(key)
-        renewed = self.run(self.store.renew_lease(key, token, lease_ms=self.span(lease_ms), timeout=PATIENCE))
+        renewed = self.run(self.store.renew_lease(key, PATIENCE, token, lease_ms=self.span(lease_ms)))
         assert renewed == (model.token == token)
         if renewed:
             model.hold(token, self.then(lease_ms))
@@ -171,14 +171,14 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(key=keys, token=tokens)
     def release_lease(self, key: str, token: bytes) -> None:
         model = self.at(key)
-        self.run(self.store.release_lease(key, token, timeout=PATIENCE))
+        self.run(self.store.release_lease(key, PATIENCE, token))
         if model.token == token:
             model.token = None
 
     @rule(key=keys, token=tokens, value=values, ttl_ms=spans)
     def fill(self, key: str, token: bytes, value: bytes, ttl_ms: int) -> None:
         model = self.at(key)
-        stored = self.run(self.store.fill(key, value, token, ttl_ms=self.span(ttl_ms), timeout=PATIENCE))
+        stored = self.run(self.store.fill(key, PATIENCE, value, token, ttl_ms=self.span(ttl_ms)))
         assert stored == (model.token == token), "a fill is stored if its token holds the lease, and only then"
         if stored:
             model.put(value, self.then(ttl_ms))
@@ -193,10 +193,10 @@ class StoreMachine(RuleBasedStateMachine):
 
         async def all_of_them() -> tuple[list[bytes | Lease], list[bool]]:
             taken = await asyncio.gather(
-                *[self.store.take_lease(key, token, unless=None, lease_ms=HOUR, timeout=PATIENCE) for token in started]
+                *[self.store.acquire_lease(key, PATIENCE, token, unreadable=None, lease_ms=HOUR) for token in started]
             )
             fills = await asyncio.gather(
-                *[self.store.fill(key, value + token, token, ttl_ms=HOUR, timeout=PATIENCE) for token in started]
+                *[self.store.fill(key, PATIENCE, value + token, token, ttl_ms=HOUR) for token in started]
             )
             return taken, fills
 
@@ -221,9 +221,7 @@ class StoreMachine(RuleBasedStateMachine):
         now = self.clock.time()
         self.pushed += 1
         item = orjson.dumps(stamp({"n": self.pushed}, now - age))
-        pushing = self.store.push(
-            key, item, limit=limit, ttl_ms=self.span(ttl_ms), oldest=timestamp(now - horizon), timeout=PATIENCE
-        )
+        pushing = self.store.push(key, PATIENCE, item, WindowBounds(limit, self.span(ttl_ms), timestamp(now - horizon)))
         if model.value is not None:
             self.refused(pushing)
             return
@@ -237,9 +235,9 @@ class StoreMachine(RuleBasedStateMachine):
     def window(self, key: str, count: int) -> None:
         model = self.at(key)
         if model.value is not None:
-            self.refused(self.store.window(key, count, timeout=PATIENCE))
+            self.refused(self.store.window(key, PATIENCE, count))
             return
-        items = self.run(self.store.window(key, count, timeout=PATIENCE))
+        items = self.run(self.store.window(key, PATIENCE, count))
         assert [orjson.loads(item)["n"] for item in items] == [number for _, number in model.window[:count]]
 
     # --- time -----------------------------------------------------------------------------------
@@ -266,9 +264,9 @@ class StoreMachine(RuleBasedStateMachine):
         async def looks() -> list[tuple[bytes | None, bytes | None] | list[bytes]]:
             return await asyncio.gather(
                 *[
-                    self.store.window(key, 100, timeout=PATIENCE)
+                    self.store.window(key, PATIENCE, 100)
                     if self.at(key).window
-                    else self.store.look(key, timeout=PATIENCE)
+                    else self.store.get_with_lease(key, PATIENCE)
                     for key in KEYS
                 ]
             )

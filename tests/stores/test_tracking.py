@@ -243,7 +243,7 @@ async def test_a_server_tells_through_a_socket_of_this_machine(
     store = store_at(redis_server.unix_url, protocol)
     listener = Listener(store)
     await listener.confirmed()
-    await store.set("p:1", b"1", ttl_ms=60_000, timeout=T)
+    await store.set("p:1", T, b"1", ttl_ms=60_000)
     await until(lambda: listener.keys == {"p:1"})
 
 
@@ -410,8 +410,8 @@ async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
     assert None not in listener.what
     assert "live" not in listener.what
     assert listener.until == 0.0
-    await store.set("p:1", b"1", ttl_ms=1000, timeout=T)
-    assert await store.get("p:1", timeout=T) == b"1"
+    await store.set("p:1", T, b"1", ttl_ms=1000)
+    assert await store.get("p:1", T) == b"1"
     assert connections(server)
     server.cli("ACL", "SETUSER", "app", "+client|tracking")
     await until(lambda: listener.live)
@@ -429,7 +429,7 @@ async def test_what_is_refused_is_asked_for_seldom(
     listener = Listener(store)
     await until(lambda: listener.causes)
     for _ in range(500):
-        await store.get("k", timeout=T)
+        await store.get("k", T)
     assert listener.causes == ["NOPERM"]
 
 
@@ -504,7 +504,7 @@ async def test_a_master_that_has_become_a_replica_is_not_listened_to(
     await listener.confirmed()
     own_server.cli("REPLICAOF", "127.0.0.1", free_port())
     with pytest.raises(StoreError):
-        await store.set("p:1", b"1", ttl_ms=1000, timeout=T)
+        await store.set("p:1", T, b"1", ttl_ms=1000)
     lost_first(listener)
     assert listener.causes == ["READONLY"]
 
@@ -709,14 +709,14 @@ async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone
     store = store_at(setup.url)
     listener = Listener(store)
     await listener.confirmed()
-    await store.set("p:0", b"1", ttl_ms=60_000, timeout=T)
+    await store.set("p:0", T, b"1", ttl_ms=60_000)
     network = store._loops[asyncio.get_running_loop()].network
     assert isinstance(network, sentinel.SentinelMaster)
     assert network._lane
     assert network._watching
     old, heir = setup.master, await asyncio.to_thread(setup.failover)
     network._lane.close()
-    await store.set("p:1", b"1", ttl_ms=60_000, timeout=T)
+    await store.set("p:1", T, b"1", ttl_ms=60_000)
     assert heir.cli("EXISTS", "p:1") == 1
     assert feeds_at(old) == 1
     network._watching.cancel()
@@ -732,7 +732,7 @@ async def test_a_master_that_is_killed_is_replaced_by_the_one_that_was_promoted(
     store = store_at(setup.url)
     listener = Listener(store)
     await listener.confirmed()
-    await store.set("p:0", b"1", ttl_ms=60_000, timeout=T)
+    await store.set("p:0", T, b"1", ttl_ms=60_000)
     old = setup.master
     old.kill()
     heir = await asyncio.to_thread(setup.wait_for_promotion, old)
@@ -812,13 +812,13 @@ async def test_whoever_an_operation_is_sent_on_to_is_listened_to(
         migration.move_keys()
         await until(lambda: listener.keys == {"p:1"})
         listener.told.clear()
-        assert await store.get("p:1", timeout=T) == b"1", "behind ASK"
+        assert await store.get("p:1", T) == b"1", "behind ASK"
         assert listener.told[0] == (None, 0.0)
         await until(lambda: listener.live)
         assert feeds_at(stranger) == 1
         listener.told.clear()
         migration.finish()
-        assert await store.get("p:1", timeout=T) == b"1", "behind MOVED"
+        assert await store.get("p:1", T) == b"1", "behind MOVED"
         assert listener.what[0] is None
         await until(lambda: listener.live)
         stranger.cli("SET", "p:1", 2)

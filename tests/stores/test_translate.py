@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis import exceptions as foreign
 
-from cachekit._flow.background import Background
+from cachekit._tiers.background import Background
 from cachekit.errors import (
     CommandRefusedError,
     KeyRefusedError,

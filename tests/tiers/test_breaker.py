@@ -45,19 +45,19 @@ class Shards(MemoryStore):
         place = key.partition(":")[0]
         return self.places.get(place, place)
 
-    async def get(self, key: str, *, timeout: float) -> bytes | None:
+    async def get(self, key: str, timeout: float) -> bytes | None:
         self.asked.append(key)
         if self.hangs:
             await asyncio.sleep(PATIENCE)
         if error := self.errors.get(self.shard(key)):
             raise error
-        return await super().get(key, timeout=timeout)
+        return await super().get(key, timeout)
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+    async def delete(self, keys: Sequence[str], timeout: float) -> None:
         assert len({self.shard(key) for key in keys}) == 1, "a multi-key operation stays in one shard"
         if error := self.errors.get(self.shard(keys[0])):
             raise error
-        await super().delete(keys, timeout=timeout)
+        await super().delete(keys, timeout)
 
     def fail(self, error: Exception, shard: str = "a") -> None:
         self.errors[shard] = error
@@ -124,7 +124,7 @@ async def test_failures_that_are_not_in_a_row_do_not_open_it(sign_of_life: Excep
 async def test_the_timeout_of_what_had_but_a_rest_of_the_deadline_counts_as_any_failure() -> None:
     store = Shards()
     async with Cache(store) as cache:
-        guard = cache.runtime.tier._guard
+        guard = cache.runtime._guard
         store.fail(StoreTimeoutError("timeout", ""))
         for _ in range(5):
             budget = guard.budget()
@@ -146,13 +146,13 @@ async def test_only_the_shard_that_fails_is_left_out_and_a_deletion_reaches_the_
         async def write(x: int) -> None: ...
 
         await write(1)
-        assert await MemoryStore.get(store, "b:1", timeout=1) is None
-        assert await MemoryStore.get(store, "a:1", timeout=1) == b"1"
-        assert cache.runtime.tier.journal.holds("a:1")
-        assert not cache.runtime.tier.journal.holds("b:1")
+        assert await MemoryStore.get(store, "b:1", 1) is None
+        assert await MemoryStore.get(store, "a:1", 1) == b"1"
+        assert cache.runtime.coherence.journal.holds("a:1")
+        assert not cache.runtime.coherence.journal.holds("b:1")
         store.recover()
         async with asyncio.timeout(PATIENCE):
-            while await MemoryStore.get(store, "a:1", timeout=1) is not None:
+            while await MemoryStore.get(store, "a:1", 1) is not None:
                 await asyncio.sleep(0.005)
 
 
@@ -216,7 +216,7 @@ async def test_a_probe_that_finds_one_key_refused_has_found_the_server() -> None
 async def test_a_late_answer_does_not_close_it() -> None:
     store = Shards()
     async with Cache(store) as cache:
-        guard = cache.runtime.tier._guard
+        guard = cache.runtime._guard
         for _ in range(3):
             store.fail(REFUSED)
             await cache.get("a:1")
@@ -266,7 +266,7 @@ def test_each_event_loop_has_circuits_of_its_own_and_a_closed_one_leaves_nothing
         for _ in range(5):
             await cache.get("a:1")
         assert len(store.asked) == 3
-        assert len(cache.runtime.tier._guard._breaker.circuits) == 1
+        assert len(cache.runtime._guard._breaker.circuits) == 1
 
     asyncio.run(fail())
     asyncio.run(fail())

@@ -61,7 +61,7 @@ async def test_redis_down_during_an_invalidation_and_back_with_the_old_value_ser
         assert await ours.read() == "new", "it holds here at once"
         own_server.resume()
         assert await ours.read() == "new", "and before it is replayed"
-        await until(lambda: not len(here.runtime.tier.journal))
+        await until(lambda: not len(here.runtime.coherence.journal))
         assert await theirs.read() == "new", "and after the replay everywhere"
         assert InvalidationsReplayed(1) in told
 
@@ -79,7 +79,7 @@ async def test_a_server_that_was_killed_and_came_back_with_its_data_serves_nothi
         server.restart()
         assert server.cli("GET", "k") == b'"old"', "the server has its data back"
         assert await ours.read() == "new"
-        await until(lambda: not len(here.runtime.tier.journal))
+        await until(lambda: not len(here.runtime.coherence.journal))
         assert await theirs.read() == "new"
 
 
@@ -125,7 +125,7 @@ async def test_a_load_that_began_before_a_failed_invalidation_is_not_stored(stor
     store.recover()
     let_go.set()
     await caller
-    await until(lambda: not len(cache.runtime.tier.journal))
+    await until(lambda: not len(cache.runtime.coherence.journal))
     assert await read.peek() is MISS
 
 
@@ -142,7 +142,7 @@ async def test_an_invalidation_whose_caller_was_cancelled_is_kept_or_done(own_se
         own_server.resume()
         source.truth = "new"
         assert await source.read() == "new"
-        await until(lambda: not len(cache.runtime.tier.journal))
+        await until(lambda: not len(cache.runtime.coherence.journal))
     assert own_server.cli("EXISTS", "k") == 0
 
 
@@ -166,7 +166,7 @@ async def test_the_journal_is_replayed_in_batches(store: FailingStore, cache: Ca
         await cache.delete(f"k{number}")
     cache.observe(told.append)
     store.recover()
-    await until(lambda: not len(cache.runtime.tier.journal))
+    await until(lambda: not len(cache.runtime.coherence.journal))
     replayed = [event.count for event in told if isinstance(event, InvalidationsReplayed)]
     assert replayed == [BATCH, BATCH, 1]
     assert len(store) == 0
@@ -201,7 +201,7 @@ def journal(clock: FakeClock, limit: int, told: list[Event] | None = None) -> Jo
     reporter = Reporter(clock)
     if told is not None:
         reporter.observe(told.append)
-    return Journal(reporter, clock, limit=limit)
+    return Journal(reporter, limit=limit)
 
 
 def test_the_last_invalidation_of_a_key_stands_for_all_earlier_ones() -> None:
@@ -264,7 +264,7 @@ def test_what_this_process_stored_since_the_overflow_is_trusted_until_it_is_inva
 async def test_after_an_overflow_every_value_is_replaced_before_it_is_trusted(
     store: FailingStore, cache: Cache
 ) -> None:
-    cache.runtime.tier.journal._limit = 1
+    cache.runtime.coherence.journal._limit = 1
     async with Cache(store) as elsewhere:
         await elsewhere.set("k", "old", ttl=600)
         await elsewhere.set("challenge", "old", ttl=600)
@@ -275,7 +275,7 @@ async def test_after_an_overflow_every_value_is_replaced_before_it_is_trusted(
         await cache.delete(key)
     await window.forget()
     store.recover()
-    await until(lambda: not len(cache.runtime.tier.journal))
+    await until(lambda: not len(cache.runtime.coherence.journal))
     source = Source(cache)
     source.truth = "new"
     assert await cache.get("k") is None
@@ -304,15 +304,15 @@ async def test_a_key_that_the_store_refuses_stands_in_no_other_keys_way(
 
         await write(1)
         assert await cache.delete("\ud800") is False
-        cache.runtime.tier.journal.add(["app:2", "\ud800", "foreign:2"])
+        cache.runtime.coherence.journal.add(["app:2", "\ud800", "foreign:2"])
         await cache.get("anything")
         await until(lambda: server.cli("DBSIZE") == 0)
-        await until(lambda: len(cache.runtime.tier.journal) == 2)
-        assert cache.runtime.tier.journal.holds("foreign:1"), "refused today, it may be allowed tomorrow"
+        await until(lambda: len(cache.runtime.coherence.journal) == 2)
+        assert cache.runtime.coherence.journal.holds("foreign:1"), "refused today, it may be allowed tomorrow"
         # What cannot even be sent is not kept.
         assert sum(event.count for event in told if isinstance(event, InvalidationsLost)) == 2
         server.cli("ACL", "SETUSER", "app", "~*")
-        await until(lambda: not len(cache.runtime.tier.journal))
+        await until(lambda: not len(cache.runtime.coherence.journal))
 
 
 async def test_a_server_that_refuses_the_command_itself_leaves_no_invalidated_value_to_be_served(
@@ -326,7 +326,7 @@ async def test_a_server_that_refuses_the_command_itself_leaves_no_invalidated_va
         assert await source.read.invalidate() is False
         assert await source.read() == "new"
         server.cli("ACL", "SETUSER", "app", "+unlink")
-        await until(lambda: not len(cache.runtime.tier.journal))
+        await until(lambda: not len(cache.runtime.coherence.journal))
     assert server.cli("EXISTS", "k") == 0
 
 
@@ -342,7 +342,7 @@ def test_a_journal_is_replayed_in_the_next_event_loop_when_its_own_has_ended() -
     async def recover() -> None:
         store.recover()
         await cache.get("anything")
-        await until(lambda: not len(cache.runtime.tier.journal))
+        await until(lambda: not len(cache.runtime.coherence.journal))
 
     asyncio.run(fail())
     asyncio.run(recover())
@@ -380,10 +380,7 @@ async def test_a_caller_that_starts_after_a_failed_invalidation_gets_no_load_tha
     assert await invalidating is False
     assert await ours() == "new"
     await asyncio.gather(loading, waiting)
-    replays = list(here.runtime._replays.values())
-    for replay in replays:
-        replay.cancel()
-    await asyncio.gather(*replays, return_exceptions=True)
+    await here.runtime.coherence.replay.pause()
     await elsewhere.aclose()
 
 
@@ -414,7 +411,7 @@ async def test_after_commit_performs_on_a_normal_exit_what_was_collected_inside(
         assert await cache.delete("other") is False
         assert await source.read() == "new", "inside, the transaction sees what it wrote"
         assert await source.read.peek() is MISS
-        assert await store.get("k", timeout=1) == b'"old"', "others do not, before it has committed"
+        assert await store.get("k", 1) == b'"old"', "others do not, before it has committed"
         assert told.count(Invalidated(("k", "other"), acknowledged=True)) == 0
     assert told.count(Invalidated(("k", "other"), acknowledged=True)) == 1, "in one step"
     assert await source.read() == "new"
@@ -530,20 +527,20 @@ async def test_keys_of_which_one_is_refused_by_name_are_removed_all_at_once() ->
             # Nobody gets through before all have come.
             self.all_here = asyncio.Barrier(len(keys))
 
-        async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+        async def delete(self, keys: Sequence[str], timeout: float) -> None:
             if len(keys) > 1:
                 raise KeyRefusedError("NOPERM", "one of them is refused")
             async with asyncio.timeout(PATIENCE), self.all_here:
                 if keys == ["k:7"]:
                     raise KeyRefusedError("NOPERM", "it is this one")
-                await super().delete(keys, timeout=timeout)
+                await super().delete(keys, timeout)
 
     store = Refusing()
     told: list[Event] = []
     cache = Cache(store)
     cache.observe(told.append)
-    tier = cache.runtime.tier
+    coherence = cache.runtime.coherence
     async with asyncio.timeout(PATIENCE / 2):
-        assert not await tier.invalidate(keys, tier.budget())
-    assert tier.journal.batch() == ["k:7"]
+        assert not await coherence.invalidate(keys, cache.runtime.budget())
+    assert coherence.journal.batch() == ["k:7"]
     assert {event.cause for event in told if isinstance(event, StoreFailed)} == {"NOPERM"}

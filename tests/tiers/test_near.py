@@ -235,7 +235,7 @@ async def test_an_invalidation_that_the_store_does_not_acknowledge_holds_here_at
     assert await bench.f(1) == 1
     assert not bench.near
     store.delete = delete  # type: ignore[method-assign]
-    await until(lambda: not bench.cache.runtime.tier.journal)
+    await until(lambda: not bench.cache.runtime.coherence.journal)
     await bench.warm()
     assert await bench.f(1) == 1
     await bench.cache.aclose()
@@ -295,9 +295,9 @@ async def test_an_entry_ends_no_later_than_its_key_in_redis(redis_server: RedisS
     redis_server.cli("SET", "near:n:1", "0", "PX", "500")
     ends = time.monotonic() + 0.5
     await bench.warm()
-    tier = bench.cache.runtime.tier.near
+    tier = bench.cache.runtime.coherence.near
     assert tier is not None
-    kept = tier._loops[asyncio.get_running_loop()].held.get("n:1")
+    kept = tier._loops.get().held.get("n:1")
     assert kept is not None
     assert kept.expires <= ends
     bench.source.version = 1
@@ -325,13 +325,13 @@ async def test_a_reply_that_its_invalidation_overtook_is_not_kept(redis_server: 
     assert isinstance(store, RedisStore)
     bench = Bench(store)
     await bench.warm()
-    tier = bench.cache.runtime.tier.near
+    tier = bench.cache.runtime.coherence.near
     assert tier is not None
-    here = tier._loops[asyncio.get_running_loop()]
+    here = tier._loops.get()
     get_with_ttl = store.get_with_ttl
     overtakes = False
 
-    async def overtaken(key: str, *, timeout: float) -> tuple[bytes | None, float]:
+    async def overtaken(key: str, timeout: float) -> tuple[bytes | None, float]:
         reply = await get_with_ttl(key, timeout=timeout)
         if overtakes:
             redis_server.cli("SET", key, bench.source.version)
@@ -351,13 +351,13 @@ async def test_a_reply_that_its_invalidation_overtook_is_not_kept(redis_server: 
 async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_out(bench: Bench) -> None:
     """As when both come in one read of the sockets, before the coroutine that awaits the reply has run."""
     await bench.warm()
-    tier, store = bench.cache.runtime.tier.near, bench.cache._store
+    tier, store = bench.cache.runtime.coherence.near, bench.cache._store
     assert tier is not None
     assert isinstance(store, RedisStore)
-    here = tier._loops[asyncio.get_running_loop()]
+    here = tier._loops.get()
     get_with_ttl = store.get_with_ttl
 
-    async def parsed_together(key: str, *, timeout: float) -> tuple[bytes | None, float]:
+    async def parsed_together(key: str, timeout: float) -> tuple[bytes | None, float]:
         reply = asyncio.ensure_future(get_with_ttl(key, timeout=timeout))
         # Called where replies are, before whoever awaits this one goes on.
         reply.add_done_callback(lambda _: tier._forget(here, ["n:1"]))
@@ -465,10 +465,10 @@ async def test_what_is_read_for_the_near_cache_is_found_in_a_slot_that_moves() -
     with RedisCluster(first_server(), replicas=0) as cluster:
         store = open_store(cluster.url, clock=SystemClock())
         assert isinstance(store, RedisStore)
-        await store.set("near:n:1", b"0", ttl_ms=60_000, timeout=PATIENCE)
+        await store.set("near:n:1", PATIENCE, b"0", ttl_ms=60_000)
         migration = cluster.migrate("near:n:1")
         migration.move_keys()
-        value, seconds = await store.get_with_ttl("near:n:1", timeout=PATIENCE)
+        value, seconds = await store.get_with_ttl("near:n:1", PATIENCE)
         assert value == b"0"
         assert 0 < seconds <= 60
         migration.finish()
@@ -488,10 +488,10 @@ class OnCue(MemoryStore):
         self.while_read: Callable[[], object] = dict
         self.asked = 0
 
-    async def get_with_ttl(self, key: str, *, timeout: float) -> tuple[bytes | None, float]:
+    async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
         self.asked += 1
         self.while_read()
-        return await self.get(key, timeout=timeout), 600.0
+        return await self.get(key, timeout), 600.0
 
     def track(
         self,
@@ -525,7 +525,7 @@ async def on_cue(cue: OnCue) -> AsyncIterator[CachedFunction[[int], int]]:
 
 
 def near_of(f: CachedFunction[[int], int]) -> NearTier:
-    near: NearTier = f._self_runtime().tier.near
+    near: NearTier = f._self_runtime().coherence.near
     return near
 
 
@@ -552,7 +552,7 @@ async def test_a_near_read_that_fails_loads(cue: OnCue, on_cue: CachedFunction[[
 async def test_a_read_of_what_the_journal_came_to_hold_meanwhile_is_a_miss(
     cue: OnCue, on_cue: CachedFunction[[int], int]
 ) -> None:
-    journal = on_cue._self_runtime().tier.journal
+    journal = on_cue._self_runtime().coherence.journal
     cue.while_read = lambda: journal.add(["n:1"])
     assert await on_cue(1) == 0
     assert near_of(on_cue).find("n:1", on_cue._self_plan.made) is MISS
@@ -570,7 +570,7 @@ async def test_one_record_when_telling_ends_and_one_when_it_is_resumed(
         cue.state(None)
         cue.state(None)
     near = near_of(on_cue)
-    here = near._loops[asyncio.get_running_loop()]
+    here = near._loops.get()
     cue.state(error)
     near._settle(here)
     assert near._troubles.current, "it is going on"
@@ -585,7 +585,7 @@ async def test_what_was_read_while_an_invalidation_was_under_way_is_forgotten_wh
     begun, may_end = asyncio.Event(), asyncio.Event()
     delete = cue.delete
 
-    async def slow(keys: Sequence[str], *, timeout: float) -> None:
+    async def slow(keys: Sequence[str], timeout: float) -> None:
         begun.set()
         await may_end.wait()
         await delete(keys, timeout=timeout)

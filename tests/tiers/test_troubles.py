@@ -108,9 +108,9 @@ async def test_what_is_wrong_with_one_key_is_told_as_such(clock: FakeClock, capl
 async def test_a_call_without_time_left_for_the_store_asks_it_no_more() -> None:
     store = FailingStore()
     cache = Cache(store)
-    budget = cache.runtime.tier.budget()
+    budget = cache.runtime.budget()
     budget.left = 0.0
-    assert await cache.runtime.tier.invalidate(["k"], budget) is False
+    assert await cache.runtime.coherence.invalidate(["k"], budget) is False
 
 
 async def test_a_cache_is_healthy_until_the_store_fails_and_again_after_half_a_second(clock: FakeClock) -> None:
@@ -136,10 +136,10 @@ class SlowToDelete(FailingStore):
         super().__init__()
         self.let = asyncio.Event()
 
-    async def delete(self, keys: Sequence[str], *, timeout: float) -> None:
+    async def delete(self, keys: Sequence[str], timeout: float) -> None:
         if self.error is None:
             await self.let.wait()
-        await super().delete(keys, timeout=timeout)
+        await super().delete(keys, timeout)
 
 
 async def test_a_cache_is_not_healthy_while_an_invalidation_waits_for_the_store(clock: FakeClock) -> None:
@@ -150,7 +150,7 @@ async def test_a_cache_is_not_healthy_while_an_invalidation_waits_for_the_store(
         store.recover()
         clock.advance(QUIET)
         assert await cache.set("another", 1, ttl=60)
-        assert not cache.runtime.tier._guard._troubles.current
+        assert not cache.runtime._guard._troubles.current
         assert not cache.healthy
         store.let.set()
         async with asyncio.timeout(10):

@@ -1,0 +1,88 @@
+"""Who may join a load that is going on: one pure table, and nothing else decides it.
+
+=========================================================  ==========  ============================================
+the flight of the key                                      a call      why
+=========================================================  ==========  ============================================
+``NONE``     there is none, or it is another function's    ``OPEN``    there is nothing to share
+``LATER``    its load begins after the call did            ``JOIN``    it loads what the call would load
+``FENCED``   its load had begun; its lease still holds     ``JOIN``    nobody has invalidated it before the call
+``VOIDED``   its load had begun; its lease is gone         ``OPEN``    it may bring what was invalidated
+``UNKNOWN``  its load had begun; the store cannot tell     ``FOLLOW``  nobody knows whether it was invalidated
+``CIRCLE``   its load waits for this call                  ``ALONE``   else each would wait for the other
+=========================================================  ==========  ============================================
+
+"Had begun" is before the call did. A call that follows shares the next load, which begins when that one has ended.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from cachekit._flow.flight import Flight
+from cachekit._flow.nesting import may_wait_for
+from cachekit._tiers.outcome import Down, Outcome
+
+
+class Relation(Enum):
+    """What the flight of a key is to a call of it."""
+
+    # Enum's own hashes the name, in Python code: 0.1 us each time.
+    __hash__ = object.__hash__
+
+    NONE = "there is none, or it is another function's"
+    LATER = "its load begins after the call did"
+    FENCED = "its load had begun, and its lease still holds"
+    VOIDED = "its load had begun, and its lease is gone"
+    UNKNOWN = "its load had begun, and the store cannot tell"
+    CIRCLE = "its load waits for this call"
+
+
+class Joining(Enum):
+    """What a call does that has to load."""
+
+    OPEN = "open a flight of its own, which later calls find"
+    JOIN = "wait for what the flight lands with"
+    FOLLOW = "open a flight that begins when the earlier one has ended"
+    ALONE = "load, and let nobody share it"
+
+
+TABLE: Final[dict[Relation, Joining]] = {
+    Relation.NONE: Joining.OPEN,
+    Relation.LATER: Joining.JOIN,
+    Relation.FENCED: Joining.JOIN,
+    Relation.VOIDED: Joining.OPEN,
+    Relation.UNKNOWN: Joining.FOLLOW,
+    Relation.CIRCLE: Joining.ALONE,
+}
+"""What a call does, by what the flight of its key is to it."""
+
+
+class Seen:
+    """What a call saw: the outcome of its read, and the load of its key that had begun before, with the lease.
+
+    Args:
+        outcome: What stood at the key.
+        earlier: The flight whose load had begun before the read, if there was one.
+        holder: The token that held the lease as of the read.
+    """
+
+    __slots__ = ("earlier", "holder", "outcome")
+
+    def __init__(self, outcome: Outcome, earlier: Flight | None = None, holder: bytes | None = None) -> None:
+        self.outcome = outcome
+        self.earlier = earlier
+        self.holder = holder
+
+    def relation(self, flight: Flight | None, plan: object) -> Relation:
+        """Return what ``flight``, the one of the key by now, is to a call of ``plan`` that has seen this."""
+        if flight is None or flight.plan is not plan:
+            return Relation.NONE
+        if not may_wait_for(flight):
+            return Relation.CIRCLE
+        if flight is not self.earlier:
+            return Relation.LATER
+        if isinstance(self.outcome, Down):
+            return Relation.UNKNOWN
+        held = flight.lease is not None and flight.lease.token == self.holder
+        return Relation.FENCED if held else Relation.VOIDED

@@ -1,0 +1,76 @@
+"""Work that no caller waits for. Every task of a cache has this owner, which ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Background:
+    """Tasks of one cache, in every event loop that it is used in."""
+
+    def __init__(self) -> None:
+        # Those that end by themselves, and those that go on until they are ended.
+        self._ending: set[asyncio.Task[Any]] = set()
+        self._standing: set[asyncio.Task[Any]] = set()
+
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Callable[P, Coroutine[Any, Any, T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> asyncio.Task[T] | None:
+        """Run ``work``, which ends by itself, in ``loop``, the running one. It has to contain its own failures.
+
+        Returns None when the loop is closed: what is cleaned up then is past helping.
+        """
+        return None if loop.is_closed() else self._owned(self._ending, loop, work(*args, **kwargs), work.__name__)
+
+    def keep(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Callable[P, Coroutine[Any, Any, T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> asyncio.Task[T]:
+        """Run ``work``, which may go on for ever, in ``loop``, the running one, until `aclose` ends it."""
+        return self._owned(self._standing, loop, work(*args, **kwargs), work.__name__)
+
+    @staticmethod
+    def _owned(
+        tasks: set[asyncio.Task[Any]], loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str
+    ) -> asyncio.Task[T]:
+        task = loop.create_task(work, name=f"cachekit {name}")
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    async def drain(self, seconds: float) -> None:
+        """Let what ends by itself come to its end in the running event loop, for ``seconds`` at most."""
+        tasks = _here(self._ending)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            await end(*late)
+
+    async def aclose(self) -> None:
+        """End what goes on in the running event loop."""
+        await end(*_here(self._standing))
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel ``tasks``, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _here(tasks: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    loop = asyncio.get_running_loop()
+    # A copy: other threads have tasks of their own here.
+    return [task for task in list(tasks) if task.get_loop() is loop]

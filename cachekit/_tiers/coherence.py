@@ -1,0 +1,270 @@
+"""What this process changes, and what it may believe of the store: the journal and the near tier, woven in once.
+
+Every question to the store goes through here but those about leases, which nobody believes or keeps:
+
+- A read is answered by the journal first: what it holds is a miss in this process, whatever the store has.
+- A change makes the near tier forget its keys, before the store is asked and once it has answered: a read that is
+  under way may bring what stood there.
+- A change that the store has acknowledged settles what the journal holds; an invalidation that it has not is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Generator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Final, TypeVar, cast
+
+from cachekit._tiers.background import Background
+from cachekit._tiers.guard import Budget, Guard
+from cachekit._tiers.journal import Journal
+from cachekit._tiers.near import Mark, NearTier
+from cachekit._tiers.outcome import Distrusted, Down, Found
+from cachekit._tiers.replay import Replay
+from cachekit.codecs import Codec
+from cachekit.errors import UNSENDABLE
+from cachekit.stores.base import TrackingStore, WindowBounds
+
+T = TypeVar("T")
+
+_PENDING: Final = Down("pending")
+_DISTRUSTED: Final = Distrusted()
+
+
+class Coherence:
+    """The store, believed only as far as the journal allows, and the near tier that follows its changes.
+
+    Args:
+        guard: The door to the store.
+        journal: The invalidations that the store has not acknowledged.
+        near: What this process keeps in front of the store, if that tells what changes.
+        background: Owns the replay of the journal.
+    """
+
+    def __init__(self, guard: Guard, journal: Journal, near: NearTier | None, background: Background) -> None:
+        self._guard = guard
+        self._store = guard.store
+        self.journal = journal
+        self.near = near
+        self.replay: Replay = Replay(journal, self.send_batch, background)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    # Not `async`: it would cost a hit one more coroutine.
+    def get(self, key: str, budget: Budget) -> Awaitable[bytes | Down | Distrusted | None]:
+        """Return what stands at ``key``."""
+        if self.journal and (doubt := self._doubt(key)):
+            return _answered(doubt)
+        return self._guard.get(key, budget)
+
+    def rejected(self, key: str) -> Down | None:
+        """Return the outcome of reading ``key`` if that is known without asking: the circuit breaker is open.
+
+        None also while the journal is not empty: it is asked first.
+        """
+        return None if self.journal else self._guard.rejected(key)
+
+    async def get_with_lease(self, key: str, budget: Budget) -> tuple[bytes | Down | Distrusted | None, bytes | None]:
+        """Return what stands at ``key``, and the token that holds its lease, as of one moment."""
+        answer = await self._guard.ask(self._store.get_with_lease, key, budget)
+        if isinstance(answer, Down):
+            return answer, None
+        raw, holder = answer
+        # Asked behind the store: a key that is distrusted has a holder all the same.
+        return self._doubt(key) or raw if self.journal else raw, holder
+
+    async def window(self, key: str, count: int) -> list[bytes] | Down | Distrusted:
+        """Return the newest ``count`` items of the window at ``key``."""
+        if self.journal and (doubt := self._doubt(key)):
+            return doubt
+        return await self._guard.ask(self._store.window, key, self._guard.budget(), count)
+
+    @contextmanager
+    def near_read(self, key: str) -> Generator[NearRead | None, None, None]:
+        """Read what stands at ``key`` so that it may be kept near; None when nothing may be."""
+        near = self.near
+        # While the journal is not empty nothing is kept: what it holds is a miss here.
+        mark = None if near is None or self.journal else near.mark(key)
+        if near is None or mark is None:
+            yield None
+            return
+        try:
+            yield NearRead(self, near, key, mark)
+        finally:
+            near.unmark(key, mark)
+
+    async def get_to_keep(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
+        """Return what stands at ``key``, and for how many seconds it will."""
+        answer = await self._guard.ask(cast("TrackingStore", self._store).get_with_ttl, key, budget)
+        # Asked behind the store: the journal may have come to hold the key meanwhile.
+        return (self._doubt(key) if self.journal else None) or answer
+
+    def pending(self, key: str) -> Down | None:
+        """Return why what stands at ``key`` is none of this process's, if it was invalidated here."""
+        return _PENDING if self.journal and self.journal.holds(key) else None
+
+    def _doubt(self, key: str) -> Down | Distrusted | None:
+        """Return why what stands at ``key`` is not to be believed, if there is a reason."""
+        # The task that replays may have ended with its loop.
+        self.replay.soon()
+        if self.journal.holds(key):
+            return _PENDING
+        return _DISTRUSTED if self.journal.distrusts(key) else None
+
+    # --- changing ---------------------------------------------------------------------------------
+
+    async def take(self, key: str, budget: Budget) -> bytes | Down | Distrusted | None:
+        """Return what stands at ``key`` and remove it, in one step."""
+        if self.journal and (doubt := self._doubt(key)):
+            return doubt
+        with self._forgetting([key]):
+            return await self._guard.ask(self._store.get_and_delete, key, budget)
+
+    async def set(self, key: str, data: bytes, ttl: float, budget: Budget) -> bool:
+        """Store ``data``, whatever is loaded meanwhile. Returns whether the store confirmed it."""
+        mark = self.journal.mark()
+        with self._forgetting([key]):
+            stored = await self._guard.ask(self._store.set, key, budget, data, ttl_ms=milliseconds(ttl)) is None
+        if stored:
+            # What was to be removed is replaced.
+            self.journal.remove([key], mark)
+            self.journal.stored(key, ttl)
+        return stored
+
+    async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
+        """Store what was loaded under the lease, if ``token`` still holds it. Returns whether it did."""
+        with self._forgetting([key]):
+            answer = await self._guard.ask(self._store.fill, key, budget, data, token, ttl_ms=milliseconds(ttl))
+        if answer is True:
+            self.journal.stored(key, ttl)
+        return answer is True
+
+    async def push(self, key: str, item: bytes, bounds: WindowBounds) -> bool:
+        """Put ``item`` at the head of a window. Returns whether the store confirmed it."""
+        budget = self._guard.budget()
+        # What is to be forgotten must not grow again before it was; what may have been is removed first.
+        doubt = self._doubt(key) if self.journal else None
+        if isinstance(doubt, Down) or (doubt and not await self.invalidate([key], budget)):
+            return False
+        pushed = await self._guard.ask(self._store.push, key, budget, item, bounds) is None
+        if pushed:
+            self.journal.stored(key, bounds.ttl_ms / 1000)
+        return pushed
+
+    @contextmanager
+    def _forgetting(self, keys: Sequence[str]) -> Generator[None, None, None]:
+        """Let the near tier forget ``keys`` before a change and after it."""
+        near = self.near
+        if near is None:
+            yield
+            return
+        near.forget(keys)
+        try:
+            yield
+        finally:
+            near.forget(keys)
+
+    # --- invalidating -----------------------------------------------------------------------------
+
+    async def invalidate(self, keys: Sequence[str], budget: Budget) -> bool:
+        """Remove ``keys`` and void the loads that are going on. Returns whether the store acknowledged it.
+
+        One that is not acknowledged, its caller's cancellation included, is kept in the journal.
+        """
+        left = list(keys)
+        try:
+            with self._forgetting(keys):
+                return await self._remove(left, budget)
+        finally:
+            if left:
+                self.journal.add(left)
+
+    async def send_batch(self) -> bool:
+        """Send one batch of the journal. Returns False when the store did not acknowledge all of it."""
+        keys = self.journal.batch()
+        left = list(keys)
+        # Before it leaves the journal as well: it is not to be found near by another thread.
+        with self._forgetting(keys):
+            await self._remove(left, self._guard.budget())
+        if len(left) < len(keys):
+            self.journal.replayed(len(keys) - len(left))
+        if left:
+            # To the end of the order, so that what is refused does not stand in the way of the rest.
+            self.journal.add(left)
+        return not left
+
+    async def _remove(self, left: list[str], budget: Budget) -> bool:
+        """Remove the keys in ``left``, taking out of it what needs no further attempt. Returns whether all are gone."""
+        mark = self.journal.mark()
+        answer = await self._guard.delete(left, budget)
+        if not isinstance(answer, Down):
+            self.journal.remove(left, mark)
+            left.clear()
+            return True
+        if answer.keys is not None:
+            failed = {*answer.keys}
+            self.journal.remove([key for key in left if key not in failed], mark)
+            left[:] = [key for key in left if key in failed]
+        if not answer.of_key:
+            return False
+        if len(left) == 1:
+            if answer.cause == UNSENDABLE:
+                # Such a key can never have been stored either.
+                self.journal.remove(left, mark)
+                self.journal.refused(left)
+                left.clear()
+            return False
+        # All at once: one after the other, the last would find no time left.
+        alone = [[key] for key in left]
+        removed = await asyncio.gather(*[self._remove(one, Budget(budget.left)) for one in alone])
+        left[:] = [key for one in alone for key in one]
+        return all(removed)
+
+    # --- life -------------------------------------------------------------------------------------
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the store answers, and every invalidation has reached it."""
+        return self._guard.healthy and not len(self.journal)
+
+    async def aclose(self, seconds: float) -> None:
+        """Send what is left of the journal, for at most ``seconds``, and end the tracking of the running event loop."""
+        await self.replay.aclose(seconds)
+        if self.near is not None:
+            await self.near.aclose()
+
+
+class NearRead:
+    """A read whose value may be kept near."""
+
+    __slots__ = ("_began", "_coherence", "_key", "_mark", "_near", "_seconds")
+
+    def __init__(self, coherence: Coherence, near: NearTier, key: str, mark: Mark) -> None:
+        self._coherence = coherence
+        self._near = near
+        self._key = key
+        self._mark = mark
+        self._began = monotonic()
+        self._seconds = 0.0
+
+    async def get(self, budget: Budget) -> bytes | Down | Distrusted | None:
+        """Return what stands at the key."""
+        answer = await self._coherence.get_to_keep(self._key, budget)
+        if isinstance(answer, (Down, Distrusted)):
+            return answer
+        raw, self._seconds = answer
+        return raw
+
+    def keep(self, found: Found, codec: Codec) -> None:
+        """Keep what was read, unless the key has changed since."""
+        self._near.keep(self._key, self._mark, found, codec, self._began + self._seconds)
+
+
+async def _answered(answer: T) -> T:
+    return answer
+
+
+def milliseconds(seconds: float) -> int:
+    """Return ``seconds`` as a store takes them: whole milliseconds, at least one."""
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,55 @@
+"""Leases in the store: which load of a key, in any process, may store what it brings."""
+
+from __future__ import annotations
+
+from cachekit._tiers.coherence import Coherence, milliseconds
+from cachekit._tiers.guard import Budget, Guard
+from cachekit._tiers.outcome import Down
+from cachekit.errors import UNSENDABLE
+from cachekit.stores.base import Lease
+
+
+class Leases:
+    """The leases on the loads of one cache. All durations are seconds.
+
+    Args:
+        guard: The door to the store.
+        coherence: Knows what this process has invalidated, and stores what was loaded.
+    """
+
+    def __init__(self, guard: Guard, coherence: Coherence) -> None:
+        self._guard = guard
+        self._store = guard.store
+        self._coherence = coherence
+        self.fill = coherence.fill
+
+    async def acquire(
+        self, key: str, token: bytes, lease: float, unreadable: bytes | None, budget: Budget
+    ) -> bytes | Lease | Down:
+        """Return the bytes that stand at ``key`` by now, else the lease; ``unreadable`` bytes count as none."""
+        ms = milliseconds(lease)
+        acquire = self._store.acquire_lease
+        answer = await self._guard.ask(acquire, key, budget, token, lease_ms=ms, unreadable=unreadable)
+        # Invalidated while it was waited for, and the store does not know.
+        return (self._coherence.pending(key) if isinstance(answer, bytes) else None) or answer
+
+    async def seize(self, key: str, token: bytes, lease: float, budget: Budget) -> bool:
+        """Take the lease from whichever load holds it. Returns whether the store confirmed it."""
+        ms = milliseconds(lease)
+        return await self._guard.ask(self._store.seize_lease, key, budget, token, lease_ms=ms) is None
+
+    async def renew(self, key: str, token: bytes, lease: float) -> bool:
+        """Keep the lease alive. Returns False when it is lost for good."""
+        ms = milliseconds(lease)
+        answer = await self._guard.ask(self._store.renew_lease, key, self._guard.budget(), token, lease_ms=ms)
+        return isinstance(answer, Down) or answer
+
+    async def release(self, key: str, token: bytes) -> bool:
+        """Give the lease back, if it is still held. Returns False when that may be tried again."""
+        answer = await self._guard.ask(self._store.release_lease, key, self._guard.budget(), token)
+        # A key that cannot be sent has never had one.
+        return not isinstance(answer, Down) or answer.cause == UNSENDABLE
+
+    async def until_asked(self, key: str, seconds: float) -> None:
+        """Wait until the store may be asked for ``key`` again, and a little at least; no longer than ``seconds``."""
+        await self._guard.until_asked(key, seconds)

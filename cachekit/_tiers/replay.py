@@ -1,0 +1,63 @@
+"""Sends what the journal holds as soon as the store answers again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from cachekit._tiers.background import Background, end
+from cachekit._tiers.journal import Journal
+from cachekit.backoff import Backoff
+from cachekit.loops import PerLoop
+
+# Seconds between attempts.
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.2
+
+
+class Replay:
+    """The replay of one journal. Any event loop may use it: one may stand still, or end, and another goes on.
+
+    Args:
+        journal: What is replayed.
+        send: Sends one batch of it. Returns False when the store did not acknowledge all of it.
+        background: Owns the tasks.
+    """
+
+    def __init__(self, journal: Journal, send: Callable[[], Awaitable[bool]], background: Background) -> None:
+        self._journal = journal
+        self._send = send
+        self._background = background
+        self._tasks: PerLoop[asyncio.Task[None]] = PerLoop(self._start)
+
+    def soon(self) -> None:
+        """See to it that the journal is replayed when the store answers again."""
+        if self._tasks.get().done():
+            self._tasks.pop()
+            self._tasks.get()
+
+    async def aclose(self, seconds: float) -> None:
+        """Send what is left, for at most ``seconds``, and give up the rest."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._until_empty()
+        except TimeoutError:
+            self._journal.abandon()
+
+    async def pause(self) -> None:
+        """End the task of the running event loop."""
+        task = self._tasks.pop()
+        if task is not None:
+            await end(task)
+
+    def _start(self) -> asyncio.Task[None]:
+        return self._background.keep(asyncio.get_running_loop(), self._until_empty)
+
+    async def _until_empty(self) -> None:
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        while len(self._journal):
+            if await self._send():
+                backoff.reset()
+            else:
+                await asyncio.sleep(backoff.next())
