@@ -172,7 +172,7 @@ class Cache(Decorators):
             seconds = parse_duration(ttl)
         except ConfigurationError:
             # By its type alone: whoever mixed up the arguments passed the value here.
-            self.runtime.reporter.uncached(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
+            self.runtime.reporter.skipped(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
             return False
         return await self.runtime.values.store(key, value, _SET, seconds, self.runtime.budget())
 
@@ -208,7 +208,7 @@ class Cache(Decorators):
     def _is_key(self, key: object, name: str) -> bool:
         if isinstance(key, str):
             return True
-        self.runtime.reporter.uncached(name, "argument", f"a key is text, not a {type(key).__name__}")
+        self.runtime.reporter.skipped(name, "argument", f"a key is text, not a {type(key).__name__}")
         return False
 
     # --- watching -------------------------------------------------------------------------------

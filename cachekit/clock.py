@@ -1,4 +1,4 @@
-"""The two clocks that decide about expiry, timestamps and troubles, in one place so that tests can move them."""
+"""The two clocks that decide about expiry, timestamps and incidents, in one place so that tests can move them."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Codec:
 
     def __init__(self, annotation: Any, name: str = "") -> None:
         self.annotation: Any = annotation
-        self.name = name
+        self.name: str = name
         self._decode = _decoder(annotation)
 
     def decode(self, data: bytes) -> Any:

@@ -91,7 +91,7 @@ class DecodeError(CachekitError):
 class StoreError(CachekitError):
     """The store did not do what it was asked.
 
-    ``cause`` is a short word that stays the same for the same trouble (``"unavailable"``, ``"timeout"``,
+    ``cause`` is a short word that stays the same for failures of one kind (``"unavailable"``, ``"timeout"``,
     ``"OOM"``): logs and events group by it.
     """
 

@@ -60,7 +60,7 @@ class Uncached(Struct, frozen=True):
 class StoreFailed(Struct, frozen=True):
     """One operation on the store failed, or was left out since the circuit breaker is open.
 
-    ``cause`` groups what is the same trouble; while the breaker is open it is what opened it.
+    ``cause`` is one word for all failures of one kind; while the breaker is open it is the cause that opened it.
     """
 
     operation: str

@@ -144,7 +144,7 @@ class SnapshotStore:
             return False
         if not isinstance(text, str) or not isinstance(word_count, int) or isinstance(word_count, bool):
             reporter = self._cache.runtime.reporter
-            reporter.uncached("a snapshot", "value", "its text has to be a str and its word_count an int")
+            reporter.skipped("a snapshot", "value", "its text has to be a str and its word_count an int")
             return False
         return await window.push({"text": text, "word_count": word_count})
 
@@ -168,7 +168,7 @@ class SnapshotStore:
         try:
             key = shorten(f"snapshots:{render(user_id)}")
         except RenderError as error:
-            self._cache.runtime.reporter.uncached("a snapshot", "argument", str(error))
+            self._cache.runtime.reporter.skipped("a snapshot", "argument", str(error))
             return None
         return RollingWindow(self._cache, key, self._limit, self._ttl)
 

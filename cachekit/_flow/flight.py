@@ -8,9 +8,9 @@ loading caller is cancelled, one of the waiting loads in its own task.
 state          what is known                                         what comes next
 =============  ====================================================  ==============================================
 ``WAITING``    the function has not begun: the lease, or an earlier  loading; landed, when the value was stored
-               load, comes first                                     meanwhile; adrift; abandoned
+               load, comes first                                     meanwhile; orphaned; abandoned
 ``LOADING``    the function runs                                     landed; waiting, for another caller; abandoned
-``ADRIFT``     the caller that was to load it in the first one's     waiting, for another caller; abandoned
+``ORPHANED``     the caller that was to load it in the first one's     waiting, for another caller; abandoned
                place was cancelled before it could begin
 ``LANDED``     what it came to
 ``ABANDONED``  nobody is left to load it
@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from enum import Enum, auto
+from enum import IntEnum, auto
 from types import TracebackType
 from typing import Any, Final
 
@@ -32,23 +32,22 @@ from cachekit.entry import Entry
 from cachekit.loops import PerLoop
 
 
-class State(Enum):
+class State(IntEnum):
     """What is known of a load; the table above says what comes next."""
 
-    # Enum's own hashes the name, in Python code: 0.1 us each time.
-    __hash__ = object.__hash__
+    # Numbers, since their hash is that of an int: that of other members is computed in Python code, 0.1 us each time.
 
     WAITING = auto()
     LOADING = auto()
-    ADRIFT = auto()
+    ORPHANED = auto()
     LANDED = auto()
     ABANDONED = auto()
 
 
 NEXT: Final[Mapping[State, frozenset[State]]] = {
-    State.WAITING: frozenset({State.WAITING, State.LOADING, State.ADRIFT, State.LANDED, State.ABANDONED}),
+    State.WAITING: frozenset({State.WAITING, State.LOADING, State.ORPHANED, State.LANDED, State.ABANDONED}),
     State.LOADING: frozenset({State.WAITING, State.LANDED, State.ABANDONED}),
-    State.ADRIFT: frozenset({State.WAITING, State.ABANDONED}),
+    State.ORPHANED: frozenset({State.WAITING, State.ABANDONED}),
     State.LANDED: frozenset(),
     State.ABANDONED: frozenset(),
 }
@@ -124,7 +123,7 @@ class Flight:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.result() is None:
-                self._become(State.ADRIFT)
+                self._become(State.ORPHANED)
             raise
 
     def begin(self) -> None:
@@ -140,7 +139,7 @@ class Flight:
             if not waiter.done():
                 waiter.set_result(landed)
 
-    def pass_on(self) -> bool:
+    def promote_waiter(self) -> bool:
         """Have one of the waiting callers load, since the one that did was cancelled; abandon it if there is none.
 
         Returns whether there is one.

@@ -17,52 +17,41 @@ the flight of the key                                      a call      why
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
 
 from cachekit._flow.flight import Flight
 from cachekit._flow.nesting import may_wait_for
 from cachekit._tiers.outcome import Down, Outcome
 
 
-class Relation(Enum):
-    """What the flight of a key is to a call of it."""
-
-    # Enum's own hashes the name, in Python code: 0.1 us each time.
-    __hash__ = object.__hash__
-
-    NONE = "there is none, or it is another function's"
-    LATER = "its load begins after the call did"
-    FENCED = "its load had begun, and its lease still holds"
-    VOIDED = "its load had begun, and its lease is gone"
-    UNKNOWN = "its load had begun, and the store cannot tell"
-    CIRCLE = "its load waits for this call"
-
-
 class Joining(Enum):
-    """What a call does that has to load."""
+    """The ways in which a call that has to load does so."""
 
     OPEN = "open a flight of its own, which later calls find"
-    JOIN = "wait for what the flight lands with"
+    JOIN = "wait for the flight to land"
     FOLLOW = "open a flight that begins when the earlier one has ended"
     ALONE = "load, and let nobody share it"
 
 
-TABLE: Final[dict[Relation, Joining]] = {
-    Relation.NONE: Joining.OPEN,
-    Relation.LATER: Joining.JOIN,
-    Relation.FENCED: Joining.JOIN,
-    Relation.VOIDED: Joining.OPEN,
-    Relation.UNKNOWN: Joining.FOLLOW,
-    Relation.CIRCLE: Joining.ALONE,
-}
-"""What a call does, by what the flight of its key is to it."""
+class Relation(Enum):
+    """How the flight of a key stands to a call that has to load, and what the call does then."""
+
+    NONE = "there is none, or it is another function's", Joining.OPEN
+    LATER = "its load begins after the call did", Joining.JOIN
+    FENCED = "its load had begun, and its lease still holds", Joining.JOIN
+    VOIDED = "its load had begun, and its lease is gone", Joining.OPEN
+    UNKNOWN = "its load had begun, and the store cannot tell", Joining.FOLLOW
+    CIRCLE = "its load waits for this call", Joining.ALONE
+
+    def __init__(self, flight: str, joining: Joining) -> None:
+        self.flight: str = flight
+        self.joining: Joining = joining
 
 
-class Seen:
-    """What a call saw: the outcome of its read, and the load of its key that had begun before, with the lease.
+class ReadResult:
+    """The outcome of a call's read, and the load of its key that had begun before, with the lease.
 
     Args:
-        outcome: What stood at the key.
+        outcome: Of the read.
         earlier: The flight whose load had begun before the read, if there was one.
         holder: The token that held the lease as of the read.
     """
@@ -75,7 +64,7 @@ class Seen:
         self.holder = holder
 
     def relation(self, flight: Flight | None, plan: object) -> Relation:
-        """Return what ``flight``, the one of the key by now, is to a call of ``plan`` that has seen this."""
+        """Return what ``flight``, the one of the key by now, is to a call of ``plan`` with this result."""
         if flight is None or flight.plan is not plan:
             return Relation.NONE
         if not may_wait_for(flight):

@@ -40,7 +40,7 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
         raise
     finally:
         if flight.landed is None:
-            _pass_on(call, flight)
+            _hand_over(call, flight)
         else:
             call.runtime.flights.close(flight)
 
@@ -51,11 +51,11 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
         with waiting_for(flight):
             return await flight.join()
     finally:
-        if flight.state is State.ADRIFT:
-            _pass_on(call, flight)
+        if flight.state is State.ORPHANED:
+            _hand_over(call, flight)
 
 
-def hand_out(call: Call[R], landed: Landed) -> R:
+def result_of(call: Call[R], landed: Landed) -> R:
     """Return what a shared load came to: to each caller a value of its own, where it makes the round trip."""
     if landed.error is not None:
         # As it left the load: each raise of a shared exception adds to its traceback.
@@ -114,8 +114,8 @@ async def _settle(call: Call[R], flight: Flight, result: R) -> None:
         runtime.reporter.emit(Filled(call.key, ttl))
 
 
-def _pass_on(call: Call[Any], flight: Flight) -> None:
+def _hand_over(call: Call[Any], flight: Flight) -> None:
     """Have another caller load, or close the flight when nobody waits for it any more."""
-    if not flight.pass_on():
+    if not flight.promote_waiter():
         call.runtime.flights.close(flight)
         release(call, flight)

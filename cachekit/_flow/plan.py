@@ -40,7 +40,7 @@ class CallPlan(Generic[P, R]):
         )
         # Arguments that do not fit are an error of the function, and say its name.
         self.render.__name__, self.render.__qualname__ = function.__name__, function.__qualname__
-        self.made: Codec | None = None
+        self.built_codec: Codec | None = None
         """What `codec` returns, once it was made: a hit asks no further."""
 
     def key_of(self, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
@@ -52,10 +52,10 @@ class CallPlan(Generic[P, R]):
         try:
             key = self.render(*args, **kwargs)
         except RenderError as error:
-            reporter.uncached(self.name, "argument", str(error))
+            reporter.skipped(self.name, "argument", str(error))
             return None
-        if reporter.troubles:
-            reporter.cached(self.name, "argument")
+        if reporter.incidents:
+            reporter.resolved(self.name, "argument")
         return key
 
     def codec(self, reporter: Reporter) -> Codec:
@@ -63,9 +63,9 @@ class CallPlan(Generic[P, R]):
 
         Made at the first call and not at decoration: an annotation may name what is defined further down.
         """
-        if self.made is None:
-            self.made = self._make_codec(reporter)
-        return self.made
+        if self.built_codec is None:
+            self.built_codec = self._make_codec(reporter)
+        return self.built_codec
 
     def ttl_of(self, result: R, reporter: Reporter) -> float | None:
         """Return for how many seconds ``result`` is stored, or None when it is not."""
@@ -73,10 +73,10 @@ class CallPlan(Generic[P, R]):
             ttl = self.policy.ttl_of(result)
         # The user's policy is no part of the function: it must not break a call that has its result.
         except Exception as error:
-            reporter.uncached(self.name, "policy", f"its when or ttl raised {type(error).__name__}")
+            reporter.skipped(self.name, "policy", f"its when or ttl raised {type(error).__name__}")
             return None
         if ttl is not None:
-            reporter.cached(self.name, "policy")
+            reporter.resolved(self.name, "policy")
         return ttl
 
     def _make_codec(self, reporter: Reporter) -> Codec:
@@ -88,7 +88,7 @@ class CallPlan(Generic[P, R]):
         except Exception as error:
             kind = type(error).__name__
             why = f"its return annotation cannot be used ({kind}), so only results that are plain JSON are"
-            reporter.uncached(self.name, "annotation", why)
+            reporter.skipped(self.name, "annotation", why)
             return Codec(Any, self.name)
 
 

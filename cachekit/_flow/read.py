@@ -9,9 +9,8 @@ from typing import Any, TypeVar, cast
 from cachekit._flow.call import Arguments, Call
 from cachekit._flow.commit import BLOCKS, held_back
 from cachekit._flow.flight import Flight
-from cachekit._flow.joining import TABLE as JOINING
-from cachekit._flow.joining import Joining, Seen
-from cachekit._flow.load import hand_out, lead, share
+from cachekit._flow.joining import Joining, ReadResult
+from cachekit._flow.load import lead, result_of, share
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.verdict import TABLE, Verdict
@@ -32,39 +31,39 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     except (TypeError, RenderError):
         return await _keyless(runtime, plan, args, kwargs)
     reporter = runtime.reporter
-    if reporter.troubles:
-        reporter.cached(plan.name, "argument")
+    if reporter.incidents:
+        reporter.resolved(plan.name, "argument")
     if BLOCKS.get() and held_back(runtime, key):
         return await plan.function(*args, **kwargs)
-    codec = plan.made or plan.codec(reporter)
+    codec = plan.built_codec or plan.codec(reporter)
     coherence = runtime.coherence
     near = coherence.near if (runtime.near if plan.near is None else plan.near) else None
-    # What the journal holds is a miss, here too.
+    # A key in the journal is a miss, here too.
     if near is not None and not coherence.journal and (value := near.find(key, codec)) is not MISS:
         if reporter.observers:
             reporter.emit(Hit(key, near=True))
-        kept: R = value
-        return kept
+        hit: R = value
+        return hit
     budget = runtime.budget()
     flights = runtime.flights
-    seen: Seen | None = None
-    # Nearly always no shard is in trouble, and no key is being loaded.
+    result: ReadResult | None = None
+    # Nearly always no shard has failed, and no key is being loaded.
     if runtime.circuits and (rejected := coherence.rejected(key)) is not None:
-        seen = Seen(rejected, flights.find_begun(key))
+        result = ReadResult(rejected, flights.find_begun(key))
         outcome: Outcome = rejected
     elif near is not None or flights.open_loops:
-        seen = await _look(runtime, codec, key, budget, near)
-        outcome = seen.outcome
+        result = await _read(runtime, codec, key, budget, near)
+        outcome = result.outcome
     else:
         outcome = await runtime.values.read(key, codec, budget)
     if reporter.observers:
-        _tell(runtime, key, outcome)
+        _emit(runtime, key, outcome)
     verdict = TABLE[type(outcome)]
     if verdict is Verdict.SERVE:
         # The table says that it was found.
         found: R = cast("Found", outcome).value
         return found
-    return await _load(Call(runtime, plan, key, budget, (args, kwargs)), seen or Seen(outcome), verdict)
+    return await _load(Call(runtime, plan, key, budget, (args, kwargs)), result or ReadResult(outcome), verdict)
 
 
 async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
@@ -75,22 +74,22 @@ async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ..
     return await plan.function(*args, **kwargs)
 
 
-async def _look(runtime: Runtime, codec: Codec, key: str, budget: Budget, near: NearTier | None) -> Seen:
-    """Read ``key``, and see whether the load that goes on, if there is one, may be joined."""
+async def _read(runtime: Runtime, codec: Codec, key: str, budget: Budget, near: NearTier | None) -> ReadResult:
+    """Read ``key``, and its lease where a load of it has begun: the lease tells whether that may be joined."""
     earlier = runtime.flights.find_begun(key)
     if earlier is not None:
         outcome, holder = await runtime.values.read_with_lease(key, codec, budget)
-        return Seen(outcome, earlier, holder)
+        return ReadResult(outcome, earlier, holder)
     read = runtime.values.read if near is None else runtime.values.read_near
-    return Seen(await read(key, codec, budget))
+    return ReadResult(await read(key, codec, budget))
 
 
-# Not `async`: it decides, and what it decides on is awaited.
-def _load(call: Call[R], seen: Seen, verdict: Verdict) -> Coroutine[Any, Any, R]:
+# Not `async`: it decides, and its caller awaits the decision.
+def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> Coroutine[Any, Any, R]:
     """Load, or share the load of another caller."""
     flights = call.runtime.flights
     flight = flights.find(call.key)
-    joining = JOINING[seen.relation(flight, call.plan)]
+    joining = result.relation(flight, call.plan).joining
     if joining is Joining.JOIN:
         return _join(call, cast("Flight", flight), verdict)
     if joining is Joining.ALONE:
@@ -105,7 +104,7 @@ def _load(call: Call[R], seen: Seen, verdict: Verdict) -> Coroutine[Any, Any, R]
 
 async def _join(call: Call[R], flight: Flight, verdict: Verdict) -> R:
     landed = await share(call, flight)
-    return await lead(call, flight, verdict) if landed is None else hand_out(call, landed)
+    return await lead(call, flight, verdict) if landed is None else result_of(call, landed)
 
 
 async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
@@ -138,12 +137,12 @@ async def _without_loading(
         return MISS
     outcome = await read(key, plan.codec(runtime.reporter), runtime.budget())
     if runtime.reporter.observers:
-        _tell(runtime, key, outcome)
+        _emit(runtime, key, outcome)
     return outcome.value if isinstance(outcome, Found) else MISS
 
 
-def _tell(runtime: Runtime, key: str, outcome: Outcome) -> None:
-    """Tell observers what a read came to; a failure is told where it happened."""
+def _emit(runtime: Runtime, key: str, outcome: Outcome) -> None:
+    """Tell observers the outcome of a read; a failure is told where it happened."""
     if isinstance(outcome, Found):
         runtime.reporter.emit(Hit(key))
     elif isinstance(outcome, Miss):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from cachekit._flow.flight import Flights
 from cachekit._tiers.background import Background
 from cachekit._tiers.breaker import Circuit
 from cachekit._tiers.coherence import Coherence
-from cachekit._tiers.guard import Guard
+from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.leases import Leases
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.values import Values
@@ -39,7 +39,8 @@ class Runtime:
         self.reporter = reporter
         self.background = background
         self.near = near
-        self.budget = guard.budget
+        self.budget: Callable[[], Budget] = guard.budget
+        """Returns the deadline of one call."""
         self.circuits: Mapping[asyncio.AbstractEventLoop, Mapping[str, Circuit]] = guard.circuits
         """Empty while the store is healthy, so the hot path tests only its truth."""
         self.values: Values = Values(coherence, reporter)

@@ -45,9 +45,9 @@ class WritePlan(Generic[P, R]):
                 keys.append(render(result, *args, **kwargs))
             except RenderError as error:
                 text = f"{self.name} did not invalidate {template!r}, which may now be out of date: {error}"
-                reporter.refused(self.name, "argument", text)
+                reporter.incident(self.name, "argument", text)
             else:
-                reporter.cached(self.name, "argument")
+                reporter.resolved(self.name, "argument")
         return keys
 
 

@@ -16,7 +16,7 @@ class Background:
     def __init__(self) -> None:
         # Those that end by themselves, and those that go on until they are ended.
         self._ending: set[asyncio.Task[Any]] = set()
-        self._standing: set[asyncio.Task[Any]] = set()
+        self._daemons: set[asyncio.Task[Any]] = set()
 
     def start(
         self,
@@ -31,7 +31,7 @@ class Background:
         """
         return None if loop.is_closed() else self._owned(self._ending, loop, work(*args, **kwargs), work.__name__)
 
-    def keep(
+    def start_daemon(
         self,
         loop: asyncio.AbstractEventLoop,
         work: Callable[P, Coroutine[Any, Any, T]],
@@ -39,7 +39,7 @@ class Background:
         **kwargs: P.kwargs,
     ) -> asyncio.Task[T]:
         """Run ``work``, which may go on for ever, in ``loop``, the running one, until `aclose` ends it."""
-        return self._owned(self._standing, loop, work(*args, **kwargs), work.__name__)
+        return self._owned(self._daemons, loop, work(*args, **kwargs), work.__name__)
 
     @staticmethod
     def _owned(
@@ -59,7 +59,7 @@ class Background:
 
     async def aclose(self) -> None:
         """End what goes on in the running event loop."""
-        await end(*_here(self._standing))
+        await end(*_here(self._daemons))
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The circuit breaker: after a few failures nobody asks a store that does not answer, but a probe in the background.
+"""The circuit breaker: after a few failures only a probe in the background asks a store that does not answer.
 
 One circuit for each shard of the store, in each event loop that uses it:
 
@@ -6,11 +6,11 @@ One circuit for each shard of the store, in each event loop that uses it:
 state         callers                                leaves it
 ============  =====================================  ==========================================================
 ``CLOSED``    are let through                        open, at as many failures in a row as the last one says
-``OPEN``      are turned away, in microseconds       half-open, after a pause that doubles, with jitter
-``HALF_OPEN`` are turned away; one probe is going on closed when the probe is answered, else open again
+``OPEN``      are rejected, in microseconds          half-open, after a pause that doubles, with jitter
+``HALF_OPEN`` are rejected; one probe is going on    closed when the probe is answered, else open again
 ============  =====================================  ==========================================================
 
-How many failures it takes is said by their class (`cachekit.errors.StoreError.opens_after`): one timeout, since
+The class of a failure says how many it takes (`cachekit.errors.StoreError.opens_after`): one timeout, since
 it has cost a caller the whole deadline, or three failures that were seen at once. An answer that refuses one key
 or one kind of command is a sign of life. A probe reads the key that failed last: it needs no command, no key and
 no permission that callers do not need.
@@ -43,8 +43,8 @@ class State(Enum):
     """What a circuit does with callers."""
 
     CLOSED = "they are let through"
-    OPEN = "they are turned away"
-    HALF_OPEN = "they are turned away while a probe is going on"
+    OPEN = "they are rejected"
+    HALF_OPEN = "they are rejected while a probe is going on"
 
 
 class Circuit:
@@ -57,7 +57,7 @@ class Circuit:
         self.failures = 0
         self.cause = ""
         self.key = ""
-        """Of the operation that failed last: what the probe reads."""
+        """Of the operation that failed last; the probe reads it."""
         self.opened = 0.0
         self.probing: asyncio.Task[None] | None = None
 
@@ -80,8 +80,8 @@ class Breaker:
         self.circuits: Mapping[asyncio.AbstractEventLoop, dict[str, Circuit]] = self._loops.states
         """By loop and shard, those alone of which the last operation failed: empty while the store is healthy."""
 
-    def turns_away(self, shard: str) -> str:
-        """Return the cause for which ``shard`` is not to be asked now, or ``""``."""
+    def rejects(self, shard: str) -> str:
+        """Return the cause for which ``shard`` is not asked now, or ``""``."""
         circuit = self._find(shard)
         if circuit is None or circuit.state is State.CLOSED:
             return ""
@@ -93,8 +93,8 @@ class Breaker:
     def failed(self, shard: str, key: str, error: StoreError, *, in_full: bool) -> None:
         """Note that ``shard`` failed when it was asked for ``key``.
 
-        ``in_full`` tells whether it had a whole deadline to answer: the timeout of one that had but a rest of it
-        counts as any other failure does.
+        ``in_full`` tells whether the store had a whole deadline to answer: a timeout after less than that counts as
+        any other failure does.
         """
         if error.answered:
             self.answered(shard)
@@ -141,7 +141,7 @@ class Breaker:
 
     def _start_probing(self, shard: str, circuit: Circuit) -> None:
         loop = asyncio.get_running_loop()
-        circuit.probing = self._background.keep(loop, self._until_answered, shard, circuit)
+        circuit.probing = self._background.start_daemon(loop, self._until_answered, shard, circuit)
 
     async def _until_answered(self, shard: str, circuit: Circuit) -> None:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)

@@ -54,8 +54,8 @@ class Coherence:
     # Not `async`: it would cost a hit one more coroutine.
     def get(self, key: str, budget: Budget) -> Awaitable[bytes | Down | Distrusted | None]:
         """Return what stands at ``key``."""
-        if self.journal and (doubt := self._doubt(key)):
-            return _answered(doubt)
+        if self.journal and (override := self._override(key)):
+            return _answered(override)
         return self._guard.get(key, budget)
 
     def rejected(self, key: str) -> Down | None:
@@ -72,12 +72,12 @@ class Coherence:
             return answer, None
         raw, holder = answer
         # Asked behind the store: a key that is distrusted has a holder all the same.
-        return self._doubt(key) or raw if self.journal else raw, holder
+        return self._override(key) or raw if self.journal else raw, holder
 
     async def window(self, key: str, count: int) -> list[bytes] | Down | Distrusted:
         """Return the newest ``count`` items of the window at ``key``."""
-        if self.journal and (doubt := self._doubt(key)):
-            return doubt
+        if self.journal and (override := self._override(key)):
+            return override
         return await self._guard.ask(self._store.window, key, self._guard.budget(), count)
 
     @contextmanager
@@ -94,17 +94,17 @@ class Coherence:
         finally:
             near.unmark(key, mark)
 
-    async def get_to_keep(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
+    async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
         """Return what stands at ``key``, and for how many seconds it will."""
         answer = await self._guard.ask(cast("TrackingStore", self._store).get_with_ttl, key, budget)
         # Asked behind the store: the journal may have come to hold the key meanwhile.
-        return (self._doubt(key) if self.journal else None) or answer
+        return (self._override(key) if self.journal else None) or answer
 
     def pending(self, key: str) -> Down | None:
         """Return why what stands at ``key`` is none of this process's, if it was invalidated here."""
         return _PENDING if self.journal and self.journal.holds(key) else None
 
-    def _doubt(self, key: str) -> Down | Distrusted | None:
+    def _override(self, key: str) -> Down | Distrusted | None:
         """Return why what stands at ``key`` is not to be believed, if there is a reason."""
         # The task that replays may have ended with its loop.
         self.replay.soon()
@@ -116,8 +116,8 @@ class Coherence:
 
     async def take(self, key: str, budget: Budget) -> bytes | Down | Distrusted | None:
         """Return what stands at ``key`` and remove it, in one step."""
-        if self.journal and (doubt := self._doubt(key)):
-            return doubt
+        if self.journal and (override := self._override(key)):
+            return override
         with self._forgetting([key]):
             return await self._guard.ask(self._store.get_and_delete, key, budget)
 
@@ -144,8 +144,8 @@ class Coherence:
         """Put ``item`` at the head of a window. Returns whether the store confirmed it."""
         budget = self._guard.budget()
         # What is to be forgotten must not grow again before it was; what may have been is removed first.
-        doubt = self._doubt(key) if self.journal else None
-        if isinstance(doubt, Down) or (doubt and not await self.invalidate([key], budget)):
+        override = self._override(key) if self.journal else None
+        if isinstance(override, Down) or (override and not await self.invalidate([key], budget)):
             return False
         pushed = await self._guard.ask(self._store.push, key, budget, item, bounds) is None
         if pushed:
@@ -250,15 +250,15 @@ class NearRead:
 
     async def get(self, budget: Budget) -> bytes | Down | Distrusted | None:
         """Return what stands at the key."""
-        answer = await self._coherence.get_to_keep(self._key, budget)
+        answer = await self._coherence.get_with_ttl(self._key, budget)
         if isinstance(answer, (Down, Distrusted)):
             return answer
         raw, self._seconds = answer
         return raw
 
-    def keep(self, found: Found, codec: Codec) -> None:
+    def add_to_near(self, found: Found, codec: Codec) -> None:
         """Keep what was read, unless the key has changed since."""
-        self._near.keep(self._key, self._mark, found, codec, self._began + self._seconds)
+        self._near.add(self._key, self._mark, found, codec, self._began + self._seconds)
 
 
 async def _answered(answer: T) -> T:

@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from cachekit._tiers.background import Background
 from cachekit._tiers.breaker import Breaker, Circuit
+from cachekit._tiers.incidents import Incidents
 from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
-from cachekit._tiers.troubles import Troubles
 from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.stores.base import Store, Tracking, TrackingStore
@@ -42,7 +42,7 @@ class Budget:
 
 
 class Settings(Struct, frozen=True):
-    """What a cache was told about its store."""
+    """The settings of a cache that concern every question to its store."""
 
     prefix: str
     """Stands before every key. Nothing above the guard knows it."""
@@ -51,7 +51,7 @@ class Settings(Struct, frozen=True):
 
 
 class Guard:
-    """A store, asked within a budget; what it fails with is a `Down`.
+    """A store, asked within a budget; a failure is a `Down`.
 
     Args:
         store: What is guarded.
@@ -66,11 +66,11 @@ class Guard:
         self._prefix = settings.prefix
         self._timeout = settings.timeout
         self._reporter = reporter
-        self._troubles = Troubles[tuple[str | None, str]](reporter.clock)
+        self._incidents = Incidents[tuple[str | None, str]](reporter.clock)
         self._breaker = Breaker(self._probe, background, reporter)
         self.circuits: Mapping[asyncio.AbstractEventLoop, dict[str, Circuit]] = self._breaker.circuits
         """Those whose shard failed last: empty while the store is healthy, so the hot path tests only its truth."""
-        # Of each shard that is in trouble, a key: another server may have it by the time that it is over.
+        # Of each shard with an incident, one key: another server may have it when the incident ends.
         self._keys: dict[str | None, str] = {}
 
     def budget(self) -> Budget:
@@ -86,7 +86,7 @@ class Guard:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T | Down:
-        """Have the store do ``verb`` with ``key`` and what else it takes, within ``budget``.
+        """Have the store do ``verb`` with ``key`` and its other arguments, within ``budget``.
 
         Example::
 
@@ -104,12 +104,12 @@ class Guard:
         except Exception as error:
             return self._contained(verb, error, key, budget, began)
         budget.left -= time.monotonic() - began
-        if self._troubles.current or self.circuits:
+        if self._incidents.current or self.circuits:
             self._recovered(key)
         return answer
 
     async def get(self, key: str, budget: Budget) -> bytes | Down | None:
-        """Do what `ask` does, without what a read of a healthy store can do without: it is most of what there is."""
+        """Have the store do ``get``, as `ask` does, without the steps that a read of a healthy store does not need."""
         if self.circuits or budget.left <= 0:
             return await self.ask(self.store.get, key, budget)
         key = self._prefix + key
@@ -119,7 +119,7 @@ class Guard:
         except Exception as error:
             return self._contained(self.store.get, error, key, budget, began)
         budget.left -= time.monotonic() - began
-        if self._troubles.current:
+        if self._incidents.current:
             self._recovered(key)
         return answer
 
@@ -155,13 +155,13 @@ class Guard:
 
     def _rejected(self, verb: Callable[..., object], key: str) -> Down | None:
         shard = self._shard(key)
-        cause = "" if shard is None else self._breaker.turns_away(shard)
+        cause = "" if shard is None else self._breaker.rejects(shard)
         if not cause:
             return None
         return self._left_out(verb, cause) if self._reporter.observers else Down(cause)
 
     def _contained(self, verb: Callable[..., object], error: Exception, key: str, budget: Budget, began: float) -> Down:
-        """Return what ``error``, raised by the store since ``began``, is as a value."""
+        """Return the value for ``error``, which the store raised for a question asked at ``began``."""
         kind = type(error).__name__
         failure = (
             error
@@ -199,11 +199,11 @@ class Guard:
 
     @property
     def healthy(self) -> bool:
-        """Whether no trouble of the store is going on."""
-        return not self._troubles.current
+        """Whether the store has no incident."""
+        return not self._incidents.current
 
     async def until_asked(self, key: str, seconds: float) -> None:
-        """Wait while ``key`` is turned away, and a little at least, but no longer than ``seconds``."""
+        """Wait while ``key`` is rejected, and `PAUSE` at least, but no longer than ``seconds``."""
         shard = self._shard(self._prefix + key)
         probing = None if shard is None else self._breaker.probing(shard)
         if probing is None:
@@ -227,14 +227,14 @@ class Guard:
         # As in `ask`: what somebody else's store raises is its failure, whatever it is.
         except Exception:
             return False
-        self._end_troubles(self._shard(key))
+        self._end_incidents(self._shard(key))
         return True
 
     def _failed(
         self, verb: Callable[..., object], shard: str | None, cause: str, text: str, *, of_key: bool = False
     ) -> Down:
         what = f"{'a key' if of_key else 'the cache'}{f' at {shard}' if shard else ''}"
-        self._troubles.begin((shard, cause), f"{what} is left out for now: {text}")
+        self._incidents.begin((shard, cause), f"{what} is left out for now: {text}")
         return self._left_out(verb, cause, of_key=of_key)
 
     def _left_out(self, verb: Callable[..., object], cause: str, *, of_key: bool = False) -> Down:
@@ -246,17 +246,17 @@ class Guard:
         shard = self._shard(key)
         if shard is not None:
             self._breaker.answered(shard)
-        self._end_troubles(shard)
+        self._end_incidents(shard)
 
-    def _end_troubles(self, shard: str | None) -> None:
-        """End the troubles of ``shard``, which has answered, and of the one that it has replaced."""
-        for place, cause in self._troubles.going_on():
+    def _end_incidents(self, shard: str | None) -> None:
+        """End the incidents of ``shard``, which has answered, and of the shard that it has replaced."""
+        for place, cause in self._incidents.going_on():
             if place != shard and (place not in self._keys or self._shard(self._keys[place]) != shard):
                 continue
-            seconds = self._troubles.end((place, cause))
+            seconds = self._incidents.end((place, cause))
             if seconds is not None and self._reporter.observers:
                 self._reporter.emit(StoreRecovered(cause, seconds))
 
     def close(self) -> None:
-        """Forget what the running event loop has met."""
+        """Forget the failures of the running event loop."""
         self._breaker.close()

@@ -18,8 +18,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
-from cachekit._tiers.troubles import LOGGER
 from cachekit.config import DAY
 from cachekit.events import InvalidationsLost, InvalidationsReplayed
 

@@ -21,7 +21,6 @@ class Leases:
         self._guard = guard
         self._store = guard.store
         self._coherence = coherence
-        self.fill = coherence.fill
 
     async def acquire(
         self, key: str, token: bytes, lease: float, unreadable: bytes | None, budget: Budget
@@ -37,6 +36,10 @@ class Leases:
         """Take the lease from whichever load holds it. Returns whether the store confirmed it."""
         ms = milliseconds(lease)
         return await self._guard.ask(self._store.seize_lease, key, budget, token, lease_ms=ms) is None
+
+    async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
+        """Store loaded ``data`` for ``ttl``, if ``token`` still holds the lease. Returns whether it did."""
+        return await self._coherence.fill(key, data, token, ttl, budget)
 
     async def renew(self, key: str, token: bytes, lease: float) -> bool:
         """Keep the lease alive. Returns False when it is lost for good."""

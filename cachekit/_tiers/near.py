@@ -1,18 +1,18 @@
 """The near cache: values in this process, in front of the store, which Redis keeps coherent.
 
-What is promised of a near hit:
+A near hit has these promises:
 
-- After this process has invalidated, set, taken or refreshed a key, and that call has returned, no caller here gets
-  what stood there before. That is strict, in every thread and event loop.
-- After another process has, a caller here may get it until Redis has told of the change, which takes some 150 us, and
-  never for longer than `cachekit.stores.base.LIMIT`: whoever has not heard from Redis for that long is served from the
-  store itself.
+- After this process has invalidated, set, taken or refreshed a key, and that call has returned, no caller in this
+  process gets the old value. That is strict, in every thread and event loop.
+- After another process has, a caller in this process may get it until Redis has told of the change, which takes some
+  150 us, and never for longer than `cachekit.stores.base.LIMIT`: when Redis has been silent for that long, callers are
+  served from the store itself.
 - It ends no later than the entry in Redis.
 
-An entry is kept only from a read that tracking covers from its beginning to its end. Two races would leave what is
-out of date for good, and a `Mark` closes both: the reply of a read may be overtaken by the invalidation of its key,
-which comes on another connection; and both may be parsed before the coroutine that awaits the reply has run. So a
-read leaves a mark before it asks, whatever tells that the key has changed takes it away, and nothing is kept without.
+An entry is added only by a read that tracking covers from its beginning to its end. Two races would add an old value
+for good, and a `Mark` closes both. The reply of a read may be overtaken by the invalidation of its key, which comes on
+another connection. Both may also be parsed before the coroutine that awaits the reply has run. So a read leaves a mark
+before it asks, a change of the key takes the mark away, and nothing is added without one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from time import monotonic
 from typing import Any, Final
 
 from cachekit._tiers.guard import Guard
+from cachekit._tiers.incidents import QUIET, Incidents
 from cachekit._tiers.outcome import MISS, Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.s3fifo import S3Fifo
-from cachekit._tiers.troubles import QUIET, Troubles
 from cachekit.codecs import Codec, is_immutable
 from cachekit.errors import DecodeError, StoreError
 from cachekit.events import NearPaused, NearResumed
@@ -40,46 +40,51 @@ OVERHEAD: Final = 300
 
 
 class Mark:
-    """What reads of one key that are under way share, as long as the key has not changed since the first began."""
+    """All reads of one key that are under way share it, as long as the key has not changed since the first began."""
 
-    __slots__ = ("here", "readers")
+    __slots__ = ("readers", "state")
 
-    def __init__(self, here: _Here) -> None:
+    def __init__(self, state: _LoopState) -> None:
         # Not looked up again: a coroutine that is closed from outside ends its read where no loop runs.
-        self.here: _Here = here
+        self.state: _LoopState = state
         self.readers: int = 0
 
 
-class _Kept:
+class _NearEntry:
     """A value that is shared if nobody can change it, else the bytes that each hit decodes."""
 
     __slots__ = ("codec", "data", "expires", "value")
 
     def __init__(self, codec: Codec, value: Any, data: bytes | None, expires: float) -> None:
-        self.codec = codec
-        self.value = value
-        self.data = data
-        self.expires = expires
+        self.codec: Codec = codec
+        self.value: Any = value
+        self.data: bytes | None = data
+        self.expires: float = expires
 
 
-class _Here:
-    """What one event loop holds, and what tells it of changes."""
+class _LoopState:
+    """The entries of one event loop, and the tracking that tells it of changes."""
 
     def __init__(self, entries: int, weight: int) -> None:
-        self.held: S3Fifo[str, _Kept] = S3Fifo(entries=entries, weight=weight)
-        self.get: Callable[[str], _Kept | None] = self.held.get
+        self.entries: S3Fifo[str, _NearEntry] = S3Fifo(entries=entries, weight=weight)
+        self.get: Callable[[str], _NearEntry | None] = self.entries.get
         self.marks: dict[str, Mark] = {}
         self.tracking: Tracking | None = None
         self.settling: asyncio.TimerHandle | None = None
         self.paused: float | None = None
         """Since when tracking is not confirmed, after it was; by the monotonic clock of the cache."""
 
+    @property
+    def covered(self) -> bool:
+        """Whether every change that is not told yet is at most a second old."""
+        return self.tracking is not None and monotonic() < self.tracking.until
+
 
 class NearTier:
     """The near cache of one cache. Each event loop has entries of its own.
 
     Args:
-        guard: What tells of changes, behind its guard.
+        guard: The door to the store, which tells of changes.
         entries: The most entries in one event loop.
         weight: The most bytes of JSON and overhead in one event loop.
         reporter: Where events go.
@@ -91,127 +96,127 @@ class NearTier:
         self._weight = weight
         self._reporter = reporter
         self._clock = reporter.clock
-        self._troubles = Troubles[str](reporter.clock)
-        self._loops: PerLoop[_Here] = PerLoop(self._begin)
+        self._incidents = Incidents[str](reporter.clock)
+        self._loops: PerLoop[_LoopState] = PerLoop(self._begin)
         self._states = self._loops.states
-        # Entries and marks change together; hits look without it.
+        # Entries and marks change together; hits read without it.
         self._lock = threading.Lock()
 
     def find(self, key: str, codec: Codec) -> Any:
-        """Return the value at ``key``, or `MISS` when it is not here or may be out of date."""
-        here = self._states.get(get_running_loop()) or self._loops.get()
+        """Return the value at ``key``, or `MISS` when there is none or it may be out of date."""
+        state = self._states.get(get_running_loop()) or self._loops.get()
         now = monotonic()
-        if here.tracking is None or now >= here.tracking.until:
-            if here.tracking is not None and here.tracking.closed:
-                # Not by this tier: the store was closed, which another cache may share, or while this one was.
-                self._track(here)
+        if state.tracking is None or now >= state.tracking.until:
+            if state.tracking is not None and state.tracking.closed:
+                # Not by this tier: another cache that shares the store may have closed it.
+                self._track(state)
             return MISS
-        kept = here.get(key)
-        # One that has expired is replaced by the read that follows, or leaves when there is need for room.
-        if kept is None or now >= kept.expires or kept.codec is not codec:
+        entry = state.get(key)
+        # An expired entry is replaced by the read that follows, or leaves when room is needed.
+        if entry is None or now >= entry.expires or entry.codec is not codec:
             return MISS
-        if kept.data is None:
-            return kept.value
+        if entry.data is None:
+            return entry.value
         try:
-            return codec.decode(kept.data)
+            return codec.decode(entry.data)
         except DecodeError:
             # Those bytes decoded once; a type of the user's may refuse them now.
             return MISS
 
     def mark(self, key: str) -> Mark | None:
-        """Begin a read of ``key``. Returns what `keep` needs, or None when nothing may be kept."""
-        here = self._loops.find()
-        if here is None or here.tracking is None or monotonic() >= here.tracking.until:
+        """Begin a read of ``key``. Returns what `add` needs, or None when nothing may be added."""
+        state = self._loops.find()
+        if state is None or not state.covered:
             return None
         with self._lock:
-            mark = here.marks.get(key)
+            mark = state.marks.get(key)
             if mark is None:
-                mark = here.marks[key] = Mark(here)
+                mark = state.marks[key] = Mark(state)
             mark.readers += 1
         return mark
 
-    def keep(self, key: str, mark: Mark, found: Found, codec: Codec, expires: float) -> None:
-        """Keep what a read found, unless ``key`` has changed since it began; ``expires`` by the monotonic clock."""
-        here = self._loops.find()
-        if here is None or here.tracking is None or monotonic() >= here.tracking.until:
+    def add(self, key: str, mark: Mark, found: Found, codec: Codec, expires: float) -> None:
+        """Add the value of a read, unless ``key`` has changed since it began; ``expires`` by the monotonic clock."""
+        state = self._loops.find()
+        if state is None or not state.covered:
             return
         shared = is_immutable(found.value)
-        kept = _Kept(codec, found.value if shared else None, None if shared else found.entry.data, expires)
+        entry = _NearEntry(codec, found.value if shared else None, None if shared else found.entry.data, expires)
         with self._lock:
-            if here.marks.get(key) is mark:
-                here.held.put(key, kept, weight=len(found.entry.data) + OVERHEAD)
+            if state.marks.get(key) is mark:
+                state.entries.put(key, entry, weight=len(found.entry.data) + OVERHEAD)
 
     def unmark(self, key: str, mark: Mark) -> None:
         """End a read of ``key``."""
         with self._lock:
             mark.readers -= 1
-            if not mark.readers and mark.here.marks.get(key) is mark:
-                del mark.here.marks[key]
+            if not mark.readers and mark.state.marks.get(key) is mark:
+                del mark.state.marks[key]
 
     def forget(self, keys: Sequence[str]) -> None:
-        """Let go of ``keys``, in every event loop, and of what reads that are under way bring of them."""
-        for here in self._loops.all():
-            self._forget(here, keys)
+        """Remove ``keys``, in every event loop, and let reads of them that are under way add nothing."""
+        for state in self._loops.all():
+            self._forget(state, keys)
 
     async def aclose(self) -> None:
-        """End the tracking of the running event loop, and let go of what it holds."""
-        here = self._loops.pop()
-        if here is None:
+        """End the tracking of the running event loop, and remove its entries."""
+        state = self._loops.pop()
+        if state is None:
             return
-        if here.settling is not None:
-            here.settling.cancel()
-        ending = here.tracking.close() if here.tracking is not None else []
+        if state.settling is not None:
+            state.settling.cancel()
+        ending = state.tracking.close() if state.tracking is not None else []
         if ending:
             await asyncio.wait(ending)
 
-    def _begin(self) -> _Here:
-        here = _Here(self._entries, self._weight)
-        self._track(here)
-        return here
+    def _begin(self) -> _LoopState:
+        state = _LoopState(self._entries, self._weight)
+        self._track(state)
+        return state
 
-    def _track(self, here: _Here) -> None:
+    def _track(self, state: _LoopState) -> None:
         def changed(keys: Sequence[str] | None) -> None:
-            self._forget(here, keys)
+            self._forget(state, keys)
 
-        def state(error: StoreError | None) -> None:
-            self._state(here, error)
+        def confirmed(error: StoreError | None) -> None:
+            self._confirmed(state, error)
 
-        here.tracking = self._guard.track(changed, state)
+        state.tracking = self._guard.track(changed, confirmed)
 
-    def _forget(self, here: _Here, keys: Sequence[str] | None) -> None:
+    def _forget(self, state: _LoopState, keys: Sequence[str] | None) -> None:
         with self._lock:
             if keys is None:
-                here.held.clear()
-                here.marks.clear()
+                state.entries.clear()
+                state.marks.clear()
                 return
             for key in keys:
-                here.held.remove(key)
-                here.marks.pop(key, None)
+                state.entries.remove(key)
+                state.marks.pop(key, None)
 
-    # --- telling ----------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
-    def _state(self, here: _Here, error: StoreError | None) -> None:
-        """Tell that tracking was lost, or could not be begun; or, without an error, that it is confirmed."""
+    def _confirmed(self, state: _LoopState, error: StoreError | None) -> None:
+        """Report that tracking was lost, or could not be begun; or, without an error, that it is confirmed."""
         if error is not None:
-            self._troubles.begin(error.cause, f"the near cache is bypassed for now: {error}")
-            if here.paused is None:
-                here.paused = self._clock.monotonic()
+            self._incidents.begin(error.cause, f"the near cache is bypassed for now: {error}")
+            if state.paused is None:
+                state.paused = self._clock.monotonic()
                 if self._reporter.observers:
                     self._reporter.emit(NearPaused(error.cause))
             return
-        if here.paused is not None:
-            seconds = self._clock.monotonic() - here.paused
-            here.paused = None
+        if state.paused is not None:
+            seconds = self._clock.monotonic() - state.paused
+            state.paused = None
             if self._reporter.observers:
                 self._reporter.emit(NearResumed(seconds))
-            self._settle(here)
+            self._settle(state)
 
-    def _settle(self, here: _Here) -> None:
-        """End the troubles that are over, once that has been so for as long as it takes to believe it."""
-        here.settling = None
-        if here.paused is not None:
+    def _settle(self, state: _LoopState) -> None:
+        """End the incidents, once tracking has been confirmed for as long as it takes to believe it."""
+        state.settling = None
+        if state.paused is not None:
             return
-        for cause in self._troubles.going_on():
-            self._troubles.end(cause)
-        if self._troubles.current:
-            here.settling = get_running_loop().call_later(QUIET, self._settle, here)
+        for cause in self._incidents.going_on():
+            self._incidents.end(cause)
+        if self._incidents.current:
+            state.settling = get_running_loop().call_later(QUIET, self._settle, state)

@@ -42,7 +42,7 @@ MISS: Final = Miss.MISS
 
 
 class Down(Struct, frozen=True):
-    """The store did not answer the question; ``cause`` groups what is the same trouble."""
+    """The store did not answer the question; ``cause`` is one word for all failures of one kind."""
 
     cause: str
     of_key: bool = False

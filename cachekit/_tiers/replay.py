@@ -52,7 +52,7 @@ class Replay:
             await end(task)
 
     def _start(self) -> asyncio.Task[None]:
-        return self._background.keep(asyncio.get_running_loop(), self._until_empty)
+        return self._background.start_daemon(asyncio.get_running_loop(), self._until_empty)
 
     async def _until_empty(self) -> None:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)

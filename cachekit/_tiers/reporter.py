@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cachekit._tiers.troubles import Troubles
+from cachekit._tiers.incidents import Incidents
 from cachekit.clock import Clock
 from cachekit.events import Event, Observer, Uncached
 
@@ -15,14 +15,14 @@ class Reporter:
     ``observers`` is a tuple that is replaced, never changed: the hot path asks only whether it is empty.
     """
 
-    __slots__ = ("_calls", "clock", "observers", "troubles")
+    __slots__ = ("_calls", "clock", "incidents", "observers")
 
     def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+        self.clock: Clock = clock
         self.observers: tuple[Observer, ...] = ()
-        self._calls = Troubles[tuple[str, str | int]](clock)
-        self.troubles: Mapping[tuple[str, str | int], object] = self._calls.current
-        """Those that are going on: whether `cached` has anything to do."""
+        self._calls = Incidents[tuple[str, str | int]](clock)
+        self.incidents: Mapping[tuple[str, str | int], object] = self._calls.current
+        """Those that are going on: whether `resolved` has anything to do."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Pass every event to ``observer`` from now on. Returns a function that ends it."""
@@ -54,17 +54,17 @@ class Reporter:
                 if self._calls.current:
                     self._calls.end(("observer", id(observer)))
 
-    def uncached(self, name: str, reason: str, why: str) -> None:
+    def skipped(self, name: str, reason: str, why: str) -> None:
         """Note that a call of ``name`` went uncached, for ``reason``; ``why`` says it to people."""
-        self.refused(name, reason, f"{name} is not cached: {why}")
+        self.incident(name, reason, f"{name} is not cached: {why}")
 
-    def refused(self, name: str, reason: str, text: str) -> None:
+    def incident(self, name: str, reason: str, text: str) -> None:
         """Note that a step was left out for a call of ``name``, for ``reason``; ``text`` says it to people."""
         self._calls.begin((name, reason), text)
         if self.observers:
             self.emit(Uncached(name, reason))
 
-    def cached(self, name: str, reason: str) -> None:
+    def resolved(self, name: str, reason: str) -> None:
         """Note that ``name`` got past the step in which ``reason`` is found."""
         if self._calls.current:
             self._calls.end((name, reason))

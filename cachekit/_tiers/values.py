@@ -35,7 +35,7 @@ class Values:
                 return await self.read(key, codec, budget)
             outcome = self.decoded(await reading.get(budget), codec)
             if isinstance(outcome, Found):
-                reading.keep(outcome, codec)
+                reading.add_to_near(outcome, codec)
             return outcome
 
     async def read_with_lease(self, key: str, codec: Codec, budget: Budget) -> tuple[Outcome, bytes | None]:
@@ -57,9 +57,9 @@ class Values:
         try:
             entry = Entry(codec.encode(value))
         except RoundTripError as error:
-            self._reporter.uncached(codec.name, "value", str(error))
+            self._reporter.skipped(codec.name, "value", str(error))
             return None
-        self._reporter.cached(codec.name, "value")
+        self._reporter.resolved(codec.name, "value")
         return entry
 
     def decoded(self, raw: bytes | Down | Distrusted | None, codec: Codec) -> Outcome:
@@ -74,8 +74,8 @@ class Values:
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
-            self._reporter.uncached(codec.name, "bytes", str(error))
+            self._reporter.skipped(codec.name, "bytes", str(error))
             return MISS
-        if self._reporter.troubles:
-            self._reporter.cached(codec.name, "bytes")
+        if self._reporter.incidents:
+            self._reporter.resolved(codec.name, "bytes")
         return Found(value, entry)

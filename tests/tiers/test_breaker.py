@@ -221,7 +221,7 @@ async def test_a_late_answer_does_not_close_it() -> None:
             store.fail(REFUSED)
             await cache.get("a:1")
         guard._breaker.answered("a")
-        assert guard._breaker.turns_away("a") == "unavailable"
+        assert guard._breaker.rejects("a") == "unavailable"
 
 
 async def test_its_probe_ends_with_the_cache() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from cachekit import Cache
-from cachekit._tiers.troubles import LONGEST_QUIET, QUIET, Troubles
+from cachekit._tiers.incidents import LONGEST_QUIET, QUIET, Incidents
 from cachekit.errors import KeyRefusedError, StoreTimeoutError
 from cachekit.events import Event, StoreFailed, StoreRecovered
 from cachekit.testing import FailingStore, FakeClock
@@ -32,7 +32,7 @@ def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_ten_thousand_occurrences_are_one_record_and_the_end_is_another(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    troubles = Troubles(clock)
+    troubles = Incidents(clock)
     for _ in range(10_000):
         troubles.begin("timeout", "no answer in time")
         clock.advance(0.001)
@@ -44,7 +44,7 @@ def test_ten_thousand_occurrences_are_one_record_and_the_end_is_another(
 
 
 def test_a_success_that_was_under_way_does_not_end_a_trouble(clock: FakeClock) -> None:
-    troubles = Troubles(clock)
+    troubles = Incidents(clock)
     troubles.begin("timeout", "no answer in time")
     clock.advance(QUIET / 2)
     assert troubles.end("timeout") is None
@@ -52,7 +52,7 @@ def test_a_success_that_was_under_way_does_not_end_a_trouble(clock: FakeClock) -
 
 
 def test_each_cause_has_records_of_its_own(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
-    troubles = Troubles(clock)
+    troubles = Incidents(clock)
     troubles.begin("timeout", "no answer in time")
     troubles.begin("OOM", "out of memory")
     clock.advance(QUIET)
@@ -64,7 +64,7 @@ def test_each_cause_has_records_of_its_own(clock: FakeClock, caplog: pytest.LogC
 def test_a_trouble_that_comes_and_goes_all_the_time_does_not_flood_the_log(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    troubles = Troubles(clock)
+    troubles = Incidents(clock)
     for _ in range(3600):
         troubles.begin("timeout", "no answer in time")
         clock.advance(1.0)
@@ -73,7 +73,7 @@ def test_a_trouble_that_comes_and_goes_all_the_time_does_not_flood_the_log(
 
 
 def test_after_a_long_peace_a_trouble_ends_as_fast_as_the_first_time(clock: FakeClock) -> None:
-    troubles = Troubles(clock)
+    troubles = Incidents(clock)
     for _ in range(3):
         troubles.begin("timeout", "no answer in time")
         clock.advance(QUIET)
@@ -150,7 +150,7 @@ async def test_a_cache_is_not_healthy_while_an_invalidation_waits_for_the_store(
         store.recover()
         clock.advance(QUIET)
         assert await cache.set("another", 1, ttl=60)
-        assert not cache.runtime._guard._troubles.current
+        assert not cache.runtime._guard._incidents.current
         assert not cache.healthy
         store.let.set()
         async with asyncio.timeout(10):

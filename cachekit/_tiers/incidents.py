@@ -1,4 +1,4 @@
-"""The log discipline: one WARNING when a trouble begins, one INFO when it ends, nothing in between."""
+"""The log discipline: one WARNING when a incident begins, one INFO when it ends, nothing in between."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ K = TypeVar("K", bound=Hashable)
 LOGGER: Final = logging.getLogger("cachekit")
 
 QUIET: Final = 0.5
-"""Seconds without the trouble before a success ends it: answers that were under way do not count."""
+"""Seconds without the incident before a success ends it: answers that were under way do not count."""
 
 LONGEST_QUIET: Final = 60.0
-"""What `QUIET` grows to, doubling each time a trouble comes back within this many seconds of its end. A
-trouble that comes and goes with every call is one trouble, not two records a call."""
+"""What `QUIET` grows to, doubling each time a incident comes back within this many seconds of its end. A
+incident that comes and goes with every call is one incident, not two records a call."""
 
 
-class _Trouble(Struct):
+class _Incident(Struct):
     began: float
     last: float
     text: str
@@ -30,8 +30,8 @@ class _Trouble(Struct):
     count: int = 1
 
 
-class Troubles(Generic[K]):
-    """Which troubles are going on, each under a key of its own.
+class Incidents(Generic[K]):
+    """Which incidents are going on, each under a key of its own.
 
     Args:
         clock: Tells the time.
@@ -39,36 +39,38 @@ class Troubles(Generic[K]):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.current: dict[K, _Trouble] = {}
+        self.current: dict[K, _Incident] = {}
         """Those that are going on: whether there is any is all that a success asks."""
         # When each ended last, and how much quiet that took.
         self._ended: dict[K, tuple[float, float]] = {}
 
     def begin(self, key: K, text: str) -> None:
-        """Note an occurrence of the trouble ``key``; log ``text`` if it is the first."""
+        """Note an occurrence of the incident ``key``; log ``text`` if it is the first."""
         now = self._clock.monotonic()
-        trouble = self.current.get(key)
-        if trouble is None:
+        incident = self.current.get(key)
+        if incident is None:
             ended, quiet = self._ended.pop(key, (float("-inf"), QUIET))
             again = now - ended < LONGEST_QUIET
-            self.current[key] = _Trouble(now, now, text, min(2 * quiet, LONGEST_QUIET) if again else QUIET)
+            self.current[key] = _Incident(now, now, text, min(2 * quiet, LONGEST_QUIET) if again else QUIET)
             LOGGER.warning("%s", text)
         else:
-            trouble.last = now
-            trouble.count += 1
+            incident.last = now
+            incident.count += 1
 
     def end(self, key: K) -> float | None:
-        """Note that ``key`` went well. Returns the seconds that its trouble lasted if this ends it."""
-        trouble = self.current.get(key)
+        """Note that ``key`` went well. Returns the seconds that its incident lasted if this ends it."""
+        incident = self.current.get(key)
         now = self._clock.monotonic()
-        if trouble is None or now - trouble.last < trouble.quiet:
+        if incident is None or now - incident.last < incident.quiet:
             return None
         # Another thread may have ended it just now.
         if self.current.pop(key, None) is None:
             return None
-        self._ended[key] = (now, trouble.quiet)
-        seconds = now - trouble.began
-        LOGGER.info("back to normal after %.1f s and %d occurrences; it was: %s", seconds, trouble.count, trouble.text)
+        self._ended[key] = (now, incident.quiet)
+        seconds = now - incident.began
+        LOGGER.info(
+            "back to normal after %.1f s and %d occurrences; it was: %s", seconds, incident.count, incident.text
+        )
         return seconds
 
     def going_on(self) -> list[K]:
