@@ -32,7 +32,8 @@ class PerLoop(Generic[T]):
         loop = get_running_loop()
         state = self.states.get(loop)
         if state is None:
-            self.purge()
+            if self.states:
+                self.purge()
             state = self.states[loop] = self._make()
         return state
 

@@ -1,9 +1,10 @@
-"""One call that was no hit: what it needs until it returns."""
+"""One call that was no hit: everything that it needs until it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
@@ -12,38 +13,20 @@ from cachekit.codecs import Codec
 
 R = TypeVar("R")
 
-Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-"""Those by position and those by name, as the caller gave them."""
 
+class Call(Struct, Generic[R], eq=False):
+    """A call of a decorated function that may have to load. A hit makes none."""
 
-class Call(Generic[R]):
-    """A call of a decorated function that may have to load. A hit makes none.
-
-    Args:
-        runtime: Of the function's cache.
-        plan: Of the function.
-        key: What the plan rendered.
-        budget: What is left of the deadline.
-        arguments: What the function is called with.
-    """
-
-    __slots__ = ("arguments", "budget", "key", "plan", "runtime")
-
-    def __init__(
-        self, runtime: Runtime, plan: CallPlan[..., R], key: str, budget: Budget, arguments: Arguments
-    ) -> None:
-        self.runtime: Runtime = runtime
-        self.plan: CallPlan[..., R] = plan
-        self.key: str = key
-        self.budget: Budget = budget
-        self.arguments: Arguments = arguments
+    runtime: Runtime
+    plan: CallPlan[..., R]
+    key: str
+    """As the plan renders it."""
+    budget: Budget
+    """What is left of the deadline."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
     @property
     def codec(self) -> Codec:
         """What encodes and decodes the results of the function."""
         return self.plan.codec(self.runtime.reporter)
-
-    def run(self) -> Coroutine[Any, Any, R]:
-        """Run the function, as if undecorated."""
-        positional, named = self.arguments
-        return self.plan.function(*positional, **named)

@@ -44,6 +44,11 @@ class State(IntEnum):
     ABANDONED = auto()
 
 
+# A member that is looked up in its class takes 60 ns on Python 3.11, and a load asks for four.
+_WAITING: Final = State.WAITING
+LOADING: Final = State.LOADING
+_LANDED: Final = State.LANDED
+
 NEXT: Final[Mapping[State, frozenset[State]]] = {
     State.WAITING: frozenset({State.WAITING, State.LOADING, State.ORPHANED, State.LANDED, State.ABANDONED}),
     State.LOADING: frozenset({State.WAITING, State.LANDED, State.ABANDONED}),
@@ -71,16 +76,14 @@ class HeldLease(Struct):
     """Renews it again and again; None when it is renewed no more."""
 
 
-class Flight:
-    """One load of one key, and the callers that wait for it.
+class Flight(Struct, eq=False):
+    """One load of one key, and the callers that wait for it."""
 
-    Args:
-        key: What is loaded.
-        plan: Whose load it is: functions that share a key by mistake do not share results.
-    """
-
-    # Of most flights this is how it is; attributes that are not set cost nothing.
-    state: State = State.WAITING
+    key: str
+    plan: object
+    """Whose load it is: functions that share a key by mistake do not share results."""
+    loop: asyncio.AbstractEventLoop
+    state: State = _WAITING
     landed: Landed | None = None
     """What it came to, once its state is ``LANDED``."""
     lease: HeldLease | None = None
@@ -91,20 +94,17 @@ class Flight:
     """Whether the key was invalidated, in this process, since it was opened."""
     nested: bool = False
     """Whether a caller inside another load has ever waited for it."""
+    around: Flight | None = None
+    """The load that it is loaded inside of, while the function runs."""
     waits_for: Counter[Flight] | None = None
     """The flights that callers inside the load wait for, or lead, and how many of them."""
     _waiters: deque[asyncio.Future[Landed | None]] | None = None
     _followers: list[asyncio.Future[None]] | None = None
 
-    def __init__(self, key: str, plan: object) -> None:
-        self.key = key
-        self.plan = plan
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-
     @property
     def begun(self) -> bool:
         """Whether the function has begun to run for it."""
-        return self.state is State.LOADING or self.state is State.LANDED
+        return self.state is LOADING or self.state is _LANDED
 
     @property
     def awaited(self) -> bool:
@@ -123,17 +123,13 @@ class Flight:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.result() is None:
-                self._become(State.ORPHANED)
+                self.become(State.ORPHANED)
             raise
-
-    def begin(self) -> None:
-        """Note that the function begins to run."""
-        self._become(State.LOADING)
 
     def land(self, landed: Landed) -> None:
         """Give every waiting caller what the load came to."""
         self.landed = landed
-        self._become(State.LANDED)
+        self.become(_LANDED)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -147,10 +143,10 @@ class Flight:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                self._become(State.WAITING)
+                self.become(_WAITING)
                 waiter.set_result(None)
                 return True
-        self._become(State.ABANDONED)
+        self.become(State.ABANDONED)
         return False
 
     async def until_ended(self) -> None:
@@ -162,12 +158,12 @@ class Flight:
             self._followers.append(follower)
             await follower
 
-    def _become(self, state: State) -> None:
+    def become(self, state: State) -> None:
         """Change the state: nothing else does. A state that cannot follow is left out."""
         if state not in NEXT[self.state]:
             return
         self.state = state
-        if not NEXT[state] and self._followers is not None:
+        if self._followers is not None and not NEXT[state]:
             followers, self._followers = self._followers, None
             for follower in followers:
                 if not follower.done():
@@ -179,7 +175,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._loops: PerLoop[dict[str, Flight]] = PerLoop(dict)
-        self.open_loops: Mapping[asyncio.AbstractEventLoop, Mapping[str, Flight]] = self._loops.states
+        self.open_loops: dict[asyncio.AbstractEventLoop, dict[str, Flight]] = self._loops.states
         """Those of each loop that has any: empty while nothing is loaded, so a hit tests only its truth."""
 
     def find(self, key: str) -> Flight | None:
@@ -189,25 +185,25 @@ class Flights:
 
     def find_begun(self, key: str) -> Flight | None:
         """Return the open flight of ``key`` if its load has begun."""
-        flight = self.find(key) if self.open_loops else None
+        flight = self.find(key)
         return flight if flight is not None and flight.begun else None
 
     def open(self, key: str, plan: object) -> Flight:
         """Open a flight for ``key``. Later callers find it, in place of an earlier one."""
-        flight = Flight(key, plan)
+        flight = Flight(key, plan, asyncio.get_running_loop())
         self._loops.get()[key] = flight
         return flight
 
     def close(self, flight: Flight) -> None:
         """Let later callers find ``flight`` no more."""
-        flights = self._loops.states.get(flight.loop)
+        flights = self.open_loops.get(flight.loop)
         # Other threads void keys at any moment, so nothing is taken for granted between two steps.
         if flights is None:
             return
         if flights.get(flight.key) is flight:
             flights.pop(flight.key, None)
         if not flights:
-            self._loops.pop(flight.loop)
+            self.open_loops.pop(flight.loop, None)
 
     def void(self, keys: Sequence[str]) -> None:
         """Void the flights of ``keys`` in every event loop: later callers do not join them."""

@@ -3,7 +3,8 @@
 =========================================================  ==========  ============================================
 the flight of the key                                      a call      why
 =========================================================  ==========  ============================================
-``NONE``     there is none, or it is another function's    ``OPEN``    there is nothing to share
+``FOREIGN``  it is another function's                      ``OPEN``    functions that share a key by mistake share no
+                                                                       result
 ``LATER``    its load begins after the call did            ``JOIN``    it loads what the call would load
 ``FENCED``   its load had begun; its lease still holds     ``JOIN``    nobody has invalidated it before the call
 ``VOIDED``   its load had begun; its lease is gone         ``OPEN``    it may bring what was invalidated
@@ -17,6 +18,8 @@ the flight of the key                                      a call      why
 from __future__ import annotations
 
 from enum import Enum
+
+from msgspec import Struct
 
 from cachekit._flow.flight import Flight
 from cachekit._flow.nesting import may_wait_for
@@ -35,7 +38,7 @@ class Joining(Enum):
 class Relation(Enum):
     """How the flight of a key stands to a call that has to load, and what the call does then."""
 
-    NONE = "there is none, or it is another function's", Joining.OPEN
+    FOREIGN = "it is another function's", Joining.OPEN
     LATER = "its load begins after the call did", Joining.JOIN
     FENCED = "its load had begun, and its lease still holds", Joining.JOIN
     VOIDED = "its load had begun, and its lease is gone", Joining.OPEN
@@ -47,26 +50,19 @@ class Relation(Enum):
         self.joining: Joining = joining
 
 
-class ReadResult:
-    """The outcome of a call's read, and the load of its key that had begun before, with the lease.
+class ReadResult(Struct, eq=False):
+    """The outcome of a call's read, and the load of its key that had begun before, with the lease."""
 
-    Args:
-        outcome: Of the read.
-        earlier: The flight whose load had begun before the read, if there was one.
-        holder: The token that held the lease as of the read.
-    """
+    outcome: Outcome
+    earlier: Flight | None = None
+    """The flight whose load had begun before the read, if there was one."""
+    holder: bytes | None = None
+    """The token that held the lease as of the read."""
 
-    __slots__ = ("earlier", "holder", "outcome")
-
-    def __init__(self, outcome: Outcome, earlier: Flight | None = None, holder: bytes | None = None) -> None:
-        self.outcome = outcome
-        self.earlier = earlier
-        self.holder = holder
-
-    def relation(self, flight: Flight | None, plan: object) -> Relation:
+    def relation(self, flight: Flight, plan: object) -> Relation:
         """Return what ``flight``, the one of the key by now, is to a call of ``plan`` with this result."""
-        if flight is None or flight.plan is not plan:
-            return Relation.NONE
+        if flight.plan is not plan:
+            return Relation.FOREIGN
         if not may_wait_for(flight):
             return Relation.CIRCLE
         if flight is not self.earlier:

@@ -7,6 +7,8 @@ import os
 import time
 from typing import Any, Final, Self
 
+from msgspec import Struct
+
 from cachekit._flow.call import Call
 from cachekit._flow.flight import Flight, HeldLease
 from cachekit._flow.nesting import inside
@@ -34,7 +36,7 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
         store failed, and what is loaded is not stored.
     """
     runtime, token = call.runtime, _new_token()
-    wait = _Wait(flight, call.plan.policy.lease)
+    wait: _Wait | None = None
     unreadable: bytes | None = None
     while True:
         left = call.budget.left
@@ -52,9 +54,10 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
         elif answer.mine:
             _hold(call, flight, token)
             return None
-        elif wait.is_over(answer):
-            return None
         else:
+            wait = wait or _Wait(flight, call.plan.policy.lease)
+            if wait.is_over(answer):
+                return None
             # While the other load is alive, waiting for it is no work of the cache: it is the load, shared.
             call.budget.left = left
             await wait.pause()
@@ -101,25 +104,24 @@ class _Wait:
         self._waited += pause
 
 
-class _Asking:
+class _Asking(Struct, eq=False):
     """Gives back a lease that was asked for when the answer is not heard: a timeout, or a cancelled caller.
 
     The store may take it all the same, for nobody, and everybody would wait until it ends. Before the next
     caller is chosen, so that what it asks for comes after this on the same connection.
     """
 
-    __slots__ = ("_asked", "answered")
-
-    def __init__(self, call: Call[Any], flight: Flight, token: bytes) -> None:
-        self._asked = (call, flight, token)
-        self.answered = False
+    call: Call[Any]
+    flight: Flight
+    token: bytes
+    answered: bool = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         if not self.answered:
-            _give_back_soon(*self._asked)
+            _give_back_soon(self.call, self.flight, self.token)
 
 
 # --- while it is held ----------------------------------------------------------------------------

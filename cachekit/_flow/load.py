@@ -7,11 +7,12 @@ import time
 from typing import Any, TypeVar
 
 from cachekit._flow.call import Call
-from cachekit._flow.flight import Flight, Landed, State
+from cachekit._flow.flight import Flight, HeldLease, Landed, State
 from cachekit._flow.lease import acquire, release, seize, stop_renewing
-from cachekit._flow.nesting import loading, waiting_for
-from cachekit._flow.verdict import Verdict
+from cachekit._flow.nesting import enter, leave, waiting_for
+from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.outcome import Found
+from cachekit.entry import Entry
 from cachekit.errors import DecodeError
 from cachekit.events import Filled, Loaded
 
@@ -19,18 +20,30 @@ R = TypeVar("R")
 
 
 async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
-    """Load on behalf of every caller that waits for ``flight``: acquire the lease, run the function, settle.
+    """Load on behalf of every caller that waits for ``flight``: acquire the lease, run the function, fill.
 
     Whatever ends this, the flight goes on: it lands with a value or an exception, or is handed to one who waits.
     """
     try:
-        with waiting_for(flight):
+        found = None
+        if verdict is not LOAD or flight.after is not None:
             found = await _acquire(call, flight, verdict)
-            result: R = await _run(call, flight) if found is None else found.value
-        if found is None:
-            await _settle(call, flight, result)
+        if found is not None:
+            flight.land(Landed(found.value, found.entry))
+            value: R = found.value
+            return value
+        began = time.monotonic()
+        before = enter(flight)
+        try:
+            result = await call.plan.function(*call.args, **call.kwargs)
+        finally:
+            leave(flight, before)
+        if call.runtime.reporter.observers:
+            call.runtime.reporter.emit(Loaded(call.key, time.monotonic() - began))
+        if flight.lease is None:
+            flight.land(Landed(result, _encoded(call, result) if flight.awaited else None))
         else:
-            flight.land(Landed(result, found.entry))
+            await _fill(call, flight, flight.lease, result)
         return result
     # What the function raises is shared by those who waited, and passes through here as it is.
     except Exception as error:
@@ -69,41 +82,29 @@ def result_of(call: Call[R], landed: Landed) -> R:
 
 
 async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Found | None:
-    """Come to the head of those who load the key. Returns the value if it was stored meanwhile."""
-    if flight.after is not None:
-        with waiting_for(flight.after):
-            await flight.after.until_ended()
-        flight.after = None
-    # A flight that was passed on has its lease.
-    if verdict is Verdict.LOAD or flight.lease is not None:
+    """Come to the head of all loads of the key. Returns the value if it was stored meanwhile."""
+    with waiting_for(flight):
+        if flight.after is not None:
+            with waiting_for(flight.after):
+                await flight.after.until_ended()
+            flight.after = None
+        # A flight that was handed over has its lease.
+        if verdict is LOAD or flight.lease is not None:
+            return None
+        if verdict is Verdict.LOAD_FILL:
+            return await acquire(call, flight)
+        await seize(call, flight)
         return None
-    if verdict is Verdict.LOAD_FILL:
-        return await acquire(call, flight)
-    await seize(call, flight)
-    return None
 
 
-async def _run(call: Call[R], flight: Flight) -> R:
-    """Run the function."""
-    flight.begin()
-    began = time.monotonic()
-    with loading(flight):
-        result = await call.run()
-    if call.runtime.reporter.observers:
-        call.runtime.reporter.emit(Loaded(call.key, time.monotonic() - began))
-    return result
-
-
-async def _settle(call: Call[R], flight: Flight, result: R) -> None:
-    """Land, and fill while the lease holds."""
-    runtime, held = call.runtime, flight.lease
-    ttl = None if held is None else call.plan.ttl_of(result, runtime.reporter)
-    entry = runtime.values.encoded(result, call.codec) if ttl is not None or flight.awaited else None
+async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R) -> None:
+    """Land, and store the result if the lease still holds."""
+    runtime = call.runtime
+    ttl = call.plan.ttl_of(result, runtime.reporter)
+    entry = _encoded(call, result) if ttl is not None or flight.awaited else None
     # Every caller that waits goes on now; only this one waits for the fill.
-    flight.land(Landed(result, entry))
-    if held is None:
-        return
     stop_renewing(held)
+    flight.land(Landed(result, entry))
     if ttl is None or entry is None or flight.void:
         release(call, flight)
         return
@@ -112,6 +113,10 @@ async def _settle(call: Call[R], flight: Flight, result: R) -> None:
         release(call, flight)
     elif runtime.reporter.observers:
         runtime.reporter.emit(Filled(call.key, ttl))
+
+
+def _encoded(call: Call[R], result: R) -> Entry | None:
+    return call.runtime.values.encoded(result, call.codec)
 
 
 def _hand_over(call: Call[Any], flight: Flight) -> None:

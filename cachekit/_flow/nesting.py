@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, cast
 
-from cachekit._flow.flight import Flight
+from cachekit._flow.flight import LOADING, Flight
 
 # The loads that the running code is inside of, outermost first. Tasks started inside inherit it.
 _INSIDE: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("cachekit loads", default=())
@@ -32,34 +32,62 @@ def may_wait_for(flight: Flight) -> bool:
 def waiting_for(flight: Flight) -> AbstractContextManager[None]:
     """Note that the load around the running code, if there is one, goes on only when ``flight`` does."""
     around = inside() if _INSIDE.get() else ()
-    return _waiting(around[-1], flight) if around else _NOT_INSIDE
+    return _Waiting(around[-1], flight) if around else _NOT_INSIDE
 
 
-@contextmanager
-def loading(flight: Flight) -> Generator[None, None, None]:
-    """Note that the code of the block is the load of ``flight``."""
+class _Waiting:
+    """The load ``around`` goes on only when ``flight`` does."""
+
+    __slots__ = ("_around", "_flight")
+
+    def __init__(self, around: Flight, flight: Flight) -> None:
+        self._around = around
+        self._flight = flight
+
+    def __enter__(self) -> None:
+        _wait(self._around, self._flight)
+
+    def __exit__(self, *raised: object) -> None:
+        _wait_no_longer(self._around, self._flight)
+
+
+def enter(flight: Flight) -> tuple[Flight, ...]:
+    """Begin the load of ``flight``: the code that follows. Returns what `leave` needs."""
+    flight.become(LOADING)
     before = _INSIDE.get()
-    _INSIDE.set((*inside(), flight) if before else (flight,))
-    try:
-        yield
-    finally:
-        # Set, not reset: a coroutine that is closed from outside runs this in another context.
-        _INSIDE.set(before)
+    if before:
+        around = inside()
+        if around:
+            # It goes on only when this load does.
+            flight.around = around[-1]
+            _wait(flight.around, flight)
+        _INSIDE.set((*around, flight))
+    else:
+        _INSIDE.set((flight,))
+    return before
 
 
-@contextmanager
-def _waiting(around: Flight, flight: Flight) -> Generator[None, None, None]:
+def leave(flight: Flight, before: tuple[Flight, ...]) -> None:
+    """End the load of ``flight``."""
+    # Set, not reset: a coroutine that is closed from outside runs this in another context.
+    _INSIDE.set(before)
+    if flight.around is not None:
+        _wait_no_longer(flight.around, flight)
+        flight.around = None
+
+
+def _wait(around: Flight, flight: Flight) -> None:
     flight.nested = True
     if around.waits_for is None:
         around.waits_for = Counter()
-    waiting = around.waits_for
-    waiting[flight] += 1
-    try:
-        yield
-    finally:
-        waiting[flight] -= 1
-        if not waiting[flight]:
-            del waiting[flight]
+    around.waits_for[flight] += 1
+
+
+def _wait_no_longer(around: Flight, flight: Flight) -> None:
+    waits_for = cast("Counter[Flight]", around.waits_for)
+    waits_for[flight] -= 1
+    if not waits_for[flight]:
+        del waits_for[flight]
 
 
 def _waits_for_any(flight: Flight, others: Sequence[Flight]) -> bool:

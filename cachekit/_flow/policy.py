@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -52,6 +52,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         """
         if self.when is not None and not self.when(result):
             return None
-        ttl = parse_duration(self.ttl(result)) if callable(self.ttl) else cast("float", self.ttl)
+        # Checked already, unless it depends on the result.
+        ttl: float = parse_duration(self.ttl(result)) if callable(self.ttl) else self.ttl  # type: ignore[assignment]
         # Shorter, never longer: what was asked for stays the bound.
         return ttl * (1 - self.jitter * random.random()) if self.jitter else ttl  # noqa: S311 - no secret

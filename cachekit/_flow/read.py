@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
-from cachekit._flow.call import Arguments, Call
+from cachekit._flow.call import Call
 from cachekit._flow.commit import BLOCKS, held_back
 from cachekit._flow.flight import Flight
 from cachekit._flow.joining import Joining, ReadResult
 from cachekit._flow.load import lead, result_of, share
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.verdict import TABLE, Verdict
+from cachekit._flow.verdict import LOAD, SERVE, TABLE, Verdict
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
@@ -49,7 +50,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     result: ReadResult | None = None
     # Nearly always no shard has failed, and no key is being loaded.
     if runtime.circuits and (rejected := coherence.rejected(key)) is not None:
-        result = ReadResult(rejected, flights.find_begun(key))
+        result = ReadResult(rejected, flights.find_begun(key) if flights.open_loops else None)
         outcome: Outcome = rejected
     elif near is not None or flights.open_loops:
         result = await _read(runtime, codec, key, budget, near)
@@ -59,11 +60,11 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     if reporter.observers:
         _emit(runtime, key, outcome)
     verdict = TABLE[type(outcome)]
-    if verdict is Verdict.SERVE:
+    if verdict is SERVE:
         # The table says that it was found.
         found: R = cast("Found", outcome).value
         return found
-    return await _load(Call(runtime, plan, key, budget, (args, kwargs)), result or ReadResult(outcome), verdict)
+    return await _load(Call(runtime, plan, key, budget, args, kwargs), result or ReadResult(outcome), verdict)
 
 
 async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
@@ -88,13 +89,15 @@ async def _read(runtime: Runtime, codec: Codec, key: str, budget: Budget, near: 
 def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> Coroutine[Any, Any, R]:
     """Load, or share the load of another caller."""
     flights = call.runtime.flights
-    flight = flights.find(call.key)
+    flight = flights.find(call.key) if flights.open_loops else None
+    if flight is None:
+        return lead(call, flights.open(call.key, call.plan), verdict)
     joining = result.relation(flight, call.plan).joining
     if joining is Joining.JOIN:
-        return _join(call, cast("Flight", flight), verdict)
+        return _join(call, flight, verdict)
     if joining is Joining.ALONE:
         # A function that calls itself runs as if undecorated.
-        return lead(call, Flight(call.key, call.plan), Verdict.LOAD)
+        return lead(call, Flight(call.key, call.plan, asyncio.get_running_loop()), LOAD)
     opened = flights.open(call.key, call.plan)
     if joining is Joining.FOLLOW:
         # All calls that come meanwhile share it, rather than load beside the earlier one.
@@ -112,27 +115,28 @@ async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...
     key = plan.key_of(runtime.reporter, args, kwargs)
     if key is None or (BLOCKS.get() and held_back(runtime, key)):
         return await plan.function(*args, **kwargs)
-    call = Call(runtime, plan, key, runtime.budget(), (args, kwargs))
+    call = Call(runtime, plan, key, runtime.budget(), args, kwargs)
     return await lead(call, runtime.flights.open(key, plan), Verdict.REFRESH)
 
 
 async def peek(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
     """Return the cached value or MISS; never load."""
-    return await _without_loading(runtime, plan, runtime.values.read, (args, kwargs))
+    return await _without_loading(runtime, plan, runtime.values.read, args, kwargs)
 
 
 async def take(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
     """Return the cached value and remove it in one step, or MISS; never load."""
-    return await _without_loading(runtime, plan, runtime.values.take, (args, kwargs))
+    return await _without_loading(runtime, plan, runtime.values.take, args, kwargs)
 
 
 async def _without_loading(
     runtime: Runtime,
     plan: CallPlan[..., R],
     read: Callable[[str, Codec, Budget], Awaitable[Outcome]],
-    arguments: Arguments,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> R | Miss:
-    key = plan.key_of(runtime.reporter, *arguments)
+    key = plan.key_of(runtime.reporter, args, kwargs)
     if key is None or (BLOCKS.get() and held_back(runtime, key)):
         return MISS
     outcome = await read(key, plan.codec(runtime.reporter), runtime.budget())

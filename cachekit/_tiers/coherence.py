@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import monotonic
 from typing import Final, TypeVar, cast
 
@@ -28,6 +28,7 @@ from cachekit.stores.base import TrackingStore, WindowBounds
 
 T = TypeVar("T")
 
+_NOTHING_NEAR: Final = nullcontext()
 _PENDING: Final = Down("pending")
 _DISTRUSTED: Final = Distrusted()
 
@@ -118,13 +119,13 @@ class Coherence:
         """Return what stands at ``key`` and remove it, in one step."""
         if self.journal and (override := self._override(key)):
             return override
-        with self._forgetting([key]):
+        with self._forgetting(key):
             return await self._guard.ask(self._store.get_and_delete, key, budget)
 
     async def set(self, key: str, data: bytes, ttl: float, budget: Budget) -> bool:
         """Store ``data``, whatever is loaded meanwhile. Returns whether the store confirmed it."""
         mark = self.journal.mark()
-        with self._forgetting([key]):
+        with self._forgetting(key):
             stored = await self._guard.ask(self._store.set, key, budget, data, ttl_ms=milliseconds(ttl)) is None
         if stored:
             # What was to be removed is replaced.
@@ -134,7 +135,7 @@ class Coherence:
 
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
         """Store what was loaded under the lease, if ``token`` still holds it. Returns whether it did."""
-        with self._forgetting([key]):
+        with self._forgetting(key):
             answer = await self._guard.ask(self._store.fill, key, budget, data, token, ttl_ms=milliseconds(ttl))
         if answer is True:
             self.journal.stored(key, ttl)
@@ -152,18 +153,9 @@ class Coherence:
             self.journal.stored(key, bounds.ttl_ms / 1000)
         return pushed
 
-    @contextmanager
-    def _forgetting(self, keys: Sequence[str]) -> Generator[None, None, None]:
+    def _forgetting(self, *keys: str) -> AbstractContextManager[object]:
         """Let the near tier forget ``keys`` before a change and after it."""
-        near = self.near
-        if near is None:
-            yield
-            return
-        near.forget(keys)
-        try:
-            yield
-        finally:
-            near.forget(keys)
+        return _NOTHING_NEAR if self.near is None else _Forgetting(self.near, keys)
 
     # --- invalidating -----------------------------------------------------------------------------
 
@@ -174,7 +166,7 @@ class Coherence:
         """
         left = list(keys)
         try:
-            with self._forgetting(keys):
+            with self._forgetting(*keys):
                 return await self._remove(left, budget)
         finally:
             if left:
@@ -185,7 +177,7 @@ class Coherence:
         keys = self.journal.batch()
         left = list(keys)
         # Before it leaves the journal as well: it is not to be found near by another thread.
-        with self._forgetting(keys):
+        with self._forgetting(*keys):
             await self._remove(left, self._guard.budget())
         if len(left) < len(keys):
             self.journal.replayed(len(keys) - len(left))
@@ -233,6 +225,22 @@ class Coherence:
         await self.replay.aclose(seconds)
         if self.near is not None:
             await self.near.aclose()
+
+
+class _Forgetting:
+    """A change of ``keys``, of which the near tier forgets what was there before."""
+
+    __slots__ = ("_keys", "_near")
+
+    def __init__(self, near: NearTier, keys: Sequence[str]) -> None:
+        self._near = near
+        self._keys = keys
+
+    def __enter__(self) -> None:
+        self._near.forget(self._keys)
+
+    def __exit__(self, *raised: object) -> None:
+        self._near.forget(self._keys)
 
 
 class NearRead:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
 from msgspec import Struct
@@ -29,16 +30,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Budget:
+class Budget(Struct, eq=False):
     """What is left of the one deadline that all cache work of a call shares.
 
     Only cache work counts: the time in the user's function does not.
     """
 
-    __slots__ = ("left",)
-
-    def __init__(self, seconds: float) -> None:
-        self.left: float = seconds
+    left: float
+    """Seconds."""
 
 
 class Settings(Struct, frozen=True):
@@ -65,6 +64,8 @@ class Guard:
         """For its verbs, which `ask` takes; nothing calls them but this."""
         self._prefix = settings.prefix
         self._timeout = settings.timeout
+        self.budget: Callable[[], Budget] = partial(Budget, settings.timeout)
+        """Returns the whole of the deadline, for one call."""
         self._reporter = reporter
         self._incidents = Incidents[tuple[str | None, str]](reporter.clock)
         self._breaker = Breaker(self._probe, background, reporter)
@@ -72,10 +73,6 @@ class Guard:
         """Those whose shard failed last: empty while the store is healthy, so the hot path tests only its truth."""
         # Of each shard with an incident, one key: another server may have it when the incident ends.
         self._keys: dict[str | None, str] = {}
-
-    def budget(self) -> Budget:
-        """Return the whole of the deadline, for one call."""
-        return Budget(self._timeout)
 
     async def ask(
         self,
@@ -93,8 +90,8 @@ class Guard:
             await guard.ask(guard.store.fill, key, budget, data, token, ttl_ms=60_000)
         """
         key = self._prefix + key
-        if self.circuits and (down := self._rejected(verb, key)):
-            return down
+        if self.circuits and (rejection := self._breaker.rejects(self._shard(key) or "")):
+            return self._report(verb, rejection)
         if budget.left <= 0:
             return self._failed(verb, self._shard(key), "timeout", "no time was left for the store")
         began = time.monotonic()
@@ -151,14 +148,10 @@ class Guard:
 
     def rejected(self, key: str) -> Down | None:
         """Return the outcome of reading ``key`` if the circuit breaker does not let it through."""
-        return self._rejected(self.store.get, self._prefix + key)
-
-    def _rejected(self, verb: Callable[..., object], key: str) -> Down | None:
-        shard = self._shard(key)
-        cause = "" if shard is None else self._breaker.rejects(shard)
-        if not cause:
-            return None
-        return self._left_out(verb, cause) if self._reporter.observers else Down(cause)
+        rejection = self._breaker.rejects(self._shard(self._prefix + key) or "")
+        if rejection is not None and self._reporter.observers:
+            self._report(self.store.get, rejection)
+        return rejection
 
     def _contained(self, verb: Callable[..., object], error: Exception, key: str, budget: Budget, began: float) -> Down:
         """Return the value for ``error``, which the store raised for a question asked at ``began``."""
@@ -235,12 +228,13 @@ class Guard:
     ) -> Down:
         what = f"{'a key' if of_key else 'the cache'}{f' at {shard}' if shard else ''}"
         self._incidents.begin((shard, cause), f"{what} is left out for now: {text}")
-        return self._left_out(verb, cause, of_key=of_key)
+        return self._report(verb, Down(cause, of_key))
 
-    def _left_out(self, verb: Callable[..., object], cause: str, *, of_key: bool = False) -> Down:
+    def _report(self, verb: Callable[..., object], down: Down) -> Down:
+        """Tell observers that ``verb`` came to ``down``."""
         if self._reporter.observers:
-            self._reporter.emit(StoreFailed(getattr(verb, "__name__", type(verb).__name__), cause))
-        return Down(cause, of_key)
+            self._reporter.emit(StoreFailed(getattr(verb, "__name__", type(verb).__name__), down.cause))
+        return down
 
     def _recovered(self, key: str) -> None:
         shard = self._shard(key)

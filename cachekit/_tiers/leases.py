@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from cachekit._tiers.coherence import Coherence, milliseconds
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
@@ -37,9 +39,10 @@ class Leases:
         ms = milliseconds(lease)
         return await self._guard.ask(self._store.seize_lease, key, budget, token, lease_ms=ms) is None
 
-    async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
+    # Not `async`: it would cost a miss one more coroutine.
+    def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> Awaitable[bool]:
         """Store loaded ``data`` for ``ttl``, if ``token`` still holds the lease. Returns whether it did."""
-        return await self._coherence.fill(key, data, token, ttl, budget)
+        return self._coherence.fill(key, data, token, ttl, budget)
 
     async def renew(self, key: str, token: bytes, lease: float) -> bool:
         """Keep the lease alive. Returns False when it is lost for good."""

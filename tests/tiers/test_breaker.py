@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from cachekit import Cache
+from cachekit._tiers.outcome import Down
 from cachekit.errors import (
     CommandRefusedError,
     KeyRefusedError,
@@ -221,7 +222,7 @@ async def test_a_late_answer_does_not_close_it() -> None:
             store.fail(REFUSED)
             await cache.get("a:1")
         guard._breaker.answered("a")
-        assert guard._breaker.rejects("a") == "unavailable"
+        assert guard._breaker.rejects("a") == Down("unavailable")
 
 
 async def test_its_probe_ends_with_the_cache() -> None:
