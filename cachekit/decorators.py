@@ -6,16 +6,16 @@ looked up at the call.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from cachekit._flow.plan import CallPlan
-from cachekit._flow.policy import Duration, Policy
+from cachekit._flow.policy import CachedOptions, Policy
 from cachekit._flow.read import peek, refresh, serve, take
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import WritePlan, invalidate_call, write
 from cachekit._tiers.outcome import Miss
-from cachekit.config import DEFAULT_LEASE
 from cachekit.errors import DecorationError
 from cachekit.keys import defined_in_class
 
@@ -137,18 +137,26 @@ class _Takes(Protocol[S_contra, P2, R_co]):
 
 
 class CachedFunction(BoundCachedFunction[P, R]):
-    """A function decorated with ``cached``: called as before, typed as before.
+    """A function decorated with ``cached``: called as before, typed as before, with a few methods more.
 
     As an attribute of a class it binds like the function it wraps.
 
     Example:
         >>> import asyncio
         >>> _ = configure("memory://")
-        >>> @cached(key="square:<x>", ttl=60)
-        ... async def square(x: int) -> int:
-        ...     return x * x
-        >>> isinstance(square, CachedFunction), asyncio.run(square(3)), square.key(x=3)
-        (True, 9, 'square:3')
+        >>> @cached(key="profile:<user_id>", ttl="10m")
+        ... async def profile(user_id: str) -> tuple[str, int]:
+        ...     print("loading")
+        ...     return (user_id, 3)
+        >>> async def main() -> None:
+        ...     print(await profile("42"))
+        ...     print(await profile("42"))
+        >>> asyncio.run(main())
+        loading
+        ('42', 3)
+        ('42', 3)
+        >>> isinstance(profile, CachedFunction), profile.key(user_id="42")
+        (True, 'profile:42')
     """
 
     def __init__(self, wrapped: Any, plan: CallPlan[..., R], runtime: Lookup, binds: str) -> None:
@@ -195,13 +203,19 @@ class CachedDecorator(Protocol):
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CachedFunction[P, R]: ...
 
 
-def make_cached(runtime: Lookup, key: str | None, policy: Policy) -> CachedDecorator:
-    """Return the decorator that caches by ``policy``, in the cache that ``runtime`` looks up."""
+def make_cached(runtime: Lookup, key: str | None, options: CachedOptions) -> CachedDecorator:
+    """Return the decorator that caches in the cache that ``runtime`` looks up."""
     # What can be checked without the function is checked at once, at the line of the decorator.
     if key is not None and not isinstance(key, str):
         name = getattr(key, "__qualname__", repr(key))
         message = f"@cached was given {name} for a key template; write @cached(ttl=600) with its parentheses"
         raise DecorationError(message)
+    try:
+        policy = Policy(**options)
+    except TypeError as error:
+        names = ", ".join(inspect.signature(Policy).parameters)
+        message = f"@cached: {error}; its options are {names}, of which ttl is needed: write @cached(ttl=600)"
+        raise TypeError(message) from None
 
     def decorate(function: Any) -> Any:
         function, binds = _unwrapped(function)
@@ -268,74 +282,47 @@ class Decorators:
     """The decorators of one cache, or of the default cache: one signature and one text for both."""
 
     def _find_runtime(self) -> Runtime:
-        """Return the runtime of the cache that a decorated function uses: asked at each call."""
+        """Return the runtime of the cache; a decorated function asks for it at each call."""
         raise NotImplementedError
 
-    def cached(
-        self,
-        key: str | None = None,
-        *,
-        ttl: Duration | Callable[[Any], Duration],
-        when: Callable[[Any], bool] | None = None,
-        jitter: float = 0.0,
-        lease: float = DEFAULT_LEASE,
-        near: bool | None = None,
-    ) -> CachedDecorator:
-        """Cache the results of an async function in the default cache.
+    def cached(self, key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
+        """Cache the results of an async function: in this cache, or, from the module, in the default cache.
+
+        A hit has the type that the return annotation names. A failure of the cache never reaches the caller. An
+        exception of the function does, unchanged, and is not cached. Callers of one cold key share one load, in the
+        task of the first of them; an invalidation that lands while it runs wins.
 
         Args:
-            key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``.
-                Without one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
-            ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that
-                gets the result and returns one of these. From 1 ms to 100 years.
-            when: Gets the result and tells whether to store it; None stores every one, None included.
-            jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that
-                entries made together do not expire together.
-            lease: Seconds for which a killed process that was loading can delay others; a live one renews it
-                for as long as it loads.
+            key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``. Without
+                one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
+            ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that gets the
+                result and returns one of these. From 1 ms to 100 years.
+            when: Gets the result and returns whether to store it; None stores every one, None included.
+            jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that entries
+                made together do not expire together.
+            lease: Seconds for which a killed loader can delay others; a live one renews it while it loads.
             near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
                 to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
 
-        Returns:
-            A decorator for functions, methods, classmethods and staticmethods (write it above
-            ``@classmethod``). The function is called and typed as before, and has the methods ``key``,
-            ``peek``, ``refresh``, ``invalidate`` and ``take``.
-
         Raises:
-            DecorationError: At decoration: not an ``async def``, or a template that names no parameter.
-            ConfigurationError: At decoration: a ttl, when, jitter or lease that makes no sense.
+            DecorationError: Not an ``async def``, or a template that names no parameter.
+            ConfigurationError: An option makes no sense. Both are raised at decoration.
 
-        A hit has the type that the return annotation names. A failure of the cache never reaches the caller;
-        what the function raises does, unchanged, and is not cached. Callers of one cold key share one load, in
-        the task of the first of them; an invalidation that lands while it runs wins.
-
-        Example:
-            >>> import asyncio
-            >>> _ = configure("memory://")
+        Example: functions, methods, classmethods (write it above ``@classmethod``) and staticmethods alike
             >>> @cached(key="profile:<user_id>", ttl="10m")
-            ... async def profile(user_id: str) -> tuple[str, int]:
-            ...     print("loading")
-            ...     return (user_id, 3)
-            >>> async def main() -> None:
-            ...     print(await profile("42"))
-            ...     print(await profile("42"))
-            >>> asyncio.run(main())
-            loading
-            ('42', 3)
-            ('42', 3)
+            ... async def profile(user_id: str) -> list[str]: ...
+            >>> profile.key("42")
+            'profile:42'
         """
-        policy = Policy(ttl=ttl, when=when, jitter=jitter, lease=lease, near=near)
-        return make_cached(self._find_runtime, key, policy)
+        return make_cached(self._find_runtime, key, options)
 
     def invalidates(self, *keys: str) -> Callable[[F], F]:
-        """Invalidate keys of the default cache after an async function has returned normally.
+        """Invalidate keys after an async function has returned normally; when it raises, none is invalidated.
+
+        A failure of the cache never reaches the caller. The function keeps its type.
 
         Args:
             keys: Templates as for `cached`; ``<return.id>`` and its like use the result.
-
-        Returns:
-            A decorator that leaves the function's type as it is. When the function raises, nothing is
-            invalidated. A failure of the cache never reaches the caller.
 
         Raises:
             DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
@@ -345,3 +332,10 @@ class Decorators:
             ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
         """
         return make_invalidates(self._find_runtime, keys)
+
+
+# For people and tools that look at it: the options by name, with their defaults.
+_self, _key, _ = inspect.signature(Decorators.cached).parameters.values()
+Decorators.cached.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [_self, _key, *inspect.signature(Policy).parameters.values()]
+)

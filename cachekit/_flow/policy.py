@@ -1,11 +1,11 @@
-"""What a function was told about the caching of its results: a frozen value that checks itself."""
+"""The options of `cachekit.cached`: written once, as a frozen value that checks itself."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, Required, TypeAlias, TypedDict
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -17,8 +17,18 @@ Duration: TypeAlias = float | str | timedelta
 """Seconds, a `datetime.timedelta`, or text such as ``"10m"``."""
 
 
+class CachedOptions(TypedDict, total=False):
+    """The options of `cachekit.cached` for type checkers: those of `Policy`, which has the defaults."""
+
+    ttl: Required[Duration | Callable[[Any], Duration]]
+    when: Callable[[Any], bool] | None
+    jitter: float
+    lease: float
+    near: bool | None
+
+
 class Policy(Struct, frozen=True, kw_only=True):
-    """How the results of one function are cached. `cachekit.cached` says what each option means.
+    """How the results of one function are cached.
 
     Raises:
         ConfigurationError: An option makes no sense; the message names it, and what to write instead.
@@ -52,7 +62,8 @@ class Policy(Struct, frozen=True, kw_only=True):
         """
         if self.when is not None and not self.when(result):
             return None
-        # Checked already, unless it depends on the result.
-        ttl: float = parse_duration(self.ttl(result)) if callable(self.ttl) else self.ttl  # type: ignore[assignment]
+        # Seconds already, unless it depends on the result.
+        option: Any = self.ttl
+        ttl: float = parse_duration(option(result)) if callable(option) else option
         # Shorter, never longer: what was asked for stays the bound.
         return ttl * (1 - self.jitter * random.random()) if self.jitter else ttl  # noqa: S311 - no secret

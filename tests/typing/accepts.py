@@ -22,6 +22,8 @@ from cachekit import (
     invalidates,
     using,
 )
+from cachekit._tiers.guard import Budget, Guard
+from cachekit._tiers.outcome import Down
 
 
 class Profile:
@@ -246,3 +248,10 @@ async def snapshots() -> None:
     if pair is not None:
         previous, latest = pair
         assert_type(previous.word_count - latest.word_count, int)
+
+
+async def the_door_to_the_store(guard: Guard, budget: Budget) -> None:
+    store = guard.store
+    assert_type(await guard.ask(store.get, "k", budget), bytes | Down | None)
+    assert_type(await guard.ask(store.fill, "k", budget, b"v", b"token", ttl_ms=1), bool | Down)
+    assert_type(await guard.ask(store.window, "k", budget, 10), list[bytes] | Down)

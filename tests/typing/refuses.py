@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_type
 
 from cachekit import MISS, Cache, cache_set, cached, configure, invalidates
+from cachekit._tiers.guard import Budget, Guard
 
 cache = Cache("memory://")
 
@@ -120,3 +121,13 @@ cached(ttl=60)(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumen
 cached(key="a", ttl=60)(42)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 invalidates("a")(plain)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
 cached(plain)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def the_door_to_the_store(guard: Guard, budget: Budget) -> None:
+    store = guard.store
+    await guard.ask(store.get)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await guard.ask(store.get, "k", 0.25)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await guard.ask(store.get, "k", budget, b"v")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await guard.ask(store.set, "k", budget, "v", ttl_ms=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await guard.ask(store.set, "k", budget, b"v")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await guard.ask(store.set, "k", budget, b"v", ttl=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

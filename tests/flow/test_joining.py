@@ -1,0 +1,85 @@
+"""The table of who may join: the same rows as in the code and in the docs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cachekit import MISS
+from cachekit._flow.flight import Flight, HeldLease, Landed, State
+from cachekit._flow.joining import Joining, ReadResult, Relation
+from cachekit._flow.nesting import enter, leave
+from cachekit._tiers.outcome import Distrusted, Down, Outcome
+from tests import ROOT
+
+PLAN, OTHER_PLAN = object(), object()
+
+ROWS: dict[Relation, Joining] = {
+    Relation.FOREIGN: Joining.OPEN,
+    Relation.LATER: Joining.JOIN,
+    Relation.FENCED: Joining.JOIN,
+    Relation.VOIDED: Joining.OPEN,
+    Relation.UNKNOWN: Joining.FOLLOW,
+    Relation.CIRCLE: Joining.ALONE,
+}
+
+
+def flight(*, token: bytes | None = None) -> Flight:
+    opened = Flight("k", PLAN, asyncio.get_running_loop())
+    opened.become(State.LOADING)
+    opened.lease = None if token is None else HeldLease(token)
+    return opened
+
+
+def test_every_relation_has_its_row_here_and_in_the_docs() -> None:
+    assert {relation: relation.joining for relation in Relation} == ROWS
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for relation, joining in ROWS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{relation.name}` |"))
+        assert f"| `{joining.name}` |" in row
+
+
+async def test_the_flight_of_another_function_is_foreign() -> None:
+    assert ReadResult(MISS).relation(flight(), OTHER_PLAN) is Relation.FOREIGN
+
+
+async def test_a_load_that_had_not_begun_when_the_call_read_is_later() -> None:
+    assert ReadResult(MISS).relation(flight(), PLAN) is Relation.LATER
+    assert ReadResult(Down("timeout"), earlier=flight()).relation(flight(), PLAN) is Relation.LATER
+
+
+@pytest.mark.parametrize(
+    ("outcome", "token", "holder", "relation"),
+    [
+        (MISS, b"a", b"a", Relation.FENCED),
+        (Distrusted(), b"a", b"a", Relation.FENCED),
+        (MISS, b"a", b"b", Relation.VOIDED),
+        (MISS, b"a", None, Relation.VOIDED),
+        (MISS, None, None, Relation.VOIDED),
+        (Down("timeout"), b"a", b"a", Relation.UNKNOWN),
+    ],
+    ids=str,
+)
+async def test_a_load_that_had_begun_is_judged_by_its_lease(
+    outcome: Outcome, token: bytes | None, holder: bytes | None, relation: Relation
+) -> None:
+    earlier = flight(token=token)
+    assert ReadResult(outcome, earlier, holder).relation(earlier, PLAN) is relation
+
+
+async def test_a_load_inside_itself_is_a_circle() -> None:
+    around = flight()
+    before = enter(around)
+    try:
+        assert ReadResult(MISS).relation(around, PLAN) is Relation.CIRCLE
+    finally:
+        leave(around, before)
+
+
+async def test_a_flight_that_has_ended_changes_its_state_no_more() -> None:
+    landed = flight()
+    landed.land(Landed(1))
+    for state in State:
+        landed.become(state)
+        assert landed.state is State.LANDED
