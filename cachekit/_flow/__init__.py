@@ -2,14 +2,17 @@
 
 ::
 
-    plan.py         CallPlan: what is decided once, at decoration
-    verdict.py      (outcome) -> what to do, as one pure table
-    read.py         a call: look, then hand out, join, or load
-    flight.py       callers of one cold key share one load
-    lease.py        one load across processes, and the fence that keeps voided loads out
-    load.py         the user's function, and the fill behind it
-    write.py        invalidations
-    commit.py       invalidations held back until a transaction has committed
-    background.py   work that no caller waits for, and its owner
-    runtime.py      what the calls of one cache share
+    policy.py    the options of a decorated function, as a frozen value that checks itself
+    plan.py      CallPlan: everything that is decided once, at decoration
+    read.py      the path of a call: key, read, verdict
+    verdict.py   the table from the outcome of a read to how the call goes on
+    call.py      Call: a call that was no hit
+    joining.py   the table of who may join a load
+    flight.py    callers of one cold key share one load
+    nesting.py   loads inside loads: nothing waits in a circle
+    lease.py     one load across processes, and the fence that keeps voided loads out
+    load.py      the user's function, and the fill behind it
+    write.py     invalidations
+    commit.py    invalidations held back until a transaction has committed
+    runtime.py   everything that the calls of one cache share
 """

@@ -22,11 +22,11 @@ class Call(Struct, Generic[R], eq=False):
     key: str
     """As the plan renders it."""
     budget: Budget
-    """What is left of the deadline."""
+    """The rest of the deadline."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     @property
     def codec(self) -> Codec:
-        """What encodes and decodes the results of the function."""
+        """The codec of the function's results."""
         return self.plan.codec(self.runtime.reporter)

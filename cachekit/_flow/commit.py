@@ -38,7 +38,7 @@ def open_block(runtime: Runtime) -> Block | None:
 def held_back(runtime: Runtime, key: str) -> bool:
     """Tell whether an invalidation of ``key`` waits for the running code to commit.
 
-    What stands at the key is out of date for that code, and what it would load is not for others yet.
+    For that code the value of the key is out of date, and a value that it would load is not for others yet.
     """
     block = open_block(runtime)
     while block is not None:

@@ -1,19 +1,20 @@
 """Single flight: callers of one cold key share one load, in one event loop.
 
-The load runs in its caller's own task, as if undecorated: what belongs to that request (its database
-session, its contextvars, its timeout) belongs to the load. The others wait for what it lands with. When the
-loading caller is cancelled, one of the waiting loads in its own task.
+The load runs in its caller's own task, as if undecorated: it has the database session, the contextvars and the timeout
+of that request. The other callers wait until it lands. When the loading caller is cancelled, a waiting caller is promoted:
+it loads in its own task.
 
 =============  ====================================================  ==============================================
-state          what is known                                         what comes next
+state          meaning                                               next states
 =============  ====================================================  ==============================================
 ``WAITING``    the function has not begun: the lease, or an earlier  loading; landed, when the value was stored
                load, comes first                                     meanwhile; orphaned; abandoned
-``LOADING``    the function runs                                     landed; waiting, for another caller; abandoned
-``ORPHANED``     the caller that was to load it in the first one's     waiting, for another caller; abandoned
-               place was cancelled before it could begin
-``LANDED``     what it came to
-``ABANDONED``  nobody is left to load it
+``LOADING``    the function runs                                     landed; waiting, when another caller is
+                                                                     promoted; abandoned
+``ORPHANED``   a promoted caller was cancelled before it could       waiting, when another caller is promoted;
+               begin                                                 abandoned
+``LANDED``     it has a value or an exception                        none
+``ABANDONED``  no caller is left to load it                          none
 =============  ====================================================  ==============================================
 """
 
@@ -33,7 +34,7 @@ from cachekit.loops import PerLoop
 
 
 class State(IntEnum):
-    """What is known of a load; the table above says what comes next."""
+    """How far a load is; the table above has the meaning of each state."""
 
     # Numbers, since their hash is that of an int: that of other members is computed in Python code, 0.1 us each time.
 
@@ -60,7 +61,7 @@ NEXT: Final[Mapping[State, frozenset[State]]] = {
 
 
 class Landed(Struct, frozen=True):
-    """What a load came to: a value, with its entry when it makes the round trip; or an exception."""
+    """The end of a load: a value, with its entry if it makes the round trip; or an exception."""
 
     value: Any = None
     entry: Entry | None = None
@@ -85,9 +86,9 @@ class Flight(Struct, eq=False):
     loop: asyncio.AbstractEventLoop
     state: State = _WAITING
     landed: Landed | None = None
-    """What it came to, once its state is ``LANDED``."""
+    """The value or the exception, once its state is ``LANDED``."""
     lease: HeldLease | None = None
-    """What lets it store; None while it was not taken, or when the store failed."""
+    """The lease that allows the fill; None before it is taken, or when the store failed."""
     after: Flight | None = None
     """An earlier load of the key, which this one follows."""
     void: bool = False
@@ -112,7 +113,7 @@ class Flight(Struct, eq=False):
         return self._waiters is not None and any(not waiter.done() for waiter in self._waiters)
 
     async def join(self) -> Landed | None:
-        """Wait for what the load comes to. Returns None when this caller has to load itself, in its place."""
+        """Wait until the load lands. Returns None when this caller is promoted: it has to load itself."""
         if self.landed is not None:
             return self.landed
         waiter: asyncio.Future[Landed | None] = self.loop.create_future()
@@ -127,7 +128,7 @@ class Flight(Struct, eq=False):
             raise
 
     def land(self, landed: Landed) -> None:
-        """Give every waiting caller what the load came to."""
+        """Give every waiting caller the value or the exception."""
         self.landed = landed
         self.become(_LANDED)
         while self._waiters:
@@ -136,7 +137,7 @@ class Flight(Struct, eq=False):
                 waiter.set_result(landed)
 
     def promote_waiter(self) -> bool:
-        """Have one of the waiting callers load, since the one that did was cancelled; abandon it if there is none.
+        """Promote a waiting caller, since the loading one was cancelled; abandon the flight if there is none.
 
         Returns whether there is one.
         """
@@ -176,7 +177,7 @@ class Flights:
     def __init__(self) -> None:
         self._loops: PerLoop[dict[str, Flight]] = PerLoop(dict)
         self.open_loops: dict[asyncio.AbstractEventLoop, dict[str, Flight]] = self._loops.states
-        """Those of each loop that has any: empty while nothing is loaded, so a hit tests only its truth."""
+        """By loop and key. Empty while nothing is loaded, so a hit tests only its truth."""
 
     def find(self, key: str) -> Flight | None:
         """Return the open flight of ``key`` in the running event loop."""

@@ -33,7 +33,7 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
 
     Returns:
         The value, if it was stored meanwhile. Otherwise None: then ``flight.lease`` is held, or is None when the
-        store failed, and what is loaded is not stored.
+        store failed, and then the result is not stored.
     """
     runtime, token = call.runtime, _new_token()
     wait: _Wait | None = None
@@ -49,7 +49,7 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
             outcome = runtime.values.decoded(answer, call.codec)
             if isinstance(outcome, Found):
                 return outcome
-            # They stand at the key and do not decode; the load is to replace them.
+            # The bytes at the key do not decode; the load is to replace them.
             unreadable = answer
         elif answer.mine:
             _hold(call, flight, token)
@@ -73,12 +73,12 @@ async def seize(call: Call[Any], flight: Flight) -> None:
 
 
 def _new_token() -> bytes:
-    # A token is never used twice: what a late server does with an old one must mean nothing.
+    # Never used twice: a late server may still carry out a command with an old token, which must mean nothing.
     return os.urandom(12).hex().encode()
 
 
 class _Wait:
-    """How long a caller has waited for the loads of others, and for how many."""
+    """Counts how long a caller has waited for loads of other processes, and for how many."""
 
     __slots__ = ("_backoff", "_flight", "_holders", "_lease", "_waited")
 
@@ -105,10 +105,10 @@ class _Wait:
 
 
 class _Asking(Struct, eq=False):
-    """Gives back a lease that was asked for when the answer is not heard: a timeout, or a cancelled caller.
+    """Gives back a lease if the answer of the store was not heard: after a timeout, or when the caller is cancelled.
 
-    The store may take it all the same, for nobody, and everybody would wait until it ends. Before the next
-    caller is chosen, so that what it asks for comes after this on the same connection.
+    The store may have granted it all the same. No load would use it, and all callers would wait until it ends. It is
+    given back before the next caller is promoted, so that the next request comes later on the same connection.
     """
 
     call: Call[Any]
@@ -128,7 +128,7 @@ class _Asking(Struct, eq=False):
 
 
 def _hold(call: Call[Any], flight: Flight, token: bytes) -> None:
-    """Keep the lease alive until the flight lands, whichever caller loads it."""
+    """Note that the flight holds the lease, and renew it until the flight lands."""
     held = flight.lease = HeldLease(token)
     _renew_later(call.runtime, flight, held, call.plan.policy.lease)
 
@@ -171,7 +171,7 @@ def _give_back_soon(call: Call[Any], flight: Flight, token: bytes) -> None:
 async def _give_back(runtime: Runtime, key: str, token: bytes, lease: float) -> None:
     """Give a lease back; while the store is down, try again until the lease has ended by itself.
 
-    Otherwise the first caller after the store is back would wait for a load that nobody is at.
+    Otherwise the first caller after the store is back would wait for a load that no longer runs.
     """
     ends = time.monotonic() + lease
     while not await runtime.leases.release(key, token) and (left := ends - time.monotonic()) > 0:

@@ -22,7 +22,7 @@ R = TypeVar("R")
 async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
     """Load on behalf of every caller that waits for ``flight``: acquire the lease, run the function, fill.
 
-    Whatever ends this, the flight goes on: it lands with a value or an exception, or is handed to one who waits.
+    The flight goes on however this ends: it lands with a value or an exception, or a waiting caller is promoted.
     """
     try:
         found = None
@@ -45,7 +45,7 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
         else:
             await _fill(call, flight, flight.lease, result)
         return result
-    # What the function raises is shared by those who waited, and passes through here as it is.
+    # An exception of the function is shared by all waiting callers, and passes through here as it is.
     except Exception as error:
         if flight.landed is None:
             flight.land(Landed(error=error, traceback=error.__traceback__))
@@ -59,7 +59,7 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
 
 
 async def share(call: Call[Any], flight: Flight) -> Landed | None:
-    """Wait for the load of another caller. Returns None when this one has to load itself, in its place."""
+    """Wait for the load of another caller. Returns None when this caller was promoted: it has to load itself."""
     try:
         with waiting_for(flight):
             return await flight.join()
@@ -69,20 +69,20 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
 
 
 def result_of(call: Call[R], landed: Landed) -> R:
-    """Return what a shared load came to: to each caller a value of its own, where it makes the round trip."""
+    """Return the value of a shared load, to each caller its own if it makes the round trip; or raise its error."""
     if landed.error is not None:
         # As it left the load: each raise of a shared exception adds to its traceback.
         raise landed.error.with_traceback(landed.traceback)
     value: R = landed.value
     if landed.entry is not None:
-        # Those bytes decoded a moment ago; a type of the user's may still refuse them now, by the time of day for one.
+        # The bytes decoded a moment ago. A type of the user's may still refuse them now: one that checks the time does.
         with contextlib.suppress(DecodeError):
             value = call.codec.decode(landed.entry.data)
     return value
 
 
 async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Found | None:
-    """Come to the head of all loads of the key. Returns the value if it was stored meanwhile."""
+    """Wait for an earlier load and for the lease. Returns the value if it was stored meanwhile."""
     with waiting_for(flight):
         if flight.after is not None:
             with waiting_for(flight.after):
@@ -120,7 +120,7 @@ def _encoded(call: Call[R], result: R) -> Entry | None:
 
 
 def _hand_over(call: Call[Any], flight: Flight) -> None:
-    """Have another caller load, or close the flight when nobody waits for it any more."""
+    """Promote a waiting caller, or close the flight when no caller waits for it."""
     if not flight.promote_waiter():
         call.runtime.flights.close(flight)
         release(call, flight)

@@ -1,4 +1,4 @@
-"""What is decided once, at decoration, so that a call decides nothing."""
+"""The plan of a decorated function: everything is decided once, at decoration, so that a call decides nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CallPlan(Generic[P, R]):
         # Arguments that do not fit are an error of the function, and say its name.
         self.render.__name__, self.render.__qualname__ = function.__name__, function.__qualname__
         self.built_codec: Codec | None = None
-        """What `codec` returns, once it was made: a hit asks no further."""
+        """The codec, once `codec` has built it: a hit reads it here, without a call."""
 
     def key_of(self, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """Return the key of a call, or None, with one warning, when an argument cannot be rendered.
@@ -84,7 +84,7 @@ class CallPlan(Generic[P, R]):
             hints = typing.get_type_hints(self.function, include_extras=True)
             return Codec(hints.get("return", Any), self.name)
         # NameError for a name that is not there at run time, TypeError for a type nobody can decode, and
-        # whatever else evaluating an annotation raises. Plain JSON still makes the round trip, checked.
+        # any other exception that evaluating an annotation raises. Plain JSON still makes the round trip, checked.
         except Exception as error:
             kind = type(error).__name__
             why = f"its return annotation cannot be used ({kind}), so only results that are plain JSON are"

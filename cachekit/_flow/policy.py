@@ -58,7 +58,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         """Return for how many seconds ``result`` is stored, or None when it is not.
 
         Raises:
-            Exception: What ``when`` or ``ttl`` raises, or a `ConfigurationError` for a duration that makes no sense.
+            Exception: Any that ``when`` or ``ttl`` raises; a `ConfigurationError` for a duration that makes no sense.
         """
         if self.when is not None and not self.when(result):
             return None

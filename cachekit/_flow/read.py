@@ -1,4 +1,4 @@
-"""The path of one call: render the key, look, and do what the verdict says."""
+"""The path of one call: render the key, read, and follow the verdict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Return what the function returns for these arguments: a hit, or a load, one's own or shared."""
+    """Return the result of the function for these arguments: a hit, or loaded, by this call or another."""
     try:
         key = plan.render(*args, **kwargs)
     except (TypeError, RenderError):
@@ -68,7 +68,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
 
 
 async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Run the function uncached, since its arguments have no key, which is told."""
+    """Run the function uncached, since its arguments have no key, and report that."""
     # If they do not fit the signature, the function says so better than its key could.
     with contextlib.suppress(TypeError):
         plan.key_of(runtime.reporter, args, kwargs)
@@ -111,7 +111,7 @@ async def _join(call: Call[R], flight: Flight, verdict: Verdict) -> R:
 
 
 async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Load now and fill, whatever is cached. A load that is going on does not overwrite it."""
+    """Load now and fill, also if a value is cached. A load that is going on does not overwrite it."""
     key = plan.key_of(runtime.reporter, args, kwargs)
     if key is None or (BLOCKS.get() and held_back(runtime, key)):
         return await plan.function(*args, **kwargs)

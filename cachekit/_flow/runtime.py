@@ -1,4 +1,4 @@
-"""What the calls of one cache share."""
+"""The runtime of one cache: everything that its calls share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Runtime:
 
     Args:
         guard: The door to the store.
-        coherence: What this process knows that the store does not.
+        coherence: The store, as far as it may be believed, and the near tier.
         reporter: Where events go.
         background: Owns every task.
         near: Whether results of functions that do not say so are kept near as well.

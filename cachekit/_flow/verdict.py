@@ -1,4 +1,4 @@
-"""What a call does after looking: one pure table, and nothing else decides it.
+"""The verdict on a read: one pure table says how a call goes on, and nothing else decides it.
 
 ==========  ===============  =====================================================
 outcome     verdict          why
@@ -9,7 +9,7 @@ outcome     verdict          why
 Distrusted  ``REFRESH``      what stands there may have been invalidated: replace it
 ==========  ===============  =====================================================
 
-``REFRESH`` takes the lease over, loads and fills; it is what `refresh` does, whatever stands there.
+``REFRESH`` takes the lease over, loads and fills. `refresh` does the same, without a read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cachekit._tiers.outcome import Distrusted, Down, Found, Miss, Outcome
 
 
 class Verdict(Enum):
-    """What a call does after looking."""
+    """How a call goes on after its read."""
 
     SERVE = "hand out what was found"
     LOAD_FILL = "run the function and store its result"
@@ -39,4 +39,4 @@ TABLE: Final[dict[type[Outcome], Verdict]] = {
     Down: Verdict.LOAD,
     Distrusted: Verdict.REFRESH,
 }
-"""What to do after an outcome, by its type."""
+"""The verdict on each outcome, by its type."""

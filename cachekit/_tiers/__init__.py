@@ -2,13 +2,18 @@
 
 ::
 
-    outcome.py    Found, MISS, Down, Distrusted: what asking a tier came to, as values
-    troubles.py   one log record when a trouble begins and one when it ends
-    reporter.py   events to observers, none of whom can break a call
-    breaker.py    turns callers away from a store that does not answer, and probes it
-    guard.py      contains: the deadline, and the only handler of store errors
-    journal.py    invalidations that the store has not acknowledged
-    near.py       values in this process, in front of the store, which tells what changes
-    s3fifo.py     the bounded map that holds them
-    shared.py     values in the store: prefix, entry and codec, and the leases on their loads
+    values.py      values in the store: entry and codec
+    windows.py     rolling windows in the store
+    leases.py      leases on the loads of keys
+    coherence.py   the store, believed only as far as the journal allows; the near tier follows every change
+    journal.py     invalidations that the store has not acknowledged
+    replay.py      sends them when the store answers again
+    near.py        values in this process, in front of the store, which reports changes
+    s3fifo.py      the bounded map that holds them
+    guard.py       the one door to the store: prefix, deadline, and the only handler of store errors
+    breaker.py     rejects questions to a store that does not answer, and probes it
+    outcome.py     Found, MISS, Down, Distrusted: the outcomes of a read, as values
+    incidents.py   one log record when an incident begins and one when it ends
+    reporter.py    events to observers, none of which can break a call
+    background.py  work that no caller waits for, and its owner
 """

@@ -14,7 +14,7 @@ class Background:
     """Tasks of one cache, in every event loop that it is used in."""
 
     def __init__(self) -> None:
-        # Those that end by themselves, and those that go on until they are ended.
+        # Tasks that end by themselves, and tasks that go on until they are cancelled.
         self._ending: set[asyncio.Task[Any]] = set()
         self._daemons: set[asyncio.Task[Any]] = set()
 
@@ -51,14 +51,14 @@ class Background:
         return task
 
     async def drain(self, seconds: float) -> None:
-        """Let what ends by itself come to its end in the running event loop, for ``seconds`` at most."""
+        """Wait, for ``seconds`` at most, for the tasks of the running event loop that end by themselves."""
         tasks = _here(self._ending)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=seconds)
             await end(*late)
 
     async def aclose(self) -> None:
-        """End what goes on in the running event loop."""
+        """End the daemons of the running event loop."""
         await end(*_here(self._daemons))
 
 

@@ -41,7 +41,7 @@ Probe: TypeAlias = Callable[[str], Awaitable[bool]]
 
 
 class State(Enum):
-    """What a circuit does with callers."""
+    """How a circuit treats callers."""
 
     CLOSED = "they are let through"
     OPEN = "they are rejected"
@@ -121,7 +121,7 @@ class Breaker:
                 self._reporter.emit(BreakerOpened(shard, error.cause))
 
     def answered(self, shard: str) -> None:
-        """Note that ``shard`` answered a caller. What is open stays so: that question may be an old one."""
+        """Note that ``shard`` answered a caller. An open circuit stays open: the question may be an old one."""
         circuit = self._find(shard)
         if circuit is not None and circuit.state is _CLOSED:
             self._remove(shard)

@@ -1,8 +1,8 @@
-"""What this process changes, and what it may believe of the store: the journal and the near tier, woven in once.
+"""Coherence: the store, believed only as far as this process's own changes allow. Journal and near tier, woven in once.
 
-Every question to the store goes through here but those about leases, which nobody believes or keeps:
+All reads and changes of entries go through this module; questions about leases alone, and tracking, do not:
 
-- A read is answered by the journal first: what it holds is a miss in this process, whatever the store has.
+- The journal answers a read first: a key in it is a miss in this process, also if the store has a value.
 - A change makes the near tier forget its keys, before the store is asked and once it has answered: a read that is
   under way may bring what stood there.
 - A change that the store has acknowledged settles what the journal holds; an invalidation that it has not is kept.
@@ -39,7 +39,7 @@ class Coherence:
     Args:
         guard: The door to the store.
         journal: The invalidations that the store has not acknowledged.
-        near: What this process keeps in front of the store, if that tells what changes.
+        near: The values that this process keeps, if the store reports changes.
         background: Owns the replay of the journal.
     """
 
@@ -123,12 +123,12 @@ class Coherence:
             return await self._guard.ask(self._store.get_and_delete, key, budget)
 
     async def set(self, key: str, data: bytes, ttl: float, budget: Budget) -> bool:
-        """Store ``data``, whatever is loaded meanwhile. Returns whether the store confirmed it."""
+        """Store ``data``; a load that is going on does not overwrite it. Returns whether the store confirmed it."""
         mark = self.journal.mark()
         with self._forgetting(key):
             stored = await self._guard.ask(self._store.set, key, budget, data, ttl_ms=milliseconds(ttl)) is None
         if stored:
-            # What was to be removed is replaced.
+            # The value that was to be removed is replaced.
             self.journal.remove([key], mark)
             self.journal.stored(key, ttl)
         return stored
@@ -144,7 +144,7 @@ class Coherence:
     async def push(self, key: str, item: bytes, bounds: WindowBounds) -> bool:
         """Put ``item`` at the head of a window. Returns whether the store confirmed it."""
         budget = self._guard.budget()
-        # What is to be forgotten must not grow again before it was; what may have been is removed first.
+        # A window that was to be forgotten must not grow before it is removed.
         override = self._override(key) if self.journal else None
         if isinstance(override, Down) or (override and not await self.invalidate([key], budget)):
             return False

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Budget(Struct, eq=False):
-    """What is left of the one deadline that all cache work of a call shares.
+    """The rest of the one deadline that all cache work of a call shares.
 
     Only cache work counts: the time in the user's function does not.
     """
@@ -53,7 +53,7 @@ class Guard:
     """A store, asked within a budget; a failure is a `Down`.
 
     Args:
-        store: What is guarded.
+        store: The store behind the guard.
         settings: The prefix and the timeout of the cache.
         background: Owns the probes of the circuit breaker.
         reporter: Where events go, and whose clock tells the time.
@@ -70,7 +70,7 @@ class Guard:
         self._incidents = Incidents[tuple[str | None, str]](reporter.clock)
         self._breaker = Breaker(self._probe, background, reporter)
         self.circuits: Mapping[asyncio.AbstractEventLoop, dict[str, Circuit]] = self._breaker.circuits
-        """Those whose shard failed last: empty while the store is healthy, so the hot path tests only its truth."""
+        """By loop and shard. Empty while the store is healthy, so the hot path tests only its truth."""
         # Of each shard with an incident, one key: another server may have it when the incident ends.
         self._keys: dict[str | None, str] = {}
 
@@ -121,7 +121,7 @@ class Guard:
         return answer
 
     async def delete(self, keys: Sequence[str], budget: Budget) -> Down | None:
-        """Remove ``keys``. Those of a shard that is down do not keep the others from being removed."""
+        """Remove ``keys``. A shard that is down does not keep the keys of others from being removed."""
         shards: dict[str | None, list[str]] = {}
         for key in keys:
             shards.setdefault(self._shard(self._prefix + key), []).append(key)
@@ -217,7 +217,7 @@ class Guard:
         except StoreError as error:
             if not error.answered:
                 return False
-        # As in `ask`: what somebody else's store raises is its failure, whatever it is.
+        # As in `ask`: any exception of somebody else's store is its failure.
         except Exception:
             return False
         self._end_incidents(self._shard(key))

@@ -18,8 +18,8 @@ QUIET: Final = 0.5
 """Seconds without the incident before a success ends it: answers that were under way do not count."""
 
 LONGEST_QUIET: Final = 60.0
-"""What `QUIET` grows to, doubling each time a incident comes back within this many seconds of its end. A
-incident that comes and goes with every call is one incident, not two records a call."""
+"""The most that `QUIET` grows to: it doubles each time an incident comes back within this many seconds of its end.
+An incident that comes and goes with every call is one incident, not two records a call."""
 
 
 class _Incident(Struct):
@@ -40,7 +40,7 @@ class Incidents(Generic[K]):
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.current: dict[K, _Incident] = {}
-        """Those that are going on: whether there is any is all that a success asks."""
+        """By key, the incidents that are going on. Empty while all is well, so a success tests only its truth."""
         # When each ended last, and how much quiet that took.
         self._ended: dict[K, tuple[float, float]] = {}
 

@@ -1,13 +1,13 @@
 """Invalidations that the store has not acknowledged: kept, in force in this process, replayed.
 
-A key in the journal is a miss in this process, whatever the store holds. It leaves the journal when the
+A key in the journal is a miss in this process, also if the store has a value. It leaves the journal when the
 store has acknowledged its removal. The last invalidation of a key stands for all earlier ones.
 
 The journal is bounded. When it is full, the invalidation of a further key cannot be kept: it is lost to other
 processes until the entry's TTL ends, and an event says so each time. To stay correct in this process every key
 is then distrusted: what stands there is not read but replaced, and trusted once this process has stored it. That
 ends when the journal has been empty for a day, or for the longest TTL that this process has used if that is
-longer: by then whatever should have been invalidated has expired.
+longer: by then every value that should have been invalidated has expired.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Journal:
         self._last = 0
         self._overflowed = False
         self._distrusted_until = float("inf")
-        # What this process has stored since the overflow, as many keys as there may be pending.
+        # The keys that this process has stored since the overflow, as many as may be pending.
         self._stored: OrderedDict[str, None] = OrderedDict()
         self.longest_ttl: float = DAY
         """Seconds of the longest TTL that this process has used, or a day if that is longer."""

@@ -120,7 +120,7 @@ class NearTier:
         try:
             return codec.decode(entry.data)
         except DecodeError:
-            # Those bytes decoded once; a type of the user's may refuse them now.
+            # The bytes decoded once; a type of the user's may refuse them now.
             return MISS
 
     def mark(self, key: str) -> Mark | None:

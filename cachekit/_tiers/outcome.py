@@ -1,4 +1,4 @@
-"""What asking a tier came to. Above the guard a failure is one of these values, not an exception."""
+"""The outcome of a question to a tier, as a value. Above the guard a failure is a value, not an exception."""
 
 from __future__ import annotations
 

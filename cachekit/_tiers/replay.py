@@ -20,7 +20,7 @@ class Replay:
     """The replay of one journal. Any event loop may use it: one may stand still, or end, and another goes on.
 
     Args:
-        journal: What is replayed.
+        journal: Its keys are replayed.
         send: Sends one batch of it. Returns False when the store did not acknowledge all of it.
         background: Owns the tasks.
     """

@@ -1,4 +1,4 @@
-"""Tells observers what happened, and the log what went wrong."""
+"""The reporter: events go to observers, and incidents of calls to the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reporter:
         self.observers: tuple[Observer, ...] = ()
         self._calls = Incidents[tuple[str, str | int]](clock)
         self.incidents: Mapping[tuple[str, str | int], object] = self._calls.current
-        """Those that are going on: whether `resolved` has anything to do."""
+        """By name and reason. Empty while no incident is going on: then `resolved` need not be called."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Pass every event to ``observer`` from now on. Returns a function that ends it."""
@@ -55,11 +55,11 @@ class Reporter:
                     self._calls.end(("observer", id(observer)))
 
     def skipped(self, name: str, reason: str, why: str) -> None:
-        """Note that a call of ``name`` went uncached, for ``reason``; ``why`` says it to people."""
+        """Note that a call of ``name`` went uncached, for ``reason``; ``why`` explains it to people."""
         self.incident(name, reason, f"{name} is not cached: {why}")
 
     def incident(self, name: str, reason: str, text: str) -> None:
-        """Note that a step was left out for a call of ``name``, for ``reason``; ``text`` says it to people."""
+        """Note that a step was left out for a call of ``name``, for ``reason``; ``text`` explains it to people."""
         self._calls.begin((name, reason), text)
         if self.observers:
             self.emit(Uncached(name, reason))

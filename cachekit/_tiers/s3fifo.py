@@ -1,9 +1,9 @@
 """S3-FIFO: a bounded map that keeps what is asked for again and lets a scan pass through.
 
 From Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023. Three queues, first
-in, first out. What is new waits in the small one, which holds a tenth. What was asked for twice there moves to the
-main one; the rest leaves, and only the hash of its key is remembered, in the ghost queue. What comes back while it is
-remembered goes to the main queue at once. At the head of the main queue, what was asked for goes round again.
+in, first out. A new key waits in the small one, which holds a tenth. A key that is asked for twice there moves to the
+main one. Any other key leaves, and only its hash is remembered, in the ghost queue. A key that comes back while it is
+remembered goes to the main queue at once. At the head of the main queue, a key that was asked for goes round again.
 
 A hit changes one small number, so it is cheap in Python, where a list to reorder at each hit is not.
 """
@@ -79,7 +79,7 @@ class S3Fifo(Generic[K, V]):
 
     @property
     def held(self) -> int:
-        """What all entries weigh together."""
+        """The weight of all entries together."""
         return self._main_weight + self._small_weight
 
     def get(self, key: K) -> V | None:
@@ -92,7 +92,7 @@ class S3Fifo(Generic[K, V]):
         return entry.value
 
     def put(self, key: K, value: V, *, weight: int = 1) -> bool:
-        """Hold ``value``, in place of what ``key`` had. What weighs more than the whole bound is not held: False."""
+        """Hold ``value`` in place of the one before. Returns False for one that weighs more than the whole bound."""
         small, main = self._small, self._main
         proven = key in main
         if proven or key in small:

@@ -48,7 +48,7 @@ class Values:
         return self.decoded(await self._coherence.take(key, budget), codec)
 
     async def store(self, key: str, value: object, codec: Codec, ttl: float, budget: Budget) -> bool:
-        """Store ``value`` for ``ttl`` seconds, whatever is loaded meanwhile. Returns whether it is confirmed."""
+        """Store ``value`` for ``ttl`` seconds, in place of loads that are going on. Returns whether it is confirmed."""
         entry = self.encoded(value, codec)
         return entry is not None and await self._coherence.set(key, entry.data, ttl, budget)
 
