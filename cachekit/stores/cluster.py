@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
 from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.lane import QUEUE, Connect, Lane
+from cachekit.stores.lane import QUEUE, ConnectTo, Lane
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
 from cachekit.stores.translate import garbage, translate
+from cachekit.urls import Endpoint
 
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 _SLOTS: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
@@ -40,16 +41,6 @@ _REDIRECTIONS: Final = 5
 """The most that one operation follows. A slot that moves costs one or two; nodes that disagree would go on for ever."""
 
 
-class Node(NamedTuple):
-    """Where a node listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 class Cluster:
     """The connections to a cluster in one event loop.
 
@@ -60,17 +51,15 @@ class Cluster:
         deadlines: Where the deadlines of its own questions are looked after.
     """
 
-    def __init__(
-        self, seeds: Sequence[Node], connect_to: Callable[[str, int], Connect], address: str, deadlines: Deadlines
-    ) -> None:
+    def __init__(self, seeds: Sequence[Endpoint], connect_to: ConnectTo, address: str, deadlines: Deadlines) -> None:
         self._seeds = seeds
         self._deadlines = deadlines
         self._connect_to = connect_to
         self._address = address
         # The master of each slot that has one; and every node that was told of, replicas too.
-        self._masters: list[Node | None] = _nobody()
-        self._nodes: set[Node] = set()
-        self._lanes: dict[Node, Lane] = {}
+        self._masters: list[Endpoint | None] = _nobody()
+        self._nodes: set[Endpoint] = set()
+        self._lanes: dict[Endpoint, Lane] = {}
         # What waits until it is known who has which slot.
         self._waiting: list[Operation] = []
         self._learning: asyncio.Task[None] | None = None
@@ -80,7 +69,7 @@ class Cluster:
         # Held by those who asked for them.
         self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
         # Those who tell: all masters, and whoever an operation was sent on to since they were learnt.
-        self._followed: set[Node] = set()
+        self._followed: set[Endpoint] = set()
         self._next_look: asyncio.TimerHandle | None = None
 
     # --- sending ----------------------------------------------------------------------------------
@@ -130,7 +119,7 @@ class Cluster:
         self._fail_waiting(StoreUnavailableError("unavailable", f"the connections to {self._address} were closed"))
         return ending
 
-    def _lane(self, node: Node) -> Lane:
+    def _lane(self, node: Endpoint) -> Lane:
         lane = self._lanes.get(node)
         if lane is None or lane.closed:
             lane = self._lanes[node] = Lane(self._connect_to(*node), self._address, weakref.ref(self), _slot)
@@ -152,7 +141,7 @@ class Cluster:
         operation.redirections += 1
         asked = next((node for node, lane in self._lanes.items() if lane is operation.lane), None)
         # A node that does not know its own name leaves it out: the host is the one that was asked.
-        node = Node(refusal.host or (asked.host if asked else ""), refusal.port)
+        node = Endpoint(refusal.host or (asked.host if asked else ""), refusal.port)
         operation.unask()
         if isinstance(refusal, MovedError):
             moved = self._masters[refusal.slot_id] != node
@@ -183,7 +172,7 @@ class Cluster:
         self._look()
         return feeds
 
-    def _follow(self, nodes: set[Node], *, moved: bool = False) -> None:
+    def _follow(self, nodes: set[Endpoint], *, moved: bool = False) -> None:
         """Have ``nodes`` tell what changes, and nobody else; ``moved``: a slot is another's than before."""
         self._followed = nodes
         if self._tracked:
@@ -267,7 +256,7 @@ class Cluster:
                 lane.close()
                 del self._lanes[node]
 
-    def _candidates(self) -> Iterator[Node]:
+    def _candidates(self) -> Iterator[Endpoint]:
         """Yield the nodes, first those that a connection leads to, then the others, at last those of the URL."""
         connected = [node for node, lane in self._lanes.items() if not lane.closed]
         others = [node for node in self._nodes if node not in connected]
@@ -292,13 +281,13 @@ def _slot(key: str) -> int:
     return key_slot(key.encode(errors="surrogatepass"))
 
 
-def _nobody() -> list[Node | None]:
+def _nobody() -> list[Endpoint | None]:
     return [None] * REDIS_CLUSTER_HASH_SLOTS
 
 
-def _understood(reply: object, asked: Node) -> tuple[list[Node | None], set[Node]]:
+def _understood(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None], set[Endpoint]]:
     """Return the master of each slot, and all nodes, out of the reply to CLUSTER SLOTS; no nodes if it is none."""
-    masters, nodes = _nobody(), set[Node]()
+    masters, nodes = _nobody(), set[Endpoint]()
     if not isinstance(reply, list):
         return masters, nodes
     for row in reply:
@@ -312,18 +301,18 @@ def _understood(reply: object, asked: Node) -> tuple[list[Node | None], set[Node
     return masters, nodes
 
 
-def _not_understood(reply: object, node: Node) -> StoreError:
+def _not_understood(reply: object, node: Endpoint) -> StoreError:
     if isinstance(reply, ResponseError) and "cluster support disabled" in str(reply):
         return StoreRefusedError("no cluster", f"{node} is in no cluster; write redis://{node} to use it alone")
     return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage(str(node))
 
 
-def _node(place: Sequence[object], asked: Node) -> Node:
+def _node(place: Sequence[object], asked: Endpoint) -> Endpoint:
     """Return where a node listens; one that does not know its name is on the host that was asked."""
     match place:
         case [bytes(host), int(port), *_] if host not in {b"", b"?"}:
-            return Node(host.decode(), port)
+            return Endpoint(host.decode(), port)
         case [_, int(port), *_]:
-            return Node(asked.host, port)
+            return Endpoint(asked.host, port)
         case _:
             return asked

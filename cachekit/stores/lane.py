@@ -47,6 +47,9 @@ _LAST_WORD: Final = 0.05
 Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
 """Makes a connection and connects it; cancelled or failing, it leaves nothing behind."""
 
+ConnectTo: TypeAlias = Callable[[str, int], Connect]
+"""Returns what connects to a host and port."""
+
 
 _NOTHING: Final = object()
 """What the parser gives when no reply is complete."""

@@ -13,12 +13,12 @@ import asyncio
 import random
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from redis.asyncio.connection import AbstractConnection
 
 from cachekit.errors import StoreUnavailableError
-from cachekit.stores.lane import Connect
+from cachekit.stores.lane import Connect, ConnectTo
 from cachekit.stores.network import SingleServer
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
@@ -28,8 +28,6 @@ PERIOD: Final = 1.0
 
 _PATIENCE: Final = 0.3
 """Seconds that a sentinel has to answer, connecting included."""
-
-ConnectTo: TypeAlias = Callable[[str, int], Connect]
 
 
 class Master(NamedTuple):

@@ -11,10 +11,10 @@ import pytest
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
-from cachekit.config import StoreURL
 from cachekit.stores import sentinel
 from cachekit.stores.connect import open_store, sentinels_of
 from cachekit.stores.sentinel import Master, Sentinels
+from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
@@ -100,7 +100,7 @@ async def test_the_master_is_known_when_most_sentinels_have_answered(
     setup: SentinelSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinel, "_PATIENCE", PATIENCE)
-    sentinels = sentinels_of(StoreURL.parse(setup.url))
+    sentinels = sentinels_of(parse(setup.url))
     setup.sentinels[1].pause()
     async with asyncio.timeout(PATIENCE / 2):
         named = await sentinels.master()

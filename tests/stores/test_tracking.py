@@ -16,11 +16,11 @@ import redis
 from redis.asyncio.connection import AbstractConnection
 
 from cachekit.clock import SystemClock
-from cachekit.config import StoreURL
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import MemoryStore, RedisStore, Tracking, TrackingStore, cluster, sentinel, tracking
 from cachekit.stores.connect import connector, open_store
 from cachekit.stores.tracking import LIMIT, Feeds
+from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.cluster import RedisCluster, slot_of
 from tests.kit.ports import free_port
@@ -549,7 +549,7 @@ async def test_a_cancellation_that_is_swallowed_while_it_connects_ends_it_all_th
         with contextlib.suppress(asyncio.CancelledError):
             connecting.set()
             await asyncio.get_running_loop().create_future()
-        return await connector(StoreURL.parse(redis_server.url))()
+        return await connector(parse(redis_server.url))()
 
     feeds = Feeds(b"", lambda keys: None, lambda error: None)
     feeds.follow({"here": connect})
