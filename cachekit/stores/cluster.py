@@ -16,6 +16,7 @@ from typing import Final
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
+from cachekit.backoff import Backoff
 from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import QUEUE, ConnectTo, Lane
@@ -71,6 +72,7 @@ class Cluster:
         # Those who tell: all masters, and whoever an operation was sent on to since they were learnt.
         self._followed: set[Endpoint] = set()
         self._next_look: asyncio.TimerHandle | None = None
+        self._pauses = Backoff(_PERIOD, least=0.8)
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -187,8 +189,7 @@ class Cluster:
         if self._closed or self._ending or all(feeds.closed for feeds in self._tracked):
             return
         self._learn_soon()
-        pause = _PERIOD * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
-        self._next_look = asyncio.get_running_loop().call_later(pause, self._look)
+        self._next_look = asyncio.get_running_loop().call_later(self._pauses.next(), self._look)
 
     # --- learning -----------------------------------------------------------------------------------
 
@@ -222,8 +223,7 @@ class Cluster:
         """Ask one node after the other who has which slot, until one tells."""
         reason: StoreError = StoreUnavailableError("unavailable", f"no node of {self._address} answers")
         for node in self._candidates():
-            deadline = asyncio.get_running_loop().time() + _PATIENCE
-            operation = Operation("", _SLOTS, 1, deadline, self._deadlines)
+            operation = Operation("", _SLOTS, 1, self._deadlines.after(_PATIENCE))
             self._lane(node).put(operation)
             try:
                 reply = await operation.future

@@ -6,6 +6,8 @@ import asyncio
 import math
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 GRAIN: Final = 0.001
 """Seconds between two looks at what is overdue, at least: asyncio rounds what it waits for up to as much."""
 
@@ -19,6 +21,15 @@ class Due(Protocol):
     def overdue(self) -> None:
         """Fail, since the deadline is over."""
         ...
+
+
+class Deadline(Struct, frozen=True):
+    """The moment at which one operation fails, and the timer that looks after it."""
+
+    at: float
+    """By the clock of the event loop."""
+
+    deadlines: Deadlines
 
 
 class Deadlines:
@@ -35,6 +46,10 @@ class Deadlines:
         """What is over is discarded. The timer stays: it finds nothing, once, rather than being set anew each time."""
         self._due = math.inf
         self._timer: asyncio.TimerHandle | None = None
+
+    def after(self, seconds: float) -> Deadline:
+        """Return the deadline that is over in ``seconds``."""
+        return Deadline(self.loop.time() + seconds, self)
 
     def add(self, operation: Due) -> None:
         """Have ``operation`` told when its deadline is over, unless it is by then."""

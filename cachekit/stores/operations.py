@@ -10,9 +10,10 @@ from importlib.resources import files
 from typing import Any, Final, Protocol
 
 from hiredis import pack_command
+from msgspec import Struct
 
 from cachekit.errors import StoreError
-from cachekit.stores.deadlines import Deadlines
+from cachekit.stores.deadlines import Deadline, Deadlines
 from cachekit.stores.translate import garbage, overdue, translate
 
 
@@ -26,6 +27,26 @@ class Carrier(Protocol):
     def give_up(self, reason: StoreError) -> None:
         """Close the connection, since it is of no use."""
         ...
+
+
+class Delivery(Struct, frozen=True):
+    """How an operation may be sent, and what may come back.
+
+    Args:
+        repeatable: It may be sent once more on a new connection when the first broke: true for what has
+            the same effect twice.
+        lasting: It is sent though its caller is gone: an invalidation is never taken back.
+        of_bytes: Its reply is bytes or None, or an error. Any other gives the connection up at once, before what
+            comes behind it is taken for somebody else's answer.
+    """
+
+    repeatable: bool = False
+    lasting: bool = False
+    of_bytes: bool = False
+
+
+ONCE: Final = Delivery()
+REPEATABLE: Final = Delivery(repeatable=True)
 
 
 class Script:
@@ -51,13 +72,8 @@ class Operation:
         key: Decides where in a cluster it is sent.
         packed: The commands in RESP.
         replies: How many replies they bring.
-        deadline: When it fails, by the clock of the event loop.
-        deadlines: Where that is looked after.
-        repeatable: It may be sent once more on a new connection when the first broke: true for what has
-            the same effect twice.
-        lasting: It is sent though its caller is gone: an invalidation is never taken back.
-        of_bytes: Its reply is bytes or None, or an error. Any other gives the connection up at once, before what
-            comes behind it is taken for somebody else's answer.
+        deadline: When it fails.
+        delivery: How it may be sent.
 
     Its ``future`` gets the reply, or a list of them if there are several.
     """
@@ -69,28 +85,18 @@ class Operation:
     redirections: int = 0
     asking: int = 0
 
-    def __init__(
-        self,
-        key: str,
-        packed: bytes,
-        replies: int,
-        deadline: float,
-        deadlines: Deadlines,
-        *,
-        repeatable: bool = False,
-        lasting: bool = False,
-        of_bytes: bool = False,
-    ) -> None:
-        self.key = key
+    def __init__(self, key: str, packed: bytes, replies: int, deadline: Deadline, delivery: Delivery = ONCE) -> None:
+        self.key: str = key
         self.packed: bytes = packed
-        self.of_bytes = of_bytes
         self.replies: int = replies
-        self.deadline = deadline
-        self.repeatable = repeatable
-        self.lasting = lasting
-        self.future: asyncio.Future[Any] = deadlines.loop.create_future()
-        self._deadlines = deadlines
-        deadlines.add(self)
+        self.deadline: float = deadline.at
+        # Copied, since a lane looks at them for each operation.
+        self.repeatable: bool = delivery.repeatable
+        self.lasting: bool = delivery.lasting
+        self.of_bytes: bool = delivery.of_bytes
+        self.future: asyncio.Future[Any] = deadline.deadlines.loop.create_future()
+        self._deadlines = deadline.deadlines
+        self._deadlines.add(self)
 
     def succeed(self, reply: object) -> None:
         if self.of_bytes and not (reply is None or isinstance(reply, (bytes, Exception))):
@@ -153,9 +159,10 @@ class Read(Operation):
     lasting: bool = False
     alone: bool = False
 
+    # No `Deadline` and no `super()`: a hit makes no value and no call that it can do without.
     def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:
-        self.key = key
-        self.deadline = deadline
+        self.key: str = key
+        self.deadline: float = deadline
         self.future: asyncio.Future[Any] = deadlines.loop.create_future()
         self._deadlines = deadlines
         deadlines.add(self)
@@ -179,10 +186,8 @@ class Read(Operation):
 class Several(Operation):
     """Commands that are no transaction: each has to be preceded by its own ASKING, which holds for one command."""
 
-    def __init__(
-        self, key: str, commands: Sequence[bytes], deadline: float, deadlines: Deadlines, *, repeatable: bool = False
-    ) -> None:
-        super().__init__(key, b"".join(commands), len(commands), deadline, deadlines, repeatable=repeatable)
+    def __init__(self, key: str, commands: Sequence[bytes], deadline: Deadline, delivery: Delivery = ONCE) -> None:
+        super().__init__(key, b"".join(commands), len(commands), deadline, delivery)
         self._commands = commands
 
     def ask(self, asking: bytes) -> None:
@@ -200,29 +205,35 @@ class Several(Operation):
         return replies[1::2] if self.asking else replies
 
 
+class ScriptCall(Struct, frozen=True):
+    """A script, its keys and its arguments."""
+
+    script: Script
+    keys: tuple[str, ...]
+    arguments: tuple[bytes | int, ...]
+
+    def by_digest(self) -> bytes:
+        """Return the call in RESP, for a server that has the script."""
+        return packed("EVALSHA", self.script.digest, len(self.keys), *self.keys, *self.arguments)
+
+    def by_source(self) -> bytes:
+        """Return the call in RESP with the script itself: EVAL leaves it at the server."""
+        return packed("EVAL", self.script.source, len(self.keys), *self.keys, *self.arguments)
+
+
 class Scripted(Operation):
     """A call of a script by its digest. A server that has forgotten it gets it with the same call, once more."""
 
     brought: bool = False
 
-    def __init__(
-        self,
-        key: str,
-        script: Script,
-        rest: Sequence[str | bytes | int],
-        deadline: float,
-        deadlines: Deadlines,
-        *,
-        lasting: bool,
-    ) -> None:
-        super().__init__(key, packed("EVALSHA", script.digest, *rest), 1, deadline, deadlines, lasting=lasting)
-        self.script = script
-        self.rest = rest
+    def __init__(self, key: str, call: ScriptCall, deadline: Deadline, delivery: Delivery = ONCE) -> None:
+        super().__init__(key, call.by_digest(), 1, deadline, delivery)
+        self._call = call
 
     def bring(self) -> None:
-        """Send the script itself from now on: EVAL leaves it there."""
+        """Send the script itself from now on."""
         self.brought = True
-        self.packed: bytes = self.packed[: self.asking] + packed("EVAL", self.script.source, *self.rest)
+        self.packed: bytes = self.packed[: self.asking] + self._call.by_source()
 
 
 class Gathered:

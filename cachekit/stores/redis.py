@@ -6,17 +6,31 @@ import asyncio
 import math
 import time
 import weakref
+from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
+from cachekit.loops import PerLoop
 from cachekit.stores.base import Lease, Tracking, WindowBounds
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
-from cachekit.stores.operations import Operation, Read, Script, Scripted, Several, packed
+from cachekit.stores.operations import (
+    ONCE,
+    REPEATABLE,
+    Delivery,
+    Operation,
+    Read,
+    Script,
+    ScriptCall,
+    Scripted,
+    Several,
+    packed,
+)
 from cachekit.stores.translate import garbage, translate
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
@@ -27,6 +41,11 @@ _ACQUIRE_LEASE: Final = Script("acquire_lease")
 _FILL: Final = Script("fill")
 _RENEW_LEASE: Final = Script("renew_lease")
 _RELEASE_LEASE: Final = Script("release_lease")
+
+
+_INVALIDATION: Final = Delivery(repeatable=True, lasting=True)
+_FENCED: Final = Delivery(lasting=True)
+_ONE_VALUE: Final = Delivery(of_bytes=True)
 
 
 class _Here(Struct, frozen=True):
@@ -53,36 +72,37 @@ class RedisStore:
     """
 
     def __init__(self, open_network: Callable[[Deadlines], Network], address: str) -> None:
-        self._open_network = open_network
         self._address = address
         # Read now, rather than in the event loop; not at import, which is for whoever uses no Redis as well.
         _read_scripts()
-        # One loop's connections are of no use to another.
-        self._loops: dict[asyncio.AbstractEventLoop, _Here] = {}
-        weakref.finalize(self, _close_all, self._loops).atexit = False
+        # A partial, not a method: what refers to the store would keep it, and its connections, alive.
+        self._loops: PerLoop[_Here] = PerLoop(partial(_open, open_network, address))
+        # What is asked for each hit is looked up here, without a call.
+        self._states = self._loops.states
+        weakref.finalize(self, _close_all, self._states).atexit = False
 
     def __repr__(self) -> str:
         return f"RedisStore({self._address})"
 
     def shard(self, key: str) -> str:
-        return self._here().network.shard(key)
+        here = self._states.get(get_running_loop()) or self._loops.get()
+        return here.network.shard(key)
 
     # Not `async`: it would cost a hit one more coroutine.
     def get(self, key: str, timeout: float) -> asyncio.Future[bytes | None]:
         if not key.isascii():
             # Reads that travel together are written together: what cannot be sent is found out before.
             self._packed(("GET", key))
-        here = self._here()
+        here = self._states.get(get_running_loop()) or self._loops.get()
         read = Read(key, here.loop.time() + timeout, here.deadlines)
         here.network.submit(read)
         return read.future
 
     async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
-        here = self._here()
+        here = self._loops.get()
         # In this order: what replaces the value between the two ends later than what is told, or is told as a change.
         commands = (self._packed(("PTTL", key)), self._packed(("GET", key)))
-        deadline = here.loop.time() + timeout
-        operation = Several(key, commands, deadline, here.deadlines, repeatable=True)
+        operation = Several(key, commands, here.deadlines.after(timeout), REPEATABLE)
         here.network.submit(operation)
         replies = await operation.future
         if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - as many as questions
@@ -103,7 +123,7 @@ class RedisStore:
         self._transacted(await self._transaction(key, (set_, unlink), timeout), 2, key)
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
-        reply = self._checked(await self._ask(key, ("MGET", key, lease_key(key)), timeout, repeatable=True))
+        reply = self._checked(await self._ask(key, ("MGET", key, lease_key(key)), timeout, REPEATABLE))
         if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - a value and a holder
             raise self._garbage(key)
         value, holder = reply
@@ -115,7 +135,7 @@ class RedisStore:
         self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
         arguments = (token, lease_ms) if unreadable is None else (token, lease_ms, unreadable)
-        reply = await self._run(key, _ACQUIRE_LEASE, (key, lease_key(key)), arguments, timeout)
+        reply = await self._run(key, ScriptCall(_ACQUIRE_LEASE, (key, lease_key(key)), arguments), timeout)
         if reply == 1:
             return Lease(token, mine=True)
         if isinstance(reply, bytes):
@@ -129,21 +149,23 @@ class RedisStore:
         self._ok(await self._ask(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
 
     async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
-        return self._flag(await self._run(key, _RENEW_LEASE, (lease_key(key),), (token, lease_ms), timeout), key)
+        call = ScriptCall(_RENEW_LEASE, (lease_key(key),), (token, lease_ms))
+        return self._flag(await self._run(key, call, timeout), key)
 
     async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
-        if self._here().network.ending:
+        if self._loops.get().network.ending:
             # The event loop would end before a new connection did anything. The lease ends by itself.
             return
-        self._flag(await self._run(key, _RELEASE_LEASE, (lease_key(key),), (token,), timeout, lasting=True), key)
+        call = ScriptCall(_RELEASE_LEASE, (lease_key(key),), (token,))
+        self._flag(await self._run(key, call, timeout, _FENCED), key)
 
     async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
-        reply = await self._run(key, _FILL, (key, lease_key(key)), (token, value, ttl_ms), timeout, lasting=True)
-        return self._flag(reply, key)
+        call = ScriptCall(_FILL, (key, lease_key(key)), (token, value, ttl_ms))
+        return self._flag(await self._run(key, call, timeout, _FENCED), key)
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
         began = time.monotonic()
-        groups = self._here().network.grouped(keys)
+        groups = self._loops.get().network.grouped(keys)
         asked = [(group, self._unlink(group, timeout)) for group in groups]
         for group, future in asked:
             try:
@@ -159,7 +181,7 @@ class RedisStore:
 
     def _unlink(self, keys: Sequence[str], timeout: float) -> asyncio.Future[object]:
         names = [name for key in keys for name in (key, lease_key(key))]
-        return self._ask(keys[0], ("UNLINK", *names), timeout, repeatable=True, lasting=True)
+        return self._ask(keys[0], ("UNLINK", *names), timeout, _INVALIDATION)
 
     async def _delete_one_by_one(self, keys: Sequence[str], timeout: float) -> None:
         """Delete keys whose slot moves to another node just now: the key may be here, and its lease there.
@@ -167,10 +189,10 @@ class RedisStore:
         The leases first: a load that begins between the two has begun after what this invalidates.
         """
         for name in [*map(lease_key, keys), *keys]:
-            self._checked(await self._ask(name, ("UNLINK", name), timeout, repeatable=True, lasting=True))
+            self._checked(await self._ask(name, ("UNLINK", name), timeout, _INVALIDATION))
 
     async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
-        return self._bytes(await self._ask(key, ("GETDEL", key), timeout, of_bytes=True), key)
+        return self._bytes(await self._ask(key, ("GETDEL", key), timeout, _ONE_VALUE), key)
 
     async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
         # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
@@ -183,7 +205,7 @@ class RedisStore:
         self._transacted(await self._transaction(key, commands, timeout), len(commands), key)
 
     async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
-        reply = self._checked(await self._ask(key, ("LRANGE", key, 0, count - 1), timeout, repeatable=True))
+        reply = self._checked(await self._ask(key, ("LRANGE", key, 0, count - 1), timeout, REPEATABLE))
         if not isinstance(reply, list) or not all(type(item) is bytes for item in reply):
             raise self._garbage(key)
         return reply
@@ -198,77 +220,39 @@ class RedisStore:
             encoded = prefix.encode()
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        return self._here().network.track(encoded, changed, state)
+        return self._loops.get().network.track(encoded, changed, state)
 
     async def aclose(self) -> None:
         """Close this event loop's connections; what is under way fails."""
-        here = self._loops.pop(asyncio.get_running_loop(), None)
+        here = self._loops.pop()
         ending = here.close() if here is not None else []
         if ending:
             await asyncio.wait(ending)
 
     # --- asking ---------------------------------------------------------------------------------
 
-    def _ask(
-        self,
-        key: str,
-        command: Command,
-        timeout: float,
-        *,
-        repeatable: bool = False,
-        lasting: bool = False,
-        of_bytes: bool = False,
-    ) -> asyncio.Future[object]:
-        written = self._packed(command)
-        return self._submit(key, written, 1, timeout, repeatable=repeatable, lasting=lasting, of_bytes=of_bytes)
+    def _ask(self, key: str, command: Command, timeout: float, delivery: Delivery = ONCE) -> asyncio.Future[object]:
+        written, here = self._packed(command), self._loops.get()
+        return _submit(here, Operation(key, written, 1, here.deadlines.after(timeout), delivery))
 
     def _transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
         written = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
-        return self._submit(key, written, len(commands) + 2, timeout)
+        here = self._loops.get()
+        return _submit(here, Operation(key, written, len(commands) + 2, here.deadlines.after(timeout)))
 
-    def _run(
-        self,
-        key: str,
-        script: Script,
-        keys: tuple[str, ...],
-        arguments: tuple[bytes | int, ...],
-        timeout: float,
-        *,
-        lasting: bool = False,
-    ) -> asyncio.Future[object]:
-        here = self._here()
-        deadline = here.loop.time() + timeout
+    def _run(self, key: str, call: ScriptCall, timeout: float, delivery: Delivery = ONCE) -> asyncio.Future[object]:
+        here = self._loops.get()
         try:
-            operation = Scripted(key, script, (len(keys), *keys, *arguments), deadline, here.deadlines, lasting=lasting)
+            operation = Scripted(key, call, here.deadlines.after(timeout), delivery)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        here.network.submit(operation)
-        return operation.future
+        return _submit(here, operation)
 
     def _packed(self, command: Command) -> bytes:
         try:
             return packed(*command)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-
-    def _submit(
-        self, key: str, written: bytes, replies: int, timeout: float, **options: bool
-    ) -> asyncio.Future[object]:
-        here = self._here()
-        operation = Operation(key, written, replies, here.loop.time() + timeout, here.deadlines, **options)
-        here.network.submit(operation)
-        return operation.future
-
-    def _here(self) -> _Here:
-        loop = asyncio.get_running_loop()
-        here = self._loops.get(loop)
-        if here is None:
-            # Other threads look after networks of their own here.
-            for other in [other for other in list(self._loops) if other.is_closed()]:
-                self._loops.pop(other, None)
-            deadlines = Deadlines(self._address)
-            here = self._loops[loop] = _Here(loop, self._open_network(deadlines), deadlines)
-        return here
 
     # --- understanding --------------------------------------------------------------------------
 
@@ -307,8 +291,18 @@ class RedisStore:
 
     def _garbage(self, key: str) -> StoreError:
         """Return the error for a reply of the wrong type, and give up the connection it came from."""
-        self._here().network.distrust(key)
+        self._loops.get().network.distrust(key)
         return garbage(self._address)
+
+
+def _submit(here: _Here, operation: Operation) -> asyncio.Future[object]:
+    here.network.submit(operation)
+    return operation.future
+
+
+def _open(open_network: Callable[[Deadlines], Network], address: str) -> _Here:
+    deadlines = Deadlines(address)
+    return _Here(deadlines.loop, open_network(deadlines), deadlines)
 
 
 def _read_scripts() -> list[str]:

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from redis.asyncio.connection import AbstractConnection
 
+from cachekit.backoff import Backoff
 from cachekit.errors import StoreUnavailableError
 from cachekit.stores.lane import Connect, ConnectTo
 from cachekit.stores.network import SingleServer
@@ -156,8 +157,9 @@ class SentinelMaster(SingleServer):
         return connection, named
 
     async def _watch(self) -> None:
+        pauses = Backoff(PERIOD, least=0.8)
         while True:
-            await asyncio.sleep(PERIOD * random.uniform(0.8, 1.0))  # noqa: S311 - no secret
+            await asyncio.sleep(pauses.next())
             if self._master is None or not self._is_in_use():
                 continue
             named = await self._sentinels.hint()

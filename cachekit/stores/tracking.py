@@ -10,7 +10,6 @@ or that this process was stopped: the time that the last PONG is good for passes
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Final, TypeAlias, cast
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 
+from cachekit.backoff import Backoff
 from cachekit.errors import StoreError
 from cachekit.stores.lane import CONNECT_PATIENCE, Connect
 from cachekit.stores.translate import garbage, overdue, translate
@@ -179,18 +179,18 @@ class Feed:
         return self._closed or self.task.cancelling() > 0
 
     async def _run(self) -> None:
-        pause = _PAUSE
+        pauses, pauses_when_refused = Backoff(_PAUSE, _LONGEST_PAUSE), Backoff(_REFUSED)
         try:
             while True:
                 error = await self._follow()
                 if self._cancelled:
                     return
                 if self.until or self._given_up is not None:
-                    pause = _PAUSE
+                    pauses.reset()
                 if self._given_up is None:
                     self._lose(error)
-                await asyncio.sleep(random.uniform(0.5, 1.0) * (_REFUSED if error.answered else pause))  # noqa: S311 - no secret
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause = pauses.next()
+                await asyncio.sleep(pauses_when_refused.next() if error.answered else pause)
         finally:
             # Cancelled: by `close`, or with everything else when the event loop ends.
             self._stop()

@@ -127,7 +127,7 @@ async def test_a_replica_that_is_named_too_early_is_not_used(setup: SentinelSetu
 
     async with Cache(setup.url, timeout=T) as cache:
         await cache.set("k", 1, ttl=60)
-        network = next(iter(cache._store._loops.values())).network  # type: ignore[attr-defined]
+        network = cache._store._loops.get().network  # type: ignore[attr-defined]
         network._sentinels = Hasty("mymaster", [], "nowhere")
         network._lane.close()
         assert await cache.get("k") is None
@@ -137,7 +137,7 @@ async def test_a_replica_that_is_named_too_early_is_not_used(setup: SentinelSetu
 async def test_a_sentinel_that_is_behind_the_others_is_not_believed(setup: SentinelSetup) -> None:
     async with Cache(setup.url, timeout=T) as cache:
         await cache.set("k", 1, ttl=60)
-        network = next(iter(cache._store._loops.values())).network  # type: ignore[attr-defined]
+        network = cache._store._loops.get().network  # type: ignore[attr-defined]
         network._master = network._master._replace(epoch=10**6)
 
         class Behind(Sentinels):

@@ -710,7 +710,7 @@ async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone
     listener = Listener(store)
     await listener.confirmed()
     await store.set("p:0", T, b"1", ttl_ms=60_000)
-    network = store._loops[asyncio.get_running_loop()].network
+    network = store._loops.get().network
     assert isinstance(network, sentinel.SentinelMaster)
     assert network._lane
     assert network._watching
