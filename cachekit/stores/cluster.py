@@ -22,7 +22,7 @@ from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import QUEUE, ConnectTo, Lane
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
-from cachekit.stores.translate import garbage, translate
+from cachekit.stores.translate import garbage_error, translate
 from cachekit.urls import Endpoint
 
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
@@ -58,36 +58,36 @@ class Cluster:
         self._connect_to = connect_to
         self._address = address
         # The master of each slot that has one; and every node that was told of, replicas too.
-        self._masters: list[Endpoint | None] = _nobody()
+        self._masters: list[Endpoint | None] = _no_masters()
         self._nodes: set[Endpoint] = set()
         self._lanes: dict[Endpoint, Lane] = {}
         # What waits until it is known who has which slot.
         self._waiting: list[Operation] = []
         self._learning: asyncio.Task[None] | None = None
-        self._out_of_date = False
+        self._slots_outdated = False
         self._closed = False
-        self._ending = False
+        self._loop_ending = False
         # Held by those who asked for them.
         self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
         # Those who tell: all masters, and whoever an operation was sent on to since they were learnt.
-        self._followed: set[Endpoint] = set()
-        self._next_look: asyncio.TimerHandle | None = None
+        self._feed_nodes: set[Endpoint] = set()
+        self._next_poll: asyncio.TimerHandle | None = None
         self._pauses = Backoff(_PERIOD, least=0.8)
 
     # --- sending ----------------------------------------------------------------------------------
 
     def submit(self, operation: Operation) -> None:
         if not self._nodes:
-            self._wait_to_learn(operation)
+            self._wait_for_slots(operation)
             return
         node = self._masters[_slot(operation.key)]
         if node is None:
             operation.fail(StoreRefusedError("CLUSTERDOWN", f"a slot of {self._address} has no master"))
-            self._learn_soon()
+            self._learn_slots_soon()
             return
         self._lane(node).put(operation)
 
-    def grouped(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
         slots: dict[int, list[str]] = {}
         for key in keys:
             slots.setdefault(_slot(key), []).append(key)
@@ -97,29 +97,29 @@ class Cluster:
         node = self._masters[_slot(key)]
         return str(node) if node else ""
 
-    def distrust(self, key: str) -> None:
+    def give_up(self, key: str) -> None:
         node = self._masters[_slot(key)]
         if node is not None and node in self._lanes:
-            self._lanes[node].give_up(garbage(self._address))
+            self._lanes[node].give_up(garbage_error(self._address))
 
     @property
-    def ending(self) -> bool:
-        return self._ending
+    def loop_ending(self) -> bool:
+        return self._loop_ending
 
     def close(self) -> list[asyncio.Task[None]]:
         self._closed = True
-        ending = [task for feeds in self._tracked for task in feeds.close()]
-        if self._next_look is not None:
-            self._next_look.cancel()
-        ending += [lane.task for lane in self._lanes.values()]
+        tasks = [task for feeds in self._tracked for task in feeds.close()]
+        if self._next_poll is not None:
+            self._next_poll.cancel()
+        tasks += [lane.task for lane in self._lanes.values()]
         for lane in [*self._lanes.values()]:
             lane.close()
         self._lanes.clear()
         if self._learning is not None:
             self._learning.cancel()
-            ending.append(self._learning)
+            tasks.append(self._learning)
         self._fail_waiting(StoreUnavailableError("unavailable", f"the connections to {self._address} were closed"))
-        return ending
+        return tasks
 
     def _lane(self, node: Endpoint) -> Lane:
         lane = self._lanes.get(node)
@@ -133,67 +133,67 @@ class Cluster:
         for operation in operations:
             self.submit(operation)
 
-    def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:
+    def redirect(self, operation: Operation, error_replies: list[Exception]) -> bool:
         """Send ``operation`` to the node that a MOVED or ASK names."""
-        if any(isinstance(refusal, ClusterDownError) for refusal in refusals):
-            self._learn_soon()
-        refusal = next((refusal for refusal in refusals if isinstance(refusal, AskError)), None)
-        if refusal is None or operation.redirections >= _REDIRECTIONS or not operation.wanted or self._closed:
+        if any(isinstance(error_reply, ClusterDownError) for error_reply in error_replies):
+            self._learn_slots_soon()
+        error_reply = next((error_reply for error_reply in error_replies if isinstance(error_reply, AskError)), None)
+        if error_reply is None or operation.redirections >= _REDIRECTIONS or not operation.wanted or self._closed:
             return False
         operation.redirections += 1
         asked = next((node for node, lane in self._lanes.items() if lane is operation.lane), None)
         # A node that does not know its own name leaves it out: the host is the one that was asked.
-        node = Endpoint(refusal.host or (asked.host if asked else ""), refusal.port)
-        operation.unask()
-        if isinstance(refusal, MovedError):
-            moved = self._masters[refusal.slot_id] != node
-            self._masters[refusal.slot_id] = node
-            self._follow({*self._followed, node}, moved=moved)
-            self._learn_soon()
+        node = Endpoint(error_reply.host or (asked.host if asked else ""), error_reply.port)
+        operation.remove_asking()
+        if isinstance(error_reply, MovedError):
+            moved = self._masters[error_reply.slot_id] != node
+            self._masters[error_reply.slot_id] = node
+            self._follow_nodes({*self._feed_nodes, node}, moved=moved)
+            self._learn_slots_soon()
         else:
             # A value that is read there may be changed there before the slot is.
-            self._follow({*self._followed, node})
+            self._follow_nodes({*self._feed_nodes, node})
             # For once, and nothing is learnt: the slot is on its way. Before MULTI it holds for the transaction.
-            operation.ask(_ASKING)
+            operation.add_asking(_ASKING)
         self._lane(node).put(operation)
         return True
 
-    def lost(self, lane: Lane) -> None:
-        self._ending = self._ending or lane.ended_from_outside
+    def lane_lost(self, lane: Lane) -> None:
+        self._loop_ending = self._loop_ending or lane.cancelled_by_loop
         for node in [node for node, other in self._lanes.items() if other is lane]:
             del self._lanes[node]
         # Its node may be dead, and another be promoted in its place.
-        self._learn_soon()
+        self._learn_slots_soon()
 
     # --- tracking -----------------------------------------------------------------------------------
 
     def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
         feeds = Feeds(prefix, changed, state)
         self._tracked.add(feeds)
-        self._follow(self._followed)
-        self._look()
+        self._follow_nodes(self._feed_nodes)
+        self._poll()
         return feeds
 
-    def _follow(self, nodes: set[Endpoint], *, moved: bool = False) -> None:
+    def _follow_nodes(self, nodes: set[Endpoint], *, moved: bool = False) -> None:
         """Have ``nodes`` tell what changes, and nobody else; ``moved``: a slot is another's than before."""
-        self._followed = nodes
+        self._feed_nodes = nodes
         if self._tracked:
-            ways = {str(node): self._connect_to(*node) for node in nodes}
+            servers = {str(node): self._connect_to(*node) for node in nodes}
             for feeds in [*self._tracked]:
-                feeds.follow(ways, moved=moved)
+                feeds.follow(servers, moved=moved)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Ask who has which slot, and again before long, as long as something is tracked."""
-        if self._next_look is not None:
-            self._next_look.cancel()
-        if self._closed or self._ending or all(feeds.closed for feeds in self._tracked):
+        if self._next_poll is not None:
+            self._next_poll.cancel()
+        if self._closed or self._loop_ending or all(feeds.closed for feeds in self._tracked):
             return
-        self._learn_soon()
-        self._next_look = asyncio.get_running_loop().call_later(self._pauses.next(), self._look)
+        self._learn_slots_soon()
+        self._next_poll = asyncio.get_running_loop().call_later(self._pauses.next(), self._poll)
 
     # --- learning -----------------------------------------------------------------------------------
 
-    def _wait_to_learn(self, operation: Operation) -> None:
+    def _wait_for_slots(self, operation: Operation) -> None:
         if len(self._waiting) >= QUEUE:
             # Those whose callers are gone wait no longer.
             self._waiting = [waiting for waiting in self._waiting if waiting.wanted]
@@ -201,25 +201,27 @@ class Cluster:
             operation.fail(QueueFullError("queue full", f"{QUEUE} operations wait for {self._address}"))
             return
         self._waiting.append(operation)
-        self._learn_soon()
+        self._learn_slots_soon()
 
-    def _learn_soon(self) -> None:
-        if self._closed or self._ending:
+    def _learn_slots_soon(self) -> None:
+        if self._closed or self._loop_ending:
             return
         if self._learning is None or self._learning.done():
-            self._learning = asyncio.get_running_loop().create_task(self._learn(), name=f"cachekit {self._address}")
+            self._learning = asyncio.get_running_loop().create_task(
+                self._learn_slots(), name=f"cachekit {self._address}"
+            )
         else:
-            self._out_of_date = True
+            self._slots_outdated = True
 
-    async def _learn(self) -> None:
-        self._out_of_date = True
-        while self._out_of_date:
-            self._out_of_date = False
-            await self._ask_around()
+    async def _learn_slots(self) -> None:
+        self._slots_outdated = True
+        while self._slots_outdated:
+            self._slots_outdated = False
+            await self._ask_nodes()
             # Those who come meanwhile are served by what was learnt; what they meet may ask for another round.
             await asyncio.sleep(_PAUSE)
 
-    async def _ask_around(self) -> None:
+    async def _ask_nodes(self) -> None:
         """Ask one node after the other who has which slot, until one tells."""
         reason: StoreError = StoreUnavailableError("unavailable", f"no node of {self._address} answers")
         for node in self._candidates():
@@ -230,22 +232,22 @@ class Cluster:
             except StoreError as error:
                 reason = error
                 continue
-            masters, nodes = _understood(reply, node)
+            masters, nodes = _parse_slots(reply, node)
             if nodes:
                 moved = bool(self._tracked) and masters != self._masters
                 self._masters, self._nodes = masters, nodes
-                self._follow({node for node in masters if node is not None}, moved=moved)
+                self._follow_nodes({node for node in masters if node is not None}, moved=moved)
                 self._close_idle()
                 self._send_waiting()
                 return
-            reason = _not_understood(reply, node)
+            reason = _slots_error(reply, node)
         if isinstance(reason, StoreTimeoutError) and any(operation.wanted for operation in self._waiting):
             # Slow is not gone: what waits has a deadline of its own, and until then the nodes are asked again.
-            self._out_of_date = True
+            self._slots_outdated = True
         else:
             self._fail_waiting(reason)
         # Those who are known speak for themselves.
-        for feeds in [] if self._followed else [*self._tracked]:
+        for feeds in [] if self._feed_nodes else [*self._tracked]:
             feeds.fail(reason)
 
     def _close_idle(self) -> None:
@@ -281,19 +283,19 @@ def _slot(key: str) -> int:
     return key_slot(key.encode(errors="surrogatepass"))
 
 
-def _nobody() -> list[Endpoint | None]:
+def _no_masters() -> list[Endpoint | None]:
     return [None] * REDIS_CLUSTER_HASH_SLOTS
 
 
-def _understood(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None], set[Endpoint]]:
+def _parse_slots(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None], set[Endpoint]]:
     """Return the master of each slot, and all nodes, out of the reply to CLUSTER SLOTS; no nodes if it is none."""
-    masters, nodes = _nobody(), set[Endpoint]()
+    masters, nodes = _no_masters(), set[Endpoint]()
     if not isinstance(reply, list):
         return masters, nodes
     for row in reply:
         match row:
-            case [int(first), int(last), *places] if places:
-                members = [_node(place, asked) for place in places]
+            case [int(first), int(last), *members_of_row] if members_of_row:
+                members = [_endpoint_of(place, asked) for place in members_of_row]
                 masters[first : last + 1] = [members[0]] * (last + 1 - first)
                 nodes.update(members)
             case _:
@@ -301,13 +303,13 @@ def _understood(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None], 
     return masters, nodes
 
 
-def _not_understood(reply: object, node: Endpoint) -> StoreError:
+def _slots_error(reply: object, node: Endpoint) -> StoreError:
     if isinstance(reply, ResponseError) and "cluster support disabled" in str(reply):
         return StoreRefusedError("no cluster", f"{node} is in no cluster; write redis://{node} to use it alone")
-    return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage(str(node))
+    return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage_error(str(node))
 
 
-def _node(place: Sequence[object], asked: Endpoint) -> Endpoint:
+def _endpoint_of(place: Sequence[object], asked: Endpoint) -> Endpoint:
     """Return where a node listens; one that does not know its name is on the host that was asked."""
     match place:
         case [bytes(host), int(port), *_] if host not in {b"", b"?"}:

@@ -18,7 +18,7 @@ from cachekit.stores.base import Store
 from cachekit.stores.cluster import Cluster
 from cachekit.stores.lane import Connect, ConnectTo
 from cachekit.stores.memory import MemoryStore
-from cachekit.stores.names import found
+from cachekit.stores.names import resolve
 from cachekit.stores.network import SingleServer
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.sentinel import SentinelMaster, Sentinels
@@ -51,7 +51,7 @@ def connector(url: ServerURL | UnixURL) -> Connect:
     """Return what connects to the server of ``url``. TLS is verified, host name included."""
     if isinstance(url, UnixURL):
         settings: dict[str, Any] = {**_SETTINGS, **_login(url.login), "db": url.db, "protocol": url.protocol}
-        return lambda: _connected(UnixDomainSocketConnection(path=url.path, **settings))
+        return lambda: _connect(UnixDomainSocketConnection(path=url.path, **settings))
     return _connector_to(url, url.login, url.db)(url.host, url.port)
 
 
@@ -69,7 +69,7 @@ def _connector_to(url: ServerURL | SentinelURL | ClusterURL, login: Login, db: i
     if url.tls is not None:
         kind = SSLConnection
         settings |= _tls(url.tls)
-    return lambda host, port: lambda: _connected(kind(host=host, port=port, **settings), host)
+    return lambda host, port: lambda: _connect(kind(host=host, port=port, **settings), host)
 
 
 def _login(login: Login) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def _tls(tls: TLS) -> dict[str, Any]:
     return {**files, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
 
-async def _connected(connection: AbstractConnection, host: str | None = None) -> AbstractConnection:
+async def _connect(connection: AbstractConnection, host: str | None = None) -> AbstractConnection:
     if host is not None:
-        await found(host)
+        await resolve(host)
     async with AsyncExitStack() as stack:
         # Cancelled in the middle of the handshake, it would leave its socket open.
         stack.push_async_callback(connection.disconnect, nowait=True)

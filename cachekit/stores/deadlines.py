@@ -12,13 +12,13 @@ GRAIN: Final = 0.001
 """Seconds between two looks at what is overdue, at least: asyncio rounds what it waits for up to as much."""
 
 
-class Due(Protocol):
+class HasDeadline(Protocol):
     """Something with a deadline."""
 
     deadline: float
     """By the clock of the event loop."""
 
-    def overdue(self) -> None:
+    def expire(self) -> None:
         """Fail, since the deadline is over."""
         ...
 
@@ -42,39 +42,39 @@ class Deadlines:
     def __init__(self, address: str) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.address = address
-        self.open: set[Due] = set()
+        self.pending: set[HasDeadline] = set()
         """What is over is discarded. The timer stays: it finds nothing, once, rather than being set anew each time."""
-        self._due = math.inf
+        self._next = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def after(self, seconds: float) -> Deadline:
         """Return the deadline that is over in ``seconds``."""
         return Deadline(self.loop.time() + seconds, self)
 
-    def add(self, operation: Due) -> None:
+    def add(self, operation: HasDeadline) -> None:
         """Have ``operation`` told when its deadline is over, unless it is by then."""
-        self.open.add(operation)
-        if operation.deadline < self._due:
-            self._look_at(operation.deadline)
+        self.pending.add(operation)
+        if operation.deadline < self._next:
+            self._schedule(operation.deadline)
 
     def close(self) -> None:
         """Forget everything."""
-        self.open.clear()
+        self.pending.clear()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look_at(self, due: float) -> None:
+    def _schedule(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._due = due
-        self._timer = self.loop.call_at(due, self._look)
+        self._next = due
+        self._timer = self.loop.call_at(due, self._expire)
 
-    def _look(self) -> None:
-        self._due = math.inf
+    def _expire(self) -> None:
+        self._next = math.inf
         now = self.loop.time()
         # The event loop calls up to one tick of its clock early.
-        for operation in [operation for operation in self.open if operation.deadline <= now + GRAIN]:
-            self.open.discard(operation)
-            operation.overdue()
-        if self.open:
-            self._look_at(max(now + GRAIN, min(operation.deadline for operation in self.open)))
+        for operation in [operation for operation in self.pending if operation.deadline <= now + GRAIN]:
+            self.pending.discard(operation)
+            operation.expire()
+        if self.pending:
+            self._schedule(max(now + GRAIN, min(operation.deadline for operation in self.pending)))

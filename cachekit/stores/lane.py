@@ -26,8 +26,8 @@ from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import InvalidResponse, NoScriptError
 
 from cachekit.errors import KeyRefusedError, QueueFullError, StoreError, StoreUnavailableError
-from cachekit.stores.operations import Gathered, Operation, Read, Scripted
-from cachekit.stores.translate import ends_connection, garbage, overdue, translate
+from cachekit.stores.operations import MultiGet, Operation, Read, Scripted
+from cachekit.stores.translate import ends_connection, garbage_error, timeout_error, translate
 
 QUEUE: Final = 10_000
 """The most operations that wait in a lane; one more fails at once, rather than late."""
@@ -41,7 +41,7 @@ CONNECT_PATIENCE: Final = 0.7
 """Seconds for connecting, TLS and the handshake together; longer if the operation that opens a lane has longer. A
 store that is far away, or on a busy machine, is given its time by `timeout`, and by nothing else."""
 
-_LAST_WORD: Final = 0.05
+_FINAL_REPLY_TIMEOUT: Final = 0.05
 """Seconds for what a server says before it closes a connection: it is there already, or is cut short."""
 
 Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
@@ -62,11 +62,11 @@ class Owner(Protocol):
         """Send ``operations`` on another connection: this one broke before, or under, them."""
         ...
 
-    def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:
+    def redirect(self, operation: Operation, error_replies: list[Exception]) -> bool:
         """Tell whether ``operation``, which was refused here, is sent elsewhere instead."""
         ...
 
-    def lost(self, lane: Lane) -> None:
+    def lane_lost(self, lane: Lane) -> None:
         """Note that ``lane`` came to its end though its owner did not close it."""
         ...
 
@@ -78,7 +78,7 @@ class Lane(asyncio.Protocol):
         connect: Makes the connection, which the lane closes in the end.
         address: For messages, the password masked.
         owner: A weak reference: a lane does not keep its store alive.
-        place_of: Only reads of the same place may travel as one.
+        slot_of: Only reads of the same place may travel as one.
     """
 
     def __init__(
@@ -86,16 +86,16 @@ class Lane(asyncio.Protocol):
         connect: Connect,
         address: str,
         owner: weakref.ref[Owner],
-        place_of: Callable[[str], object] | None = None,
+        slot_of: Callable[[str], object] | None = None,
     ) -> None:
         self._connect = connect
-        self._place_of = place_of
+        self._place_of = slot_of
         self.address = address
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Operation] = deque()
         # The operations that were sent, of which some may be gathered.
-        self._under_way: deque[Operation | Gathered] = deque()
+        self._unanswered: deque[Operation | MultiGet] = deque()
         self._transport: asyncio.Transport | None = None
         self._reader = Reader(
             protocolError=InvalidResponse,
@@ -104,21 +104,21 @@ class Lane(asyncio.Protocol):
         )
         # Of the operation that is first under way.
         self._replies: list[object] = []
-        self._refusals: list[Exception] = []
+        self._error_replies: list[Exception] = []
         # Whether a reply of the batch said that the connection is of no use.
-        self._ends = False
+        self._unusable = False
         # Whether the last batch was of several operations: then the first of the next waits for the others of its turn.
-        self._gathering = False
-        self._began = 0.0
-        self._watch: asyncio.TimerHandle | None = None
+        self._batching = False
+        self._sent_at = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
         self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {address} was closed")
-        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._disconnected: asyncio.Future[None] = self._loop.create_future()
         self.closed: bool = False
         self._lost = False
-        self.ended_from_outside: bool = False
+        self.cancelled_by_loop: bool = False
         """Whether somebody else cancelled the task, as an event loop does when it ends."""
-        self.task: asyncio.Task[None] = self._loop.create_task(self._live(), name=f"cachekit lane to {address}")
-        self.task.add_done_callback(self._ended)
+        self.task: asyncio.Task[None] = self._loop.create_task(self._run(), name=f"cachekit lane to {address}")
+        self.task.add_done_callback(self._on_task_done)
 
     def put(self, operation: Operation) -> None:
         """Send ``operation`` at once if the connection is idle, else queue it."""
@@ -127,9 +127,9 @@ class Lane(asyncio.Protocol):
             return
         operation.lane = self
         self._queue.append(operation)
-        if self._transport is not None and not self._under_way:
+        if self._transport is not None and not self._unanswered:
             # What is not to be sent twice waits for a turn as well: by then the end of a closed connection is seen.
-            if operation.repeatable and not self._gathering:
+            if operation.repeatable and not self._batching:
                 self._send()
             elif len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
@@ -151,15 +151,15 @@ class Lane(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether nothing is queued or under way."""
-        return not self._queue and not self._under_way
+        return not self._queue and not self._unanswered
 
     # --- the task: it connects, waits for the end, and cleans up ---------------------------------------
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         broke = False
         connection: AbstractConnection | None = None
         try:
-            async with asyncio.timeout(self._connect_patience()):
+            async with asyncio.timeout(self._connect_timeout()):
                 connection = await self._connect()
             # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
             if self.closed or self.task.cancelling():
@@ -168,29 +168,29 @@ class Lane(asyncio.Protocol):
             broke = True
             if await connection.can_read():
                 # The end of the stream, or the server's reason for it.
-                async with asyncio.timeout(_LAST_WORD):
+                async with asyncio.timeout(_FINAL_REPLY_TIMEOUT):
                     await connection.read_response(disable_decoding=True)
-                self._reason = garbage(self.address)
+                self._reason = garbage_error(self.address)
             else:
-                self._take_over(connection)
-                await self._over
+                self._attach(connection)
+                await self._disconnected
         # The lane is the edge: what redis-py, the system or a broken reply raise here ends the connection
         # and becomes one of our errors, for whoever waits.
         except Exception as foreign:
             self._reason = translate(foreign, self.address)
         except asyncio.CancelledError:
-            self.ended_from_outside = not self.closed
+            self.cancelled_by_loop = not self.closed
             broke = False
             raise
         finally:
             self._lost = self._lost or not self.closed
             self.closed = True
             self._transport = None
-            self._end(broke=broke)
+            self._finish(broke=broke)
             if connection is not None:
                 await connection.disconnect(nowait=True)
 
-    def _connect_patience(self) -> float:
+    def _connect_timeout(self) -> float:
         """Return the seconds for connecting, by what waits as the task begins.
 
         What comes later counts for nothing: as long as something came, a peer that is gone would not be given up.
@@ -198,14 +198,14 @@ class Lane(asyncio.Protocol):
         now = self._loop.time()
         return max([CONNECT_PATIENCE, *[operation.deadline - now for operation in self._queue]])
 
-    def _ended(self, task: asyncio.Task[None]) -> None:  # noqa: ARG002 - a callback of the task
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:  # noqa: ARG002 - a callback of the task
         # A task that is cancelled before its first step runs none of its own code.
         if not self.closed:
-            self.closed = self.ended_from_outside = True
+            self.closed = self.cancelled_by_loop = True
         if not self.idle:
-            self._end(broke=False)
+            self._finish(broke=False)
 
-    def _take_over(self, connection: AbstractConnection) -> None:
+    def _attach(self, connection: AbstractConnection) -> None:
         # redis-py has no public name for it; tests/stores/test_lane.py holds that it is there.
         transport: asyncio.Transport = cast("Any", connection)._writer.transport  # noqa: SLF001
         transport.set_protocol(self)
@@ -213,17 +213,17 @@ class Lane(asyncio.Protocol):
         if self._queue:
             self._send()
 
-    def _break(self, reason: StoreError) -> None:
+    def _disconnect(self, reason: StoreError) -> None:
         """Let the task end the connection; nothing is sent on it any more."""
         self._transport = None
-        if not self._over.done():
+        if not self._disconnected.done():
             self._reason = reason
-            self._over.set_result(None)
+            self._disconnected.set_result(None)
 
     # --- sending -------------------------------------------------------------------------------------
 
     def _send_if_idle(self) -> None:
-        if self._queue and not self._under_way:
+        if self._queue and not self._unanswered:
             self._send()
 
     def _send(self) -> None:
@@ -231,26 +231,26 @@ class Lane(asyncio.Protocol):
         queue, transport = self._queue, self._transport
         if transport is None:
             return
-        self._gathering = len(queue) > 1
-        if not self._gathering:
+        self._batching = len(queue) > 1
+        if not self._batching:
             operation = queue.popleft()
             if not operation.wanted:
                 return
             if isinstance(operation, Read):
                 operation.pack()
-            self._under_way.append(operation)
-            self._began = self._loop.time()
+            self._unanswered.append(operation)
+            self._sent_at = self._loop.time()
             transport.write(operation.packed)
             return
-        self._under_way.extend(self._gathered())
-        if self._under_way:
-            self._began = self._loop.time()
-            transport.write(b"".join([operation.packed for operation in self._under_way]))
+        self._unanswered.extend(self._drain_queue())
+        if self._unanswered:
+            self._sent_at = self._loop.time()
+            transport.write(b"".join([operation.packed for operation in self._unanswered]))
 
-    def _gathered(self) -> list[Operation | Gathered]:
+    def _drain_queue(self) -> list[Operation | MultiGet]:
         """Empty the queue: its reads gathered, behind all that writes. A read may be later, but never earlier."""
         reads: list[Read] = []
-        others: list[Operation | Gathered] = []
+        others: list[Operation | MultiGet] = []
         for operation in self._queue:
             if operation.wanted:
                 if isinstance(operation, Read) and not operation.alone:
@@ -258,16 +258,16 @@ class Lane(asyncio.Protocol):
                 else:
                     others.append(operation)
         self._queue.clear()
-        places: dict[object, list[Read]] = {None: reads}
+        slots: dict[object, list[Read]] = {None: reads}
         if self._place_of is not None:
-            places = {}
+            slots = {}
             for read in reads:
-                places.setdefault(self._place_of(read.key), []).append(read)
-        for parts in places.values():
-            if len(parts) > 1:
-                others.append(Gathered(parts))
+                slots.setdefault(self._place_of(read.key), []).append(read)
+        for reads in slots.values():
+            if len(reads) > 1:
+                others.append(MultiGet(reads))
             else:
-                others.extend(parts)
+                others.extend(reads)
         for one in others:
             if isinstance(one, Read):
                 one.pack()
@@ -287,57 +287,65 @@ class Lane(asyncio.Protocol):
                     return
         # Whatever the parser raises is no reply.
         except Exception as broken:
-            self._break(translate(broken, self.address))
-        if not self._under_way:
-            self._began = 0.0
-            if self._ends:
-                self._break(self._reason)
+            self._disconnect(translate(broken, self.address))
+        if not self._unanswered:
+            self._sent_at = 0.0
+            if self._unusable:
+                self._disconnect(self._reason)
             elif self._queue:
                 self._send()
 
     def _receive(self, reply: object) -> None:
-        under_way = self._under_way
-        if not under_way:
+        unanswered = self._unanswered
+        if not unanswered:
             # The server's reason for closing the connection, or a stray reply that would be taken for the answer
             # to the next question.
-            self._break(translate(reply, self.address) if isinstance(reply, Exception) else garbage(self.address))
+            self._disconnect(
+                translate(reply, self.address) if isinstance(reply, Exception) else garbage_error(self.address)
+            )
             return
-        operation = under_way[0]
+        operation = unanswered[0]
         if isinstance(reply, Exception):
-            self._refusals.append(reply)
+            self._error_replies.append(reply)
         if operation.replies > 1:
             self._replies.append(reply)
             if len(self._replies) < operation.replies:
                 return
-            reply = operation.answer(self._replies)
+            reply = operation.result_of(self._replies)
             self._replies = []
-        under_way.popleft()
-        if self._refusals:
-            refusals, self._refusals = self._refusals, []
-            errors = [translate(refusal, self.address) for refusal in refusals]
+        unanswered.popleft()
+        if self._error_replies:
+            error_replies, self._error_replies = self._error_replies, []
+            errors = [translate(error_reply, self.address) for error_reply in error_replies]
             for error in errors:
                 if ends_connection(error):
-                    self._ends, self._reason = True, error
-            if self._redirected(operation, refusals, errors):
+                    self._unusable, self._reason = True, error
+            if self._sent_again(operation, error_replies, errors):
                 return
         operation.succeed(reply)
 
-    def _redirected(self, operation: Operation | Gathered, refusals: list[Exception], errors: list[StoreError]) -> bool:
+    def _sent_again(
+        self, operation: Operation | MultiGet, error_replies: list[Exception], errors: list[StoreError]
+    ) -> bool:
         """Tell whether ``operation``, which was refused, is asked again in another way."""
         owner = self._owner()
-        if isinstance(operation, Gathered):
+        if isinstance(operation, MultiGet):
             if not isinstance(errors[0], KeyRefusedError) and errors[0].cause not in {"MOVED", "ASK"}:
                 return False
             # It is about one key, and nobody knows which: each is asked for alone, and fails only its caller.
-            for part in operation.parts:
-                part.alone = True
-                self._queue.append(part)
+            for read in operation.reads:
+                read.alone = True
+                self._queue.append(read)
             return True
-        if isinstance(operation, Scripted) and not operation.brought and isinstance(refusals[-1], NoScriptError):
-            operation.bring()
+        if (
+            isinstance(operation, Scripted)
+            and not operation.source_sent
+            and isinstance(error_replies[-1], NoScriptError)
+        ):
+            operation.send_source()
             self._queue.append(operation)
             return True
-        return owner is not None and owner.redirected(operation, refusals)
+        return owner is not None and owner.redirect(operation, error_replies)
 
     def eof_received(self) -> None:
         """End, and let the transport close itself: what is put from now on would never be sent."""
@@ -345,51 +353,51 @@ class Lane(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, since the connection has."""
-        if self._ends:
+        if self._unusable:
             # It has said why; so it may have in answer to the first of several commands.
-            self._break(self._reason)
-        elif self._refusals:
-            self._break(translate(self._refusals[0], self.address))
+            self._disconnect(self._reason)
+        elif self._error_replies:
+            self._disconnect(translate(self._error_replies[0], self.address))
         elif exc is not None:
-            self._break(translate(exc, self.address))
+            self._disconnect(translate(exc, self.address))
         else:
-            self._break(StoreUnavailableError("unavailable", f"{self.address} closed the connection"))
+            self._disconnect(StoreUnavailableError("unavailable", f"{self.address} closed the connection"))
 
     # --- deadlines -----------------------------------------------------------------------------
 
     def watch(self) -> None:
         """Watch the connection, since something on it is late: a healthy one pays nothing for being watched."""
-        if self._began and self._watch is None and not self.closed:
-            left = self._began + PATIENCE - self._loop.time()
-            self._watch = self._loop.call_later(max(0.0, left), self._out_of_patience, self._began)
+        if self._sent_at and self._watchdog is None and not self.closed:
+            left = self._sent_at + PATIENCE - self._loop.time()
+            self._watchdog = self._loop.call_later(max(0.0, left), self._give_up_if_silent, self._sent_at)
 
-    def _out_of_patience(self, began: float) -> None:
-        self._watch = None
-        if self._began == began:
-            self.give_up(overdue(self.address))
+    def _give_up_if_silent(self, began: float) -> None:
+        self._watchdog = None
+        if self._sent_at == began:
+            self.give_up(timeout_error(self.address))
 
-    def _end(self, *, broke: bool) -> None:
+    def _finish(self, *, broke: bool) -> None:
         """Give every operation that is left an end, or to the next lane.
 
         When an established connection broke, what was never sent may be sent anew, and so may what has the
         same effect twice. When connecting itself failed, trying again at once would be no use.
         """
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         unsent = {*self._queue}
-        sent = [part for one in self._under_way for part in (one.parts if isinstance(one, Gathered) else [one])]
-        heirs: list[Operation] = []
+        sent = [read for one in self._unanswered for read in (one.reads if isinstance(one, MultiGet) else [one])]
+        to_resend: list[Operation] = []
         owner = self._owner()
         for operation in [*sent, *self._queue]:
             again = operation in unsent or operation.repeatable
-            if broke and again and owner is not None and not operation.inherited and operation.wanted:
-                operation.inherited = True
-                heirs.append(operation)
+            if broke and again and owner is not None and not operation.resent and operation.wanted:
+                operation.resent = True
+                to_resend.append(operation)
             else:
                 operation.fail(self._reason)
-        self._under_way.clear()
+        self._unanswered.clear()
         self._queue.clear()
         if owner is not None and self._lost:
-            owner.lost(self)
-        if owner is not None and heirs:
-            owner.resend(heirs)
+            owner.lane_lost(self)
+        if owner is not None and to_resend:
+            owner.resend(to_resend)

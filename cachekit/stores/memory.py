@@ -51,7 +51,7 @@ class MemoryStore:
 
     async def get(self, key: str, timeout: float) -> bytes | None:
         with self._lock:
-            return self._live(key, bytes)
+            return self._find(key, bytes)
 
     async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
         with self._lock:
@@ -60,13 +60,13 @@ class MemoryStore:
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
         with self._lock:
-            return self._live(key, bytes), self._holder(key)
+            return self._find(key, bytes), self._holder(key)
 
     async def acquire_lease(
         self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
         with self._lock:
-            value = self._live(key, bytes)
+            value = self._find(key, bytes)
             if value is not None and value != unreadable:
                 return value
             holder = self._holder(key)
@@ -107,13 +107,13 @@ class MemoryStore:
 
     async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
         with self._lock:
-            value = self._live(key, bytes)
+            value = self._find(key, bytes)
             self._entries.pop(key, None)
             return value
 
     async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
         with self._lock:
-            items = [item, *(self._live(key, list) or ())][: bounds.limit]
+            items = [item, *(self._find(key, list) or ())][: bounds.limit]
             while items and timestamp_of(items[-1]) < bounds.oldest:
                 items.pop()
             if items:
@@ -123,12 +123,12 @@ class MemoryStore:
 
     async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
         with self._lock:
-            return (self._live(key, list) or [])[:count]
+            return (self._find(key, list) or [])[:count]
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection, and what is held may still be wanted."""
 
-    def _live(self, key: str, kind: type[T]) -> T | None:
+    def _find(self, key: str, kind: type[T]) -> T | None:
         entry = self._entries.get(key)
         if entry is None:
             return None

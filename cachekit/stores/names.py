@@ -15,11 +15,11 @@ import threading
 from concurrent.futures import Future
 from typing import Final
 
-_going_on: Final[dict[str, Future[None]]] = {}
+_running: Final[dict[str, Future[None]]] = {}
 _lock: Final = threading.Lock()
 
 
-async def found(host: str) -> None:
+async def resolve(host: str) -> None:
     """Return when ``host`` has an address.
 
     Raises:
@@ -28,9 +28,9 @@ async def found(host: str) -> None:
     if _is_address(host):
         return
     with _lock:
-        future = _going_on.get(host)
+        future = _running.get(host)
         if future is None:
-            future = _going_on[host] = Future()
+            future = _running[host] = Future()
             # Running, so that a caller who is cancelled does not cancel it for the others.
             future.set_running_or_notify_cancel()
             # A daemon: a name server that hangs does not keep the interpreter from ending.
@@ -46,7 +46,7 @@ def _look_up(host: str, future: Future[None]) -> None:
     except (OSError, UnicodeError) as raised:
         error = raised
     with _lock:
-        del _going_on[host]
+        del _running[host]
     if error is None:
         future.set_result(None)
     else:

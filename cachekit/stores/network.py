@@ -13,7 +13,7 @@ from cachekit.errors import StoreError
 from cachekit.stores.lane import Connect, Lane
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
-from cachekit.stores.translate import garbage, translate
+from cachekit.stores.translate import garbage_error, translate
 
 
 class Network(Protocol):
@@ -23,7 +23,7 @@ class Network(Protocol):
         """Send ``operation`` on its way; its future gets the reply, or the error."""
         ...
 
-    def grouped(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
         """Return ``keys`` in groups that may stand in one command."""
         ...
 
@@ -31,7 +31,7 @@ class Network(Protocol):
         """Return the name of the server that has ``key``, or ``""`` when there is but one, or it is not known."""
         ...
 
-    def distrust(self, key: str) -> None:
+    def give_up(self, key: str) -> None:
         """Give up the connection that leads to ``key``: an answer made no sense."""
         ...
 
@@ -40,7 +40,7 @@ class Network(Protocol):
         ...
 
     @property
-    def ending(self) -> bool:
+    def loop_ending(self) -> bool:
         """Whether the event loop is ending, and cancelled the tasks here."""
         ...
 
@@ -70,15 +70,15 @@ class SingleServer:
             lane = self._lane = Lane(self._connect, self._address, weakref.ref(self))
         lane.put(operation)
 
-    def grouped(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
         return (keys,)
 
     def shard(self, key: str) -> str:  # noqa: ARG002 - all keys are in one place
         return ""
 
-    def distrust(self, key: str) -> None:  # noqa: ARG002 - as above
+    def give_up(self, key: str) -> None:  # noqa: ARG002 - as above
         if self._lane is not None:
-            self._lane.give_up(garbage(self._address))
+            self._lane.give_up(garbage_error(self._address))
 
     def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
         feeds = Feeds(prefix, changed, state)
@@ -90,16 +90,16 @@ class SingleServer:
         return self._connect
 
     @property
-    def ending(self) -> bool:
-        return self._lane is not None and self._lane.ended_from_outside
+    def loop_ending(self) -> bool:
+        return self._lane is not None and self._lane.cancelled_by_loop
 
     def close(self) -> list[asyncio.Task[None]]:
-        ending = [task for feeds in self._tracked for task in feeds.close()]
+        tasks = [task for feeds in self._tracked for task in feeds.close()]
         lane, self._lane = self._lane, None
         if lane is not None:
             lane.close()
-            ending.append(lane.task)
-        return ending
+            tasks.append(lane.task)
+        return tasks
 
     # --- what its lane tells ----------------------------------------------------------------------
 
@@ -107,16 +107,16 @@ class SingleServer:
         for operation in operations:
             self.submit(operation)
 
-    def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:  # noqa: ARG002 - nowhere to go
-        for refusal in refusals:
-            if isinstance(refusal, ReadOnlyError):
+    def redirect(self, operation: Operation, error_replies: list[Exception]) -> bool:  # noqa: ARG002 - nowhere to go
+        for error_reply in error_replies:
+            if isinstance(error_reply, ReadOnlyError):
                 # No master any more: the address may lead elsewhere by now.
-                self._give_up_feeds(translate(refusal, self._address))
+                self._give_up_feeds(translate(error_reply, self._address))
         return False
 
     def _give_up_feeds(self, reason: StoreError) -> None:
         for feeds in [*self._tracked]:
             feeds.give_up(reason)
 
-    def lost(self, lane: Lane) -> None:
+    def lane_lost(self, lane: Lane) -> None:
         """Do nothing: the next operation opens another."""

@@ -24,14 +24,14 @@ from cachekit.stores.operations import (
     REPEATABLE,
     Delivery,
     Operation,
+    Pipeline,
     Read,
     Script,
     ScriptCall,
     Scripted,
-    Several,
-    packed,
+    pack,
 )
-from cachekit.stores.translate import garbage, translate
+from cachekit.stores.translate import garbage_error, translate
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -43,12 +43,12 @@ _RENEW_LEASE: Final = Script("renew_lease")
 _RELEASE_LEASE: Final = Script("release_lease")
 
 
-_INVALIDATION: Final = Delivery(repeatable=True, lasting=True)
-_FENCED: Final = Delivery(lasting=True)
+_INVALIDATION: Final = Delivery(repeatable=True, detached=True)
+_FENCED: Final = Delivery(detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
 
 
-class _Here(Struct, frozen=True):
+class LoopState(Struct, frozen=True):
     """What a store has in one event loop."""
 
     loop: asyncio.AbstractEventLoop
@@ -76,7 +76,7 @@ class RedisStore:
         # Read now, rather than in the event loop; not at import, which is for whoever uses no Redis as well.
         _read_scripts()
         # A partial, not a method: what refers to the store would keep it, and its connections, alive.
-        self._loops: PerLoop[_Here] = PerLoop(partial(_open, open_network, address))
+        self._loops: PerLoop[LoopState] = PerLoop(partial(_open_state, open_network, address))
         # What is asked for each hit is looked up here, without a call.
         self._states = self._loops.states
         weakref.finalize(self, _close_all, self._states).atexit = False
@@ -85,49 +85,49 @@ class RedisStore:
         return f"RedisStore({self._address})"
 
     def shard(self, key: str) -> str:
-        here = self._states.get(get_running_loop()) or self._loops.get()
-        return here.network.shard(key)
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        return state.network.shard(key)
 
     # Not `async`: it would cost a hit one more coroutine.
     def get(self, key: str, timeout: float) -> asyncio.Future[bytes | None]:
         if not key.isascii():
             # Reads that travel together are written together: what cannot be sent is found out before.
-            self._packed(("GET", key))
-        here = self._states.get(get_running_loop()) or self._loops.get()
-        read = Read(key, here.loop.time() + timeout, here.deadlines)
-        here.network.submit(read)
+            self._pack(("GET", key))
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        read = Read(key, state.loop.time() + timeout, state.deadlines)
+        state.network.submit(read)
         return read.future
 
     async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
-        here = self._loops.get()
+        state = self._loops.get()
         # In this order: what replaces the value between the two ends later than what is told, or is told as a change.
-        commands = (self._packed(("PTTL", key)), self._packed(("GET", key)))
-        operation = Several(key, commands, here.deadlines.after(timeout), REPEATABLE)
-        here.network.submit(operation)
+        commands = (self._pack(("PTTL", key)), self._pack(("GET", key)))
+        operation = Pipeline(key, commands, state.deadlines.after(timeout), REPEATABLE)
+        state.network.submit(operation)
         replies = await operation.future
         if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - as many as questions
-            raise self._garbage(key)
+            raise self._reject(key)
         left, value = replies
         if isinstance(left, Exception) and (value is None or type(value) is bytes):
             # PTTL alone was refused, by an ACL: how long the value will be there is not known.
             return value, 0.0
         if type(left) is not int:
-            self._checked(left)
-            raise self._garbage(key)
+            self._check(left)
+            raise self._reject(key)
         # -1: without an end. -2: nothing was there a moment before. Of the last millisecond some is over.
-        return self._bytes(value, key), math.inf if left == -1 else max(0, left - 1) / 1000
+        return self._expect_bytes(value, key), math.inf if left == -1 else max(0, left - 1) / 1000
 
     async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
         # In one step, or a load that begins between the two would overwrite what is set here.
         set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", lease_key(key))
-        self._transacted(await self._transaction(key, (set_, unlink), timeout), 2, key)
+        self._check_transaction(await self._send_transaction(key, (set_, unlink), timeout), 2, key)
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
-        reply = self._checked(await self._ask(key, ("MGET", key, lease_key(key)), timeout, REPEATABLE))
+        reply = self._check(await self._send(key, ("MGET", key, lease_key(key)), timeout, REPEATABLE))
         if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - a value and a holder
-            raise self._garbage(key)
+            raise self._reject(key)
         value, holder = reply
-        return self._bytes(value, key), self._bytes(holder, key)
+        return self._expect_bytes(value, key), self._expect_bytes(holder, key)
 
     # What takes a lease is never sent twice: a server that wakes up carries out what it finds on connections
     # long given up, and would bring a token back that an invalidation has voided since.
@@ -135,41 +135,41 @@ class RedisStore:
         self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
         arguments = (token, lease_ms) if unreadable is None else (token, lease_ms, unreadable)
-        reply = await self._run(key, ScriptCall(_ACQUIRE_LEASE, (key, lease_key(key)), arguments), timeout)
+        reply = await self._run_script(key, ScriptCall(_ACQUIRE_LEASE, (key, lease_key(key)), arguments), timeout)
         if reply == 1:
             return Lease(token, mine=True)
         if isinstance(reply, bytes):
             return reply
         if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], bytes):
             return Lease(reply[0], mine=False)
-        self._checked(reply)
-        raise self._garbage(key)
+        self._check(reply)
+        raise self._reject(key)
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
-        self._ok(await self._ask(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
+        self._expect_ok(await self._send(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
 
     async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
         call = ScriptCall(_RENEW_LEASE, (lease_key(key),), (token, lease_ms))
-        return self._flag(await self._run(key, call, timeout), key)
+        return self._expect_flag(await self._run_script(key, call, timeout), key)
 
     async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
-        if self._loops.get().network.ending:
+        if self._loops.get().network.loop_ending:
             # The event loop would end before a new connection did anything. The lease ends by itself.
             return
         call = ScriptCall(_RELEASE_LEASE, (lease_key(key),), (token,))
-        self._flag(await self._run(key, call, timeout, _FENCED), key)
+        self._expect_flag(await self._run_script(key, call, timeout, _FENCED), key)
 
     async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
         call = ScriptCall(_FILL, (key, lease_key(key)), (token, value, ttl_ms))
-        return self._flag(await self._run(key, call, timeout, _FENCED), key)
+        return self._expect_flag(await self._run_script(key, call, timeout, _FENCED), key)
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
         began = time.monotonic()
-        groups = self._loops.get().network.grouped(keys)
+        groups = self._loops.get().network.group(keys)
         asked = [(group, self._unlink(group, timeout)) for group in groups]
         for group, future in asked:
             try:
-                reply = self._checked(await future)
+                reply = self._check(await future)
             except KeyRefusedError as refusal:
                 if refusal.cause != "TRYAGAIN":
                     raise
@@ -177,11 +177,11 @@ class RedisStore:
                 await self._delete_one_by_one(group, left)
                 continue
             if type(reply) is not int:
-                raise self._garbage(group[0])
+                raise self._reject(group[0])
 
     def _unlink(self, keys: Sequence[str], timeout: float) -> asyncio.Future[object]:
         names = [name for key in keys for name in (key, lease_key(key))]
-        return self._ask(keys[0], ("UNLINK", *names), timeout, _INVALIDATION)
+        return self._send(keys[0], ("UNLINK", *names), timeout, _INVALIDATION)
 
     async def _delete_one_by_one(self, keys: Sequence[str], timeout: float) -> None:
         """Delete keys whose slot moves to another node just now: the key may be here, and its lease there.
@@ -189,10 +189,10 @@ class RedisStore:
         The leases first: a load that begins between the two has begun after what this invalidates.
         """
         for name in [*map(lease_key, keys), *keys]:
-            self._checked(await self._ask(name, ("UNLINK", name), timeout, _INVALIDATION))
+            self._check(await self._send(name, ("UNLINK", name), timeout, _INVALIDATION))
 
     async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
-        return self._bytes(await self._ask(key, ("GETDEL", key), timeout, _ONE_VALUE), key)
+        return self._expect_bytes(await self._send(key, ("GETDEL", key), timeout, _ONE_VALUE), key)
 
     async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
         # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
@@ -202,12 +202,12 @@ class RedisStore:
             ("PEXPIRE", key, bounds.ttl_ms),
             ("EVAL", _TRIM.source, 1, key, bounds.oldest),
         )
-        self._transacted(await self._transaction(key, commands, timeout), len(commands), key)
+        self._check_transaction(await self._send_transaction(key, commands, timeout), len(commands), key)
 
     async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
-        reply = self._checked(await self._ask(key, ("LRANGE", key, 0, count - 1), timeout, REPEATABLE))
+        reply = self._check(await self._send(key, ("LRANGE", key, 0, count - 1), timeout, REPEATABLE))
         if not isinstance(reply, list) or not all(type(item) is bytes for item in reply):
-            raise self._garbage(key)
+            raise self._reject(key)
         return reply
 
     def track(
@@ -224,93 +224,95 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close this event loop's connections; what is under way fails."""
-        here = self._loops.pop()
-        ending = here.close() if here is not None else []
+        state = self._loops.pop()
+        ending = state.close() if state is not None else []
         if ending:
             await asyncio.wait(ending)
 
     # --- asking ---------------------------------------------------------------------------------
 
-    def _ask(self, key: str, command: Command, timeout: float, delivery: Delivery = ONCE) -> asyncio.Future[object]:
-        written, here = self._packed(command), self._loops.get()
-        return _submit(here, Operation(key, written, 1, here.deadlines.after(timeout), delivery))
+    def _send(self, key: str, command: Command, timeout: float, delivery: Delivery = ONCE) -> asyncio.Future[object]:
+        written, state = self._pack(command), self._loops.get()
+        return _submit(state, Operation(key, written, 1, state.deadlines.after(timeout), delivery))
 
-    def _transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
-        written = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
-        here = self._loops.get()
-        return _submit(here, Operation(key, written, len(commands) + 2, here.deadlines.after(timeout)))
+    def _send_transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
+        written = b"".join(map(self._pack, (("MULTI",), *commands, ("EXEC",))))
+        state = self._loops.get()
+        return _submit(state, Operation(key, written, len(commands) + 2, state.deadlines.after(timeout)))
 
-    def _run(self, key: str, call: ScriptCall, timeout: float, delivery: Delivery = ONCE) -> asyncio.Future[object]:
-        here = self._loops.get()
+    def _run_script(
+        self, key: str, call: ScriptCall, timeout: float, delivery: Delivery = ONCE
+    ) -> asyncio.Future[object]:
+        state = self._loops.get()
         try:
-            operation = Scripted(key, call, here.deadlines.after(timeout), delivery)
+            operation = Scripted(key, call, state.deadlines.after(timeout), delivery)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        return _submit(here, operation)
+        return _submit(state, operation)
 
-    def _packed(self, command: Command) -> bytes:
+    def _pack(self, command: Command) -> bytes:
         try:
-            return packed(*command)
+            return pack(*command)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
 
     # --- understanding --------------------------------------------------------------------------
 
-    def _checked(self, reply: object) -> object:
+    def _check(self, reply: object) -> object:
         if isinstance(reply, Exception):
             raise translate(reply, self._address)
         return reply
 
-    def _bytes(self, reply: object, key: str) -> bytes | None:
+    def _expect_bytes(self, reply: object, key: str) -> bytes | None:
         if reply is None or type(reply) is bytes:
             return reply
-        self._checked(reply)
-        raise self._garbage(key)
+        self._check(reply)
+        raise self._reject(key)
 
-    def _ok(self, reply: object, key: str) -> None:
+    def _expect_ok(self, reply: object, key: str) -> None:
         if reply != b"OK":
-            self._checked(reply)
-            raise self._garbage(key)
+            self._check(reply)
+            raise self._reject(key)
 
-    def _flag(self, reply: object, key: str) -> bool:
+    def _expect_flag(self, reply: object, key: str) -> bool:
         if reply not in (0, 1):
-            self._checked(reply)
-            raise self._garbage(key)
+            self._check(reply)
+            raise self._reject(key)
         return reply == 1
 
-    def _transacted(self, replies: object, commands: int, key: str) -> None:
+    def _check_transaction(self, replies: object, commands: int, key: str) -> None:
         if not isinstance(replies, list):
-            raise self._garbage(key)
+            raise self._reject(key)
         results = replies[-1]
         # What was refused while queueing says more than the EXECABORT that follows from it.
         for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:
-            self._checked(reply)
+            self._check(reply)
         queued = [b"OK", *[b"QUEUED"] * commands]
         if replies[:-1] != queued or not isinstance(results, list) or len(results) != commands:
-            raise self._garbage(key)
+            raise self._reject(key)
 
-    def _garbage(self, key: str) -> StoreError:
+    def _reject(self, key: str) -> StoreError:
         """Return the error for a reply of the wrong type, and give up the connection it came from."""
-        self._loops.get().network.distrust(key)
-        return garbage(self._address)
+        self._loops.get().network.give_up(key)
+        return garbage_error(self._address)
 
 
-def _submit(here: _Here, operation: Operation) -> asyncio.Future[object]:
-    here.network.submit(operation)
+def _submit(state: LoopState, operation: Operation) -> asyncio.Future[object]:
+    state.network.submit(operation)
     return operation.future
 
 
-def _open(open_network: Callable[[Deadlines], Network], address: str) -> _Here:
+def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> LoopState:
     deadlines = Deadlines(address)
-    return _Here(deadlines.loop, open_network(deadlines), deadlines)
+    return LoopState(deadlines.loop, open_network(deadlines), deadlines)
 
 
 def _read_scripts() -> list[str]:
     return [script.digest for script in (_TRIM, _ACQUIRE_LEASE, _FILL, _RENEW_LEASE, _RELEASE_LEASE)]
 
 
-def _close_all(loops: dict[asyncio.AbstractEventLoop, _Here]) -> None:
+def _close_all(loops: dict[asyncio.AbstractEventLoop, LoopState]) -> None:
     """Close the connections of a store that was dropped without `RedisStore.aclose`."""
-    for loop, here in list(loops.items()):
+    for loop, state in list(loops.items()):
         if not loop.is_closed():
-            loop.call_soon_threadsafe(here.close)
+            loop.call_soon_threadsafe(state.close)

@@ -55,30 +55,30 @@ class Sentinels:
 
     async def master(self) -> Master:
         """Return the newest of what most sentinels say, without waiting for those that hang."""
-        said = await self._ask(self._sentinels, enough=len(self._sentinels) // 2 + 1)
-        if not said:
+        answers = await self._first_answers(self._sentinels, enough=len(self._sentinels) // 2 + 1)
+        if not answers:
             detail = f"no sentinel of {self._address} names a master called {self._service!r}"
             raise StoreUnavailableError(_UNAVAILABLE, detail)
-        return max(said)
+        return max(answers)
 
-    async def hint(self) -> Master | None:
+    async def ask_any(self) -> Master | None:
         """Return what one sentinel says, whichever; None when it does not answer."""
-        said = await self._ask([random.choice(self._sentinels)], enough=1)  # noqa: S311 - no secret
-        return said[0] if said else None
+        answers = await self._first_answers([random.choice(self._sentinels)], enough=1)  # noqa: S311 - no secret
+        return answers[0] if answers else None
 
-    async def _ask(self, sentinels: Sequence[Connect], *, enough: int) -> list[Master]:
+    async def _first_answers(self, sentinels: Sequence[Connect], *, enough: int) -> list[Master]:
         """Return the first ``enough`` answers, or fewer; what a sentinel fails with is no answer."""
         asking = {asyncio.create_task(self._ask_one(sentinel), name="cachekit sentinel") for sentinel in sentinels}
-        pending, said = asking, list[Master]()
+        pending, answers = asking, list[Master]()
         try:
-            while pending and len(said) < enough:
+            while pending and len(answers) < enough:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                said += [task.result() for task in done if task.exception() is None]
+                answers += [task.result() for task in done if task.exception() is None]
         finally:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        return said
+        return answers
 
     async def _ask_one(self, sentinel: Connect) -> Master:
         async with asyncio.timeout(_PATIENCE):
@@ -94,8 +94,8 @@ class Sentinels:
         match place, fields:
             case [bytes(host), bytes(port)], list() | dict():
                 # RESP3 has maps.
-                told = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
-                epoch = told[b"config-epoch"]
+                by_name = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+                epoch = by_name[b"config-epoch"]
                 return Master(int(epoch), host.decode(), int(port))
             case _:
                 # None stands for a service that it does not know.
@@ -113,12 +113,12 @@ class SentinelMaster(SingleServer):
 
     def __init__(self, sentinels: Sentinels, connect_to: ConnectTo, address: str) -> None:
         # Lane and feeds connect each at its own time, so each may be at another master.
-        self._lane_way = _Way(self._connect_to_master)
-        super().__init__(self._lane_way, address)
+        self._lane_route = Route(self._connect_to_master)
+        super().__init__(self._lane_route, address)
         self._sentinels = sentinels
         self._connect_to = connect_to
         self._master: Master | None = None
-        self._feed_ways: weakref.WeakKeyDictionary[Feeds, _Way] = weakref.WeakKeyDictionary()
+        self._feed_routes: weakref.WeakKeyDictionary[Feeds, Route] = weakref.WeakKeyDictionary()
         self._watching: asyncio.Task[None] | None = None
 
     def submit(self, operation: Operation) -> None:
@@ -131,8 +131,8 @@ class SentinelMaster(SingleServer):
         return feeds
 
     def _connect_feed(self, feeds: Feeds) -> Connect:
-        way = self._feed_ways[feeds] = _Way(self._connect_to_master)
-        return way
+        route = self._feed_routes[feeds] = Route(self._connect_to_master)
+        return route
 
     def _watch_masters(self) -> None:
         if self._watching is None or self._watching.done():
@@ -140,18 +140,18 @@ class SentinelMaster(SingleServer):
             self._watching = loop.create_task(self._watch(), name=f"cachekit watch {self._address}")
 
     def close(self) -> list[asyncio.Task[None]]:
-        ending = super().close()
+        tasks = super().close()
         if self._watching is not None:
             self._watching.cancel()
-            ending.append(self._watching)
-        return ending
+            tasks.append(self._watching)
+        return tasks
 
     async def _connect_to_master(self) -> tuple[AbstractConnection, Master]:
         named = await self._sentinels.master()
         if self._master is not None and named.epoch < self._master.epoch:
             # Those that answered have not heard yet of what another said before.
             named = self._master
-        connection = await _if_master(await self._connect_to(named.host, named.port)())
+        connection = await _verified_master(await self._connect_to(named.host, named.port)())
         if self._master is None or named.epoch >= self._master.epoch:
             self._master = named
         return connection, named
@@ -162,21 +162,21 @@ class SentinelMaster(SingleServer):
             await asyncio.sleep(pauses.next())
             if self._master is None or not self._is_in_use():
                 continue
-            named = await self._sentinels.hint()
+            named = await self._sentinels.ask_any()
             if named is not None and named.epoch >= self._master.epoch:
                 self._master = named
             other = StoreUnavailableError(_UNAVAILABLE, f"the sentinels of {self._address} name another master")
-            if self._lane is not None and not self._lane.closed and self._lane_way.leads_elsewhere(self._master):
+            if self._lane is not None and not self._lane.closed and self._lane_route.leads_elsewhere(self._master):
                 self._lane.give_up(other)
-            for feeds, way in [*self._feed_ways.items()]:
-                if way.leads_elsewhere(self._master):
+            for feeds, route in [*self._feed_routes.items()]:
+                if route.leads_elsewhere(self._master):
                     feeds.give_up(other)
 
     def _is_in_use(self) -> bool:
         return (self._lane is not None and not self._lane.closed) or not all(feeds.closed for feeds in self._tracked)
 
 
-class _Way:
+class Route:
     """Connects to the master of the moment, and knows where the last connection leads."""
 
     def __init__(self, connect: Callable[[], Awaitable[tuple[AbstractConnection, Master]]]) -> None:
@@ -196,7 +196,7 @@ class _Way:
 _UNAVAILABLE: Final = "unavailable"
 
 
-async def _if_master(connection: AbstractConnection) -> AbstractConnection:
+async def _verified_master(connection: AbstractConnection) -> AbstractConnection:
     accepted = False
     try:
         await connection.send_command("ROLE")

@@ -21,7 +21,7 @@ from redis.asyncio.connection import AbstractConnection
 from cachekit.backoff import Backoff
 from cachekit.errors import StoreError
 from cachekit.stores.lane import CONNECT_PATIENCE, Connect
-from cachekit.stores.translate import garbage, overdue, translate
+from cachekit.stores.translate import garbage_error, timeout_error, translate
 
 LIMIT: Final = 1.0
 """Seconds that a change may be old and untold while tracking is confirmed."""
@@ -37,7 +37,7 @@ _PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts to connect: the first pause, and what it doubles up to."""
 
-_REFUSED: Final = 5.0
+_PAUSE_WHEN_REFUSED: Final = 5.0
 """Seconds between two attempts when a server that serves other commands refuses this one: an ACL, an old server."""
 
 _CHANNEL: Final = b"__redis__:invalidate"
@@ -68,16 +68,16 @@ class Feeds:
         self._prefix = prefix
         self._feeds: dict[str, Feed] = {}
         # The tasks of those that were closed, until they end.
-        self._ending: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._confirmed = False
         weakref.finalize(self, _close_all, self._feeds, asyncio.get_running_loop()).atexit = False
 
-    def follow(self, ways: Mapping[str, Connect], *, moved: bool = False) -> None:
-        """Have the servers of ``ways`` tell, by their addresses, and no others.
+    def follow(self, servers: Mapping[str, Connect], *, moved: bool = False) -> None:
+        """Have the servers of ``servers`` tell, by their addresses, and no others.
 
         ``moved``: some keys are another server's now. What was told before says nothing about them.
         """
-        if self.closed or (ways.keys() == self._feeds.keys() and not moved):
+        if self.closed or (servers.keys() == self._feeds.keys() and not moved):
             return
         self.until = 0.0
         if self._feeds:
@@ -85,9 +85,9 @@ class Feeds:
         if self.closed:
             # By whoever was told.
             return
-        for address in [address for address in self._feeds if address not in ways]:
+        for address in [address for address in self._feeds if address not in servers]:
             self._close(self._feeds.pop(address))
-        for address, connect in ways.items():
+        for address, connect in servers.items():
             if address not in self._feeds:
                 self._feeds[address] = Feed(self._prefix, connect, address, weakref.ref(self))
         self.confirm()
@@ -103,12 +103,12 @@ class Feeds:
         self.until = 0.0
         while self._feeds:
             self._close(self._feeds.popitem()[1])
-        return [*self._ending]
+        return [*self._closing]
 
     def _close(self, feed: Feed) -> None:
         feed.close()
-        self._ending.add(feed.task)
-        feed.task.add_done_callback(self._ending.discard)
+        self._closing.add(feed.task)
+        feed.task.add_done_callback(self._closing.discard)
 
     # --- what its feeds tell ------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class Feed:
         self._loop = asyncio.get_running_loop()
         self.until: float = 0.0
         # When the PING was sent that is not answered yet; 0.0 when there is none.
-        self._asked = 0.0
+        self._ping_sent = 0.0
         self._pong: object = None
         self._reading: asyncio.Task[None] | None = None
         self._given_up: StoreError | None = None
@@ -179,10 +179,10 @@ class Feed:
         return self._closed or self.task.cancelling() > 0
 
     async def _run(self) -> None:
-        pauses, pauses_when_refused = Backoff(_PAUSE, _LONGEST_PAUSE), Backoff(_REFUSED)
+        pauses, pauses_when_refused = Backoff(_PAUSE, _LONGEST_PAUSE), Backoff(_PAUSE_WHEN_REFUSED)
         try:
             while True:
-                error = await self._follow()
+                error = await self._run_connection()
                 if self._cancelled:
                     return
                 if self.until or self._given_up is not None:
@@ -195,7 +195,7 @@ class Feed:
             # Cancelled: by `close`, or with everything else when the event loop ends.
             self._stop()
 
-    async def _follow(self) -> StoreError:
+    async def _run_connection(self) -> StoreError:
         """Listen on one connection until that ends, and return why it did."""
         self._given_up = None
         connection: AbstractConnection | None = None
@@ -204,78 +204,78 @@ class Feed:
                 connection = await self._connect()
                 if self._cancelled:
                     raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
-                await self._arm(connection)
+                await self._start_tracking(connection)
             self._reading = self._loop.create_task(self._listen(connection), name=f"{self.task.get_name()}, listening")
-            await self._keep_asking(connection, self._reading)
+            await self._ping_until_done(connection, self._reading)
             error: BaseException | None = None
         # The feed is an edge, as a lane is: what redis-py, the system or a broken reply raise here ends the connection.
         except Exception as foreign:
             error = foreign
         finally:
             reading, self._reading = self._reading, None
-            broke = None if reading is None else await _ended(reading)
+            broke = None if reading is None else await _cancelled_task_error(reading)
             if connection is not None:
                 await connection.disconnect(nowait=True)
         return translate(error or broke or ConnectionError(), self._address)
 
-    async def _arm(self, connection: AbstractConnection) -> None:
+    async def _start_tracking(self, connection: AbstractConnection) -> None:
         """Have the server begin to tell, and ask for the first confirmation."""
         if connection.get_protocol() == _RESP3:  # type: ignore[no-untyped-call] # redis-py has not annotated it
             self._pong = b"PONG"
             # Without it redis-py throws the keys away; its own caching client sets it in the same way.
-            cast("Any", connection)._parser.set_invalidation_push_handler(_as_it_is)  # noqa: SLF001
+            cast("Any", connection)._parser.set_invalidation_push_handler(_pass_through)  # noqa: SLF001
             tracking: tuple[tuple[Any, ...], ...] = (("CLIENT", "TRACKING", "ON", "BCAST", *self._prefix),)
             answers: list[object] = [b"OK"]
         else:
             self._pong = [b"pong", b""]
             await connection.send_packed_command(_packed(("CLIENT", "ID")), check_health=False)
-            own = await _reply(connection)
-            if type(own) is not int:
-                raise garbage(self._address)
-            redirect = ("CLIENT", "TRACKING", "ON", "REDIRECT", own, "BCAST", *self._prefix)
+            client_id = await _reply(connection)
+            if type(client_id) is not int:
+                raise garbage_error(self._address)
+            redirect = ("CLIENT", "TRACKING", "ON", "REDIRECT", client_id, "BCAST", *self._prefix)
             tracking, answers = (redirect, ("SUBSCRIBE", _CHANNEL)), [b"OK", _SUBSCRIBED]
-        self._asked = time.monotonic()
+        self._ping_sent = time.monotonic()
         await connection.send_packed_command(_packed(*tracking, ("PING",)), check_health=False)
         for answer in answers:
             if await _reply(connection) != answer:
-                raise garbage(self._address)
+                raise garbage_error(self._address)
 
-    async def _keep_asking(self, connection: AbstractConnection, reading: asyncio.Task[None]) -> None:
+    async def _ping_until_done(self, connection: AbstractConnection, reading: asyncio.Task[None]) -> None:
         """Ask for confirmation again and again, until ``reading`` ends.
 
         One PING at a time: one that waits in the server beside another could be read with it, in the same
         turn as a change that is told after both.
         """
-        in_vain = 0
+        missed = 0
         while True:
             await asyncio.wait([reading], timeout=_PERIOD)
             # A command on a closed connection would open another, on which nothing is told.
             if reading.done() or not connection.is_connected:
                 return
-            if self._asked:
-                in_vain += 1
-                if in_vain >= _PATIENCE:
-                    raise overdue(self._address)
+            if self._ping_sent:
+                missed += 1
+                if missed >= _PATIENCE:
+                    raise timeout_error(self._address)
                 continue
-            in_vain = 0
-            self._asked = time.monotonic()
+            missed = 0
+            self._ping_sent = time.monotonic()
             await connection.send_packed_command(_PING, check_health=False)
 
     async def _listen(self, connection: AbstractConnection) -> None:
         answered = 0.0
         while True:
             reply = await _reply(connection)
-            if reply == self._pong and self._asked:
-                answered, self._asked = self._asked, 0.0
+            if reply == self._pong and self._ping_sent:
+                answered, self._ping_sent = self._ping_sent, 0.0
             else:
-                self._tell(reply)
+                self._publish(reply)
             if answered and not await connection.can_read():
                 self._confirm(answered)
                 answered = 0.0
 
     # --- what its owner is told ----------------------------------------------------------------------
 
-    def _tell(self, reply: object) -> None:
+    def _publish(self, reply: object) -> None:
         owner = self._owner()
         if owner is None or owner.closed:
             return
@@ -288,7 +288,7 @@ class Feed:
                 # Bytes that are no UTF-8 are the key of somebody else; no text that is asked for equals them.
                 owner.changed([key.decode(errors="surrogateescape") for key in keys])
             case _:
-                raise garbage(self._address)
+                raise garbage_error(self._address)
 
     def _confirm(self, asked: float) -> None:
         owner = self._owner()
@@ -327,11 +327,11 @@ async def _reply(connection: AbstractConnection) -> object:
     return await connection.read_response(disable_decoding=True, push_request=True)
 
 
-async def _as_it_is(push: object) -> object:
+async def _pass_through(push: object) -> object:
     return push
 
 
-async def _ended(task: asyncio.Task[None]) -> BaseException | None:
+async def _cancelled_task_error(task: asyncio.Task[None]) -> BaseException | None:
     """End ``task`` if it has not, and return what it failed with."""
     task.cancel()
     await asyncio.wait([task])

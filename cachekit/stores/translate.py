@@ -30,11 +30,11 @@ from cachekit.errors import (
 )
 
 
-class Connection(Enum):
+class Fate(Enum):
     """What becomes of the connection on which a fault was met."""
 
-    KEPT = "kept"
-    PATIENCE = "kept for 0.5 s more"
+    STAYS_OPEN = "kept"
+    WATCHED = "kept for 0.5 s more"
     GIVEN_UP = "given up"
 
 
@@ -43,28 +43,28 @@ class Fault(Struct, frozen=True):
 
     cause: str
     error: type[StoreError]
-    connection: Connection
-    what: str
+    connection: Fate
+    meaning: str
 
 
-def _replies(error: type[StoreError], connection: Connection, **codes: str) -> tuple[Fault, ...]:
-    return tuple(Fault(code, error, connection, what) for code, what in codes.items())
+def _replies(error: type[StoreError], connection: Fate, **codes: str) -> tuple[Fault, ...]:
+    return tuple(Fault(code, error, connection, meaning) for code, meaning in codes.items())
 
 
 FAULTS: Final = (
     Fault(
         "unavailable",
         StoreUnavailableError,
-        Connection.GIVEN_UP,
+        Fate.GIVEN_UP,
         "refused, reset, closed or half-open connections, no address, no file descriptor: any OSError",
     ),
-    Fault("timeout", StoreTimeoutError, Connection.PATIENCE, "no answer by the deadline: hung, black-holed, too slow"),
-    Fault("garbage", StoreGarbageError, Connection.GIVEN_UP, "truncated, foreign and stray replies"),
-    Fault("queue full", QueueFullError, Connection.KEPT, "10,000 operations wait already"),
-    Fault(UNSENDABLE, KeyRefusedError, Connection.KEPT, "a lone surrogate in a key"),
+    Fault("timeout", StoreTimeoutError, Fate.WATCHED, "no answer by the deadline: hung, black-holed, too slow"),
+    Fault("garbage", StoreGarbageError, Fate.GIVEN_UP, "truncated, foreign and stray replies"),
+    Fault("queue full", QueueFullError, Fate.STAYS_OPEN, "10,000 operations wait already"),
+    Fault(UNSENDABLE, KeyRefusedError, Fate.STAYS_OPEN, "a lone surrogate in a key"),
     *_replies(
         StoreRefusedError,
-        Connection.KEPT,
+        Fate.STAYS_OPEN,
         LOADING="it reads its data from disk",
         BUSY="a script has run for too long",
         MASTERDOWN="a replica without its master, told not to serve stale data",
@@ -75,18 +75,18 @@ FAULTS: Final = (
     Fault(
         "no cluster",
         StoreRefusedError,
-        Connection.KEPT,
+        Fate.STAYS_OPEN,
         "a redis+cluster:// URL leads to a server that is in no cluster",
     ),
     *_replies(
         StoreRefusedError,
-        Connection.GIVEN_UP,
+        Fate.GIVEN_UP,
         AUTH="no password, a wrong one, or a user who is off: NOAUTH, WRONGPASS and their kin",
         MAXCLIENTS="it has as many clients as it takes",
     ),
     *_replies(
         CommandRefusedError,
-        Connection.KEPT,
+        Fate.STAYS_OPEN,
         OOM="out of memory: no writes",
         MISCONF="it cannot save to disk: no writes",
         NOREPLICAS="too few replicas: no writes",
@@ -95,10 +95,10 @@ FAULTS: Final = (
         ERR="an error reply without a code that is known here: an unknown command, for one",
     ),
     # The address may lead to the new master by now: a name, a virtual address, Sentinel.
-    *_replies(CommandRefusedError, Connection.GIVEN_UP, READONLY="a master that has become a replica: no writes"),
+    *_replies(CommandRefusedError, Fate.GIVEN_UP, READONLY="a master that has become a replica: no writes"),
     *_replies(
         KeyRefusedError,
-        Connection.KEPT,
+        Fate.STAYS_OPEN,
         WRONGTYPE="the key holds something of another kind",
         NOPERM="the ACL keeps this user from the key or the command",
         CROSSSLOT="keys of several slots in one command",
@@ -137,7 +137,7 @@ def translate(error: BaseException, address: str) -> StoreError:
     if isinstance(error, StoreError):
         return error
     if isinstance(error, foreign.InvalidResponse):
-        return garbage(address)
+        return garbage_error(address)
     code = _code_of(error)
     if code:
         kind = _BY_CAUSE.get(code, _BY_CAUSE["ERR"]).error
@@ -148,7 +148,7 @@ def translate(error: BaseException, address: str) -> StoreError:
     if isinstance(error, UnicodeEncodeError):
         return KeyRefusedError(UNSENDABLE, "a key with a lone surrogate cannot be sent")
     if isinstance(error, (foreign.TimeoutError, TimeoutError)):
-        return overdue(address)
+        return timeout_error(address)
     # An AttributeError is what asyncio raises on Python 3.12 for a transport whose socket is gone, and redis-py
     # for a client that was closed.
     if isinstance(error, (foreign.ConnectionError, OSError, AttributeError)):
@@ -160,15 +160,15 @@ def translate(error: BaseException, address: str) -> StoreError:
 def ends_connection(error: StoreError) -> bool:
     """Tell whether the connection on which ``error`` was met is to be given up at once."""
     fault = _BY_CAUSE.get(error.cause)
-    return fault is not None and fault.connection is Connection.GIVEN_UP
+    return fault is not None and fault.connection is Fate.GIVEN_UP
 
 
-def garbage(address: str) -> StoreGarbageError:
+def garbage_error(address: str) -> StoreGarbageError:
     """Return the error for a reply that is no answer to what was asked."""
     return StoreGarbageError("garbage", f"what {address} sent is no answer to what was asked")
 
 
-def overdue(address: str) -> StoreTimeoutError:
+def timeout_error(address: str) -> StoreTimeoutError:
     """Return the error for a reply that did not come in time."""
     return StoreTimeoutError("timeout", f"{address} did not answer in time")
 

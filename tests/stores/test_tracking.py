@@ -303,7 +303,7 @@ async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up
         (feed,) = listener.tracking._feeds.values()
         # Stopped while an answer is on its way, and while none is.
         for under_way in (True, False):
-            await until(lambda under_way=under_way: listener.live and bool(feed._asked) == under_way)
+            await until(lambda under_way=under_way: listener.live and bool(feed._ping_sent) == under_way)
             clock.passed += 3600
             assert not listener.live
             await until(lambda: listener.live)
@@ -401,7 +401,7 @@ NOT_TOLD = "user app on >hunter2 ~* &* +@all -client +client|id"
 async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
     start_server: Callable[..., RedisServer], store_at: StoreAt, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "_REFUSED", 0.05)
+    monkeypatch.setattr(tracking, "_PAUSE_WHEN_REFUSED", 0.05)
     server = start_server(NOT_TOLD)
     store = store_at(server.url.replace("://", "://app:hunter2@"), protocol)
     listener = Listener(store)
@@ -421,8 +421,8 @@ async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
 async def test_what_is_refused_is_asked_for_seldom(
     start_server: Callable[..., RedisServer], store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tracking._REFUSED > 4 * tracking._LONGEST_PAUSE
-    monkeypatch.setattr(tracking, "_REFUSED", 3600.0)
+    assert tracking._PAUSE_WHEN_REFUSED > 4 * tracking._LONGEST_PAUSE
+    monkeypatch.setattr(tracking, "_PAUSE_WHEN_REFUSED", 3600.0)
     monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 0.0)
     server = start_server(NOT_TOLD)
     store = store_at(server.url.replace("://", "://app:hunter2@"))
