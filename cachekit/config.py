@@ -1,4 +1,4 @@
-"""What a user configures: durations, counts, fractions, the prefix, and the defaults. Checked at once.
+"""The settings of a user: durations, counts, fractions, the prefix, and the defaults. Checked at once.
 
 All durations are seconds unless a name ends in ``_ms``.
 """

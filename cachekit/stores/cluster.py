@@ -1,8 +1,8 @@
-"""A Redis Cluster: which master has a slot, and what to do when it is another by now.
+"""A Redis Cluster: which master has a slot, and how an operation follows when the slot has moved.
 
-Each master has a lane of its own, so what gathers for it travels together. Who has which slot is learnt from the
-first node that tells, again whenever a node redirects or a connection is lost, and never on a caller's time beyond
-its deadline: an operation that comes before the first answer waits for it until then.
+Each master has a lane of its own, so operations that wait for one master travel together. The first node that
+answers says which master has which slot. It is asked again whenever a node redirects or a connection is lost, and
+always in the background: an operation that comes before the first answer waits for it until its own deadline.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 _SLOTS: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
 
 _PATIENCE: Final = 0.25
-"""Seconds that one node has to tell who has which slot; then another is asked."""
+"""Seconds in which a node must answer CLUSTER SLOTS. Then the next node is asked."""
 
 _PAUSE: Final = 0.1
-"""Seconds between two rounds of asking, at least: a failover redirects every operation until it is known."""
+"""The least seconds between two rounds of asking: a failover redirects every operation until it is known."""
 
 _PERIOD: Final = 1.0
-"""Seconds between two rounds of asking while something is tracked: values that are held near lead to no operation
-that a node could redirect, and a master that was demoted goes on telling."""
+"""Seconds between two rounds of asking while keys are tracked. A near hit sends no operation that a node could
+redirect, and a master that was demoted goes on to report changes."""
 
 _REDIRECTIONS: Final = 5
-"""The most that one operation follows. A slot that moves costs one or two; nodes that disagree would go on for ever."""
+"""The most redirections of one operation. A slot that moves costs one or two. Nodes that disagree would never stop."""
 
 
 class Cluster:
@@ -47,9 +47,9 @@ class Cluster:
 
     Args:
         seeds: The nodes by which the others are found.
-        connect_to: Returns what connects to a node.
+        connect_to: Makes connections to a node.
         address: For messages, the password masked.
-        deadlines: Where the deadlines of its own questions are looked after.
+        deadlines: The timer for its own operations, which ask the nodes for the slots.
     """
 
     def __init__(self, seeds: Sequence[Endpoint], connect_to: ConnectTo, address: str, deadlines: Deadlines) -> None:
@@ -57,19 +57,19 @@ class Cluster:
         self._deadlines = deadlines
         self._connect_to = connect_to
         self._address = address
-        # The master of each slot that has one; and every node that was told of, replicas too.
+        # The master of each slot, or None; and every node of the last answer, its replicas included.
         self._masters: list[Endpoint | None] = _no_masters()
         self._nodes: set[Endpoint] = set()
         self._lanes: dict[Endpoint, Lane] = {}
-        # What waits until it is known who has which slot.
+        # Operations that wait until the slots are known.
         self._waiting: list[Operation] = []
         self._learning: asyncio.Task[None] | None = None
         self._slots_outdated = False
         self._closed = False
         self._loop_ending = False
-        # Held by those who asked for them.
+        # Weak: the caller of `track` keeps its feeds alive.
         self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
-        # Those who tell: all masters, and whoever an operation was sent on to since they were learnt.
+        # The nodes that have feeds: all masters, and each node that an operation was sent on to since the last answer.
         self._feed_nodes: set[Endpoint] = set()
         self._next_poll: asyncio.TimerHandle | None = None
         self._pauses = Backoff(_PERIOD, least=0.8)
@@ -127,33 +127,35 @@ class Cluster:
             lane = self._lanes[node] = Lane(self._connect_to(*node), self._address, weakref.ref(self), _slot)
         return lane
 
-    # --- what the lanes tell ------------------------------------------------------------------------
+    # --- called by the lanes ------------------------------------------------------------------------
 
     def resend(self, operations: list[Operation]) -> None:
         for operation in operations:
             self.submit(operation)
 
     def redirect(self, operation: Operation, error_replies: list[Exception]) -> bool:
-        """Send ``operation`` to the node that a MOVED or ASK names."""
-        if any(isinstance(error_reply, ClusterDownError) for error_reply in error_replies):
+        """Send ``operation`` to the node that a MOVED or ASK names; return whether there is one."""
+        if any(isinstance(reply, ClusterDownError) for reply in error_replies):
             self._learn_slots_soon()
-        error_reply = next((error_reply for error_reply in error_replies if isinstance(error_reply, AskError)), None)
-        if error_reply is None or operation.redirections >= _REDIRECTIONS or not operation.wanted or self._closed:
+        # MovedError is derived from AskError.
+        redirection = next((reply for reply in error_replies if isinstance(reply, AskError)), None)
+        if redirection is None or operation.redirections >= _REDIRECTIONS or not operation.wanted or self._closed:
             return False
         operation.redirections += 1
         asked = next((node for node, lane in self._lanes.items() if lane is operation.lane), None)
-        # A node that does not know its own name leaves it out: the host is the one that was asked.
-        node = Endpoint(error_reply.host or (asked.host if asked else ""), error_reply.port)
+        # A node that does not know its own name leaves it out. Then the host is that of the node that was asked.
+        node = Endpoint(redirection.host or (asked.host if asked else ""), redirection.port)
         operation.remove_asking()
-        if isinstance(error_reply, MovedError):
-            moved = self._masters[error_reply.slot_id] != node
-            self._masters[error_reply.slot_id] = node
+        if isinstance(redirection, MovedError):
+            moved = self._masters[redirection.slot_id] != node
+            self._masters[redirection.slot_id] = node
             self._follow_nodes({*self._feed_nodes, node}, moved=moved)
             self._learn_slots_soon()
         else:
-            # A value that is read there may be changed there before the slot is.
+            # A value that is read at that node may be changed there before the slot has moved.
             self._follow_nodes({*self._feed_nodes, node})
-            # For once, and nothing is learnt: the slot is on its way. Before MULTI it holds for the transaction.
+            # ASKING is for this operation only, and the slots are not asked for: the slot is still moving. Before
+            # MULTI, ASKING holds for the whole transaction.
             operation.add_asking(_ASKING)
         self._lane(node).put(operation)
         return True
@@ -162,7 +164,7 @@ class Cluster:
         self._loop_ending = self._loop_ending or lane.cancelled_by_loop
         for node in [node for node, other in self._lanes.items() if other is lane]:
             del self._lanes[node]
-        # Its node may be dead, and another be promoted in its place.
+        # The node may be dead, and another may be promoted in its place.
         self._learn_slots_soon()
 
     # --- tracking -----------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ class Cluster:
         return feeds
 
     def _follow_nodes(self, nodes: set[Endpoint], *, moved: bool = False) -> None:
-        """Have ``nodes`` tell what changes, and nobody else; ``moved``: a slot is another's than before."""
+        """Have feeds from ``nodes``, and from no other node; ``moved``: a slot has another master than before."""
         self._feed_nodes = nodes
         if self._tracked:
             servers = {str(node): self._connect_to(*node) for node in nodes}
@@ -183,7 +185,7 @@ class Cluster:
                 feeds.follow(servers, moved=moved)
 
     def _poll(self) -> None:
-        """Ask who has which slot, and again before long, as long as something is tracked."""
+        """Ask for the slots now, and again after each pause as long as keys are tracked."""
         if self._next_poll is not None:
             self._next_poll.cancel()
         if self._closed or self._loop_ending or all(feeds.closed for feeds in self._tracked):
@@ -191,11 +193,11 @@ class Cluster:
         self._learn_slots_soon()
         self._next_poll = asyncio.get_running_loop().call_later(self._pauses.next(), self._poll)
 
-    # --- learning -----------------------------------------------------------------------------------
+    # --- learning which master has which slot ---------------------------------------------------------
 
     def _wait_for_slots(self, operation: Operation) -> None:
         if len(self._waiting) >= QUEUE:
-            # Those whose callers are gone wait no longer.
+            # Make room: an operation whose caller is gone need not wait.
             self._waiting = [waiting for waiting in self._waiting if waiting.wanted]
         if len(self._waiting) >= QUEUE:
             operation.fail(QueueFullError("queue full", f"{QUEUE} operations wait for {self._address}"))
@@ -218,11 +220,11 @@ class Cluster:
         while self._slots_outdated:
             self._slots_outdated = False
             await self._ask_nodes()
-            # Those who come meanwhile are served by what was learnt; what they meet may ask for another round.
+            # During the pause, operations use this answer. A redirection that they meet begins another round.
             await asyncio.sleep(_PAUSE)
 
     async def _ask_nodes(self) -> None:
-        """Ask one node after the other who has which slot, until one tells."""
+        """Ask one node after the other for the slots, until one answers."""
         reason: StoreError = StoreUnavailableError("unavailable", f"no node of {self._address} answers")
         for node in self._candidates():
             operation = Operation("", _SLOTS, 1, self._deadlines.after(_PATIENCE))
@@ -242,16 +244,17 @@ class Cluster:
                 return
             reason = _slots_error(reply, node)
         if isinstance(reason, StoreTimeoutError) and any(operation.wanted for operation in self._waiting):
-            # Slow is not gone: what waits has a deadline of its own, and until then the nodes are asked again.
+            # The nodes may be slow rather than gone. Waiting operations have their own deadlines; until then the nodes
+            # are asked again.
             self._slots_outdated = True
         else:
             self._fail_waiting(reason)
-        # Those who are known speak for themselves.
+        # A node that has a feed reports its errors itself.
         for feeds in [] if self._feed_nodes else [*self._tracked]:
             feeds.fail(reason)
 
     def _close_idle(self) -> None:
-        """Close the connections to nodes that are no masters, or no longer: replicas are asked for nothing else."""
+        """Close the idle connections to nodes that are no masters: replicas are asked for the slots only."""
         masters = {*self._masters}
         for node, lane in [*self._lanes.items()]:
             if node not in masters and lane.idle:
@@ -259,7 +262,7 @@ class Cluster:
                 del self._lanes[node]
 
     def _candidates(self) -> Iterator[Endpoint]:
-        """Yield the nodes, first those that a connection leads to, then the others, at last those of the URL."""
+        """Yield the nodes: first the connected ones, then the others, and last the nodes of the URL."""
         connected = [node for node, lane in self._lanes.items() if not lane.closed]
         others = [node for node in self._nodes if node not in connected]
         random.shuffle(connected)
@@ -279,7 +282,7 @@ class Cluster:
 
 
 def _slot(key: str) -> int:
-    # What cannot be sent has a slot all the same; it is refused where it is packed.
+    # A key that cannot be sent has a slot, too. It is refused when it is packed.
     return key_slot(key.encode(errors="surrogatepass"))
 
 
@@ -288,16 +291,17 @@ def _no_masters() -> list[Endpoint | None]:
 
 
 def _parse_slots(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None], set[Endpoint]]:
-    """Return the master of each slot, and all nodes, out of the reply to CLUSTER SLOTS; no nodes if it is none."""
+    """Return the master of each slot, and all nodes, from a reply to CLUSTER SLOTS; no nodes if it is no such reply."""
     masters, nodes = _no_masters(), set[Endpoint]()
     if not isinstance(reply, list):
         return masters, nodes
     for row in reply:
         match row:
-            case [int(first), int(last), *members_of_row] if members_of_row:
-                members = [_endpoint_of(place, asked) for place in members_of_row]
-                masters[first : last + 1] = [members[0]] * (last + 1 - first)
-                nodes.update(members)
+            case [int(first), int(last), *members] if members:
+                endpoints = [_endpoint_of(member, asked) for member in members]
+                # The master stands first, its replicas behind it.
+                masters[first : last + 1] = [endpoints[0]] * (last + 1 - first)
+                nodes.update(endpoints)
             case _:
                 return masters, set()
     return masters, nodes
@@ -309,9 +313,9 @@ def _slots_error(reply: object, node: Endpoint) -> StoreError:
     return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage_error(str(node))
 
 
-def _endpoint_of(place: Sequence[object], asked: Endpoint) -> Endpoint:
-    """Return where a node listens; one that does not know its name is on the host that was asked."""
-    match place:
+def _endpoint_of(member: Sequence[object], asked: Endpoint) -> Endpoint:
+    """Return the endpoint of a node. A node that does not know its own name is on the host that was asked."""
+    match member:
         case [bytes(host), int(port), *_] if host not in {b"", b"?"}:
             return Endpoint(host.decode(), port)
         case [_, int(port), *_]:

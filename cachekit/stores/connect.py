@@ -1,4 +1,4 @@
-"""From a URL to connections, and from a URL to a store."""
+"""Makes connections from a URL, and a store from a URL."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from cachekit.stores.redis import RedisStore
 from cachekit.stores.sentinel import SentinelMaster, Sentinels
 from cachekit.urls import TLS, ClusterURL, Login, MemoryURL, SentinelURL, ServerURL, UnixURL, parse
 
-# Stated one by one, since redis-py's own differ between its entry points and its releases.
+# Each setting is given, since redis-py's defaults differ between its entry points and its releases.
 _SETTINGS: Final[dict[str, Any]] = {
-    # Who connects has deadlines of its own; a socket timeout costs 20 us a GET and swallows cancellations.
+    # The lane has a timeout for connecting. A socket timeout costs 20 us a GET, and swallows cancellations.
     "socket_timeout": None,
     "socket_connect_timeout": None,
-    # The lane decides what may be sent twice.
+    # The lane decides which operations may be sent twice.
     "retry": Retry(NoBackoff(), 0),
     "health_check_interval": 0,
-    # No CLIENT SETINFO: two commands a connection that an ACL would have to allow.
+    # Without CLIENT SETINFO: it is two commands for each connection, which an ACL would have to allow.
     "driver_info": None,
-    # They would also switch off the check for stray replies. RESP2, unless the URL asks for 3, has none, and needs
-    # no HELLO, so there is no odd reply to it.
+    # Maintenance notifications would also switch off the check for stray replies. RESP2, which is used unless the URL
+    # asks for 3, has no such notifications, and needs no HELLO, so no odd reply to HELLO is possible.
     "maint_notifications_config": MaintNotificationsConfig(enabled=False),
 }
 
-# A peer that vanished without a word is noticed after about 15 s of silence instead of two hours.
+# A peer that vanished without closing is noticed after about 15 s of silence instead of two hours.
 _KEEPALIVE: Final[dict[int, int]] = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2))
@@ -48,7 +48,7 @@ _KEEPALIVE: Final[dict[int, int]] = {
 
 
 def connector(url: ServerURL | UnixURL) -> Connect:
-    """Return what connects to the server of ``url``. TLS is verified, host name included."""
+    """Return a function that connects to the server of ``url``. TLS is verified, host name included."""
     if isinstance(url, UnixURL):
         settings: dict[str, Any] = {**_SETTINGS, **_login(url.login), "db": url.db, "protocol": url.protocol}
         return lambda: _connect(UnixDomainSocketConnection(path=url.path, **settings))
@@ -62,7 +62,7 @@ def sentinels_of(url: SentinelURL) -> Sentinels:
 
 
 def _connector_to(url: ServerURL | SentinelURL | ClusterURL, login: Login, db: int = 0) -> ConnectTo:
-    """Return a function from host and port to what connects there, with the TLS settings of ``url``."""
+    """Return a function that makes connections as ``login``, with the TLS settings of ``url``."""
     settings: dict[str, Any] = {**_SETTINGS, **_login(login), "db": db, "protocol": url.protocol}
     settings |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     kind: type[Connection] = Connection
@@ -89,7 +89,7 @@ async def _connect(connection: AbstractConnection, host: str | None = None) -> A
     if host is not None:
         await resolve(host)
     async with AsyncExitStack() as stack:
-        # Cancelled in the middle of the handshake, it would leave its socket open.
+        # redis-py leaves the socket open when it is cancelled in the middle of the handshake.
         stack.push_async_callback(connection.disconnect, nowait=True)
         await connection.connect()  # type: ignore[no-untyped-call] # redis-py has not annotated it
         stack.pop_all()

@@ -1,16 +1,17 @@
-"""A lane: one connection, and what travels on it.
+"""A lane: one connection, and the operations that travel on it.
 
-Callers hold futures that fail at their deadline; the lane alone touches the socket. So a caller that is
-cancelled or runs out of time can neither poison a connection nor drain a pool. What finds the connection idle is
-sent in its caller's own turn of the event loop; whatever gathers while a batch is under way travels together in the
-next, its reads as one MGET. After such a batch the first to find the connection idle waits for the others of its turn.
+A caller holds a future that fails at its deadline, and the lane alone touches the socket. So a caller that is
+cancelled or runs out of time can neither poison a connection nor drain a pool. An operation that finds the
+connection idle is sent in its caller's own turn of the event loop. Operations that come while a batch is unanswered
+wait, and travel together as the next batch, their reads as one MGET. After a batch of several, the first operation
+that finds the connection idle waits for the others of its turn.
 
 redis-py connects, verifies TLS and logs in. From then on the lane is the protocol of the connection's transport:
-replies are parsed and handed out as they come, without a task and a stream reader between socket and caller, which
-cost a lone GET a turn of the event loop and a third of its time.
+it parses replies and hands them out as they come. No task and no stream reader stands between socket and caller,
+which would cost a lone GET a turn of the event loop and a third of its time.
 
-A lane lives as long as its connection. At the first trouble it fails its operations, closes and is
-replaced; it never reconnects.
+A lane lives as long as its connection. At the first failure it fails its operations, closes and is replaced; it
+never reconnects.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from hiredis import Reader
@@ -30,44 +31,43 @@ from cachekit.stores.operations import MultiGet, Operation, Read, Scripted
 from cachekit.stores.translate import ends_connection, garbage_error, timeout_error, translate
 
 QUEUE: Final = 10_000
-"""The most operations that wait in a lane; one more fails at once, rather than late."""
+"""The most operations that wait in a lane. One more fails at once, rather than late."""
 
 PATIENCE: Final = 0.5
-"""Seconds after which a connection on which something is overdue is given up. With the default deadline
-callers are gone by then: they fail while the lane still waits, since reconnecting costs 4 to 8 times a GET.
-No longer, since a peer that vanished and came back is to be used again within a second."""
+"""Seconds from sending until a connection with an overdue operation is given up. With the default deadline the
+callers have failed by then. The lane waits longer than they do, since reconnecting costs 4 to 8 times a GET. It does
+not wait still longer, since a peer that vanished and came back must be used again within a second."""
 
 CONNECT_PATIENCE: Final = 0.7
-"""Seconds for connecting, TLS and the handshake together; longer if the operation that opens a lane has longer. A
-store that is far away, or on a busy machine, is given its time by `timeout`, and by nothing else."""
+"""Seconds for connecting, TLS and the handshake together. The lane takes longer if the operation that opens it has
+longer: a store that is far away, or on a busy machine, is given its time by `timeout`, and by nothing else."""
 
 _FINAL_REPLY_TIMEOUT: Final = 0.05
-"""Seconds for what a server says before it closes a connection: it is there already, or is cut short."""
+"""Seconds for the last reply of a server that closes the connection: it has arrived already, or is incomplete."""
 
 Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
-"""Makes a connection and connects it; cancelled or failing, it leaves nothing behind."""
+"""Makes a connection and connects it. When it is cancelled or fails, it leaves nothing behind."""
 
 ConnectTo: TypeAlias = Callable[[str, int], Connect]
-"""Returns what connects to a host and port."""
-
+"""Takes a host and a port, and returns the `Connect` for them."""
 
 _NOTHING: Final = object()
-"""What the parser gives when no reply is complete."""
+"""The parser returns it when no reply is complete."""
 
 
 class Owner(Protocol):
-    """What a lane tells whoever opened it."""
+    """The network that opened a lane, seen from the lane."""
 
     def resend(self, operations: list[Operation]) -> None:
-        """Send ``operations`` on another connection: this one broke before, or under, them."""
+        """Send ``operations`` on another connection: this one broke before they were sent or answered."""
         ...
 
     def redirect(self, operation: Operation, error_replies: list[Exception]) -> bool:
-        """Tell whether ``operation``, which was refused here, is sent elsewhere instead."""
+        """Send ``operation``, which was refused here, to another server; return whether that was done."""
         ...
 
     def lane_lost(self, lane: Lane) -> None:
-        """Note that ``lane`` came to its end though its owner did not close it."""
+        """Note that ``lane`` has ended though its owner did not close it."""
         ...
 
 
@@ -75,10 +75,10 @@ class Lane(asyncio.Protocol):
     """Drives one connection. Belongs to the event loop it was made in.
 
     Args:
-        connect: Makes the connection, which the lane closes in the end.
+        connect: Makes the connection. The lane closes it.
         address: For messages, the password masked.
         owner: A weak reference: a lane does not keep its store alive.
-        slot_of: Only reads of the same place may travel as one.
+        slot_of: Returns the slot of a key. Only reads of one slot may travel as one. None: any reads may.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class Lane(asyncio.Protocol):
         slot_of: Callable[[str], object] | None = None,
     ) -> None:
         self._connect = connect
-        self._place_of = slot_of
-        self.address = address
+        self._slot_of = slot_of
+        self.address: str = address
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Operation] = deque()
-        # The operations that were sent, of which some may be gathered.
+        # The batch that was sent, without the operations that have their replies.
         self._unanswered: deque[Operation | MultiGet] = deque()
         self._transport: asyncio.Transport | None = None
         self._reader = Reader(
@@ -102,13 +102,14 @@ class Lane(asyncio.Protocol):
             replyError=DefaultParser.parse_error,
             notEnoughData=_NOTHING,
         )
-        # Of the operation that is first under way.
+        # Both belong to the first unanswered operation, whose replies are not complete.
         self._replies: list[object] = []
         self._error_replies: list[Exception] = []
-        # Whether a reply of the batch said that the connection is of no use.
+        # Whether a reply of the batch said that the connection is useless. It ends after the batch.
         self._unusable = False
-        # Whether the last batch was of several operations: then the first of the next waits for the others of its turn.
+        # Whether the last batch had several operations: then the first of the next waits for the others of its turn.
         self._batching = False
+        # The time at which the batch was sent; 0.0 when nothing is unanswered.
         self._sent_at = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
         self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {address} was closed")
@@ -116,7 +117,7 @@ class Lane(asyncio.Protocol):
         self.closed: bool = False
         self._lost = False
         self.cancelled_by_loop: bool = False
-        """Whether somebody else cancelled the task, as an event loop does when it ends."""
+        """Whether the task was cancelled by somebody else, as an event loop does when it ends."""
         self.task: asyncio.Task[None] = self._loop.create_task(self._run(), name=f"cachekit lane to {address}")
         self.task.add_done_callback(self._on_task_done)
 
@@ -128,21 +129,22 @@ class Lane(asyncio.Protocol):
         operation.lane = self
         self._queue.append(operation)
         if self._transport is not None and not self._unanswered:
-            # What is not to be sent twice waits for a turn as well: by then the end of a closed connection is seen.
+            # An operation that must not be sent twice waits for a turn, too: by then the lane has seen whether the
+            # server has closed the connection.
             if operation.repeatable and not self._batching:
                 self._send()
             elif len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
 
     def close(self) -> None:
-        """Close the connection; whatever is queued or under way fails."""
+        """Close the connection. Operations that are queued or unanswered fail."""
         if not self.closed:
             self.closed = True
             self._transport = None
             self.task.cancel()
 
     def give_up(self, reason: StoreError) -> None:
-        """Close the connection since it is of no use, which the owner is told."""
+        """Close the connection because it is useless, and tell the owner."""
         if not self.closed:
             self._reason = reason
             self._lost = True
@@ -150,7 +152,7 @@ class Lane(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is queued or under way."""
+        """Whether no operation is queued or unanswered."""
         return not self._queue and not self._unanswered
 
     # --- the task: it connects, waits for the end, and cleans up ---------------------------------------
@@ -164,18 +166,18 @@ class Lane(asyncio.Protocol):
             # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
             if self.closed or self.task.cancelling():
                 raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
-            # From here on an exception means that the connection broke, before or under an operation.
+            # From here on an exception means that a connection broke that had been established.
             broke = True
             if await connection.can_read():
-                # The end of the stream, or the server's reason for it.
+                # The stream has ended, or the server says why it will end it.
                 async with asyncio.timeout(_FINAL_REPLY_TIMEOUT):
                     await connection.read_response(disable_decoding=True)
                 self._reason = garbage_error(self.address)
             else:
                 self._attach(connection)
                 await self._disconnected
-        # The lane is the edge: what redis-py, the system or a broken reply raise here ends the connection
-        # and becomes one of our errors, for whoever waits.
+        # The lane is the edge: an exception of redis-py, of the system or of a broken reply ends the connection
+        # here, and becomes one of our errors for the callers that wait.
         except Exception as foreign:
             self._reason = translate(foreign, self.address)
         except asyncio.CancelledError:
@@ -191,9 +193,9 @@ class Lane(asyncio.Protocol):
                 await connection.disconnect(nowait=True)
 
     def _connect_timeout(self) -> float:
-        """Return the seconds for connecting, by what waits as the task begins.
+        """Return the seconds for connecting, from the operations that wait as the task begins.
 
-        What comes later counts for nothing: as long as something came, a peer that is gone would not be given up.
+        Operations that come later do not count: as long as they came, a peer that is gone would not be given up.
         """
         now = self._loop.time()
         return max([CONNECT_PATIENCE, *[operation.deadline - now for operation in self._queue]])
@@ -206,7 +208,7 @@ class Lane(asyncio.Protocol):
             self._finish(broke=False)
 
     def _attach(self, connection: AbstractConnection) -> None:
-        # redis-py has no public name for it; tests/stores/test_lane.py holds that it is there.
+        # redis-py has no public name for the transport; tests/stores/test_lane.py fails when it is renamed.
         transport: asyncio.Transport = cast("Any", connection)._writer.transport  # noqa: SLF001
         transport.set_protocol(self)
         self._transport = transport
@@ -214,7 +216,7 @@ class Lane(asyncio.Protocol):
             self._send()
 
     def _disconnect(self, reason: StoreError) -> None:
-        """Let the task end the connection; nothing is sent on it any more."""
+        """Let the task close the connection. Nothing is sent on it any more."""
         self._transport = None
         if not self._disconnected.done():
             self._reason = reason
@@ -227,7 +229,7 @@ class Lane(asyncio.Protocol):
             self._send()
 
     def _send(self) -> None:
-        """Send what waits."""
+        """Send the operations that wait, as one batch."""
         queue, transport = self._queue, self._transport
         if transport is None:
             return
@@ -248,7 +250,10 @@ class Lane(asyncio.Protocol):
             transport.write(b"".join([operation.packed for operation in self._unanswered]))
 
     def _drain_queue(self) -> list[Operation | MultiGet]:
-        """Empty the queue: its reads gathered, behind all that writes. A read may be later, but never earlier."""
+        """Empty the queue, and return the batch: reads of one slot as one MGET, behind all other operations.
+
+        A read may be answered later than it was asked, but never from before an operation that was asked first.
+        """
         reads: list[Read] = []
         others: list[Operation | MultiGet] = []
         for operation in self._queue:
@@ -258,22 +263,17 @@ class Lane(asyncio.Protocol):
                 else:
                     others.append(operation)
         self._queue.clear()
-        slots: dict[object, list[Read]] = {None: reads}
-        if self._place_of is not None:
-            slots = {}
-            for read in reads:
-                slots.setdefault(self._place_of(read.key), []).append(read)
-        for reads in slots.values():
-            if len(reads) > 1:
-                others.append(MultiGet(reads))
+        for of_one_slot in [reads] if self._slot_of is None else _by_slot(self._slot_of, reads):
+            if len(of_one_slot) > 1:
+                others.append(MultiGet(of_one_slot))
             else:
-                others.extend(reads)
+                others.extend(of_one_slot)
         for one in others:
             if isinstance(one, Read):
                 one.pack()
         return others
 
-    # --- receiving: what the transport calls ------------------------------------------------------------
+    # --- receiving: called by the transport ------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Hand out the replies in ``data``."""
@@ -283,9 +283,9 @@ class Lane(asyncio.Protocol):
             while (reply := reader.gets(False)) is not _NOTHING:  # noqa: FBT003 - that is, not decoded
                 self._receive(reply)
                 if self._transport is None:
-                    # Given up: what comes after a reply that is no answer is no answer either.
+                    # The connection was given up: the replies after one that is no answer are no answers either.
                     return
-        # Whatever the parser raises is no reply.
+        # If the parser raises, the bytes are no reply, whatever the exception is.
         except Exception as broken:
             self._disconnect(translate(broken, self.address))
         if not self._unanswered:
@@ -298,11 +298,10 @@ class Lane(asyncio.Protocol):
     def _receive(self, reply: object) -> None:
         unanswered = self._unanswered
         if not unanswered:
-            # The server's reason for closing the connection, or a stray reply that would be taken for the answer
-            # to the next question.
-            self._disconnect(
-                translate(reply, self.address) if isinstance(reply, Exception) else garbage_error(self.address)
-            )
+            # The server says why it closes the connection, or a stray reply came, which would be taken for the
+            # answer to the next command.
+            reason = translate(reply, self.address) if isinstance(reply, Exception) else garbage_error(self.address)
+            self._disconnect(reason)
             return
         operation = unanswered[0]
         if isinstance(reply, Exception):
@@ -327,36 +326,35 @@ class Lane(asyncio.Protocol):
     def _sent_again(
         self, operation: Operation | MultiGet, error_replies: list[Exception], errors: list[StoreError]
     ) -> bool:
-        """Tell whether ``operation``, which was refused, is asked again in another way."""
+        """Send ``operation``, which was refused, in another way if there is one; return whether that was done."""
         owner = self._owner()
         if isinstance(operation, MultiGet):
             if not isinstance(errors[0], KeyRefusedError) and errors[0].cause not in {"MOVED", "ASK"}:
                 return False
-            # It is about one key, and nobody knows which: each is asked for alone, and fails only its caller.
+            # The error is about one key, and does not say which: each key is asked for alone, so that a refused
+            # key fails only its own caller.
             for read in operation.reads:
                 read.alone = True
                 self._queue.append(read)
             return True
-        if (
-            isinstance(operation, Scripted)
-            and not operation.source_sent
-            and isinstance(error_replies[-1], NoScriptError)
-        ):
+        forgotten = isinstance(error_replies[-1], NoScriptError)
+        if forgotten and isinstance(operation, Scripted) and not operation.source_sent:
             operation.send_source()
             self._queue.append(operation)
             return True
         return owner is not None and owner.redirect(operation, error_replies)
 
     def eof_received(self) -> None:
-        """End, and let the transport close itself: what is put from now on would never be sent."""
+        """End, and let the transport close itself: an operation that is put from now on would never be sent."""
         self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, since the connection has."""
+        """End, because the connection has ended."""
         if self._unusable:
-            # It has said why; so it may have in answer to the first of several commands.
+            # The server has said why.
             self._disconnect(self._reason)
         elif self._error_replies:
+            # The server has said why in its reply to the first of several commands.
             self._disconnect(translate(self._error_replies[0], self.address))
         elif exc is not None:
             self._disconnect(translate(exc, self.address))
@@ -366,21 +364,24 @@ class Lane(asyncio.Protocol):
     # --- deadlines -----------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Watch the connection, since something on it is late: a healthy one pays nothing for being watched."""
+        """Give the connection up unless the batch is answered in time.
+
+        An operation asks for it when it is late, so a healthy connection needs no timer.
+        """
         if self._sent_at and self._watchdog is None and not self.closed:
             left = self._sent_at + PATIENCE - self._loop.time()
             self._watchdog = self._loop.call_later(max(0.0, left), self._give_up_if_silent, self._sent_at)
 
-    def _give_up_if_silent(self, began: float) -> None:
+    def _give_up_if_silent(self, sent_at: float) -> None:
         self._watchdog = None
-        if self._sent_at == began:
+        if self._sent_at == sent_at:
             self.give_up(timeout_error(self.address))
 
     def _finish(self, *, broke: bool) -> None:
-        """Give every operation that is left an end, or to the next lane.
+        """Fail every operation that is left, or hand it on to the next lane.
 
-        When an established connection broke, what was never sent may be sent anew, and so may what has the
-        same effect twice. When connecting itself failed, trying again at once would be no use.
+        When an established connection broke, an operation may be sent once more if it was never sent, or if it has
+        the same effect twice. When connecting itself failed, trying again at once would be useless.
         """
         if self._watchdog is not None:
             self._watchdog.cancel()
@@ -401,3 +402,10 @@ class Lane(asyncio.Protocol):
             owner.lane_lost(self)
         if owner is not None and to_resend:
             owner.resend(to_resend)
+
+
+def _by_slot(slot_of: Callable[[str], object], reads: Sequence[Read]) -> Iterable[list[Read]]:
+    slots: dict[object, list[Read]] = {}
+    for read in reads:
+        slots.setdefault(slot_of(read.key), []).append(read)
+    return slots.values()

@@ -1,4 +1,4 @@
-"""What travels on a lane: commands that are sent together, their deadline, and the future of their replies."""
+"""Operations: commands that travel on a lane together, their deadline, and the future of their replies."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from cachekit.stores.translate import garbage_error, timeout_error, translate
 
 
 class Carrier(Protocol):
-    """What an operation tells the lane that it is in."""
+    """The lane that an operation is in, seen from the operation."""
 
     def watch(self) -> None:
-        """Watch the connection, since something on it is late."""
+        """Watch the connection, because an operation on it is late."""
         ...
 
     def give_up(self, reason: StoreError) -> None:
-        """Close the connection, since it is of no use."""
+        """Close the connection, because it is useless."""
         ...
 
 
 class Delivery(Struct, frozen=True):
-    """How an operation may be sent, and what may come back.
+    """How an operation may be sent, and which replies are possible.
 
     Args:
-        repeatable: It may be sent once more on a new connection when the first broke: true for what has
+        repeatable: The operation may be sent once more on a new connection when the first broke. True if it has
             the same effect twice.
-        detached: It is sent though its caller is gone: an invalidation is never taken back.
-        of_bytes: Its reply is bytes or None, or an error. Any other gives the connection up at once, before what
-            comes behind it is taken for somebody else's answer.
+        detached: The operation is sent though its caller is gone. An invalidation is never taken back.
+        of_bytes: The reply is bytes, None or an error. Any other reply gives the connection up at once, before the
+            reply behind it is taken for the answer to somebody else.
     """
 
     repeatable: bool = False
@@ -46,6 +46,8 @@ class Delivery(Struct, frozen=True):
 
 
 ONCE: Final = Delivery()
+"""Sent at most once, and only for a caller that waits."""
+
 REPEATABLE: Final = Delivery(repeatable=True)
 
 
@@ -61,7 +63,7 @@ class Script:
 
     @cached_property
     def digest(self) -> str:
-        # The name that Redis gives a script; nothing secret depends on it.
+        # Redis names a script by this digest; nothing secret depends on it.
         return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
@@ -71,26 +73,28 @@ class Operation:
     Args:
         key: Decides where in a cluster it is sent.
         packed: The commands in RESP.
-        replies: How many replies they bring.
+        replies: How many replies the server sends to them.
         deadline: When it fails.
         delivery: How it may be sent.
 
     Its ``future`` gets the reply, or a list of them if there are several.
     """
 
-    # Of most operations this is how it is; attributes that are not set cost nothing.
+    # Most operations keep these defaults: a class attribute costs nothing when an operation is made.
     lane: Carrier | None = None
     resent: bool = False
-    """Whether a lane that broke handed it on; it is handed on no further."""
+    """Whether a lane that broke has handed it on. It is handed on once."""
     redirections: int = 0
+    """How often a node of a cluster has sent it on."""
     asking_length: int = 0
+    """The length of the ASKING before its commands; 0 when there is none."""
 
     def __init__(self, key: str, packed: bytes, replies: int, deadline: Deadline, delivery: Delivery = ONCE) -> None:
         self.key: str = key
         self.packed: bytes = packed
         self.replies: int = replies
         self.deadline: float = deadline.at
-        # Copied, since a lane looks at them for each operation.
+        # Copied, since a lane reads them for each operation.
         self.repeatable: bool = delivery.repeatable
         self.detached: bool = delivery.detached
         self.of_bytes: bool = delivery.of_bytes
@@ -107,7 +111,7 @@ class Operation:
             self.future.set_result(reply)
 
     def fail_as_garbage(self) -> None:
-        """Fail, since the reply is no answer, and have the connection given up."""
+        """Fail, because the reply is no answer to the commands, and give the connection up."""
         error = garbage_error(self._deadlines.address)
         self.fail(error)
         if self.lane is not None:
@@ -117,41 +121,42 @@ class Operation:
         self._deadlines.pending.discard(self)
         if not self.future.done():
             self.future.set_exception(error)
-            # A caller that is cancelled in this very turn never looks: that is no reason for a log line.
+            # A caller that is cancelled in this turn never reads the exception. asyncio would log that.
             self.future.exception()
 
     def add_asking(self, asking: bytes) -> None:
-        """Let ``asking``, a command whose reply nobody waits for, go before the rest."""
+        """Send ``asking`` before the commands. Its reply is dropped."""
         self.packed = asking + self.packed
         self.replies += 1
         self.asking_length = len(asking)
 
     def remove_asking(self) -> None:
-        """Leave out again what `add_asking` put before the rest."""
+        """Undo `add_asking`."""
         if self.asking_length:
             self.packed = self.packed[self.asking_length :]
             self.replies -= 1
             self.asking_length = 0
 
     def result_of(self, replies: list[object]) -> object:
-        """Return what the future gets, out of several replies."""
+        """Return the result for the future, from several replies."""
         if self.asking_length:
             replies = replies[1:]
         return replies[0] if len(replies) == 1 else replies
 
     def expire(self) -> None:
-        """Fail, since the deadline is over, and have the lane that it is in watch its connection."""
+        """Fail, because the deadline has passed, and let the lane watch its connection."""
         if self.lane is not None:
             self.lane.watch()
         self.fail(timeout_error(self._deadlines.address))
 
     @property
     def wanted(self) -> bool:
+        """Whether it is still to be sent: its caller waits, or it is detached."""
         return self.detached or not self.future.done()
 
 
 class Read(Operation):
-    """A GET, whose future gets bytes or None. With others it travels as one MGET, unless it is ``alone``."""
+    """A GET, whose future gets bytes or None. Reads that travel together become one MGET, unless they are ``alone``."""
 
     packed: bytes = b""
     replies: int = 1
@@ -159,7 +164,7 @@ class Read(Operation):
     detached: bool = False
     alone: bool = False
 
-    # No `Deadline` and no `super()`: a hit makes no value and no call that it can do without.
+    # Without a `Deadline` and without `super()`, since every hit would pay for the value and the call.
     def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:
         self.key: str = key
         self.deadline: float = deadline
@@ -178,13 +183,13 @@ class Read(Operation):
             self.fail_as_garbage()
 
     def pack(self) -> None:
-        """Write the command, which nobody needs of those that travel together."""
+        """Write the command. A read that becomes part of an MGET does without it."""
         if not self.packed:
             self.packed = pack("GET", self.key)
 
 
 class Pipeline(Operation):
-    """Commands that are no transaction: each has to be preceded by its own ASKING, which holds for one command."""
+    """Several commands that are no transaction. Each needs its own ASKING, which holds for one command."""
 
     def __init__(self, key: str, commands: Sequence[bytes], deadline: Deadline, delivery: Delivery = ONCE) -> None:
         super().__init__(key, b"".join(commands), len(commands), deadline, delivery)
@@ -222,7 +227,7 @@ class ScriptCall(Struct, frozen=True):
 
 
 class Scripted(Operation):
-    """A call of a script by its digest. A server that has forgotten it gets it with the same call, once more."""
+    """A call of a script by its digest. A server that has forgotten the script gets its source, once."""
 
     source_sent: bool = False
 
@@ -231,15 +236,15 @@ class Scripted(Operation):
         self._call = call
 
     def send_source(self) -> None:
-        """Send the script itself from now on."""
+        """Send the source of the script from now on."""
         self.source_sent = True
         self.packed: bytes = self.packed[: self.asking_length] + self._call.by_source()
 
 
 class MultiGet:
-    """Reads that travel as one MGET; a key that is asked for twice travels once.
+    """Reads that travel as one MGET. A key that is asked for twice is in it once.
 
-    A key that holds something of another kind is answered as if it held nothing.
+    MGET answers None for a key of another type, as if the key did not exist.
     """
 
     __slots__ = ("packed", "reads", "replies")
@@ -250,28 +255,28 @@ class MultiGet:
         self.packed: bytes = pack("MGET", *dict.fromkeys([read.key for read in reads]))
 
     def result_of(self, replies: list[object]) -> object:
-        """Return the one reply there is."""
+        """Return the only reply."""
         return replies[0]
 
     def succeed(self, reply: object) -> None:
         reads = self.reads
         if isinstance(reply, list) and len(reply) == len(reads):
-            # As many values as callers, so no key was asked for twice.
+            # There are as many values as callers, so no key was asked for twice.
             for read, value in zip(reads, reply, strict=True):
                 read.succeed(value)
             return
         keys = dict.fromkeys([read.key for read in reads])
         if isinstance(reply, list) and len(reply) == len(keys):
-            found = dict(zip(keys, reply, strict=True))
+            values = dict(zip(keys, reply, strict=True))
         else:
-            # No answer to what was asked; each read is told so.
-            found = dict.fromkeys(keys, reply)
+            # The reply is no answer to an MGET. Each read gets it, and fails.
+            values = dict.fromkeys(keys, reply)
         for read in reads:
-            read.succeed(found[read.key])
+            read.succeed(values[read.key])
 
 
 def pack(*command: str | bytes | int) -> bytes:
-    """Return ``command`` in RESP; hiredis writes it in a sixth of the time of redis-py's own packer.
+    """Return ``command`` in RESP. hiredis needs a sixth of the time of redis-py's own packer.
 
     Raises:
         UnicodeEncodeError: A part is text with a lone surrogate.
@@ -280,5 +285,5 @@ def pack(*command: str | bytes | int) -> bytes:
     return written
 
 
-# Its stub knows tuples of one item only.
+# The stub of hiredis allows tuples of one item only.
 _hiredis_pack: Final[Any] = pack_command

@@ -1,4 +1,4 @@
-"""The verbs of a store as commands of Redis 6.2 and later."""
+"""RedisStore: the verbs of a store as commands of Redis 6.2 and later."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from cachekit.stores.translate import garbage_error, translate
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
-
 _TRIM: Final = Script("trim_window")
 _ACQUIRE_LEASE: Final = Script("acquire_lease")
 _FILL: Final = Script("fill")
 _RENEW_LEASE: Final = Script("renew_lease")
 _RELEASE_LEASE: Final = Script("release_lease")
 
-
+# An invalidation is never taken back, and has the same effect twice.
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
+# The token of a lease is the fence, so an operation that checks it does no harm though it is late.
 _FENCED: Final = Delivery(detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
 
 
 class LoopState(Struct, frozen=True):
-    """What a store has in one event loop."""
+    """The state of a store in one event loop."""
 
     loop: asyncio.AbstractEventLoop
     network: Network
@@ -61,23 +61,25 @@ class LoopState(Struct, frozen=True):
 
 
 class RedisStore:
-    """Keeps bytes in Redis, over one connection to each server for each event loop that uses it.
+    """Stores bytes in Redis. Each event loop has one connection to each server.
 
     Args:
         open_network: Makes the connections of one event loop.
         address: Of the server or servers, for messages, the password masked.
 
-    Round trips: every verb one, and a second when the server has forgotten a script. Nothing is connected
-    before the first verb.
+    A verb costs one round trip, and a second one when the server has forgotten a script. Nothing is connected before
+    the first verb.
     """
 
     def __init__(self, open_network: Callable[[Deadlines], Network], address: str) -> None:
         self._address = address
-        # Read now, rather than in the event loop; not at import, which is for whoever uses no Redis as well.
+        # The scripts are read now, since reading would block the event loop. They are not read at import, which
+        # applications without Redis pay for as well.
         _read_scripts()
-        # A partial, not a method: what refers to the store would keep it, and its connections, alive.
+        # A partial, not a method: a method refers to the store, so a dropped store would live until a garbage
+        # collection, and so would its connections.
         self._loops: PerLoop[LoopState] = PerLoop(partial(_open_state, open_network, address))
-        # What is asked for each hit is looked up here, without a call.
+        # The two verbs of a hit look into it directly, which saves a call.
         self._states = self._loops.states
         weakref.finalize(self, _close_all, self._states).atexit = False
 
@@ -88,10 +90,10 @@ class RedisStore:
         state = self._states.get(get_running_loop()) or self._loops.get()
         return state.network.shard(key)
 
-    # Not `async`: it would cost a hit one more coroutine.
+    # Not `async`, since every hit would pay for the coroutine.
     def get(self, key: str, timeout: float) -> asyncio.Future[bytes | None]:
         if not key.isascii():
-            # Reads that travel together are written together: what cannot be sent is found out before.
+            # Reads that travel together are written together, so a key that cannot be sent must be refused before.
             self._pack(("GET", key))
         state = self._states.get(get_running_loop()) or self._loops.get()
         read = Read(key, state.loop.time() + timeout, state.deadlines)
@@ -100,25 +102,26 @@ class RedisStore:
 
     async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
         state = self._loops.get()
-        # In this order: what replaces the value between the two ends later than what is told, or is told as a change.
+        # PTTL first: a value that replaces this one between the two commands ends later than PTTL says, or it is
+        # reported as a change.
         commands = (self._pack(("PTTL", key)), self._pack(("GET", key)))
         operation = Pipeline(key, commands, state.deadlines.after(timeout), REPEATABLE)
         state.network.submit(operation)
         replies = await operation.future
-        if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - as many as questions
+        if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - one for each command
             raise self._reject(key)
         left, value = replies
         if isinstance(left, Exception) and (value is None or type(value) is bytes):
-            # PTTL alone was refused, by an ACL: how long the value will be there is not known.
+            # An ACL refused PTTL alone: nobody knows how long the value will exist.
             return value, 0.0
         if type(left) is not int:
             self._check(left)
             raise self._reject(key)
-        # -1: without an end. -2: nothing was there a moment before. Of the last millisecond some is over.
+        # -1: the value has no TTL. -2: there was no value when PTTL ran. A part of the last millisecond has passed.
         return self._expect_bytes(value, key), math.inf if left == -1 else max(0, left - 1) / 1000
 
     async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
-        # In one step, or a load that begins between the two would overwrite what is set here.
+        # In one step: a load that begins between the two commands would overwrite the value.
         set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", lease_key(key))
         self._check_transaction(await self._send_transaction(key, (set_, unlink), timeout), 2, key)
 
@@ -129,8 +132,8 @@ class RedisStore:
         value, holder = reply
         return self._expect_bytes(value, key), self._expect_bytes(holder, key)
 
-    # What takes a lease is never sent twice: a server that wakes up carries out what it finds on connections
-    # long given up, and would bring a token back that an invalidation has voided since.
+    # An operation that takes a lease is never sent twice. A server that wakes up executes the commands that it finds
+    # on connections given up long ago. So it would bring back a token that an invalidation has voided since.
     async def acquire_lease(
         self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
@@ -154,7 +157,7 @@ class RedisStore:
 
     async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
         if self._loops.get().network.loop_ending:
-            # The event loop would end before a new connection did anything. The lease ends by itself.
+            # The event loop would end before a new connection is of use. The lease expires by itself.
             return
         call = ScriptCall(_RELEASE_LEASE, (lease_key(key),), (token,))
         self._expect_flag(await self._run_script(key, call, timeout, _FENCED), key)
@@ -166,8 +169,8 @@ class RedisStore:
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
         began = time.monotonic()
         groups = self._loops.get().network.group(keys)
-        asked = [(group, self._unlink(group, timeout)) for group in groups]
-        for group, future in asked:
+        sent = [(group, self._unlink(group, timeout)) for group in groups]
+        for group, future in sent:
             try:
                 reply = self._check(await future)
             except KeyRefusedError as refusal:
@@ -184,9 +187,9 @@ class RedisStore:
         return self._send(keys[0], ("UNLINK", *names), timeout, _INVALIDATION)
 
     async def _delete_one_by_one(self, keys: Sequence[str], timeout: float) -> None:
-        """Delete keys whose slot moves to another node just now: the key may be here, and its lease there.
+        """Delete keys whose slot is moving to another node: a key may be on the old node and its lease on the new one.
 
-        The leases first: a load that begins between the two has begun after what this invalidates.
+        The leases go first: a load that begins between the two commands has begun after the invalidation.
         """
         for name in [*map(lease_key, keys), *keys]:
             self._check(await self._send(name, ("UNLINK", name), timeout, _INVALIDATION))
@@ -195,7 +198,7 @@ class RedisStore:
         return self._expect_bytes(await self._send(key, ("GETDEL", key), timeout, _ONE_VALUE), key)
 
     async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
-        # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
+        # EVAL, not EVALSHA: inside MULTI a script that the server has forgotten would fail alone.
         commands: tuple[Command, ...] = (
             ("LPUSH", key, item),
             ("LTRIM", key, 0, bounds.limit - 1),
@@ -223,13 +226,13 @@ class RedisStore:
         return self._loops.get().network.track(encoded, changed, state)
 
     async def aclose(self) -> None:
-        """Close this event loop's connections; what is under way fails."""
+        """Close the connections of the running event loop. Pending operations fail."""
         state = self._loops.pop()
-        ending = state.close() if state is not None else []
-        if ending:
-            await asyncio.wait(ending)
+        closing = state.close() if state is not None else []
+        if closing:
+            await asyncio.wait(closing)
 
-    # --- asking ---------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------
 
     def _send(self, key: str, command: Command, timeout: float, delivery: Delivery = ONCE) -> asyncio.Future[object]:
         written, state = self._pack(command), self._loops.get()
@@ -256,7 +259,7 @@ class RedisStore:
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
 
-    # --- understanding --------------------------------------------------------------------------
+    # --- checking replies --------------------------------------------------------------------------
 
     def _check(self, reply: object) -> object:
         if isinstance(reply, Exception):
@@ -284,7 +287,7 @@ class RedisStore:
         if not isinstance(replies, list):
             raise self._reject(key)
         results = replies[-1]
-        # What was refused while queueing says more than the EXECABORT that follows from it.
+        # The error of a command that was refused in the queue says more than the EXECABORT that follows from it.
         for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:
             self._check(reply)
         queued = [b"OK", *[b"QUEUED"] * commands]
@@ -292,7 +295,7 @@ class RedisStore:
             raise self._reject(key)
 
     def _reject(self, key: str) -> StoreError:
-        """Return the error for a reply of the wrong type, and give up the connection it came from."""
+        """Give up the connection for ``key``, which sent a reply of the wrong type, and return the error."""
         self._loops.get().network.give_up(key)
         return garbage_error(self._address)
 
@@ -311,8 +314,8 @@ def _read_scripts() -> list[str]:
     return [script.digest for script in (_TRIM, _ACQUIRE_LEASE, _FILL, _RENEW_LEASE, _RELEASE_LEASE)]
 
 
-def _close_all(loops: dict[asyncio.AbstractEventLoop, LoopState]) -> None:
+def _close_all(states: dict[asyncio.AbstractEventLoop, LoopState]) -> None:
     """Close the connections of a store that was dropped without `RedisStore.aclose`."""
-    for loop, state in list(loops.items()):
+    for loop, state in list(states.items()):
         if not loop.is_closed():
             loop.call_soon_threadsafe(state.close)

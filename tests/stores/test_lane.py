@@ -170,7 +170,7 @@ async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_
         scripted.answer = b":1\r\n$5\r\nwrong\r\n"
         connect, deadlines = connector(parse(scripted.url)), Deadlines("here")
         owner = SingleServer(connect, "here")
-        # Each key in a place of its own, so that each is asked for by a command of its own, all in one batch.
+        # Each key in a slot of its own, so that each is asked for by a command of its own, all in one batch.
         lane = Lane(connect, "here", weakref.ref(owner), str)
         reads = [Read(f"k{n}", asyncio.get_running_loop().time() + T, deadlines) for n in range(3)]
         for read in reads:

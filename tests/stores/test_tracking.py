@@ -303,7 +303,7 @@ async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up
         (feed,) = listener.tracking._feeds.values()
         # Stopped while an answer is on its way, and while none is.
         for under_way in (True, False):
-            await until(lambda under_way=under_way: listener.live and bool(feed._ping_sent) == under_way)
+            await until(lambda under_way=under_way: listener.live and bool(feed._ping_sent_at) == under_way)
             clock.passed += 3600
             assert not listener.live
             await until(lambda: listener.live)
