@@ -14,8 +14,9 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
         _tiers/     where values are: shared, behind its guard and breaker; journal, outcomes, troubles, events
         stores/     who keeps bytes: the protocol, memory, redis; one server, Sentinel or a cluster
           keys.py codecs.py entry.py    pure: no I/O, no clock
-            config.py events.py clock.py
-              errors.py                 one tree
+            urls.py                     where a store is
+              config.py events.py clock.py
+                errors.py               one tree
 """
 
 from cachekit._tiers.outcome import MISS, Miss

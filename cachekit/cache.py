@@ -27,13 +27,13 @@ from cachekit.config import (
     check_prefix,
     parse_count,
     parse_duration,
-    url_from_environment,
 )
 from cachekit.decorators import Decorators
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
 from cachekit.stores.base import Store
 from cachekit.stores.connect import open_store
+from cachekit.urls import url_from_environment
 
 T = TypeVar("T")
 

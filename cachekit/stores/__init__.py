@@ -1,21 +1,21 @@
-"""Who keeps bytes: one protocol, and the stores that keep it.
+"""The stores: one protocol, and the stores that implement it.
 
 ::
 
     base.py        Store, the protocol of semantic verbs
     memory.py      MemoryStore, in this process
     redis.py       RedisStore: the verbs as commands
-    network.py     which connection an operation travels on; one server
+    network.py     the lane on which an operation travels; one server
     sentinel.py    the master that the sentinels name
     cluster.py     the master that has the slot
-    lane.py        one connection: sends what gathers, hands out the replies
-    operations.py  what travels on it
+    lane.py        one connection: sends operations in batches, hands out the replies
+    operations.py  commands, their deadline and the future of their replies
     deadlines.py   one timer for the deadlines of all operations
-    tracking.py    the feed: what a server tells about keys that changed
-    connect.py     from a URL to connections and stores
+    tracking.py    the feed: a server reports the keys that changed
+    connect.py     makes connections and stores from a URL
     names.py       looks host names up, off the application's threads
-    translate.py   foreign errors become ours, here and nowhere else
-    lua/           scripts, each with a comment of what it promises
+    translate.py   turns foreign errors into ours, and is the only module that does
+    lua/           scripts, each with a comment that says what it promises
 """
 
 from cachekit.stores.base import Lease, Store, Tracking, TrackingStore, WindowBounds

@@ -1,4 +1,4 @@
-"""The seam between the toolkit and whatever keeps the bytes."""
+"""The protocol of a store: the seam between the toolkit and the stores that keep the bytes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cachekit.errors import StoreError
 
 
 class Lease(Struct, frozen=True):
-    """A lease on the load of one key: ``mine`` when it was taken just now, else somebody else's.
+    """A lease on the load of one key: ``mine`` when the caller has just taken it, else it belongs to somebody else.
 
-    ``holder`` is the token of whoever holds it.
+    ``holder`` is the token that the lease holds.
     """
 
     holder: bytes
@@ -22,9 +22,9 @@ class Lease(Struct, frozen=True):
 
 
 class WindowBounds(Struct, frozen=True):
-    """What a window holds after a push: at most ``limit`` items, none at its tail with a timestamp before ``oldest``.
+    """The bounds of a window after a push: at most ``limit`` items, and no tail with a timestamp before ``oldest``.
 
-    It is gone ``ttl_ms`` after the push.
+    The window expires ``ttl_ms`` after the push.
     """
 
     limit: int
@@ -44,28 +44,28 @@ class Store(Protocol):
     """
 
     def shard(self, key: str) -> str | None:
-        """Return the name of what fails together with ``key``: one circuit breaker stands before each shard.
+        """Return the name of the shard that has ``key``. The keys of a shard fail together, behind one circuit breaker.
 
-        None when nothing needs one, since the store answers at once whatever happens.
+        None when the store needs no breaker, since it always answers at once.
         """
         ...
 
     def get(self, key: str, timeout: float) -> Awaitable[bytes | None]:
         """Return the bytes at ``key``, or None when there are none.
 
-        A key that holds a window is refused; asked for together with others it may count as none.
+        A key that holds a window is refused; in a read together with other keys it may count as none.
         """
         ...
 
     async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
-        """Keep ``value`` at ``key`` for ``ttl_ms``, in place of what was there, and void its lease.
+        """Store ``value`` at ``key`` for ``ttl_ms``, in place of any other, and void the lease of ``key``.
 
-        A load that is going on does not overwrite it. A set that timed out before it was sent is never sent later.
+        A load that is under way does not overwrite it. A set that timed out before it was sent is never sent later.
         """
         ...
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
-        """Return the bytes at ``key`` and the token of whoever holds its lease, as of one moment."""
+        """Return the bytes at ``key`` and the token that its lease holds, both as of one moment."""
         ...
 
     async def acquire_lease(
@@ -79,38 +79,37 @@ class Store(Protocol):
         ...
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
-        """Take the lease whoever holds it, and whatever stands at ``key``: for a refresh."""
+        """Take the lease even if somebody else holds it, and even if ``key`` has a value: for a refresh."""
         ...
 
     async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
-        """Let the lease live for another ``lease_ms`` if ``token`` still holds it; tell whether it did."""
+        """Let the lease live for another ``lease_ms`` if ``token`` still holds it; return whether it did."""
         ...
 
     async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
-        """Give the lease back if ``token`` still holds it. Carried out though its caller is gone."""
+        """Give the lease back if ``token`` still holds it. It is sent though its caller is gone."""
         ...
 
     async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
-        """Keep ``value`` for ``ttl_ms`` and give the lease back, if ``token`` still holds it; tell whether it did.
+        """Store ``value`` for ``ttl_ms`` and give the lease back, if ``token`` still holds it; return whether it did.
 
         Since the lease is the fence, a fill may arrive late: it is sent though its caller is gone.
         """
         ...
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
-        """Remove ``keys`` and void their leases, whatever is there, in one step.
+        """Remove ``keys``, of any type, and void their leases, in one step.
 
-        Once asked for, it is carried out if it still can be: neither a timeout nor a cancelled caller takes
-        it back.
+        Neither a timeout nor a cancelled caller takes it back: it is sent as long as it can be.
         """
         ...
 
     async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
-        """Return and remove the bytes at ``key`` in one step: of many takers one gets them."""
+        """Return and remove the bytes at ``key`` in one step: of many callers one gets them."""
         ...
 
     async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
-        """Put ``item`` at the head of the window at ``key``, in one step with what keeps it within ``bounds``."""
+        """Put ``item`` at the head of the window at ``key`` and cut the window to ``bounds``, in one step."""
         ...
 
     async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
@@ -118,36 +117,36 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give back what the running event loop holds. The store can be used again afterwards."""
+        """Release the resources of the running event loop. The store can be used again afterwards."""
         ...
 
 
 class Tracking(Protocol):
-    """That a store tells what changes, to whoever holds this: it ends when it is dropped.
+    """Reports of a store about changed keys. They end when this value is dropped.
 
-    It belongs to the event loop it was begun in. `Store.aclose` ends it without a word; then it is to be begun anew.
+    It belongs to the event loop it was begun in. `Store.aclose` ends it without a report; then it must be begun anew.
     """
 
     until: float
-    """The `time.monotonic` until which every change that is not told yet is at most a second old. 0.0 while
-    tracking is not confirmed: then anything may have changed, and after the next confirmation it is told so."""
+    """Until this `time.monotonic`, every change that is not reported yet is at most a second old. 0.0 while
+    tracking is not confirmed: then any key may have changed, and that is reported after the next confirmation."""
 
     closed: bool
-    """Whether it has ended for good, by `close` or with the store; then nothing is told any more."""
+    """Whether it has ended for good, by `close` or with the store. Then nothing more is reported."""
 
     def close(self) -> list[asyncio.Task[None]]:
-        """End it; nothing more is told. Returns the tasks that end its connections."""
+        """End it; nothing more is reported. Return the tasks that end its connections."""
         ...
 
 
 @runtime_checkable
 class TrackingStore(Protocol):
-    """A store that others may change, and that tells what they do."""
+    """A store whose keys other processes may change, and that reports the changes."""
 
     async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
-        """Return the bytes at ``key``, as `Store.get` does, and seconds that they will be there for at most.
+        """Return the bytes at ``key``, as `Store.get` does, and the most seconds for which they will exist.
 
-        The seconds are counted from before the question was asked; infinite for what has no end.
+        The seconds count from before the command was sent. They are infinite for a key without a TTL.
         """
         ...
 
@@ -157,16 +156,16 @@ class TrackingStore(Protocol):
         changed: Callable[[Sequence[str] | None], None],
         state: Callable[[StoreError | None], None],
     ) -> Tracking:
-        """Have every change of a key that begins with ``prefix`` told from now on, in this event loop.
+        """Report every change of a key that begins with ``prefix`` from now on, in this event loop.
 
         Args:
             prefix: Of the keys; empty for all.
-            changed: Is told the full keys that were set, removed, evicted or found expired, whoever did it, this
-                process included; bytes that are no UTF-8 as surrogates. None when any key may have been. It is
-                called at once, while what the server sends is read. When tracking is lost, `Tracking.until` is 0.0
-                before it is called.
-            state: Is told the error when tracking ended or could not be begun, at each attempt, and None when it is
-                confirmed: all errors since are over then.
+            changed: Is called with the full keys that were set, removed, evicted or found expired, by any process,
+                this one included; bytes that are no UTF-8 as surrogates. With None when any key may have changed.
+                It is called at once, while the bytes of the server are read. When tracking is lost,
+                `Tracking.until` is 0.0 before the call.
+            state: Is called with the error when tracking ended or could not begin, at each attempt, and with None
+                when it is confirmed. Then all errors before are over.
 
         Neither may raise, or wait. Nothing is connected before the event loop's next turn.
 

@@ -1,8 +1,8 @@
-"""A Redis Cluster: which master has a slot, and what to do when it is another by now.
+"""A Redis Cluster: which master has a slot, and how an operation follows when the slot has moved.
 
-Each master has a lane of its own, so what gathers for it travels together. Who has which slot is learnt from the
-first node that tells, again whenever a node redirects or a connection is lost, and never on a caller's time beyond
-its deadline: an operation that comes before the first answer waits for it until then.
+Each master has a lane of its own, so operations that wait for one master travel together. The first node that
+answers says which master has which slot. It is asked again whenever a node redirects or a connection is lost, and
+always in the background: an operation that comes before the first answer waits for it until its own deadline.
 """
 
 from __future__ import annotations
@@ -10,44 +10,36 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
+from cachekit.backoff import Backoff
 from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.lane import QUEUE, Connect, Lane
+from cachekit.stores.lane import QUEUE, ConnectTo, Lane
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
-from cachekit.stores.translate import garbage, translate
+from cachekit.stores.translate import garbage_error, translate
+from cachekit.urls import Endpoint
 
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 _SLOTS: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
 
 _PATIENCE: Final = 0.25
-"""Seconds that one node has to tell who has which slot; then another is asked."""
+"""Seconds in which a node must answer CLUSTER SLOTS. Then the next node is asked."""
 
 _PAUSE: Final = 0.1
-"""Seconds between two rounds of asking, at least: a failover redirects every operation until it is known."""
+"""The least seconds between two rounds of asking: a failover redirects every operation until it is known."""
 
 _PERIOD: Final = 1.0
-"""Seconds between two rounds of asking while something is tracked: values that are held near lead to no operation
-that a node could redirect, and a master that was demoted goes on telling."""
+"""Seconds between two rounds of asking while keys are tracked. A near hit sends no operation that a node could
+redirect, and a master that was demoted goes on to report changes."""
 
 _REDIRECTIONS: Final = 5
-"""The most that one operation follows. A slot that moves costs one or two; nodes that disagree would go on for ever."""
-
-
-class Node(NamedTuple):
-    """Where a node listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+"""The most redirections of one operation. A slot that moves costs one or two. Nodes that disagree would never stop."""
 
 
 class Cluster:
@@ -55,48 +47,47 @@ class Cluster:
 
     Args:
         seeds: The nodes by which the others are found.
-        connect_to: Returns what connects to a node.
+        connect_to: Makes connections to a node.
         address: For messages, the password masked.
-        deadlines: Where the deadlines of its own questions are looked after.
+        deadlines: The timer for its own operations, which ask the nodes for the slots.
     """
 
-    def __init__(
-        self, seeds: Sequence[Node], connect_to: Callable[[str, int], Connect], address: str, deadlines: Deadlines
-    ) -> None:
+    def __init__(self, seeds: Sequence[Endpoint], connect_to: ConnectTo, address: str, deadlines: Deadlines) -> None:
         self._seeds = seeds
         self._deadlines = deadlines
         self._connect_to = connect_to
         self._address = address
-        # The master of each slot that has one; and every node that was told of, replicas too.
-        self._masters: list[Node | None] = _nobody()
-        self._nodes: set[Node] = set()
-        self._lanes: dict[Node, Lane] = {}
-        # What waits until it is known who has which slot.
+        # The master of each slot, or None; and every node of the last answer, its replicas included.
+        self._masters: list[Endpoint | None] = _no_masters()
+        self._nodes: set[Endpoint] = set()
+        self._lanes: dict[Endpoint, Lane] = {}
+        # Operations that wait until the slots are known.
         self._waiting: list[Operation] = []
         self._learning: asyncio.Task[None] | None = None
-        self._out_of_date = False
+        self._slots_outdated = False
         self._closed = False
-        self._ending = False
-        # Held by those who asked for them.
+        self._loop_ending = False
+        # Weak: the caller of `track` keeps its feeds alive.
         self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
-        # Those who tell: all masters, and whoever an operation was sent on to since they were learnt.
-        self._followed: set[Node] = set()
-        self._next_look: asyncio.TimerHandle | None = None
+        # The nodes that have feeds: all masters, and each node that an operation was sent on to since the last answer.
+        self._feed_nodes: set[Endpoint] = set()
+        self._next_poll: asyncio.TimerHandle | None = None
+        self._pauses = Backoff(_PERIOD, least=0.8)
 
     # --- sending ----------------------------------------------------------------------------------
 
     def submit(self, operation: Operation) -> None:
         if not self._nodes:
-            self._wait_to_learn(operation)
+            self._wait_for_slots(operation)
             return
         node = self._masters[_slot(operation.key)]
         if node is None:
             operation.fail(StoreRefusedError("CLUSTERDOWN", f"a slot of {self._address} has no master"))
-            self._learn_soon()
+            self._learn_slots_soon()
             return
         self._lane(node).put(operation)
 
-    def grouped(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
         slots: dict[int, list[str]] = {}
         for key in keys:
             slots.setdefault(_slot(key), []).append(key)
@@ -106,169 +97,172 @@ class Cluster:
         node = self._masters[_slot(key)]
         return str(node) if node else ""
 
-    def distrust(self, key: str) -> None:
+    def give_up(self, key: str) -> None:
         node = self._masters[_slot(key)]
         if node is not None and node in self._lanes:
-            self._lanes[node].give_up(garbage(self._address))
+            self._lanes[node].give_up(garbage_error(self._address))
 
     @property
-    def ending(self) -> bool:
-        return self._ending
+    def loop_ending(self) -> bool:
+        return self._loop_ending
 
     def close(self) -> list[asyncio.Task[None]]:
         self._closed = True
-        ending = [task for feeds in self._tracked for task in feeds.close()]
-        if self._next_look is not None:
-            self._next_look.cancel()
-        ending += [lane.task for lane in self._lanes.values()]
+        tasks = [task for feeds in self._tracked for task in feeds.close()]
+        if self._next_poll is not None:
+            self._next_poll.cancel()
+        tasks += [lane.task for lane in self._lanes.values()]
         for lane in [*self._lanes.values()]:
             lane.close()
         self._lanes.clear()
         if self._learning is not None:
             self._learning.cancel()
-            ending.append(self._learning)
+            tasks.append(self._learning)
         self._fail_waiting(StoreUnavailableError("unavailable", f"the connections to {self._address} were closed"))
-        return ending
+        return tasks
 
-    def _lane(self, node: Node) -> Lane:
+    def _lane(self, node: Endpoint) -> Lane:
         lane = self._lanes.get(node)
         if lane is None or lane.closed:
             lane = self._lanes[node] = Lane(self._connect_to(*node), self._address, weakref.ref(self), _slot)
         return lane
 
-    # --- what the lanes tell ------------------------------------------------------------------------
+    # --- called by the lanes ------------------------------------------------------------------------
 
     def resend(self, operations: list[Operation]) -> None:
         for operation in operations:
             self.submit(operation)
 
-    def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:
-        """Send ``operation`` to the node that a MOVED or ASK names."""
-        if any(isinstance(refusal, ClusterDownError) for refusal in refusals):
-            self._learn_soon()
-        refusal = next((refusal for refusal in refusals if isinstance(refusal, AskError)), None)
-        if refusal is None or operation.redirections >= _REDIRECTIONS or not operation.wanted or self._closed:
+    def redirect(self, operation: Operation, error_replies: list[Exception]) -> bool:
+        """Send ``operation`` to the node that a MOVED or ASK names; return whether there is one."""
+        if any(isinstance(reply, ClusterDownError) for reply in error_replies):
+            self._learn_slots_soon()
+        # MovedError is derived from AskError.
+        redirection = next((reply for reply in error_replies if isinstance(reply, AskError)), None)
+        if redirection is None or operation.redirections >= _REDIRECTIONS or not operation.wanted or self._closed:
             return False
         operation.redirections += 1
         asked = next((node for node, lane in self._lanes.items() if lane is operation.lane), None)
-        # A node that does not know its own name leaves it out: the host is the one that was asked.
-        node = Node(refusal.host or (asked.host if asked else ""), refusal.port)
-        operation.unask()
-        if isinstance(refusal, MovedError):
-            moved = self._masters[refusal.slot_id] != node
-            self._masters[refusal.slot_id] = node
-            self._follow({*self._followed, node}, moved=moved)
-            self._learn_soon()
+        # A node that does not know its own name leaves it out. Then the host is that of the node that was asked.
+        node = Endpoint(redirection.host or (asked.host if asked else ""), redirection.port)
+        operation.remove_asking()
+        if isinstance(redirection, MovedError):
+            moved = self._masters[redirection.slot_id] != node
+            self._masters[redirection.slot_id] = node
+            self._follow_nodes({*self._feed_nodes, node}, moved=moved)
+            self._learn_slots_soon()
         else:
-            # A value that is read there may be changed there before the slot is.
-            self._follow({*self._followed, node})
-            # For once, and nothing is learnt: the slot is on its way. Before MULTI it holds for the transaction.
-            operation.ask(_ASKING)
+            # A value that is read at that node may be changed there before the slot has moved.
+            self._follow_nodes({*self._feed_nodes, node})
+            # ASKING is for this operation only, and the slots are not asked for: the slot is still moving. Before
+            # MULTI, ASKING holds for the whole transaction.
+            operation.add_asking(_ASKING)
         self._lane(node).put(operation)
         return True
 
-    def lost(self, lane: Lane) -> None:
-        self._ending = self._ending or lane.ended_from_outside
+    def lane_lost(self, lane: Lane) -> None:
+        self._loop_ending = self._loop_ending or lane.cancelled_by_loop
         for node in [node for node, other in self._lanes.items() if other is lane]:
             del self._lanes[node]
-        # Its node may be dead, and another be promoted in its place.
-        self._learn_soon()
+        # The node may be dead, and another may be promoted in its place.
+        self._learn_slots_soon()
 
     # --- tracking -----------------------------------------------------------------------------------
 
     def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
         feeds = Feeds(prefix, changed, state)
         self._tracked.add(feeds)
-        self._follow(self._followed)
-        self._look()
+        self._follow_nodes(self._feed_nodes)
+        self._poll()
         return feeds
 
-    def _follow(self, nodes: set[Node], *, moved: bool = False) -> None:
-        """Have ``nodes`` tell what changes, and nobody else; ``moved``: a slot is another's than before."""
-        self._followed = nodes
+    def _follow_nodes(self, nodes: set[Endpoint], *, moved: bool = False) -> None:
+        """Have feeds from ``nodes``, and from no other node; ``moved``: a slot has another master than before."""
+        self._feed_nodes = nodes
         if self._tracked:
-            ways = {str(node): self._connect_to(*node) for node in nodes}
+            servers = {str(node): self._connect_to(*node) for node in nodes}
             for feeds in [*self._tracked]:
-                feeds.follow(ways, moved=moved)
+                feeds.follow(servers, moved=moved)
 
-    def _look(self) -> None:
-        """Ask who has which slot, and again before long, as long as something is tracked."""
-        if self._next_look is not None:
-            self._next_look.cancel()
-        if self._closed or self._ending or all(feeds.closed for feeds in self._tracked):
+    def _poll(self) -> None:
+        """Ask for the slots now, and again after each pause as long as keys are tracked."""
+        if self._next_poll is not None:
+            self._next_poll.cancel()
+        if self._closed or self._loop_ending or all(feeds.closed for feeds in self._tracked):
             return
-        self._learn_soon()
-        pause = _PERIOD * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
-        self._next_look = asyncio.get_running_loop().call_later(pause, self._look)
+        self._learn_slots_soon()
+        self._next_poll = asyncio.get_running_loop().call_later(self._pauses.next(), self._poll)
 
-    # --- learning -----------------------------------------------------------------------------------
+    # --- learning which master has which slot ---------------------------------------------------------
 
-    def _wait_to_learn(self, operation: Operation) -> None:
+    def _wait_for_slots(self, operation: Operation) -> None:
         if len(self._waiting) >= QUEUE:
-            # Those whose callers are gone wait no longer.
+            # Make room: an operation whose caller is gone need not wait.
             self._waiting = [waiting for waiting in self._waiting if waiting.wanted]
         if len(self._waiting) >= QUEUE:
             operation.fail(QueueFullError("queue full", f"{QUEUE} operations wait for {self._address}"))
             return
         self._waiting.append(operation)
-        self._learn_soon()
+        self._learn_slots_soon()
 
-    def _learn_soon(self) -> None:
-        if self._closed or self._ending:
+    def _learn_slots_soon(self) -> None:
+        if self._closed or self._loop_ending:
             return
         if self._learning is None or self._learning.done():
-            self._learning = asyncio.get_running_loop().create_task(self._learn(), name=f"cachekit {self._address}")
+            self._learning = asyncio.get_running_loop().create_task(
+                self._learn_slots(), name=f"cachekit {self._address}"
+            )
         else:
-            self._out_of_date = True
+            self._slots_outdated = True
 
-    async def _learn(self) -> None:
-        self._out_of_date = True
-        while self._out_of_date:
-            self._out_of_date = False
-            await self._ask_around()
-            # Those who come meanwhile are served by what was learnt; what they meet may ask for another round.
+    async def _learn_slots(self) -> None:
+        self._slots_outdated = True
+        while self._slots_outdated:
+            self._slots_outdated = False
+            await self._ask_nodes()
+            # During the pause, operations use this answer. A redirection that they meet begins another round.
             await asyncio.sleep(_PAUSE)
 
-    async def _ask_around(self) -> None:
-        """Ask one node after the other who has which slot, until one tells."""
+    async def _ask_nodes(self) -> None:
+        """Ask one node after the other for the slots, until one answers."""
         reason: StoreError = StoreUnavailableError("unavailable", f"no node of {self._address} answers")
         for node in self._candidates():
-            deadline = asyncio.get_running_loop().time() + _PATIENCE
-            operation = Operation("", _SLOTS, 1, deadline, self._deadlines)
+            operation = Operation("", _SLOTS, 1, self._deadlines.after(_PATIENCE))
             self._lane(node).put(operation)
             try:
                 reply = await operation.future
             except StoreError as error:
                 reason = error
                 continue
-            masters, nodes = _understood(reply, node)
+            masters, nodes = _parse_slots(reply, node)
             if nodes:
                 moved = bool(self._tracked) and masters != self._masters
                 self._masters, self._nodes = masters, nodes
-                self._follow({node for node in masters if node is not None}, moved=moved)
+                self._follow_nodes({node for node in masters if node is not None}, moved=moved)
                 self._close_idle()
                 self._send_waiting()
                 return
-            reason = _not_understood(reply, node)
+            reason = _slots_error(reply, node)
         if isinstance(reason, StoreTimeoutError) and any(operation.wanted for operation in self._waiting):
-            # Slow is not gone: what waits has a deadline of its own, and until then the nodes are asked again.
-            self._out_of_date = True
+            # The nodes may be slow rather than gone. Waiting operations have their own deadlines; until then the nodes
+            # are asked again.
+            self._slots_outdated = True
         else:
             self._fail_waiting(reason)
-        # Those who are known speak for themselves.
-        for feeds in [] if self._followed else [*self._tracked]:
+        # A node that has a feed reports its errors itself.
+        for feeds in [] if self._feed_nodes else [*self._tracked]:
             feeds.fail(reason)
 
     def _close_idle(self) -> None:
-        """Close the connections to nodes that are no masters, or no longer: replicas are asked for nothing else."""
+        """Close the idle connections to nodes that are no masters: replicas are asked for the slots only."""
         masters = {*self._masters}
         for node, lane in [*self._lanes.items()]:
             if node not in masters and lane.idle:
                 lane.close()
                 del self._lanes[node]
 
-    def _candidates(self) -> Iterator[Node]:
-        """Yield the nodes, first those that a connection leads to, then the others, at last those of the URL."""
+    def _candidates(self) -> Iterator[Endpoint]:
+        """Yield the nodes: first the connected ones, then the others, and last the nodes of the URL."""
         connected = [node for node, lane in self._lanes.items() if not lane.closed]
         others = [node for node in self._nodes if node not in connected]
         random.shuffle(connected)
@@ -288,42 +282,43 @@ class Cluster:
 
 
 def _slot(key: str) -> int:
-    # What cannot be sent has a slot all the same; it is refused where it is packed.
+    # A key that cannot be sent has a slot, too. It is refused when it is packed.
     return key_slot(key.encode(errors="surrogatepass"))
 
 
-def _nobody() -> list[Node | None]:
+def _no_masters() -> list[Endpoint | None]:
     return [None] * REDIS_CLUSTER_HASH_SLOTS
 
 
-def _understood(reply: object, asked: Node) -> tuple[list[Node | None], set[Node]]:
-    """Return the master of each slot, and all nodes, out of the reply to CLUSTER SLOTS; no nodes if it is none."""
-    masters, nodes = _nobody(), set[Node]()
+def _parse_slots(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None], set[Endpoint]]:
+    """Return the master of each slot, and all nodes, from a reply to CLUSTER SLOTS; no nodes if it is no such reply."""
+    masters, nodes = _no_masters(), set[Endpoint]()
     if not isinstance(reply, list):
         return masters, nodes
     for row in reply:
         match row:
-            case [int(first), int(last), *places] if places:
-                members = [_node(place, asked) for place in places]
-                masters[first : last + 1] = [members[0]] * (last + 1 - first)
-                nodes.update(members)
+            case [int(first), int(last), *members] if members:
+                endpoints = [_endpoint_of(member, asked) for member in members]
+                # The master stands first, its replicas behind it.
+                masters[first : last + 1] = [endpoints[0]] * (last + 1 - first)
+                nodes.update(endpoints)
             case _:
                 return masters, set()
     return masters, nodes
 
 
-def _not_understood(reply: object, node: Node) -> StoreError:
+def _slots_error(reply: object, node: Endpoint) -> StoreError:
     if isinstance(reply, ResponseError) and "cluster support disabled" in str(reply):
         return StoreRefusedError("no cluster", f"{node} is in no cluster; write redis://{node} to use it alone")
-    return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage(str(node))
+    return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage_error(str(node))
 
 
-def _node(place: Sequence[object], asked: Node) -> Node:
-    """Return where a node listens; one that does not know its name is on the host that was asked."""
-    match place:
+def _endpoint_of(member: Sequence[object], asked: Endpoint) -> Endpoint:
+    """Return the endpoint of a node. A node that does not know its own name is on the host that was asked."""
+    match member:
         case [bytes(host), int(port), *_] if host not in {b"", b"?"}:
-            return Node(host.decode(), port)
+            return Endpoint(host.decode(), port)
         case [_, int(port), *_]:
-            return Node(asked.host, port)
+            return Endpoint(asked.host, port)
         case _:
             return asked

@@ -1,4 +1,4 @@
-"""One timer for all operations of an event loop: one for each would cost a hit 2 us, to be cancelled unheard."""
+"""One timer for all operations of an event loop. A timer for each would cost a hit 2 us, only to be cancelled."""
 
 from __future__ import annotations
 
@@ -6,60 +6,76 @@ import asyncio
 import math
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 GRAIN: Final = 0.001
-"""Seconds between two looks at what is overdue, at least: asyncio rounds what it waits for up to as much."""
+"""The least seconds between two searches for overdue operations: asyncio rounds its waits up to as much."""
 
 
-class Due(Protocol):
-    """Something with a deadline."""
+class HasDeadline(Protocol):
+    """An operation, seen from its timer."""
 
     deadline: float
     """By the clock of the event loop."""
 
-    def overdue(self) -> None:
-        """Fail, since the deadline is over."""
+    def expire(self) -> None:
+        """Fail, because the deadline has passed."""
         ...
 
 
+class Deadline(Struct, frozen=True):
+    """The moment at which one operation fails, and the timer that makes it fail."""
+
+    at: float
+    """By the clock of the event loop."""
+
+    deadlines: Deadlines
+
+
 class Deadlines:
-    """The operations that are not over yet. Belongs to the event loop it was made in.
+    """The timer of one event loop, and the operations that are pending there. Belongs to the loop it was made in.
 
     Args:
-        address: What they are sent to, for messages, the password masked.
+        address: Of the server or servers, for messages, the password masked.
     """
 
     def __init__(self, address: str) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.address = address
-        self.open: set[Due] = set()
-        """What is over is discarded. The timer stays: it finds nothing, once, rather than being set anew each time."""
-        self._due = math.inf
+        self.address: str = address
+        self.pending: set[HasDeadline] = set()
+        """An operation that ends is discarded here. The timer stays set: to find nothing once is cheaper than to set it
+        anew for each operation."""
+        self._next = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, operation: Due) -> None:
-        """Have ``operation`` told when its deadline is over, unless it is by then."""
-        self.open.add(operation)
-        if operation.deadline < self._due:
-            self._look_at(operation.deadline)
+    def after(self, seconds: float) -> Deadline:
+        """Return the deadline that passes in ``seconds``."""
+        return Deadline(self.loop.time() + seconds, self)
+
+    def add(self, operation: HasDeadline) -> None:
+        """Expire ``operation`` when its deadline passes, unless it has been discarded from `pending` by then."""
+        self.pending.add(operation)
+        if operation.deadline < self._next:
+            self._schedule(operation.deadline)
 
     def close(self) -> None:
-        """Forget everything."""
-        self.open.clear()
+        """Discard all operations, and stop the timer."""
+        self.pending.clear()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look_at(self, due: float) -> None:
+    def _schedule(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._due = due
-        self._timer = self.loop.call_at(due, self._look)
+        self._next = due
+        self._timer = self.loop.call_at(due, self._expire)
 
-    def _look(self) -> None:
-        self._due = math.inf
+    def _expire(self) -> None:
+        self._next = math.inf
         now = self.loop.time()
         # The event loop calls up to one tick of its clock early.
-        for operation in [operation for operation in self.open if operation.deadline <= now + GRAIN]:
-            self.open.discard(operation)
-            operation.overdue()
-        if self.open:
-            self._look_at(max(now + GRAIN, min(operation.deadline for operation in self.open)))
+        for operation in [operation for operation in self.pending if operation.deadline <= now + GRAIN]:
+            self.pending.discard(operation)
+            operation.expire()
+        if self.pending:
+            self._schedule(max(now + GRAIN, min(operation.deadline for operation in self.pending)))

@@ -18,24 +18,24 @@ T = TypeVar("T", bytes, list[bytes])
 
 
 class MemoryStore:
-    """Keeps bytes in this process, for tests, for development, for a single worker.
+    """Stores bytes in this process, for tests, for development, for a single worker.
 
     Args:
-        maxsize: The most keys kept, at least 1; the one unused for longest makes room for a new one.
-        clock: Tells the time; tests move it.
+        maxsize: The most keys, at least 1. The least recently used key makes room for a new one.
+        clock: Tells the time. Tests move it.
 
     Raises:
-        ConfigurationError: ``maxsize`` is no such number.
+        ConfigurationError: ``maxsize`` is not a whole number of at least 1.
 
-    It may be used from several event loops and threads. What it holds ends with the process.
+    Several event loops and threads may use it. Its values end with the process.
     """
 
     def __init__(self, *, maxsize: int = DEFAULT_MAXSIZE, clock: Clock | None = None) -> None:
         self._maxsize = parse_count(maxsize, "maxsize")
         self._clock = clock or SystemClock()
-        # Least recently used first. Each value with the moment, on the monotonic clock, of its expiry.
+        # Least recently used first. Each value with the time of its expiry, by the monotonic clock.
         self._entries: OrderedDict[str, tuple[bytes | list[bytes], float]] = OrderedDict()
-        # Each lease with its token and the moment of its expiry. As many as there are loads.
+        # By key, the token of a lease and the time of its expiry. There are as many as there are loads.
         self._leases: dict[str, tuple[bytes, float]] = {}
         self._lock: AbstractContextManager[object] = threading.Lock()
 
@@ -43,7 +43,7 @@ class MemoryStore:
         return f"{type(self).__name__}(maxsize={self._maxsize})"
 
     def __len__(self) -> int:
-        """Return how many keys are held, the expired ones that nobody asked for since included."""
+        """Return the number of keys, including expired ones that nobody has asked for since."""
         return len(self._entries)
 
     def shard(self, key: str) -> None:
@@ -51,7 +51,7 @@ class MemoryStore:
 
     async def get(self, key: str, timeout: float) -> bytes | None:
         with self._lock:
-            return self._live(key, bytes)
+            return self._find(key, bytes)
 
     async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
         with self._lock:
@@ -60,13 +60,13 @@ class MemoryStore:
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
         with self._lock:
-            return self._live(key, bytes), self._holder(key)
+            return self._find(key, bytes), self._holder(key)
 
     async def acquire_lease(
         self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
         with self._lock:
-            value = self._live(key, bytes)
+            value = self._find(key, bytes)
             if value is not None and value != unreadable:
                 return value
             holder = self._holder(key)
@@ -107,13 +107,13 @@ class MemoryStore:
 
     async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
         with self._lock:
-            value = self._live(key, bytes)
+            value = self._find(key, bytes)
             self._entries.pop(key, None)
             return value
 
     async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
         with self._lock:
-            items = [item, *(self._live(key, list) or ())][: bounds.limit]
+            items = [item, *(self._find(key, list) or ())][: bounds.limit]
             while items and timestamp_of(items[-1]) < bounds.oldest:
                 items.pop()
             if items:
@@ -123,12 +123,12 @@ class MemoryStore:
 
     async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
         with self._lock:
-            return (self._live(key, list) or [])[:count]
+            return (self._find(key, list) or [])[:count]
 
     async def aclose(self) -> None:
-        """Do nothing: there is no connection, and what is held may still be wanted."""
+        """Do nothing: there is no connection, and the values may still be needed."""
 
-    def _live(self, key: str, kind: type[T]) -> T | None:
+    def _find(self, key: str, kind: type[T]) -> T | None:
         entry = self._entries.get(key)
         if entry is None:
             return None

@@ -1,4 +1,4 @@
-"""What stands between the verbs of a store and its lanes: which connection an operation travels on."""
+"""A network: the connections of a store, and the choice of the lane on which an operation travels."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from cachekit.errors import StoreError
 from cachekit.stores.lane import Connect, Lane
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
-from cachekit.stores.translate import garbage, translate
+from cachekit.stores.translate import garbage_error, translate
 
 
 class Network(Protocol):
     """The connections of one store in one event loop. Nothing is connected before the first operation."""
 
     def submit(self, operation: Operation) -> None:
-        """Send ``operation`` on its way; its future gets the reply, or the error."""
+        """Send ``operation``. Its future gets the reply or the error."""
         ...
 
-    def grouped(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
-        """Return ``keys`` in groups that may stand in one command."""
+    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+        """Return ``keys`` in groups. The keys of one group may stand in one command."""
         ...
 
     def shard(self, key: str) -> str:
-        """Return the name of the server that has ``key``, or ``""`` when there is but one, or it is not known."""
+        """Return the name of the server that has ``key``; ``""`` when there is one server only, or it is not known."""
         ...
 
-    def distrust(self, key: str) -> None:
-        """Give up the connection that leads to ``key``: an answer made no sense."""
+    def give_up(self, key: str) -> None:
+        """Give up the connection for ``key``, because a reply on it was no answer."""
         ...
 
     def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
-        """Have told what changes, by every server that has keys."""
+        """Begin to report changes of keys that begin with ``prefix``, of every server that has keys."""
         ...
 
     @property
-    def ending(self) -> bool:
-        """Whether the event loop is ending, and cancelled the tasks here."""
+    def loop_ending(self) -> bool:
+        """Whether the event loop is ending, and has cancelled the tasks of this network."""
         ...
 
     def close(self) -> list[asyncio.Task[None]]:
-        """Give up every connection; what is under way fails. Returns the tasks that end it."""
+        """Close every connection; pending operations fail. Return the tasks that do it."""
         ...
 
 
 class SingleServer:
-    """One server, or a master that Sentinel names: one lane, replaced when its connection broke.
+    """One server, or the master that Sentinel names: one lane, which is replaced when its connection broke.
 
     Args:
         connect: Makes the connection.
@@ -61,7 +61,7 @@ class SingleServer:
         self._connect = connect
         self._address = address
         self._lane: Lane | None = None
-        # Held by those who asked for them.
+        # Weak: the caller of `track` keeps its feeds alive.
         self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
 
     def submit(self, operation: Operation) -> None:
@@ -70,15 +70,15 @@ class SingleServer:
             lane = self._lane = Lane(self._connect, self._address, weakref.ref(self))
         lane.put(operation)
 
-    def grouped(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
         return (keys,)
 
-    def shard(self, key: str) -> str:  # noqa: ARG002 - all keys are in one place
+    def shard(self, key: str) -> str:  # noqa: ARG002 - all keys are on one server
         return ""
 
-    def distrust(self, key: str) -> None:  # noqa: ARG002 - as above
+    def give_up(self, key: str) -> None:  # noqa: ARG002 - as above
         if self._lane is not None:
-            self._lane.give_up(garbage(self._address))
+            self._lane.give_up(garbage_error(self._address))
 
     def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
         feeds = Feeds(prefix, changed, state)
@@ -90,33 +90,33 @@ class SingleServer:
         return self._connect
 
     @property
-    def ending(self) -> bool:
-        return self._lane is not None and self._lane.ended_from_outside
+    def loop_ending(self) -> bool:
+        return self._lane is not None and self._lane.cancelled_by_loop
 
     def close(self) -> list[asyncio.Task[None]]:
-        ending = [task for feeds in self._tracked for task in feeds.close()]
+        tasks = [task for feeds in self._tracked for task in feeds.close()]
         lane, self._lane = self._lane, None
         if lane is not None:
             lane.close()
-            ending.append(lane.task)
-        return ending
+            tasks.append(lane.task)
+        return tasks
 
-    # --- what its lane tells ----------------------------------------------------------------------
+    # --- called by the lane ----------------------------------------------------------------------
 
     def resend(self, operations: list[Operation]) -> None:
         for operation in operations:
             self.submit(operation)
 
-    def redirected(self, operation: Operation, refusals: list[Exception]) -> bool:  # noqa: ARG002 - nowhere to go
-        for refusal in refusals:
-            if isinstance(refusal, ReadOnlyError):
-                # No master any more: the address may lead elsewhere by now.
-                self._give_up_feeds(translate(refusal, self._address))
+    def redirect(self, operation: Operation, error_replies: list[Exception]) -> bool:  # noqa: ARG002 - nowhere to go
+        for error_reply in error_replies:
+            if isinstance(error_reply, ReadOnlyError):
+                # The server is no master any more. The address may lead to another server by now.
+                self._give_up_feeds(translate(error_reply, self._address))
         return False
 
     def _give_up_feeds(self, reason: StoreError) -> None:
         for feeds in [*self._tracked]:
             feeds.give_up(reason)
 
-    def lost(self, lane: Lane) -> None:
-        """Do nothing: the next operation opens another."""
+    def lane_lost(self, lane: Lane) -> None:
+        """Do nothing: the next operation opens another lane."""

@@ -1,4 +1,4 @@
-"""What travels on a lane: commands that are sent together, their deadline, and the future of their replies."""
+"""Operations: commands that travel on a lane together, their deadline, and the future of their replies."""
 
 from __future__ import annotations
 
@@ -10,22 +10,45 @@ from importlib.resources import files
 from typing import Any, Final, Protocol
 
 from hiredis import pack_command
+from msgspec import Struct
 
 from cachekit.errors import StoreError
-from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.translate import garbage, overdue, translate
+from cachekit.stores.deadlines import Deadline, Deadlines
+from cachekit.stores.translate import garbage_error, timeout_error, translate
 
 
 class Carrier(Protocol):
-    """What an operation tells the lane that it is in."""
+    """The lane that an operation is in, seen from the operation."""
 
     def watch(self) -> None:
-        """Watch the connection, since something on it is late."""
+        """Watch the connection, because an operation on it is late."""
         ...
 
     def give_up(self, reason: StoreError) -> None:
-        """Close the connection, since it is of no use."""
+        """Close the connection, because it is useless."""
         ...
+
+
+class Delivery(Struct, frozen=True):
+    """How an operation may be sent, and which replies are possible.
+
+    Args:
+        repeatable: The operation may be sent once more on a new connection when the first broke. True if it has
+            the same effect twice.
+        detached: The operation is sent though its caller is gone. An invalidation is never taken back.
+        of_bytes: The reply is bytes, None or an error. Any other reply gives the connection up at once, before the
+            reply behind it is taken for the answer to somebody else.
+    """
+
+    repeatable: bool = False
+    detached: bool = False
+    of_bytes: bool = False
+
+
+ONCE: Final = Delivery()
+"""Sent at most once, and only for a caller that waits."""
+
+REPEATABLE: Final = Delivery(repeatable=True)
 
 
 class Script:
@@ -40,7 +63,7 @@ class Script:
 
     @cached_property
     def digest(self) -> str:
-        # The name that Redis gives a script; nothing secret depends on it.
+        # Redis names a script by this digest; nothing secret depends on it.
         return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
@@ -50,224 +73,217 @@ class Operation:
     Args:
         key: Decides where in a cluster it is sent.
         packed: The commands in RESP.
-        replies: How many replies they bring.
-        deadline: When it fails, by the clock of the event loop.
-        deadlines: Where that is looked after.
-        repeatable: It may be sent once more on a new connection when the first broke: true for what has
-            the same effect twice.
-        lasting: It is sent though its caller is gone: an invalidation is never taken back.
-        of_bytes: Its reply is bytes or None, or an error. Any other gives the connection up at once, before what
-            comes behind it is taken for somebody else's answer.
+        replies: How many replies the server sends to them.
+        deadline: When it fails.
+        delivery: How it may be sent.
 
     Its ``future`` gets the reply, or a list of them if there are several.
     """
 
-    # Of most operations this is how it is; attributes that are not set cost nothing.
+    # Most operations keep these defaults: a class attribute costs nothing when an operation is made.
     lane: Carrier | None = None
-    inherited: bool = False
-    """Whether a lane that broke handed it on; it is handed on no further."""
+    resent: bool = False
+    """Whether a lane that broke has handed it on. It is handed on once."""
     redirections: int = 0
-    asking: int = 0
+    """How often a node of a cluster has sent it on."""
+    asking_length: int = 0
+    """The length of the ASKING before its commands; 0 when there is none."""
 
-    def __init__(
-        self,
-        key: str,
-        packed: bytes,
-        replies: int,
-        deadline: float,
-        deadlines: Deadlines,
-        *,
-        repeatable: bool = False,
-        lasting: bool = False,
-        of_bytes: bool = False,
-    ) -> None:
-        self.key = key
+    def __init__(self, key: str, packed: bytes, replies: int, deadline: Deadline, delivery: Delivery = ONCE) -> None:
+        self.key: str = key
         self.packed: bytes = packed
-        self.of_bytes = of_bytes
         self.replies: int = replies
-        self.deadline = deadline
-        self.repeatable = repeatable
-        self.lasting = lasting
-        self.future: asyncio.Future[Any] = deadlines.loop.create_future()
-        self._deadlines = deadlines
-        deadlines.add(self)
+        self.deadline: float = deadline.at
+        # Copied, since a lane reads them for each operation.
+        self.repeatable: bool = delivery.repeatable
+        self.detached: bool = delivery.detached
+        self.of_bytes: bool = delivery.of_bytes
+        self.future: asyncio.Future[Any] = deadline.deadlines.loop.create_future()
+        self._deadlines = deadline.deadlines
+        self._deadlines.add(self)
 
     def succeed(self, reply: object) -> None:
         if self.of_bytes and not (reply is None or isinstance(reply, (bytes, Exception))):
-            self.nonsense()
+            self.fail_as_garbage()
             return
-        self._deadlines.open.discard(self)
+        self._deadlines.pending.discard(self)
         if not self.future.done():
             self.future.set_result(reply)
 
-    def nonsense(self) -> None:
-        """Fail, since the reply is no answer, and have the connection given up."""
-        error = garbage(self._deadlines.address)
+    def fail_as_garbage(self) -> None:
+        """Fail, because the reply is no answer to the commands, and give the connection up."""
+        error = garbage_error(self._deadlines.address)
         self.fail(error)
         if self.lane is not None:
             self.lane.give_up(error)
 
     def fail(self, error: StoreError) -> None:
-        self._deadlines.open.discard(self)
+        self._deadlines.pending.discard(self)
         if not self.future.done():
             self.future.set_exception(error)
-            # A caller that is cancelled in this very turn never looks: that is no reason for a log line.
+            # A caller that is cancelled in this turn never reads the exception. asyncio would log that.
             self.future.exception()
 
-    def ask(self, asking: bytes) -> None:
-        """Let ``asking``, a command whose reply nobody waits for, go before the rest."""
+    def add_asking(self, asking: bytes) -> None:
+        """Send ``asking`` before the commands. Its reply is dropped."""
         self.packed = asking + self.packed
         self.replies += 1
-        self.asking = len(asking)
+        self.asking_length = len(asking)
 
-    def unask(self) -> None:
-        """Leave out again what `ask` put before the rest."""
-        if self.asking:
-            self.packed = self.packed[self.asking :]
+    def remove_asking(self) -> None:
+        """Undo `add_asking`."""
+        if self.asking_length:
+            self.packed = self.packed[self.asking_length :]
             self.replies -= 1
-            self.asking = 0
+            self.asking_length = 0
 
-    def answer(self, replies: list[object]) -> object:
-        """Return what the future gets, out of several replies."""
-        if self.asking:
+    def result_of(self, replies: list[object]) -> object:
+        """Return the result for the future, from several replies."""
+        if self.asking_length:
             replies = replies[1:]
         return replies[0] if len(replies) == 1 else replies
 
-    def overdue(self) -> None:
-        """Fail, since the deadline is over, and have the lane that it is in watch its connection."""
+    def expire(self) -> None:
+        """Fail, because the deadline has passed, and let the lane watch its connection."""
         if self.lane is not None:
             self.lane.watch()
-        self.fail(overdue(self._deadlines.address))
+        self.fail(timeout_error(self._deadlines.address))
 
     @property
     def wanted(self) -> bool:
-        return self.lasting or not self.future.done()
+        """Whether it is still to be sent: its caller waits, or it is detached."""
+        return self.detached or not self.future.done()
 
 
 class Read(Operation):
-    """A GET, whose future gets bytes or None. With others it travels as one MGET, unless it is ``alone``."""
+    """A GET, whose future gets bytes or None. Reads that travel together become one MGET, unless they are ``alone``."""
 
     packed: bytes = b""
     replies: int = 1
     repeatable: bool = True
-    lasting: bool = False
+    detached: bool = False
     alone: bool = False
 
+    # Without a `Deadline` and without `super()`, since every hit would pay for the value and the call.
     def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:
-        self.key = key
-        self.deadline = deadline
+        self.key: str = key
+        self.deadline: float = deadline
         self.future: asyncio.Future[Any] = deadlines.loop.create_future()
         self._deadlines = deadlines
         deadlines.add(self)
 
     def succeed(self, reply: object) -> None:
         if reply is None or type(reply) is bytes:
-            self._deadlines.open.discard(self)
+            self._deadlines.pending.discard(self)
             if not self.future.done():
                 self.future.set_result(reply)
         elif isinstance(reply, Exception):
             self.fail(translate(reply, self._deadlines.address))
         else:
-            self.nonsense()
+            self.fail_as_garbage()
 
     def pack(self) -> None:
-        """Write the command, which nobody needs of those that travel together."""
+        """Write the command. A read that becomes part of an MGET does without it."""
         if not self.packed:
-            self.packed = packed("GET", self.key)
+            self.packed = pack("GET", self.key)
 
 
-class Several(Operation):
-    """Commands that are no transaction: each has to be preceded by its own ASKING, which holds for one command."""
+class Pipeline(Operation):
+    """Several commands that are no transaction. Each needs its own ASKING, which holds for one command."""
 
-    def __init__(
-        self, key: str, commands: Sequence[bytes], deadline: float, deadlines: Deadlines, *, repeatable: bool = False
-    ) -> None:
-        super().__init__(key, b"".join(commands), len(commands), deadline, deadlines, repeatable=repeatable)
+    def __init__(self, key: str, commands: Sequence[bytes], deadline: Deadline, delivery: Delivery = ONCE) -> None:
+        super().__init__(key, b"".join(commands), len(commands), deadline, delivery)
         self._commands = commands
 
-    def ask(self, asking: bytes) -> None:
+    def add_asking(self, asking: bytes) -> None:
         self.packed: bytes = b"".join([asking + command for command in self._commands])
         self.replies: int = 2 * len(self._commands)
-        self.asking: int = len(asking)
+        self.asking_length: int = len(asking)
 
-    def unask(self) -> None:
-        if self.asking:
+    def remove_asking(self) -> None:
+        if self.asking_length:
             self.packed = b"".join(self._commands)
             self.replies = len(self._commands)
-            self.asking = 0
+            self.asking_length = 0
 
-    def answer(self, replies: list[object]) -> object:
-        return replies[1::2] if self.asking else replies
+    def result_of(self, replies: list[object]) -> object:
+        return replies[1::2] if self.asking_length else replies
+
+
+class ScriptCall(Struct, frozen=True):
+    """A script, its keys and its arguments."""
+
+    script: Script
+    keys: tuple[str, ...]
+    arguments: tuple[bytes | int, ...]
+
+    def by_digest(self) -> bytes:
+        """Return the call in RESP, for a server that has the script."""
+        return pack("EVALSHA", self.script.digest, len(self.keys), *self.keys, *self.arguments)
+
+    def by_source(self) -> bytes:
+        """Return the call in RESP with the script itself: EVAL leaves it at the server."""
+        return pack("EVAL", self.script.source, len(self.keys), *self.keys, *self.arguments)
 
 
 class Scripted(Operation):
-    """A call of a script by its digest. A server that has forgotten it gets it with the same call, once more."""
+    """A call of a script by its digest. A server that has forgotten the script gets its source, once."""
 
-    brought: bool = False
+    source_sent: bool = False
 
-    def __init__(
-        self,
-        key: str,
-        script: Script,
-        rest: Sequence[str | bytes | int],
-        deadline: float,
-        deadlines: Deadlines,
-        *,
-        lasting: bool,
-    ) -> None:
-        super().__init__(key, packed("EVALSHA", script.digest, *rest), 1, deadline, deadlines, lasting=lasting)
-        self.script = script
-        self.rest = rest
+    def __init__(self, key: str, call: ScriptCall, deadline: Deadline, delivery: Delivery = ONCE) -> None:
+        super().__init__(key, call.by_digest(), 1, deadline, delivery)
+        self._call = call
 
-    def bring(self) -> None:
-        """Send the script itself from now on: EVAL leaves it there."""
-        self.brought = True
-        self.packed: bytes = self.packed[: self.asking] + packed("EVAL", self.script.source, *self.rest)
+    def send_source(self) -> None:
+        """Send the source of the script from now on."""
+        self.source_sent = True
+        self.packed: bytes = self.packed[: self.asking_length] + self._call.by_source()
 
 
-class Gathered:
-    """Reads that travel as one MGET; a key that is asked for twice travels once.
+class MultiGet:
+    """Reads that travel as one MGET. A key that is asked for twice is in it once.
 
-    A key that holds something of another kind is answered as if it held nothing.
+    MGET answers None for a key of another type, as if the key did not exist.
     """
 
-    __slots__ = ("packed", "parts", "replies")
+    __slots__ = ("packed", "reads", "replies")
 
-    def __init__(self, parts: list[Read]) -> None:
-        self.parts: list[Read] = parts
+    def __init__(self, reads: list[Read]) -> None:
+        self.reads: list[Read] = reads
         self.replies: int = 1
-        self.packed: bytes = packed("MGET", *dict.fromkeys([part.key for part in parts]))
+        self.packed: bytes = pack("MGET", *dict.fromkeys([read.key for read in reads]))
 
-    def answer(self, replies: list[object]) -> object:
-        """Return the one reply there is."""
+    def result_of(self, replies: list[object]) -> object:
+        """Return the only reply."""
         return replies[0]
 
     def succeed(self, reply: object) -> None:
-        parts = self.parts
-        if isinstance(reply, list) and len(reply) == len(parts):
-            # As many values as callers, so no key was asked for twice.
-            for part, value in zip(parts, reply, strict=True):
-                part.succeed(value)
+        reads = self.reads
+        if isinstance(reply, list) and len(reply) == len(reads):
+            # There are as many values as callers, so no key was asked for twice.
+            for read, value in zip(reads, reply, strict=True):
+                read.succeed(value)
             return
-        keys = dict.fromkeys([part.key for part in parts])
+        keys = dict.fromkeys([read.key for read in reads])
         if isinstance(reply, list) and len(reply) == len(keys):
-            found = dict(zip(keys, reply, strict=True))
+            values = dict(zip(keys, reply, strict=True))
         else:
-            # No answer to what was asked; each part is told so.
-            found = dict.fromkeys(keys, reply)
-        for part in parts:
-            part.succeed(found[part.key])
+            # The reply is no answer to an MGET. Each read gets it, and fails.
+            values = dict.fromkeys(keys, reply)
+        for read in reads:
+            read.succeed(values[read.key])
 
 
-def packed(*command: str | bytes | int) -> bytes:
-    """Return ``command`` in RESP; hiredis writes it in a sixth of the time of redis-py's own packer.
+def pack(*command: str | bytes | int) -> bytes:
+    """Return ``command`` in RESP. hiredis needs a sixth of the time of redis-py's own packer.
 
     Raises:
         UnicodeEncodeError: A part is text with a lone surrogate.
     """
-    written: bytes = _pack(command)
+    written: bytes = _hiredis_pack(command)
     return written
 
 
-# Its stub knows tuples of one item only.
-_pack: Final[Any] = pack_command
+# The stub of hiredis allows tuples of one item only.
+_hiredis_pack: Final[Any] = pack_command

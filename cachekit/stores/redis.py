@@ -1,4 +1,4 @@
-"""The verbs of a store as commands of Redis 6.2 and later."""
+"""RedisStore: the verbs of a store as commands of Redis 6.2 and later."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import asyncio
 import math
 import time
 import weakref
+from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
+from cachekit.loops import PerLoop
 from cachekit.stores.base import Lease, Tracking, WindowBounds
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
-from cachekit.stores.operations import Operation, Read, Script, Scripted, Several, packed
-from cachekit.stores.translate import garbage, translate
+from cachekit.stores.operations import (
+    ONCE,
+    REPEATABLE,
+    Delivery,
+    Operation,
+    Pipeline,
+    Read,
+    Script,
+    ScriptCall,
+    Scripted,
+    pack,
+)
+from cachekit.stores.translate import garbage_error, translate
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
-
 
 _TRIM: Final = Script("trim_window")
 _ACQUIRE_LEASE: Final = Script("acquire_lease")
@@ -28,9 +41,15 @@ _FILL: Final = Script("fill")
 _RENEW_LEASE: Final = Script("renew_lease")
 _RELEASE_LEASE: Final = Script("release_lease")
 
+# An invalidation is never taken back, and has the same effect twice.
+_INVALIDATION: Final = Delivery(repeatable=True, detached=True)
+# The token of a lease is the fence, so an operation that checks it does no harm though it is late.
+_FENCED: Final = Delivery(detached=True)
+_ONE_VALUE: Final = Delivery(of_bytes=True)
 
-class _Here(Struct, frozen=True):
-    """What a store has in one event loop."""
+
+class LoopState(Struct, frozen=True):
+    """The state of a store in one event loop."""
 
     loop: asyncio.AbstractEventLoop
     network: Network
@@ -42,112 +61,118 @@ class _Here(Struct, frozen=True):
 
 
 class RedisStore:
-    """Keeps bytes in Redis, over one connection to each server for each event loop that uses it.
+    """Stores bytes in Redis. Each event loop has one connection to each server.
 
     Args:
         open_network: Makes the connections of one event loop.
         address: Of the server or servers, for messages, the password masked.
 
-    Round trips: every verb one, and a second when the server has forgotten a script. Nothing is connected
-    before the first verb.
+    A verb costs one round trip, and a second one when the server has forgotten a script. Nothing is connected before
+    the first verb.
     """
 
     def __init__(self, open_network: Callable[[Deadlines], Network], address: str) -> None:
-        self._open_network = open_network
         self._address = address
-        # Read now, rather than in the event loop; not at import, which is for whoever uses no Redis as well.
+        # The scripts are read now, since reading would block the event loop. They are not read at import, which
+        # applications without Redis pay for as well.
         _read_scripts()
-        # One loop's connections are of no use to another.
-        self._loops: dict[asyncio.AbstractEventLoop, _Here] = {}
-        weakref.finalize(self, _close_all, self._loops).atexit = False
+        # A partial, not a method: a method refers to the store, so a dropped store would live until a garbage
+        # collection, and so would its connections.
+        self._loops: PerLoop[LoopState] = PerLoop(partial(_open_state, open_network, address))
+        # The two verbs of a hit look into it directly, which saves a call.
+        self._states = self._loops.states
+        weakref.finalize(self, _close_all, self._states).atexit = False
 
     def __repr__(self) -> str:
         return f"RedisStore({self._address})"
 
     def shard(self, key: str) -> str:
-        return self._here().network.shard(key)
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        return state.network.shard(key)
 
-    # Not `async`: it would cost a hit one more coroutine.
+    # Not `async`, since every hit would pay for the coroutine.
     def get(self, key: str, timeout: float) -> asyncio.Future[bytes | None]:
         if not key.isascii():
-            # Reads that travel together are written together: what cannot be sent is found out before.
-            self._packed(("GET", key))
-        here = self._here()
-        read = Read(key, here.loop.time() + timeout, here.deadlines)
-        here.network.submit(read)
+            # Reads that travel together are written together, so a key that cannot be sent must be refused before.
+            self._pack(("GET", key))
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        read = Read(key, state.loop.time() + timeout, state.deadlines)
+        state.network.submit(read)
         return read.future
 
     async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
-        here = self._here()
-        # In this order: what replaces the value between the two ends later than what is told, or is told as a change.
-        commands = (self._packed(("PTTL", key)), self._packed(("GET", key)))
-        deadline = here.loop.time() + timeout
-        operation = Several(key, commands, deadline, here.deadlines, repeatable=True)
-        here.network.submit(operation)
+        state = self._loops.get()
+        # PTTL first: a value that replaces this one between the two commands ends later than PTTL says, or it is
+        # reported as a change.
+        commands = (self._pack(("PTTL", key)), self._pack(("GET", key)))
+        operation = Pipeline(key, commands, state.deadlines.after(timeout), REPEATABLE)
+        state.network.submit(operation)
         replies = await operation.future
-        if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - as many as questions
-            raise self._garbage(key)
+        if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - one for each command
+            raise self._reject(key)
         left, value = replies
         if isinstance(left, Exception) and (value is None or type(value) is bytes):
-            # PTTL alone was refused, by an ACL: how long the value will be there is not known.
+            # An ACL refused PTTL alone: nobody knows how long the value will exist.
             return value, 0.0
         if type(left) is not int:
-            self._checked(left)
-            raise self._garbage(key)
-        # -1: without an end. -2: nothing was there a moment before. Of the last millisecond some is over.
-        return self._bytes(value, key), math.inf if left == -1 else max(0, left - 1) / 1000
+            self._check(left)
+            raise self._reject(key)
+        # -1: the value has no TTL. -2: there was no value when PTTL ran. A part of the last millisecond has passed.
+        return self._expect_bytes(value, key), math.inf if left == -1 else max(0, left - 1) / 1000
 
     async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
-        # In one step, or a load that begins between the two would overwrite what is set here.
+        # In one step: a load that begins between the two commands would overwrite the value.
         set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", lease_key(key))
-        self._transacted(await self._transaction(key, (set_, unlink), timeout), 2, key)
+        self._check_transaction(await self._send_transaction(key, (set_, unlink), timeout), 2, key)
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
-        reply = self._checked(await self._ask(key, ("MGET", key, lease_key(key)), timeout, repeatable=True))
+        reply = self._check(await self._send(key, ("MGET", key, lease_key(key)), timeout, REPEATABLE))
         if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - a value and a holder
-            raise self._garbage(key)
+            raise self._reject(key)
         value, holder = reply
-        return self._bytes(value, key), self._bytes(holder, key)
+        return self._expect_bytes(value, key), self._expect_bytes(holder, key)
 
-    # What takes a lease is never sent twice: a server that wakes up carries out what it finds on connections
-    # long given up, and would bring a token back that an invalidation has voided since.
+    # An operation that takes a lease is never sent twice. A server that wakes up executes the commands that it finds
+    # on connections given up long ago. So it would bring back a token that an invalidation has voided since.
     async def acquire_lease(
         self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
     ) -> bytes | Lease:
         arguments = (token, lease_ms) if unreadable is None else (token, lease_ms, unreadable)
-        reply = await self._run(key, _ACQUIRE_LEASE, (key, lease_key(key)), arguments, timeout)
+        reply = await self._run_script(key, ScriptCall(_ACQUIRE_LEASE, (key, lease_key(key)), arguments), timeout)
         if reply == 1:
             return Lease(token, mine=True)
         if isinstance(reply, bytes):
             return reply
         if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], bytes):
             return Lease(reply[0], mine=False)
-        self._checked(reply)
-        raise self._garbage(key)
+        self._check(reply)
+        raise self._reject(key)
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
-        self._ok(await self._ask(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
+        self._expect_ok(await self._send(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
 
     async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
-        return self._flag(await self._run(key, _RENEW_LEASE, (lease_key(key),), (token, lease_ms), timeout), key)
+        call = ScriptCall(_RENEW_LEASE, (lease_key(key),), (token, lease_ms))
+        return self._expect_flag(await self._run_script(key, call, timeout), key)
 
     async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
-        if self._here().network.ending:
-            # The event loop would end before a new connection did anything. The lease ends by itself.
+        if self._loops.get().network.loop_ending:
+            # The event loop would end before a new connection is of use. The lease expires by itself.
             return
-        self._flag(await self._run(key, _RELEASE_LEASE, (lease_key(key),), (token,), timeout, lasting=True), key)
+        call = ScriptCall(_RELEASE_LEASE, (lease_key(key),), (token,))
+        self._expect_flag(await self._run_script(key, call, timeout, _FENCED), key)
 
     async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
-        reply = await self._run(key, _FILL, (key, lease_key(key)), (token, value, ttl_ms), timeout, lasting=True)
-        return self._flag(reply, key)
+        call = ScriptCall(_FILL, (key, lease_key(key)), (token, value, ttl_ms))
+        return self._expect_flag(await self._run_script(key, call, timeout, _FENCED), key)
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
         began = time.monotonic()
-        groups = self._here().network.grouped(keys)
-        asked = [(group, self._unlink(group, timeout)) for group in groups]
-        for group, future in asked:
+        groups = self._loops.get().network.group(keys)
+        sent = [(group, self._unlink(group, timeout)) for group in groups]
+        for group, future in sent:
             try:
-                reply = self._checked(await future)
+                reply = self._check(await future)
             except KeyRefusedError as refusal:
                 if refusal.cause != "TRYAGAIN":
                     raise
@@ -155,37 +180,37 @@ class RedisStore:
                 await self._delete_one_by_one(group, left)
                 continue
             if type(reply) is not int:
-                raise self._garbage(group[0])
+                raise self._reject(group[0])
 
     def _unlink(self, keys: Sequence[str], timeout: float) -> asyncio.Future[object]:
         names = [name for key in keys for name in (key, lease_key(key))]
-        return self._ask(keys[0], ("UNLINK", *names), timeout, repeatable=True, lasting=True)
+        return self._send(keys[0], ("UNLINK", *names), timeout, _INVALIDATION)
 
     async def _delete_one_by_one(self, keys: Sequence[str], timeout: float) -> None:
-        """Delete keys whose slot moves to another node just now: the key may be here, and its lease there.
+        """Delete keys whose slot is moving to another node: a key may be on the old node and its lease on the new one.
 
-        The leases first: a load that begins between the two has begun after what this invalidates.
+        The leases go first: a load that begins between the two commands has begun after the invalidation.
         """
         for name in [*map(lease_key, keys), *keys]:
-            self._checked(await self._ask(name, ("UNLINK", name), timeout, repeatable=True, lasting=True))
+            self._check(await self._send(name, ("UNLINK", name), timeout, _INVALIDATION))
 
     async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
-        return self._bytes(await self._ask(key, ("GETDEL", key), timeout, of_bytes=True), key)
+        return self._expect_bytes(await self._send(key, ("GETDEL", key), timeout, _ONE_VALUE), key)
 
     async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
-        # EVAL, not EVALSHA: inside MULTI a script that the server forgot would fail alone.
+        # EVAL, not EVALSHA: inside MULTI a script that the server has forgotten would fail alone.
         commands: tuple[Command, ...] = (
             ("LPUSH", key, item),
             ("LTRIM", key, 0, bounds.limit - 1),
             ("PEXPIRE", key, bounds.ttl_ms),
             ("EVAL", _TRIM.source, 1, key, bounds.oldest),
         )
-        self._transacted(await self._transaction(key, commands, timeout), len(commands), key)
+        self._check_transaction(await self._send_transaction(key, commands, timeout), len(commands), key)
 
     async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
-        reply = self._checked(await self._ask(key, ("LRANGE", key, 0, count - 1), timeout, repeatable=True))
+        reply = self._check(await self._send(key, ("LRANGE", key, 0, count - 1), timeout, REPEATABLE))
         if not isinstance(reply, list) or not all(type(item) is bytes for item in reply):
-            raise self._garbage(key)
+            raise self._reject(key)
         return reply
 
     def track(
@@ -198,125 +223,99 @@ class RedisStore:
             encoded = prefix.encode()
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        return self._here().network.track(encoded, changed, state)
+        return self._loops.get().network.track(encoded, changed, state)
 
     async def aclose(self) -> None:
-        """Close this event loop's connections; what is under way fails."""
-        here = self._loops.pop(asyncio.get_running_loop(), None)
-        ending = here.close() if here is not None else []
-        if ending:
-            await asyncio.wait(ending)
+        """Close the connections of the running event loop. Pending operations fail."""
+        state = self._loops.pop()
+        closing = state.close() if state is not None else []
+        if closing:
+            await asyncio.wait(closing)
 
-    # --- asking ---------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------
 
-    def _ask(
-        self,
-        key: str,
-        command: Command,
-        timeout: float,
-        *,
-        repeatable: bool = False,
-        lasting: bool = False,
-        of_bytes: bool = False,
+    def _send(self, key: str, command: Command, timeout: float, delivery: Delivery = ONCE) -> asyncio.Future[object]:
+        written, state = self._pack(command), self._loops.get()
+        return _submit(state, Operation(key, written, 1, state.deadlines.after(timeout), delivery))
+
+    def _send_transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
+        written = b"".join(map(self._pack, (("MULTI",), *commands, ("EXEC",))))
+        state = self._loops.get()
+        return _submit(state, Operation(key, written, len(commands) + 2, state.deadlines.after(timeout)))
+
+    def _run_script(
+        self, key: str, call: ScriptCall, timeout: float, delivery: Delivery = ONCE
     ) -> asyncio.Future[object]:
-        written = self._packed(command)
-        return self._submit(key, written, 1, timeout, repeatable=repeatable, lasting=lasting, of_bytes=of_bytes)
-
-    def _transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
-        written = b"".join(map(self._packed, (("MULTI",), *commands, ("EXEC",))))
-        return self._submit(key, written, len(commands) + 2, timeout)
-
-    def _run(
-        self,
-        key: str,
-        script: Script,
-        keys: tuple[str, ...],
-        arguments: tuple[bytes | int, ...],
-        timeout: float,
-        *,
-        lasting: bool = False,
-    ) -> asyncio.Future[object]:
-        here = self._here()
-        deadline = here.loop.time() + timeout
+        state = self._loops.get()
         try:
-            operation = Scripted(key, script, (len(keys), *keys, *arguments), deadline, here.deadlines, lasting=lasting)
+            operation = Scripted(key, call, state.deadlines.after(timeout), delivery)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        here.network.submit(operation)
-        return operation.future
+        return _submit(state, operation)
 
-    def _packed(self, command: Command) -> bytes:
+    def _pack(self, command: Command) -> bytes:
         try:
-            return packed(*command)
+            return pack(*command)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
 
-    def _submit(
-        self, key: str, written: bytes, replies: int, timeout: float, **options: bool
-    ) -> asyncio.Future[object]:
-        here = self._here()
-        operation = Operation(key, written, replies, here.loop.time() + timeout, here.deadlines, **options)
-        here.network.submit(operation)
-        return operation.future
+    # --- checking replies --------------------------------------------------------------------------
 
-    def _here(self) -> _Here:
-        loop = asyncio.get_running_loop()
-        here = self._loops.get(loop)
-        if here is None:
-            # Other threads look after networks of their own here.
-            for other in [other for other in list(self._loops) if other.is_closed()]:
-                self._loops.pop(other, None)
-            deadlines = Deadlines(self._address)
-            here = self._loops[loop] = _Here(loop, self._open_network(deadlines), deadlines)
-        return here
-
-    # --- understanding --------------------------------------------------------------------------
-
-    def _checked(self, reply: object) -> object:
+    def _check(self, reply: object) -> object:
         if isinstance(reply, Exception):
             raise translate(reply, self._address)
         return reply
 
-    def _bytes(self, reply: object, key: str) -> bytes | None:
+    def _expect_bytes(self, reply: object, key: str) -> bytes | None:
         if reply is None or type(reply) is bytes:
             return reply
-        self._checked(reply)
-        raise self._garbage(key)
+        self._check(reply)
+        raise self._reject(key)
 
-    def _ok(self, reply: object, key: str) -> None:
+    def _expect_ok(self, reply: object, key: str) -> None:
         if reply != b"OK":
-            self._checked(reply)
-            raise self._garbage(key)
+            self._check(reply)
+            raise self._reject(key)
 
-    def _flag(self, reply: object, key: str) -> bool:
+    def _expect_flag(self, reply: object, key: str) -> bool:
         if reply not in (0, 1):
-            self._checked(reply)
-            raise self._garbage(key)
+            self._check(reply)
+            raise self._reject(key)
         return reply == 1
 
-    def _transacted(self, replies: object, commands: int, key: str) -> None:
+    def _check_transaction(self, replies: object, commands: int, key: str) -> None:
         if not isinstance(replies, list):
-            raise self._garbage(key)
+            raise self._reject(key)
         results = replies[-1]
-        # What was refused while queueing says more than the EXECABORT that follows from it.
+        # The error of a command that was refused in the queue says more than the EXECABORT that follows from it.
         for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:
-            self._checked(reply)
+            self._check(reply)
         queued = [b"OK", *[b"QUEUED"] * commands]
         if replies[:-1] != queued or not isinstance(results, list) or len(results) != commands:
-            raise self._garbage(key)
+            raise self._reject(key)
 
-    def _garbage(self, key: str) -> StoreError:
-        """Return the error for a reply of the wrong type, and give up the connection it came from."""
-        self._here().network.distrust(key)
-        return garbage(self._address)
+    def _reject(self, key: str) -> StoreError:
+        """Give up the connection for ``key``, which sent a reply of the wrong type, and return the error."""
+        self._loops.get().network.give_up(key)
+        return garbage_error(self._address)
+
+
+def _submit(state: LoopState, operation: Operation) -> asyncio.Future[object]:
+    state.network.submit(operation)
+    return operation.future
+
+
+def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> LoopState:
+    deadlines = Deadlines(address)
+    return LoopState(deadlines.loop, open_network(deadlines), deadlines)
 
 
 def _read_scripts() -> list[str]:
     return [script.digest for script in (_TRIM, _ACQUIRE_LEASE, _FILL, _RENEW_LEASE, _RELEASE_LEASE)]
 
 
-def _close_all(loops: dict[asyncio.AbstractEventLoop, _Here]) -> None:
+def _close_all(states: dict[asyncio.AbstractEventLoop, LoopState]) -> None:
     """Close the connections of a store that was dropped without `RedisStore.aclose`."""
-    for loop, here in list(loops.items()):
+    for loop, state in list(states.items()):
         if not loop.is_closed():
-            loop.call_soon_threadsafe(here.close)
+            loop.call_soon_threadsafe(state.close)

@@ -1,10 +1,10 @@
-"""Sentinel: who is the master, and since when.
+"""Sentinel: which server is the master, and since when.
 
-As Redis's guidelines for clients of Sentinel have it: ask for the address, connect, and believe nobody but the
-server itself that it is a master (https://redis.io/docs/latest/develop/reference/sentinel-clients/). That alone
-leaves a gap, since after an orderly failover the old master goes on as one for about 8 seconds: half of the
-processes would read and invalidate there, the others at the new one. So sentinels are asked again every second,
-and whichever of two answers has the higher configuration epoch holds.
+Redis's guidelines for clients of Sentinel say: ask for the address, connect, and ask the server itself whether it is a
+master (https://redis.io/docs/latest/develop/reference/sentinel-clients/). This alone leaves a gap. After an orderly
+failover the old master goes on as a master for about 8 seconds: half of the processes would read and invalidate at the
+old one, the others at the new one. So the sentinels are asked again every second, and of two answers the one with the
+higher configuration epoch holds.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ import asyncio
 import random
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from redis.asyncio.connection import AbstractConnection
 
+from cachekit.backoff import Backoff
 from cachekit.errors import StoreUnavailableError
-from cachekit.stores.lane import Connect
+from cachekit.stores.lane import Connect, ConnectTo
 from cachekit.stores.network import SingleServer
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
 
 PERIOD: Final = 1.0
-"""Seconds between two questions about who is the master, while a connection to one is open."""
+"""Seconds between two questions for the master, while a connection to one is open."""
 
 _PATIENCE: Final = 0.3
-"""Seconds that a sentinel has to answer, connecting included."""
-
-ConnectTo: TypeAlias = Callable[[str, int], Connect]
+"""Seconds in which a sentinel must answer, connecting included."""
 
 
 class Master(NamedTuple):
-    """What a sentinel says; a later configuration has the higher epoch."""
+    """The answer of a sentinel. A later configuration has a higher epoch."""
 
     epoch: int
     host: str
@@ -44,8 +43,8 @@ class Sentinels:
     """The sentinels of one service.
 
     Args:
-        service: What the sentinels call the master.
-        sentinels: What connects to each of them.
+        service: The name by which the sentinels know the master.
+        sentinels: For each sentinel, a function that connects to it.
         address: For messages, the passwords masked.
     """
 
@@ -55,71 +54,71 @@ class Sentinels:
         self._address = address
 
     async def master(self) -> Master:
-        """Return the newest of what most sentinels say, without waiting for those that hang."""
-        said = await self._ask(self._sentinels, enough=len(self._sentinels) // 2 + 1)
-        if not said:
+        """Return the newest answer of a majority. It does not wait for sentinels that hang."""
+        answers = await self._first_answers(self._sentinels, enough=len(self._sentinels) // 2 + 1)
+        if not answers:
             detail = f"no sentinel of {self._address} names a master called {self._service!r}"
             raise StoreUnavailableError(_UNAVAILABLE, detail)
-        return max(said)
+        return max(answers)
 
-    async def hint(self) -> Master | None:
-        """Return what one sentinel says, whichever; None when it does not answer."""
-        said = await self._ask([random.choice(self._sentinels)], enough=1)  # noqa: S311 - no secret
-        return said[0] if said else None
+    async def ask_any(self) -> Master | None:
+        """Return the answer of one sentinel, chosen at random; None when it does not answer."""
+        answers = await self._first_answers([random.choice(self._sentinels)], enough=1)  # noqa: S311 - no secret
+        return answers[0] if answers else None
 
-    async def _ask(self, sentinels: Sequence[Connect], *, enough: int) -> list[Master]:
-        """Return the first ``enough`` answers, or fewer; what a sentinel fails with is no answer."""
+    async def _first_answers(self, sentinels: Sequence[Connect], *, enough: int) -> list[Master]:
+        """Return the first ``enough`` answers, or fewer if sentinels fail."""
         asking = {asyncio.create_task(self._ask_one(sentinel), name="cachekit sentinel") for sentinel in sentinels}
-        pending, said = asking, list[Master]()
+        pending, answers = asking, list[Master]()
         try:
-            while pending and len(said) < enough:
+            while pending and len(answers) < enough:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                said += [task.result() for task in done if task.exception() is None]
+                answers += [task.result() for task in done if task.exception() is None]
         finally:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        return said
+        return answers
 
     async def _ask_one(self, sentinel: Connect) -> Master:
         async with asyncio.timeout(_PATIENCE):
             connection = await sentinel()
             try:
-                # Two questions, since in the middle of a failover MASTER gives the new epoch and the old address.
+                # Two commands, since in the middle of a failover MASTER answers the new epoch and the old address.
                 await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-                place = await connection.read_response(disable_decoding=True)
+                address = await connection.read_response(disable_decoding=True)
                 await connection.send_command("SENTINEL", "MASTER", self._service)
                 fields = await connection.read_response(disable_decoding=True)
             finally:
                 await connection.disconnect(nowait=True)
-        match place, fields:
+        match address, fields:
             case [bytes(host), bytes(port)], list() | dict():
-                # RESP3 has maps.
-                told = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
-                epoch = told[b"config-epoch"]
+                # A map in RESP3, a list of names and values in RESP2.
+                by_name = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+                epoch = by_name[b"config-epoch"]
                 return Master(int(epoch), host.decode(), int(port))
             case _:
-                # None stands for a service that it does not know.
+                # The address is None when the sentinel does not know the service.
                 raise StoreUnavailableError(_UNAVAILABLE, f"a sentinel knows no master called {self._service!r}")
 
 
 class SentinelMaster(SingleServer):
-    """The master that the sentinels name: one lane, and what is tracked, given up when they name another.
+    """The master that the sentinels name. Its lane and its feeds are given up when they name another.
 
     Args:
-        sentinels: Who is asked.
-        connect_to: Returns what connects to a host and port.
+        sentinels: The sentinels that are asked.
+        connect_to: Makes connections to a server.
         address: For messages, the passwords masked.
     """
 
     def __init__(self, sentinels: Sentinels, connect_to: ConnectTo, address: str) -> None:
-        # Lane and feeds connect each at its own time, so each may be at another master.
-        self._lane_way = _Way(self._connect_to_master)
-        super().__init__(self._lane_way, address)
+        # The lane and each feed connect at times of their own, so they may be connected to different masters.
+        self._lane_route = Route(self._connect_to_master)
+        super().__init__(self._lane_route, address)
         self._sentinels = sentinels
         self._connect_to = connect_to
         self._master: Master | None = None
-        self._feed_ways: weakref.WeakKeyDictionary[Feeds, _Way] = weakref.WeakKeyDictionary()
+        self._feed_routes: weakref.WeakKeyDictionary[Feeds, Route] = weakref.WeakKeyDictionary()
         self._watching: asyncio.Task[None] | None = None
 
     def submit(self, operation: Operation) -> None:
@@ -132,8 +131,8 @@ class SentinelMaster(SingleServer):
         return feeds
 
     def _connect_feed(self, feeds: Feeds) -> Connect:
-        way = self._feed_ways[feeds] = _Way(self._connect_to_master)
-        return way
+        route = self._feed_routes[feeds] = Route(self._connect_to_master)
+        return route
 
     def _watch_masters(self) -> None:
         if self._watching is None or self._watching.done():
@@ -141,43 +140,44 @@ class SentinelMaster(SingleServer):
             self._watching = loop.create_task(self._watch(), name=f"cachekit watch {self._address}")
 
     def close(self) -> list[asyncio.Task[None]]:
-        ending = super().close()
+        tasks = super().close()
         if self._watching is not None:
             self._watching.cancel()
-            ending.append(self._watching)
-        return ending
+            tasks.append(self._watching)
+        return tasks
 
     async def _connect_to_master(self) -> tuple[AbstractConnection, Master]:
         named = await self._sentinels.master()
         if self._master is not None and named.epoch < self._master.epoch:
-            # Those that answered have not heard yet of what another said before.
+            # These sentinels have not heard of the failover yet, which another sentinel has reported before.
             named = self._master
-        connection = await _if_master(await self._connect_to(named.host, named.port)())
+        connection = await _verified_master(await self._connect_to(named.host, named.port)())
         if self._master is None or named.epoch >= self._master.epoch:
             self._master = named
         return connection, named
 
     async def _watch(self) -> None:
+        pauses = Backoff(PERIOD, least=0.8)
         while True:
-            await asyncio.sleep(PERIOD * random.uniform(0.8, 1.0))  # noqa: S311 - no secret
+            await asyncio.sleep(pauses.next())
             if self._master is None or not self._is_in_use():
                 continue
-            named = await self._sentinels.hint()
+            named = await self._sentinels.ask_any()
             if named is not None and named.epoch >= self._master.epoch:
                 self._master = named
             other = StoreUnavailableError(_UNAVAILABLE, f"the sentinels of {self._address} name another master")
-            if self._lane is not None and not self._lane.closed and self._lane_way.leads_elsewhere(self._master):
+            if self._lane is not None and not self._lane.closed and self._lane_route.leads_elsewhere(self._master):
                 self._lane.give_up(other)
-            for feeds, way in [*self._feed_ways.items()]:
-                if way.leads_elsewhere(self._master):
+            for feeds, route in [*self._feed_routes.items()]:
+                if route.leads_elsewhere(self._master):
                     feeds.give_up(other)
 
     def _is_in_use(self) -> bool:
         return (self._lane is not None and not self._lane.closed) or not all(feeds.closed for feeds in self._tracked)
 
 
-class _Way:
-    """Connects to the master of the moment, and knows where the last connection leads."""
+class Route:
+    """Connects to the current master, and remembers to which server the last connection leads."""
 
     def __init__(self, connect: Callable[[], Awaitable[tuple[AbstractConnection, Master]]]) -> None:
         self._connect = connect
@@ -189,14 +189,14 @@ class _Way:
         return connection
 
     def leads_elsewhere(self, master: Master) -> bool:
-        """Tell whether it leads to another server than ``master``; while it connects, it leads nowhere."""
+        """Return whether it leads to another server than ``master``. While it connects, it leads to none."""
         return self._leads_to is not None and self._leads_to[1:] != master[1:]
 
 
 _UNAVAILABLE: Final = "unavailable"
 
 
-async def _if_master(connection: AbstractConnection) -> AbstractConnection:
+async def _verified_master(connection: AbstractConnection) -> AbstractConnection:
     accepted = False
     try:
         await connection.send_command("ROLE")

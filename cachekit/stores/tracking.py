@@ -1,16 +1,15 @@
-"""The feed: a server tells what has changed, by client tracking in broadcast mode, on one connection of its own.
+"""The feed: a server reports which keys changed, by client tracking in broadcast mode, on a connection of its own.
 
-A feed outlives its connections. What it is told is worth something only as long as nothing can have gone untold,
-so each connection is confirmed by a PING and its PONG, again and again: replies and pushes of one connection come in
-order, and Redis writes what it pushes before it reads the next command. So when the PONG is here, everything that
-had changed when the PING was sent has been told. Nobody has to notice that a server hangs, that a peer has vanished
-or that this process was stopped: the time that the last PONG is good for passes by itself.
+A feed outlives its connections. Its reports are of use only while no change can have gone unreported, so each
+connection is confirmed by a PING and its PONG, again and again. Replies and pushes of one connection come in order, and
+Redis writes its pushes before it reads the next command. So when the PONG is here, every change before the PING was
+sent has been reported. Nothing must detect that a server hangs, that a peer has vanished or that this process was
+stopped: each PONG is good for a limited time, which passes by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -19,26 +18,27 @@ from typing import Any, Final, TypeAlias, cast
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 
+from cachekit.backoff import Backoff
 from cachekit.errors import StoreError
 from cachekit.stores.lane import CONNECT_PATIENCE, Connect
-from cachekit.stores.translate import garbage, overdue, translate
+from cachekit.stores.translate import garbage_error, timeout_error, translate
 
 LIMIT: Final = 1.0
-"""Seconds that a change may be old and untold while tracking is confirmed."""
+"""The greatest age, in seconds, of a change that is not reported yet while tracking is confirmed."""
 
 _PERIOD: Final = 0.25
-"""Seconds between two PINGs, and between two looks whether the PONG has come."""
+"""Seconds between two PINGs, and between two checks for the PONG."""
 
 _PATIENCE: Final = round(LIMIT / _PERIOD)
-"""So many looks in vain, and the connection is given up. Not counted by the clock: a process that was stopped for a
-minute has not waited, and finds the PONG among what came meanwhile."""
+"""The number of checks without a PONG after which the connection is given up. Checks are counted, not seconds: a
+process that was stopped for a minute has not waited, and finds the PONG among the bytes that came meanwhile."""
 
 _PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
-"""Seconds between two attempts to connect: the first pause, and what it doubles up to."""
+"""Seconds between two attempts to connect: the first pause, and the longest. Each is twice the one before."""
 
-_REFUSED: Final = 5.0
-"""Seconds between two attempts when a server that serves other commands refuses this one: an ACL, an old server."""
+_PAUSE_WHEN_REFUSED: Final = 5.0
+"""Seconds between two attempts when a server refuses tracking but serves other commands: an ACL, an old server."""
 
 _CHANNEL: Final = b"__redis__:invalidate"
 _SUBSCRIBED: Final = [b"subscribe", _CHANNEL, 1]
@@ -49,78 +49,78 @@ State: TypeAlias = Callable[[StoreError | None], None]
 
 
 class Feeds:
-    """What is told about the keys with one prefix, by all servers that have some; `cachekit.stores.base.Tracking`.
+    """The feeds of all servers that have keys with one prefix; a `cachekit.stores.base.Tracking`.
 
-    It belongs to whoever asked for it, and ends when that is dropped: what it calls may lead to the store itself,
+    The caller of `track` owns it, and it ends when its owner drops it. Its functions may refer to the store itself,
     which connections do not keep alive.
 
     Args:
         prefix: Of the keys; empty for all.
-        changed: Is told the keys; None for any key.
-        state: Is told the error when tracking ended or could not begin, and None when it is confirmed again.
+        changed: Is called with the keys that changed; with None if any key may have.
+        state: Is called with the error when tracking ended or could not begin; with None when it is confirmed again.
     """
 
     def __init__(self, prefix: bytes, changed: Changed, state: State) -> None:
         self.until: float = 0.0
         self.closed: bool = False
-        self.changed = changed
+        self.changed: Changed = changed
         self._state = state
         self._prefix = prefix
         self._feeds: dict[str, Feed] = {}
-        # The tasks of those that were closed, until they end.
-        self._ending: set[asyncio.Task[None]] = set()
+        # The tasks of closed feeds, until they end.
+        self._closing: set[asyncio.Task[None]] = set()
         self._confirmed = False
         weakref.finalize(self, _close_all, self._feeds, asyncio.get_running_loop()).atexit = False
 
-    def follow(self, ways: Mapping[str, Connect], *, moved: bool = False) -> None:
-        """Have the servers of ``ways`` tell, by their addresses, and no others.
+    def follow(self, servers: Mapping[str, Connect], *, moved: bool = False) -> None:
+        """Have a feed from each of ``servers``, which are given by address, and from no other.
 
-        ``moved``: some keys are another server's now. What was told before says nothing about them.
+        ``moved``: some keys are on another server now. Earlier reports say nothing about them.
         """
-        if self.closed or (ways.keys() == self._feeds.keys() and not moved):
+        if self.closed or (servers.keys() == self._feeds.keys() and not moved):
             return
         self.until = 0.0
         if self._feeds:
             self.changed(None)
         if self.closed:
-            # By whoever was told.
+            # `changed` has closed it.
             return
-        for address in [address for address in self._feeds if address not in ways]:
+        for address in [address for address in self._feeds if address not in servers]:
             self._close(self._feeds.pop(address))
-        for address, connect in ways.items():
+        for address, connect in servers.items():
             if address not in self._feeds:
                 self._feeds[address] = Feed(self._prefix, connect, address, weakref.ref(self))
         self.confirm()
 
     def give_up(self, reason: StoreError) -> None:
-        """Give up the connections, since they may lead to the wrong server, and make others."""
+        """Give up the connections, because they may lead to the wrong server, and make others."""
         for feed in [*self._feeds.values()]:
             feed.give_up(reason)
 
     def close(self) -> list[asyncio.Task[None]]:
-        """Be told nothing more. Returns the tasks that end it."""
+        """End the feeds; nothing more is reported. Return the tasks that end their connections."""
         self.closed = True
         self.until = 0.0
         while self._feeds:
             self._close(self._feeds.popitem()[1])
-        return [*self._ending]
+        return [*self._closing]
 
     def _close(self, feed: Feed) -> None:
         feed.close()
-        self._ending.add(feed.task)
-        feed.task.add_done_callback(self._ending.discard)
+        self._closing.add(feed.task)
+        feed.task.add_done_callback(self._closing.discard)
 
-    # --- what its feeds tell ------------------------------------------------------------------------
+    # --- called by the feeds ------------------------------------------------------------------------
 
     def confirm(self) -> None:
-        """Reckon anew until when everything is told: no longer than by any of the servers."""
+        """Compute `until` anew: the earliest of all feeds."""
         self.until = min((feed.until for feed in self._feeds.values()), default=0.0)
         if self.until and not self._confirmed:
             self._confirmed = True
             self._state(None)
 
     def lose(self, error: StoreError, *, confirmed: bool) -> None:
-        """Note that a feed ended, or could not begin, with ``error``; ``confirmed``: it had been."""
+        """Note that a feed ended or could not begin, with ``error``; ``confirmed``: it was confirmed before."""
         self.until = 0.0
         self._confirmed = False
         if confirmed:
@@ -128,19 +128,19 @@ class Feeds:
         self.fail(error)
 
     def fail(self, error: StoreError) -> None:
-        """Tell that there is no tracking, or none of all servers, because of ``error``."""
+        """Report that tracking is not confirmed, at least not of all servers, because of ``error``."""
         if not self.closed:
             self._state(error)
 
 
 class Feed:
-    """One server's: a connection that is replaced when it ends. Belongs to the event loop it was made in.
+    """The feed of one server. Its connection is replaced when it ends. Belongs to the event loop it was made in.
 
     Args:
         prefix: Of the keys; empty for all.
-        connect: Makes a connection, which the feed closes in the end.
+        connect: Makes a connection. The feed closes it.
         address: For messages, the password masked.
-        owner: A weak reference: a feed does not keep alive whom it tells.
+        owner: Gets the reports. A weak reference: a feed does not keep its owner alive.
     """
 
     def __init__(self, prefix: bytes, connect: Connect, address: str, owner: weakref.ref[Feeds]) -> None:
@@ -150,8 +150,8 @@ class Feed:
         self._prefix = ("PREFIX", prefix) if prefix else ()
         self._loop = asyncio.get_running_loop()
         self.until: float = 0.0
-        # When the PING was sent that is not answered yet; 0.0 when there is none.
-        self._asked = 0.0
+        # The time at which the unanswered PING was sent; 0.0 when there is none.
+        self._ping_sent_at = 0.0
         self._pong: object = None
         self._reading: asyncio.Task[None] | None = None
         self._given_up: StoreError | None = None
@@ -159,13 +159,13 @@ class Feed:
         self.task: asyncio.Task[None] = self._loop.create_task(self._run(), name=f"cachekit feed from {address}")
 
     def close(self) -> None:
-        """End it, without a word to its owner."""
+        """End the feed, without a report to its owner."""
         self._closed = True
         self.until = 0.0
         self.task.cancel()
 
     def give_up(self, reason: StoreError) -> None:
-        """Give up the connection if there is one, and make another."""
+        """Give up the connection, if there is one, and make another."""
         if self._reading is not None and self._given_up is None:
             self._given_up = reason
             self._reading.cancel()
@@ -179,24 +179,24 @@ class Feed:
         return self._closed or self.task.cancelling() > 0
 
     async def _run(self) -> None:
-        pause = _PAUSE
+        pauses, pauses_when_refused = Backoff(_PAUSE, _LONGEST_PAUSE), Backoff(_PAUSE_WHEN_REFUSED)
         try:
             while True:
-                error = await self._follow()
+                error = await self._run_connection()
                 if self._cancelled:
                     return
                 if self.until or self._given_up is not None:
-                    pause = _PAUSE
+                    pauses.reset()
                 if self._given_up is None:
                     self._lose(error)
-                await asyncio.sleep(random.uniform(0.5, 1.0) * (_REFUSED if error.answered else pause))  # noqa: S311 - no secret
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause = pauses.next()
+                await asyncio.sleep(pauses_when_refused.next() if error.answered else pause)
         finally:
-            # Cancelled: by `close`, or with everything else when the event loop ends.
+            # The task was cancelled, by `close` or because the event loop ends.
             self._stop()
 
-    async def _follow(self) -> StoreError:
-        """Listen on one connection until that ends, and return why it did."""
+    async def _run_connection(self) -> StoreError:
+        """Listen on one connection until it ends, and return the reason."""
         self._given_up = None
         connection: AbstractConnection | None = None
         try:
@@ -204,78 +204,79 @@ class Feed:
                 connection = await self._connect()
                 if self._cancelled:
                     raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
-                await self._arm(connection)
+                await self._start_tracking(connection)
             self._reading = self._loop.create_task(self._listen(connection), name=f"{self.task.get_name()}, listening")
-            await self._keep_asking(connection, self._reading)
+            await self._ping_until_done(connection, self._reading)
             error: BaseException | None = None
-        # The feed is an edge, as a lane is: what redis-py, the system or a broken reply raise here ends the connection.
+        # The feed is an edge, like a lane: an exception of redis-py, of the system or of a broken reply ends the
+        # connection.
         except Exception as foreign:
             error = foreign
         finally:
             reading, self._reading = self._reading, None
-            broke = None if reading is None else await _ended(reading)
+            broke = None if reading is None else await _end(reading)
             if connection is not None:
                 await connection.disconnect(nowait=True)
         return translate(error or broke or ConnectionError(), self._address)
 
-    async def _arm(self, connection: AbstractConnection) -> None:
-        """Have the server begin to tell, and ask for the first confirmation."""
+    async def _start_tracking(self, connection: AbstractConnection) -> None:
+        """Ask the server to report changes, and send the first PING."""
         if connection.get_protocol() == _RESP3:  # type: ignore[no-untyped-call] # redis-py has not annotated it
             self._pong = b"PONG"
-            # Without it redis-py throws the keys away; its own caching client sets it in the same way.
-            cast("Any", connection)._parser.set_invalidation_push_handler(_as_it_is)  # noqa: SLF001
+            # Without this handler redis-py drops the keys. redis-py's own caching client sets it in the same way.
+            cast("Any", connection)._parser.set_invalidation_push_handler(_pass_through)  # noqa: SLF001
             tracking: tuple[tuple[Any, ...], ...] = (("CLIENT", "TRACKING", "ON", "BCAST", *self._prefix),)
             answers: list[object] = [b"OK"]
         else:
             self._pong = [b"pong", b""]
             await connection.send_packed_command(_packed(("CLIENT", "ID")), check_health=False)
-            own = await _reply(connection)
-            if type(own) is not int:
-                raise garbage(self._address)
-            redirect = ("CLIENT", "TRACKING", "ON", "REDIRECT", own, "BCAST", *self._prefix)
+            client_id = await _reply(connection)
+            if type(client_id) is not int:
+                raise garbage_error(self._address)
+            redirect = ("CLIENT", "TRACKING", "ON", "REDIRECT", client_id, "BCAST", *self._prefix)
             tracking, answers = (redirect, ("SUBSCRIBE", _CHANNEL)), [b"OK", _SUBSCRIBED]
-        self._asked = time.monotonic()
+        self._ping_sent_at = time.monotonic()
         await connection.send_packed_command(_packed(*tracking, ("PING",)), check_health=False)
         for answer in answers:
             if await _reply(connection) != answer:
-                raise garbage(self._address)
+                raise garbage_error(self._address)
 
-    async def _keep_asking(self, connection: AbstractConnection, reading: asyncio.Task[None]) -> None:
-        """Ask for confirmation again and again, until ``reading`` ends.
+    async def _ping_until_done(self, connection: AbstractConnection, reading: asyncio.Task[None]) -> None:
+        """Send PINGs, one after the other, until ``reading`` ends.
 
-        One PING at a time: one that waits in the server beside another could be read with it, in the same
-        turn as a change that is told after both.
+        One PING at a time: the server could read two that wait together in one turn, and a change of that turn is
+        reported after both.
         """
-        in_vain = 0
+        missed = 0
         while True:
             await asyncio.wait([reading], timeout=_PERIOD)
-            # A command on a closed connection would open another, on which nothing is told.
+            # redis-py would open another connection for the command, and that one reports nothing.
             if reading.done() or not connection.is_connected:
                 return
-            if self._asked:
-                in_vain += 1
-                if in_vain >= _PATIENCE:
-                    raise overdue(self._address)
+            if self._ping_sent_at:
+                missed += 1
+                if missed >= _PATIENCE:
+                    raise timeout_error(self._address)
                 continue
-            in_vain = 0
-            self._asked = time.monotonic()
+            missed = 0
+            self._ping_sent_at = time.monotonic()
             await connection.send_packed_command(_PING, check_health=False)
 
     async def _listen(self, connection: AbstractConnection) -> None:
         answered = 0.0
         while True:
             reply = await _reply(connection)
-            if reply == self._pong and self._asked:
-                answered, self._asked = self._asked, 0.0
+            if reply == self._pong and self._ping_sent_at:
+                answered, self._ping_sent_at = self._ping_sent_at, 0.0
             else:
-                self._tell(reply)
+                self._publish(reply)
             if answered and not await connection.can_read():
                 self._confirm(answered)
                 answered = 0.0
 
-    # --- what its owner is told ----------------------------------------------------------------------
+    # --- reports to the owner ----------------------------------------------------------------------
 
-    def _tell(self, reply: object) -> None:
+    def _publish(self, reply: object) -> None:
         owner = self._owner()
         if owner is None or owner.closed:
             return
@@ -285,23 +286,23 @@ class Feed:
             case [b"message", b"__redis__:invalidate", list(keys)] | [b"invalidate", list(keys)] if all(
                 type(key) is bytes for key in keys
             ):
-                # Bytes that are no UTF-8 are the key of somebody else; no text that is asked for equals them.
+                # Bytes that are no UTF-8 are a key of somebody else. No key of this process equals them.
                 owner.changed([key.decode(errors="surrogateescape") for key in keys])
             case _:
-                raise garbage(self._address)
+                raise garbage_error(self._address)
 
     def _confirm(self, asked: float) -> None:
         owner = self._owner()
         if owner is None or owner.closed:
             return
         if not self.until:
-            # What changed before the server began to tell, nobody tells.
+            # Nobody reports the changes before the server began to.
             owner.changed(None)
         self.until = asked + LIMIT
         owner.confirm()
 
     def _stop(self) -> None:
-        # Not where the task is cancelled: the error that ends it keeps the names of that place alive.
+        # A method of its own: the error that ends the task keeps the local names of `_run` alive, and so the owner.
         self.until = 0.0
         owner = self._owner()
         if owner is not None and not self._closed:
@@ -315,7 +316,7 @@ class Feed:
 
 
 def _packed(*commands: tuple[Any, ...]) -> bytes:
-    # Its stub knows tuples of one item only.
+    # The stub of hiredis allows tuples of one item only.
     return b"".join([cast("Any", pack_command)(command) for command in commands])
 
 
@@ -323,23 +324,23 @@ _PING: Final = _packed(("PING",))
 
 
 async def _reply(connection: AbstractConnection) -> object:
-    # Pushes are asked for one by one, or redis-py would call itself once more for each that waits.
+    # One push at a time: otherwise redis-py would call itself once more for each push that waits.
     return await connection.read_response(disable_decoding=True, push_request=True)
 
 
-async def _as_it_is(push: object) -> object:
+async def _pass_through(push: object) -> object:
     return push
 
 
-async def _ended(task: asyncio.Task[None]) -> BaseException | None:
-    """End ``task`` if it has not, and return what it failed with."""
+async def _end(task: asyncio.Task[None]) -> BaseException | None:
+    """End ``task`` if it has not ended, and return the exception that it failed with."""
     task.cancel()
     await asyncio.wait([task])
     return None if task.cancelled() else task.exception()
 
 
 def _close_all(feeds: dict[str, Feed], loop: asyncio.AbstractEventLoop) -> None:
-    """Close what is left of the `Feeds` that nobody holds any more."""
+    """Close the feeds of a `Feeds` that was dropped."""
     for feed in [*feeds.values()]:
         if not loop.is_closed():
             loop.call_soon_threadsafe(feed.close)

@@ -20,14 +20,25 @@ from cachekit.config import (
     DEFAULT_URL,
     LONGEST_TTL,
     SHORTEST_TTL,
-    StoreURL,
     check_prefix,
     parse_count,
     parse_duration,
     parse_fraction,
-    url_from_environment,
 )
 from cachekit.errors import CachekitError, ConfigurationError
+from cachekit.urls import (
+    TLS,
+    ClusterURL,
+    Endpoint,
+    Login,
+    MemoryURL,
+    SentinelURL,
+    ServerURL,
+    StoreURL,
+    UnixURL,
+    parse,
+    url_from_environment,
+)
 
 relaxed = settings(max_examples=300, deadline=None)
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -166,105 +177,131 @@ def test_a_prefix_with_blanks_or_braces_or_without_utf8_is_refused(nonsense: obj
 @pytest.mark.parametrize(
     ("url", "expected", "shown"),
     [
-        ("redis://", {}, "redis://localhost:6379/0"),
-        ("redis://localhost", {}, "redis://localhost:6379/0"),
-        ("redis://localhost/", {}, "redis://localhost:6379/0"),
-        ("redis://localhost:", {}, "redis://localhost:6379/0"),
-        ("REDIS://LocalHost", {}, "redis://localhost:6379/0"),
-        ("redis://cache:7000/3", {"host": "cache", "port": 7000, "db": 3}, "redis://cache:7000/3"),
-        ("redis://cache?db=4", {"host": "cache", "db": 4}, "redis://cache:6379/4"),
-        ("redis://[::1]:7000/2", {"host": "::1", "port": 7000, "db": 2}, "redis://[::1]:7000/2"),
-        ("redis://[fe80::1]", {"host": "fe80::1"}, "redis://[fe80::1]:6379/0"),
-        ("redis://:secret@h", {"host": "h", "password": "secret"}, "redis://:***@h:6379/0"),
-        ("redis://app:secret@h", {"host": "h", "username": "app", "password": "secret"}, "redis://app:***@h:6379/0"),
-        ("redis://app@h", {"host": "h", "username": "app"}, "redis://app@h:6379/0"),
-        ("redis://:p%40s%2Fs%3Aw%20%25@h", {"host": "h", "password": "p@s/s:w %"}, "redis://:***@h:6379/0"),
-        ("redis://a%3Ab:c@h", {"host": "h", "username": "a:b", "password": "c"}, "redis://a:b:***@h:6379/0"),
-        ("redis://u:p@ss@h", {"host": "h", "username": "u", "password": "p@ss"}, "redis://u:***@h:6379/0"),
-        ("rediss://h", {"scheme": "rediss", "host": "h"}, "rediss://h:6379/0"),
-        ("redis://h?protocol=2", {"host": "h"}, "redis://h:6379/0"),
-        ("redis://h?protocol=3", {"host": "h", "protocol": 3}, "redis://h:6379/0"),
-        ("rediss://h?protocol=3", {"scheme": "rediss", "host": "h", "protocol": 3}, "rediss://h:6379/0"),
-        ("unix:///s?protocol=3&db=1", {"scheme": "unix", "path": "/s", "db": 1, "protocol": 3}, "unix:///s?db=1"),
+        ("redis://", ServerURL(), "redis://localhost:6379/0"),
+        ("redis://localhost", ServerURL(), "redis://localhost:6379/0"),
+        ("redis://localhost/", ServerURL(), "redis://localhost:6379/0"),
+        ("redis://localhost:", ServerURL(), "redis://localhost:6379/0"),
+        ("REDIS://LocalHost", ServerURL(), "redis://localhost:6379/0"),
+        ("redis://cache:7000/3", ServerURL(host="cache", port=7000, db=3), "redis://cache:7000/3"),
+        ("redis://cache?db=4", ServerURL(host="cache", db=4), "redis://cache:6379/4"),
+        ("redis://[::1]:7000/2", ServerURL(host="::1", port=7000, db=2), "redis://[::1]:7000/2"),
+        ("redis://[fe80::1]", ServerURL(host="fe80::1"), "redis://[fe80::1]:6379/0"),
+        ("redis://:secret@h", ServerURL(host="h", login=Login(password="secret")), "redis://:***@h:6379/0"),
+        (
+            "redis://app:secret@h",
+            ServerURL(host="h", login=Login(username="app", password="secret")),
+            "redis://app:***@h:6379/0",
+        ),
+        ("redis://app@h", ServerURL(host="h", login=Login(username="app")), "redis://app@h:6379/0"),
+        (
+            "redis://:p%40s%2Fs%3Aw%20%25@h",
+            ServerURL(host="h", login=Login(password="p@s/s:w %")),
+            "redis://:***@h:6379/0",
+        ),
+        (
+            "redis://a%3Ab:c@h",
+            ServerURL(host="h", login=Login(username="a:b", password="c")),
+            "redis://a:b:***@h:6379/0",
+        ),
+        (
+            "redis://u:p@ss@h",
+            ServerURL(host="h", login=Login(username="u", password="p@ss")),
+            "redis://u:***@h:6379/0",
+        ),
+        ("rediss://h", ServerURL(host="h", tls=TLS()), "rediss://h:6379/0"),
+        ("redis://h?protocol=2", ServerURL(host="h"), "redis://h:6379/0"),
+        ("redis://h?protocol=3", ServerURL(host="h", protocol=3), "redis://h:6379/0"),
+        ("rediss://h?protocol=3", ServerURL(host="h", tls=TLS(), protocol=3), "rediss://h:6379/0"),
+        ("unix:///s?protocol=3&db=1", UnixURL(path="/s", db=1, protocol=3), "unix:///s?db=1"),
         (
             "redis+sentinel://h/m?protocol=3",
-            {"scheme": "redis+sentinel", "hosts": (("h", 26_379),), "service": "m", "protocol": 3},
+            SentinelURL(sentinels=(Endpoint("h", 26_379),), service="m", protocol=3),
             "redis+sentinel://h:26379/m/0",
         ),
         (
             "redis+cluster://a?protocol=3",
-            {"scheme": "redis+cluster", "hosts": (("a", 6379),), "protocol": 3},
+            ClusterURL(nodes=(Endpoint("a", 6379),), protocol=3),
             "redis+cluster://a:6379",
         ),
         (
             "rediss://h/1?ssl_ca_certs=/ca.pem&ssl_certfile=c&ssl_keyfile=k",
-            {
-                "scheme": "rediss",
-                "host": "h",
-                "db": 1,
-                "ssl_ca_certs": "/ca.pem",
-                "ssl_certfile": "c",
-                "ssl_keyfile": "k",
-            },
+            ServerURL(host="h", db=1, tls=TLS(ssl_ca_certs="/ca.pem", ssl_certfile="c", ssl_keyfile="k")),
             "rediss://h:6379/1",
         ),
-        ("unix:///run/r.sock", {"scheme": "unix", "path": "/run/r.sock"}, "unix:///run/r.sock?db=0"),
-        ("unix:///run/@r%20.sock?db=2", {"scheme": "unix", "path": "/run/@r .sock", "db": 2}, None),
+        ("unix:///run/r.sock", UnixURL(path="/run/r.sock"), "unix:///run/r.sock?db=0"),
+        ("unix:///run/@r%20.sock?db=2", UnixURL(path="/run/@r .sock", db=2), None),
         (
             "unix://app:secret@/run/r.sock",
-            {"scheme": "unix", "path": "/run/r.sock", "username": "app", "password": "secret"},
+            UnixURL(path="/run/r.sock", login=Login(username="app", password="secret")),
             "unix://app:***@/run/r.sock?db=0",
         ),
         (
             "redis+sentinel://app:secret@a:1,b,[::1]:3/main%20one/2?sentinel_username=u&sentinel_password=p%40ss",
-            {
-                "scheme": "redis+sentinel",
-                "hosts": (("a", 1), ("b", 26_379), ("::1", 3)),
-                "service": "main one",
-                "db": 2,
-                "username": "app",
-                "password": "secret",
-                "sentinel_username": "u",
-                "sentinel_password": "p@ss",
-            },
+            SentinelURL(
+                sentinels=(Endpoint("a", 1), Endpoint("b", 26_379), Endpoint("::1", 3)),
+                service="main one",
+                db=2,
+                login=Login(username="app", password="secret"),
+                sentinel_login=Login(username="u", password="p@ss"),
+            ),
             "redis+sentinel://app:***@a:1,b:26379,[::1]:3/main one/2",
         ),
         (
             "rediss+sentinel://h/mymaster?db=1&ssl_ca_certs=/ca.pem",
-            {
-                "scheme": "rediss+sentinel",
-                "hosts": (("h", 26_379),),
-                "service": "mymaster",
-                "db": 1,
-                "ssl_ca_certs": "/ca.pem",
-            },
+            SentinelURL(sentinels=(Endpoint("h", 26_379),), service="mymaster", db=1, tls=TLS(ssl_ca_certs="/ca.pem")),
             "rediss+sentinel://h:26379/mymaster/1",
         ),
         (
             "redis+cluster://:secret@a:1,b",
-            {"scheme": "redis+cluster", "hosts": (("a", 1), ("b", 6379)), "password": "secret"},
+            ClusterURL(nodes=(Endpoint("a", 1), Endpoint("b", 6379)), login=Login(password="secret")),
             "redis+cluster://:***@a:1,b:6379",
         ),
         (
             "rediss+cluster://a/0?ssl_certfile=c",
-            {"scheme": "rediss+cluster", "hosts": (("a", 6379),), "ssl_certfile": "c"},
+            ClusterURL(nodes=(Endpoint("a", 6379),), tls=TLS(ssl_certfile="c")),
             "rediss+cluster://a:6379",
         ),
-        ("memory://", {"scheme": "memory"}, "memory://"),
-        ("memory://?maxsize=5", {"scheme": "memory", "maxsize": 5}, "memory://"),
+        ("memory://", MemoryURL(maxsize=DEFAULT_MAXSIZE), "memory://"),
+        ("memory://?maxsize=5", MemoryURL(maxsize=5), "memory://"),
     ],
 )
-def test_a_url_is_taken_apart(url: str, expected: dict[str, Any], shown: str | None) -> None:
-    parsed = StoreURL.parse(url)
-    assert parsed == StoreURL(**{"scheme": "redis", **expected})
-    assert parsed.maxsize == expected.get("maxsize", DEFAULT_MAXSIZE)
+def test_a_url_is_taken_apart(url: str, expected: StoreURL, shown: str | None) -> None:
+    parsed = parse(url)
+    assert parsed == expected
     if shown:
         assert str(parsed) == shown
 
 
 def test_a_url_that_was_taken_apart_stays_as_it_is() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        StoreURL.parse("memory://").db = 1  # type: ignore[misc]
+        parse("memory://").maxsize = 1  # type: ignore[misc, union-attr]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parse("redis://").login.password = "secret"  # type: ignore[misc, union-attr]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "says"),
+    [
+        (MemoryURL, {"maxsize": 0}, "maxsize=0 is not a count"),
+        (ServerURL, {"host": ""}, "the redis:// URL has a host without a name"),
+        (ServerURL, {"port": 0}, "the port of the redis:// URL is not a number from 1 to 65535"),
+        (ServerURL, {"port": 65_536, "tls": TLS()}, "the port of the rediss:// URL is not"),
+        (ServerURL, {"db": -1}, "db is -1; write a whole number such as 0"),
+        (ServerURL, {"protocol": 4}, "protocol is 4; write 2 or 3"),
+        (UnixURL, {"path": ""}, "unix:// needs the path of a socket"),
+        (UnixURL, {"path": "/s", "db": -1}, "db is -1"),
+        (SentinelURL, {"sentinels": (), "service": "m"}, "the redis+sentinel:// URL has a host without a name"),
+        (SentinelURL, {"sentinels": (Endpoint("h", 1),), "service": ""}, "needs the name of the master's service"),
+        (ClusterURL, {"nodes": ()}, "the redis+cluster:// URL has a host without a name"),
+        (ClusterURL, {"nodes": (Endpoint("h", 0),), "tls": TLS()}, "the port of the rediss+cluster:// URL is not"),
+    ],
+)
+def test_a_kind_of_url_that_is_made_by_hand_is_checked_as_a_text_is(
+    kind: type[StoreURL], values: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        kind(**values)
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +320,7 @@ def test_a_url_that_was_taken_apart_stays_as_it_is() -> None:
 )
 def test_an_unknown_scheme_is_refused_with_its_text_and_the_valid_forms(url: str, quoted: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        StoreURL.parse(url)
+        parse(url)
     message = str(caught.value)
     assert message.startswith(f"unknown URL scheme {quoted}; write redis://host:6379/0, ")
     assert all(f"{scheme}://" in message for scheme in ("rediss", "unix", "redis+sentinel", "redis+cluster", "memory"))
@@ -342,14 +379,14 @@ def test_an_unknown_scheme_is_refused_with_its_text_and_the_valid_forms(url: str
 )
 def test_a_bad_url_is_refused_with_what_is_bad_and_what_to_write(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        StoreURL.parse(url)
+        parse(url)
     assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("url", [None, 1, b"redis://h", ["redis://h"]], ids=repr)
 def test_a_url_that_is_no_text_is_refused_by_its_type(url: object) -> None:
     with pytest.raises(ConfigurationError, match=f"not {type(url).__name__}; write redis://"):
-        StoreURL.parse(url)
+        parse(url)
 
 
 # No letters of the host, the schemes or the messages, so that what is found is the password's.
@@ -368,9 +405,10 @@ urls = st.sampled_from(
 @example("%41")
 def test_a_password_in_percent_form_comes_back_as_it_was(secret: str) -> None:
     for form in ("redis://:{}@h:7/2", "rediss://app:{}@h", "unix://:{}@/run/s"):
-        parsed = StoreURL.parse(form.format(quote(secret, safe="")))
-        assert parsed.password == secret
-        assert parsed.port in {7, 6379}
+        parsed = parse(form.format(quote(secret, safe="")))
+        assert isinstance(parsed, (ServerURL, UnixURL))
+        assert parsed.login.password == secret
+        assert isinstance(parsed, UnixURL) or parsed.port in {7, 6379}
 
 
 @relaxed
@@ -384,13 +422,14 @@ def test_no_part_of_a_password_is_ever_shown(form: str, secret: str, user: str, 
     marked = f"XY{secret}ZX"
     url = form.format(user + (marked if as_it_is else quote(marked, safe="")))
     try:
-        parsed = StoreURL.parse(url)
+        parsed = parse(url)
     except ConfigurationError as error:
         # The names of files are the machine's, and one of them may hold any two letters.
         shown = re.sub(r'File "[^"]*"', "File", "".join(traceback.format_exception(error)))
     else:
         shown = f"{parsed} {parsed!r}"
-        assert parsed.password
+        assert not isinstance(parsed, MemoryURL)
+        assert parsed.login.password
     assert "XY" not in shown
     assert "ZX" not in shown
 

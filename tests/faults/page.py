@@ -142,7 +142,7 @@ def _classes() -> Iterable[str]:
     for fault in FAULTS:
         yield _row(
             f"`{fault.cause}`",
-            fault.what,
+            fault.meaning,
             f"`{fault.error.__name__}`",
             _opens(fault.error),
             fault.connection.value,

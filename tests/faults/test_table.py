@@ -45,5 +45,5 @@ def test_the_page_has_every_row_of_the_classification() -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     for fault in FAULTS:
         [row] = [line for line in lines if line.startswith(f"| `{fault.cause}` |")]
-        assert f" | {fault.what} | `{fault.error.__name__}` | " in row
+        assert f" | {fault.meaning} | `{fault.error.__name__}` | " in row
         assert f" | {fault.connection.value} | " in row

@@ -236,7 +236,7 @@ async def test_nodes_that_send_each_operation_on_to_one_another_are_left_alone_a
 def _network(cache: Cache) -> object:
     store = cache._store
     assert isinstance(store, RedisStore)
-    return store._loops[asyncio.get_running_loop()].network
+    return store._loops.get().network
 
 
 # --- really hurt ----------------------------------------------------------------------------------------

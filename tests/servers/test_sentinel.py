@@ -11,10 +11,10 @@ import pytest
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
-from cachekit.config import StoreURL
 from cachekit.stores import sentinel
 from cachekit.stores.connect import open_store, sentinels_of
 from cachekit.stores.sentinel import Master, Sentinels
+from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
@@ -100,7 +100,7 @@ async def test_the_master_is_known_when_most_sentinels_have_answered(
     setup: SentinelSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinel, "_PATIENCE", PATIENCE)
-    sentinels = sentinels_of(StoreURL.parse(setup.url))
+    sentinels = sentinels_of(parse(setup.url))
     setup.sentinels[1].pause()
     async with asyncio.timeout(PATIENCE / 2):
         named = await sentinels.master()
@@ -127,7 +127,7 @@ async def test_a_replica_that_is_named_too_early_is_not_used(setup: SentinelSetu
 
     async with Cache(setup.url, timeout=T) as cache:
         await cache.set("k", 1, ttl=60)
-        network = next(iter(cache._store._loops.values())).network  # type: ignore[attr-defined]
+        network = cache._store._loops.get().network  # type: ignore[attr-defined]
         network._sentinels = Hasty("mymaster", [], "nowhere")
         network._lane.close()
         assert await cache.get("k") is None
@@ -137,7 +137,7 @@ async def test_a_replica_that_is_named_too_early_is_not_used(setup: SentinelSetu
 async def test_a_sentinel_that_is_behind_the_others_is_not_believed(setup: SentinelSetup) -> None:
     async with Cache(setup.url, timeout=T) as cache:
         await cache.set("k", 1, ttl=60)
-        network = next(iter(cache._store._loops.values())).network  # type: ignore[attr-defined]
+        network = cache._store._loops.get().network  # type: ignore[attr-defined]
         network._master = network._master._replace(epoch=10**6)
 
         class Behind(Sentinels):

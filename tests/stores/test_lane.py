@@ -12,7 +12,6 @@ from redis.asyncio.connection import AbstractConnection
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
-from cachekit.config import StoreURL
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import Store
 from cachekit.stores.connect import connector, open_store
@@ -20,6 +19,7 @@ from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import Lane
 from cachekit.stores.network import SingleServer
 from cachekit.stores.operations import Read
+from cachekit.urls import parse
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer
@@ -168,9 +168,9 @@ async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_
     """A stream of replies that is shifted by one would give each caller its neighbour's value."""
     async with ScriptedServer(own_server.port) as scripted:
         scripted.answer = b":1\r\n$5\r\nwrong\r\n"
-        connect, deadlines = connector(StoreURL.parse(scripted.url)), Deadlines("here")
+        connect, deadlines = connector(parse(scripted.url)), Deadlines("here")
         owner = SingleServer(connect, "here")
-        # Each key in a place of its own, so that each is asked for by a command of its own, all in one batch.
+        # Each key in a slot of its own, so that each is asked for by a command of its own, all in one batch.
         lane = Lane(connect, "here", weakref.ref(owner), str)
         reads = [Read(f"k{n}", asyncio.get_running_loop().time() + T, deadlines) for n in range(3)]
         for read in reads:
@@ -205,7 +205,7 @@ async def test_connecting_takes_as_long_as_the_operation_that_waits_for_it_may(
 ) -> None:
     # A store that is far away, or on a busy machine.
     monkeypatch.setattr("cachekit.stores.lane.CONNECT_PATIENCE", 0.001)
-    connect = connector(StoreURL.parse(redis_server.url))
+    connect = connector(parse(redis_server.url))
 
     async def connect_slowly() -> AbstractConnection:
         await asyncio.sleep(0.1)

@@ -16,11 +16,11 @@ import redis
 from redis.asyncio.connection import AbstractConnection
 
 from cachekit.clock import SystemClock
-from cachekit.config import StoreURL
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import MemoryStore, RedisStore, Tracking, TrackingStore, cluster, sentinel, tracking
 from cachekit.stores.connect import connector, open_store
 from cachekit.stores.tracking import LIMIT, Feeds
+from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.cluster import RedisCluster, slot_of
 from tests.kit.ports import free_port
@@ -303,7 +303,7 @@ async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up
         (feed,) = listener.tracking._feeds.values()
         # Stopped while an answer is on its way, and while none is.
         for under_way in (True, False):
-            await until(lambda under_way=under_way: listener.live and bool(feed._asked) == under_way)
+            await until(lambda under_way=under_way: listener.live and bool(feed._ping_sent_at) == under_way)
             clock.passed += 3600
             assert not listener.live
             await until(lambda: listener.live)
@@ -401,7 +401,7 @@ NOT_TOLD = "user app on >hunter2 ~* &* +@all -client +client|id"
 async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
     start_server: Callable[..., RedisServer], store_at: StoreAt, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "_REFUSED", 0.05)
+    monkeypatch.setattr(tracking, "_PAUSE_WHEN_REFUSED", 0.05)
     server = start_server(NOT_TOLD)
     store = store_at(server.url.replace("://", "://app:hunter2@"), protocol)
     listener = Listener(store)
@@ -421,8 +421,8 @@ async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
 async def test_what_is_refused_is_asked_for_seldom(
     start_server: Callable[..., RedisServer], store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tracking._REFUSED > 4 * tracking._LONGEST_PAUSE
-    monkeypatch.setattr(tracking, "_REFUSED", 3600.0)
+    assert tracking._PAUSE_WHEN_REFUSED > 4 * tracking._LONGEST_PAUSE
+    monkeypatch.setattr(tracking, "_PAUSE_WHEN_REFUSED", 3600.0)
     monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 0.0)
     server = start_server(NOT_TOLD)
     store = store_at(server.url.replace("://", "://app:hunter2@"))
@@ -549,7 +549,7 @@ async def test_a_cancellation_that_is_swallowed_while_it_connects_ends_it_all_th
         with contextlib.suppress(asyncio.CancelledError):
             connecting.set()
             await asyncio.get_running_loop().create_future()
-        return await connector(StoreURL.parse(redis_server.url))()
+        return await connector(parse(redis_server.url))()
 
     feeds = Feeds(b"", lambda keys: None, lambda error: None)
     feeds.follow({"here": connect})
@@ -710,7 +710,7 @@ async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone
     listener = Listener(store)
     await listener.confirmed()
     await store.set("p:0", T, b"1", ttl_ms=60_000)
-    network = store._loops[asyncio.get_running_loop()].network
+    network = store._loops.get().network
     assert isinstance(network, sentinel.SentinelMaster)
     assert network._lane
     assert network._watching

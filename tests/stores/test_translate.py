@@ -18,7 +18,7 @@ from cachekit.errors import (
     StoreUnavailableError,
 )
 from cachekit.stores import lane
-from cachekit.stores.translate import FAULTS, Connection, ends_connection, translate
+from cachekit.stores.translate import FAULTS, Fate, ends_connection, translate
 
 SECRET = "what the caller stored"
 
@@ -75,14 +75,14 @@ def test_every_row_of_the_table_is_tried_here_and_shown_in_the_docs() -> None:
 
 
 def test_the_numbers_in_the_table_are_those_of_the_lane() -> None:
-    assert f" {lane.PATIENCE:g} s" in Connection.PATIENCE.value
-    [full] = [fault.what for fault in FAULTS if fault.cause == "queue full"]
+    assert f" {lane.PATIENCE:g} s" in Fate.WATCHED.value
+    [full] = [fault.meaning for fault in FAULTS if fault.cause == "queue full"]
     assert full.startswith(f"{lane.QUEUE:,} operations")
 
 
 def test_what_the_table_says_of_the_connection_is_what_becomes_of_it() -> None:
     for fault in FAULTS:
-        assert ends_connection(fault.error(fault.cause, "")) == (fault.connection is Connection.GIVEN_UP)
+        assert ends_connection(fault.error(fault.cause, "")) == (fault.connection is Fate.GIVEN_UP)
     assert not ends_connection(CommandRefusedError("NEWCODE", "an error reply that is not in the table"))
 
 
