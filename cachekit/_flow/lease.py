@@ -15,7 +15,7 @@ from cachekit._flow.nesting import inside
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.outcome import Down, Found
 from cachekit.backoff import Backoff
-from cachekit.stores.base import Lease
+from cachekit.stores.scripts import Lease
 
 # Seconds between two questions for a lease that another load holds. Of all callers of a key in one event loop one
 # asks, so a loop and key cost the store at most 1 / (0.5 * 0.1) = 20 short scripts a second, 13 on average, and

@@ -25,6 +25,7 @@ from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
 from cachekit.errors import UNSENDABLE
 from cachekit.stores.base import TrackingStore, WindowBounds
+from cachekit.stores.scripts import Fill
 
 T = TypeVar("T")
 
@@ -136,7 +137,7 @@ class Coherence:
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
         """Store what was loaded under the lease, if ``token`` still holds it. Returns whether it did."""
         with self._forgetting(key):
-            answer = await self._guard.ask(self._store.fill, key, budget, data, token, ttl_ms=milliseconds(ttl))
+            answer = await self._guard.ask(self._store.run, key, budget, Fill(token, data, milliseconds(ttl)))
         if answer is True:
             self.journal.stored(key, ttl)
         return answer is True

@@ -22,6 +22,7 @@ from cachekit._tiers.reporter import Reporter
 from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.stores.base import Store, Tracking, TrackingStore
+from cachekit.stores.scripts import Script
 
 PAUSE: Final = 0.2
 """Seconds before what failed is tried again while the circuit breaker is closed."""
@@ -87,19 +88,19 @@ class Guard:
 
         Example::
 
-            await guard.ask(guard.store.fill, key, budget, data, token, ttl_ms=60_000)
+            await guard.ask(guard.store.set, key, budget, data, ttl_ms=60_000)
         """
         key = self._prefix + key
         if self.circuits and (rejection := self._breaker.rejects(self._shard(key) or "")):
-            return self._report(verb, rejection)
+            return self._report(_operation(verb, args), rejection)
         if budget.left <= 0:
-            return self._failed(verb, self._shard(key), "timeout", "no time was left for the store")
+            return self._failed(_operation(verb, args), self._shard(key), "timeout", "no time was left for the store")
         began = time.monotonic()
         try:
             answer = await verb(key, budget.left, *args, **kwargs)
         # A store by somebody else may raise what it likes; it must not reach the application either.
         except Exception as error:
-            return self._contained(verb, error, key, budget, began)
+            return self._contained(_operation(verb, args), error, key, budget, began)
         budget.left -= time.monotonic() - began
         if self._incidents.current or self.circuits:
             self._recovered(key)
@@ -114,7 +115,7 @@ class Guard:
         try:
             answer = await self.store.get(key, budget.left)
         except Exception as error:
-            return self._contained(self.store.get, error, key, budget, began)
+            return self._contained("get", error, key, budget, began)
         budget.left -= time.monotonic() - began
         if self._incidents.current:
             self._recovered(key)
@@ -150,10 +151,10 @@ class Guard:
         """Return the outcome of reading ``key`` if the circuit breaker does not let it through."""
         rejection = self._breaker.rejects(self._shard(self._prefix + key) or "")
         if rejection is not None and self._reporter.observers:
-            self._report(self.store.get, rejection)
+            self._report("get", rejection)
         return rejection
 
-    def _contained(self, verb: Callable[..., object], error: Exception, key: str, budget: Budget, began: float) -> Down:
+    def _contained(self, operation: str, error: Exception, key: str, budget: Budget, began: float) -> Down:
         """Return the value for ``error``, which the store raised for a question asked at ``began``."""
         kind = type(error).__name__
         failure = (
@@ -167,7 +168,7 @@ class Guard:
         if shard is not None:
             self._breaker.failed(shard, key, failure, in_full=in_full)
         self._keys[shard] = key
-        return self._failed(verb, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
+        return self._failed(operation, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
 
     def track(
         self, changed: Callable[[Sequence[str] | None], None], state: Callable[[StoreError | None], None]
@@ -223,17 +224,15 @@ class Guard:
         self._end_incidents(self._shard(key))
         return True
 
-    def _failed(
-        self, verb: Callable[..., object], shard: str | None, cause: str, text: str, *, of_key: bool = False
-    ) -> Down:
+    def _failed(self, operation: str, shard: str | None, cause: str, text: str, *, of_key: bool = False) -> Down:
         what = f"{'a key' if of_key else 'the cache'}{f' at {shard}' if shard else ''}"
         self._incidents.begin((shard, cause), f"{what} is left out for now: {text}")
-        return self._report(verb, Down(cause, of_key))
+        return self._report(operation, Down(cause, of_key))
 
-    def _report(self, verb: Callable[..., object], down: Down) -> Down:
-        """Tell observers that ``verb`` came to ``down``."""
+    def _report(self, operation: str, down: Down) -> Down:
+        """Report to observers that ``operation`` came to ``down``."""
         if self._reporter.observers:
-            self._reporter.emit(StoreFailed(getattr(verb, "__name__", type(verb).__name__), down.cause))
+            self._reporter.emit(StoreFailed(operation, down.cause))
         return down
 
     def _recovered(self, key: str) -> None:
@@ -254,3 +253,9 @@ class Guard:
     def close(self) -> None:
         """Forget the failures of the running event loop."""
         self._breaker.close()
+
+
+def _operation(verb: Callable[..., object], args: tuple[object, ...]) -> str:
+    """Return the name of an operation in events: of the script that is run, else of the verb."""
+    script = args[0] if args else None
+    return script.name if isinstance(script, Script) else getattr(verb, "__name__", type(verb).__name__)

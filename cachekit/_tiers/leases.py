@@ -8,7 +8,7 @@ from cachekit._tiers.coherence import Coherence, milliseconds
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
 from cachekit.errors import UNSENDABLE
-from cachekit.stores.base import Lease
+from cachekit.stores.scripts import AcquireLease, Lease, ReleaseLease, RenewLease
 
 
 class Leases:
@@ -28,9 +28,8 @@ class Leases:
         self, key: str, token: bytes, lease: float, unreadable: bytes | None, budget: Budget
     ) -> bytes | Lease | Down:
         """Return the bytes that stand at ``key`` by now, else the lease; ``unreadable`` bytes count as none."""
-        ms = milliseconds(lease)
-        acquire = self._store.acquire_lease
-        answer = await self._guard.ask(acquire, key, budget, token, lease_ms=ms, unreadable=unreadable)
+        script = AcquireLease(token, milliseconds(lease), unreadable)
+        answer = await self._guard.ask(self._store.run, key, budget, script)
         # Invalidated while it was waited for, and the store does not know.
         return (self._coherence.pending(key) if isinstance(answer, bytes) else None) or answer
 
@@ -46,13 +45,13 @@ class Leases:
 
     async def renew(self, key: str, token: bytes, lease: float) -> bool:
         """Keep the lease alive. Returns False when it is lost for good."""
-        ms = milliseconds(lease)
-        answer = await self._guard.ask(self._store.renew_lease, key, self._guard.budget(), token, lease_ms=ms)
+        script = RenewLease(token, milliseconds(lease))
+        answer = await self._guard.ask(self._store.run, key, self._guard.budget(), script)
         return isinstance(answer, Down) or answer
 
     async def release(self, key: str, token: bytes) -> bool:
         """Give the lease back, if it is still held. Returns False when that may be tried again."""
-        answer = await self._guard.ask(self._store.release_lease, key, self._guard.budget(), token)
+        answer = await self._guard.ask(self._store.run, key, self._guard.budget(), ReleaseLease(token))
         # A key that cannot be sent has never had one.
         return not isinstance(answer, Down) or answer.cause == UNSENDABLE
 

@@ -15,11 +15,13 @@
     connect.py     makes connections and stores from a URL
     names.py       looks host names up, off the application's threads
     translate.py   turns foreign errors into ours, and is the only module that does
+    scripts.py     atomic steps at a key and its lease: each for Redis and in memory
     lua/           scripts, each with a comment that says what it promises
 """
 
-from cachekit.stores.base import Lease, Store, Tracking, TrackingStore, WindowBounds
+from cachekit.stores.base import Store, Tracking, TrackingStore, WindowBounds
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
+from cachekit.stores.scripts import Lease, Script
 
-__all__ = ["Lease", "MemoryStore", "RedisStore", "Store", "Tracking", "TrackingStore", "WindowBounds"]
+__all__ = ["Lease", "MemoryStore", "RedisStore", "Script", "Store", "Tracking", "TrackingStore", "WindowBounds"]

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
 from cachekit.errors import StoreError
+from cachekit.stores.scripts import Script
 
-
-class Lease(Struct, frozen=True):
-    """A lease on the load of one key: ``mine`` when the caller has just taken it, else it belongs to somebody else.
-
-    ``holder`` is the token that the lease holds.
-    """
-
-    holder: bytes
-    mine: bool
+T = TypeVar("T")
 
 
 class WindowBounds(Struct, frozen=True):
@@ -68,33 +61,12 @@ class Store(Protocol):
         """Return the bytes at ``key`` and the token that its lease holds, both as of one moment."""
         ...
 
-    async def acquire_lease(
-        self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
-    ) -> bytes | Lease:
-        """Return the bytes at ``key`` if there are any; else the lease, taken if nobody holds it.
-
-        Bytes equal to ``unreadable`` count as none: a caller that cannot read them is to replace them. Looking
-        and taking are one step. A lease that is not renewed ends after ``lease_ms``.
-        """
+    async def run(self, key: str, timeout: float, script: Script[T]) -> T:
+        """Do ``script``, a step at ``key`` and its lease that nothing can come between."""
         ...
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         """Take the lease even if somebody else holds it, and even if ``key`` has a value: for a refresh."""
-        ...
-
-    async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
-        """Let the lease live for another ``lease_ms`` if ``token`` still holds it; return whether it did."""
-        ...
-
-    async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
-        """Give the lease back if ``token`` still holds it. It is sent though its caller is gone."""
-        ...
-
-    async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
-        """Store ``value`` for ``ttl_ms`` and give the lease back, if ``token`` still holds it; return whether it did.
-
-        Since the lease is the fence, a fill may arrive late: it is sent though its caller is gone.
-        """
         ...
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:

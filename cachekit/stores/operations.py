@@ -51,20 +51,20 @@ ONCE: Final = Delivery()
 REPEATABLE: Final = Delivery(repeatable=True)
 
 
-class Script:
+class Source:
     """A script of the folder ``lua/``, called by its digest: the server has it after the first call."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     @cached_property
-    def source(self) -> bytes:
+    def text(self) -> bytes:
         return files("cachekit.stores").joinpath(f"lua/{self._name}.lua").read_bytes()
 
     @cached_property
     def digest(self) -> str:
         # Redis names a script by this digest; nothing secret depends on it.
-        return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        return hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
 
 class Operation:
@@ -213,17 +213,17 @@ class Pipeline(Operation):
 class ScriptCall(Struct, frozen=True):
     """A script, its keys and its arguments."""
 
-    script: Script
+    source: Source
     keys: tuple[str, ...]
     arguments: tuple[bytes | int, ...]
 
     def by_digest(self) -> bytes:
         """Return the call in RESP, for a server that has the script."""
-        return pack("EVALSHA", self.script.digest, len(self.keys), *self.keys, *self.arguments)
+        return pack("EVALSHA", self.source.digest, len(self.keys), *self.keys, *self.arguments)
 
     def by_source(self) -> bytes:
         """Return the call in RESP with the script itself: EVAL leaves it at the server."""
-        return pack("EVAL", self.script.source, len(self.keys), *self.keys, *self.arguments)
+        return pack("EVAL", self.source.text, len(self.keys), *self.keys, *self.arguments)
 
 
 class Scripted(Operation):

@@ -9,14 +9,14 @@ import weakref
 from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.loops import PerLoop
-from cachekit.stores.base import Lease, Tracking, WindowBounds
+from cachekit.stores.base import Tracking, WindowBounds
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import (
@@ -26,20 +26,20 @@ from cachekit.stores.operations import (
     Operation,
     Pipeline,
     Read,
-    Script,
     ScriptCall,
     Scripted,
+    Source,
     pack,
 )
+from cachekit.stores.scripts import SCRIPTS, Script, Unexpected
 from cachekit.stores.translate import garbage_error, translate
+
+T = TypeVar("T")
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
-_TRIM: Final = Script("trim_window")
-_ACQUIRE_LEASE: Final = Script("acquire_lease")
-_FILL: Final = Script("fill")
-_RENEW_LEASE: Final = Script("renew_lease")
-_RELEASE_LEASE: Final = Script("release_lease")
+_TRIM: Final = Source("trim_window")
+_SOURCES: Final = {script.name: Source(script.name) for script in SCRIPTS}
 
 # An invalidation is never taken back, and has the same effect twice.
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
@@ -132,39 +132,28 @@ class RedisStore:
         value, holder = reply
         return self._expect_bytes(value, key), self._expect_bytes(holder, key)
 
-    # An operation that takes a lease is never sent twice. A server that wakes up executes the commands that it finds
-    # on connections given up long ago. So it would bring back a token that an invalidation has voided since.
-    async def acquire_lease(
-        self, key: str, timeout: float, token: bytes, *, lease_ms: int, unreadable: bytes | None
-    ) -> bytes | Lease:
-        arguments = (token, lease_ms) if unreadable is None else (token, lease_ms, unreadable)
-        reply = await self._run_script(key, ScriptCall(_ACQUIRE_LEASE, (key, lease_key(key)), arguments), timeout)
-        if reply == 1:
-            return Lease(token, mine=True)
-        if isinstance(reply, bytes):
-            return reply
-        if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], bytes):
-            return Lease(reply[0], mine=False)
-        self._check(reply)
-        raise self._reject(key)
+    # A script is never sent twice. A server that wakes up executes the commands that it finds on connections given up
+    # long ago. So it would bring back the token of a lease that an invalidation has voided since.
+    async def run(self, key: str, timeout: float, script: Script[T]) -> T:
+        state = self._loops.get()
+        if script.left_to_expiry and state.network.loop_ending:
+            return cast("T", script.parse(0))
+        keys = (lease_key(key),) if script.of_lease else (key, lease_key(key))
+        try:
+            call = ScriptCall(_SOURCES[script.name], keys, script.arguments)
+            delivery = _FENCED if script.detached else ONCE
+            operation = Scripted(key, call, state.deadlines.after(timeout), delivery)
+        except UnicodeEncodeError as error:
+            raise translate(error, self._address) from None
+        reply = await _submit(state, operation)
+        result = script.parse(reply)
+        if isinstance(result, Unexpected):
+            self._check(reply)
+            raise self._reject(key)
+        return result
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         self._expect_ok(await self._send(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
-
-    async def renew_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> bool:
-        call = ScriptCall(_RENEW_LEASE, (lease_key(key),), (token, lease_ms))
-        return self._expect_flag(await self._run_script(key, call, timeout), key)
-
-    async def release_lease(self, key: str, timeout: float, token: bytes) -> None:
-        if self._loops.get().network.loop_ending:
-            # The event loop would end before a new connection is of use. The lease expires by itself.
-            return
-        call = ScriptCall(_RELEASE_LEASE, (lease_key(key),), (token,))
-        self._expect_flag(await self._run_script(key, call, timeout, _FENCED), key)
-
-    async def fill(self, key: str, timeout: float, value: bytes, token: bytes, *, ttl_ms: int) -> bool:
-        call = ScriptCall(_FILL, (key, lease_key(key)), (token, value, ttl_ms))
-        return self._expect_flag(await self._run_script(key, call, timeout, _FENCED), key)
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
         began = time.monotonic()
@@ -203,7 +192,7 @@ class RedisStore:
             ("LPUSH", key, item),
             ("LTRIM", key, 0, bounds.limit - 1),
             ("PEXPIRE", key, bounds.ttl_ms),
-            ("EVAL", _TRIM.source, 1, key, bounds.oldest),
+            ("EVAL", _TRIM.text, 1, key, bounds.oldest),
         )
         self._check_transaction(await self._send_transaction(key, commands, timeout), len(commands), key)
 
@@ -243,16 +232,6 @@ class RedisStore:
         state = self._loops.get()
         return _submit(state, Operation(key, written, len(commands) + 2, state.deadlines.after(timeout)))
 
-    def _run_script(
-        self, key: str, call: ScriptCall, timeout: float, delivery: Delivery = ONCE
-    ) -> asyncio.Future[object]:
-        state = self._loops.get()
-        try:
-            operation = Scripted(key, call, state.deadlines.after(timeout), delivery)
-        except UnicodeEncodeError as error:
-            raise translate(error, self._address) from None
-        return _submit(state, operation)
-
     def _pack(self, command: Command) -> bytes:
         try:
             return pack(*command)
@@ -276,12 +255,6 @@ class RedisStore:
         if reply != b"OK":
             self._check(reply)
             raise self._reject(key)
-
-    def _expect_flag(self, reply: object, key: str) -> bool:
-        if reply not in (0, 1):
-            self._check(reply)
-            raise self._reject(key)
-        return reply == 1
 
     def _check_transaction(self, replies: object, commands: int, key: str) -> None:
         if not isinstance(replies, list):
@@ -311,7 +284,7 @@ def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> L
 
 
 def _read_scripts() -> list[str]:
-    return [script.digest for script in (_TRIM, _ACQUIRE_LEASE, _FILL, _RENEW_LEASE, _RELEASE_LEASE)]
+    return [source.digest for source in (_TRIM, *_SOURCES.values())]
 
 
 def _close_all(states: dict[asyncio.AbstractEventLoop, LoopState]) -> None:

@@ -18,6 +18,7 @@ from cachekit import MISS, Cache
 from cachekit._flow.nesting import inside
 from cachekit.errors import ConfigurationError
 from cachekit.stores.memory import MemoryStore
+from cachekit.stores.scripts import AcquireLease, Script
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.sizes import sized
 
@@ -643,7 +644,7 @@ async def test_a_lease_that_nobody_renews_ends_and_the_next_one_loads() -> None:
     """What a killed process leaves behind is a lease and no one to renew it."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
-    await store.acquire_lease("slow:0", 1, b"the killed one's", lease_ms=5000, unreadable=None)
+    await store.run("slow:0", 1, AcquireLease(b"the killed one's", 5000))
     async with Cache(store, clock=clock) as cache:
         slow = Slow(cache)
         slow.let_go.set()
@@ -661,13 +662,13 @@ async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_sec
     asked = 0
 
     class Counting(MemoryStore):
-        async def acquire_lease(self, *args: Any, **options: Any) -> Any:
+        async def run(self, key: str, timeout: float, script: Script[Any]) -> Any:
             nonlocal asked
-            asked += 1
-            return await super().acquire_lease(*args, **options)
+            asked += isinstance(script, AcquireLease)
+            return await super().run(key, timeout, script)
 
     store = Counting()
-    await store.acquire_lease("slow:0", 1, b"somebody's", lease_ms=60_000, unreadable=None)
+    await store.run("slow:0", 1, AcquireLease(b"somebody's", 60_000))
     async with Cache(store) as cache:
         slow = Slow(cache)
         callers = start(100, slow.call)

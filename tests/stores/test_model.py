@@ -28,8 +28,9 @@ from cachekit.clock import SystemClock
 from cachekit.entry import stamp, timestamp
 from cachekit.errors import KeyRefusedError
 from cachekit.stores import MemoryStore, Store
-from cachekit.stores.base import Lease, WindowBounds
+from cachekit.stores.base import WindowBounds
 from cachekit.stores.connect import open_store
+from cachekit.stores.scripts import AcquireLease, Fill, Lease, ReleaseLease, RenewLease
 from cachekit.testing import FakeClock
 from tests.kit.servers import RedisServer
 from tests.kit.sizes import sized
@@ -142,7 +143,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(key=keys, token=tokens, lease_ms=spans)
     def take_lease(self, key: str, token: bytes, lease_ms: int) -> None:
         model = self.at(key)
-        taking = self.store.acquire_lease(key, PATIENCE, token, unreadable=None, lease_ms=self.span(lease_ms))
+        taking = self.store.run(key, PATIENCE, AcquireLease(token, self.span(lease_ms)))
         if model.window:
             self.refused(taking)
             return
@@ -163,7 +164,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(key=keys, token=tokens, lease_ms=spans)
     def renew_lease(self, key: str, token: bytes, lease_ms: int) -> None:
         model = self.at(key)
-        renewed = self.run(self.store.renew_lease(key, PATIENCE, token, lease_ms=self.span(lease_ms)))
+        renewed = self.run(self.store.run(key, PATIENCE, RenewLease(token, self.span(lease_ms))))
         assert renewed == (model.token == token)
         if renewed:
             model.hold(token, self.then(lease_ms))
@@ -171,14 +172,14 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(key=keys, token=tokens)
     def release_lease(self, key: str, token: bytes) -> None:
         model = self.at(key)
-        self.run(self.store.release_lease(key, PATIENCE, token))
+        self.run(self.store.run(key, PATIENCE, ReleaseLease(token)))
         if model.token == token:
             model.token = None
 
     @rule(key=keys, token=tokens, value=values, ttl_ms=spans)
     def fill(self, key: str, token: bytes, value: bytes, ttl_ms: int) -> None:
         model = self.at(key)
-        stored = self.run(self.store.fill(key, PATIENCE, value, token, ttl_ms=self.span(ttl_ms)))
+        stored = self.run(self.store.run(key, PATIENCE, Fill(token, value, self.span(ttl_ms))))
         assert stored == (model.token == token), "a fill is stored if its token holds the lease, and only then"
         if stored:
             model.put(value, self.then(ttl_ms))
@@ -193,10 +194,10 @@ class StoreMachine(RuleBasedStateMachine):
 
         async def all_of_them() -> tuple[list[bytes | Lease], list[bool]]:
             taken = await asyncio.gather(
-                *[self.store.acquire_lease(key, PATIENCE, token, unreadable=None, lease_ms=HOUR) for token in started]
+                *[self.store.run(key, PATIENCE, AcquireLease(token, HOUR)) for token in started]
             )
             fills = await asyncio.gather(
-                *[self.store.fill(key, PATIENCE, value + token, token, ttl_ms=HOUR) for token in started]
+                *[self.store.run(key, PATIENCE, Fill(token, value + token, HOUR)) for token in started]
             )
             return taken, fills
 

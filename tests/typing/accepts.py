@@ -24,6 +24,7 @@ from cachekit import (
 )
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
+from cachekit.stores.scripts import Fill
 
 
 class Profile:
@@ -253,5 +254,5 @@ async def snapshots() -> None:
 async def the_door_to_the_store(guard: Guard, budget: Budget) -> None:
     store = guard.store
     assert_type(await guard.ask(store.get, "k", budget), bytes | Down | None)
-    assert_type(await guard.ask(store.fill, "k", budget, b"v", b"token", ttl_ms=1), bool | Down)
+    assert_type(await guard.ask(store.run, "k", budget, Fill(b"token", b"v", 1)), bool | Down)
     assert_type(await guard.ask(store.window, "k", budget, 10), list[bytes] | Down)

@@ -1,0 +1,193 @@
+"""Atomic steps at one key and its lease. A new step is one class: its script for Redis, and the same in memory.
+
+A store runs them by `Store.run`. The scripts themselves are in the folder ``lua/``, each with a comment of its promise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
+
+from msgspec import Struct
+
+T = TypeVar("T")
+
+Arguments: TypeAlias = tuple[bytes | int, ...]
+
+
+class Lease(Struct, frozen=True):
+    """A lease on the load of one key: ``mine`` when it was taken just now, else held by another load.
+
+    ``holder`` is the token that holds it.
+    """
+
+    holder: bytes
+    mine: bool
+
+
+class Unexpected(Struct, frozen=True):
+    """The reply of the server is none that the script gives."""
+
+
+UNEXPECTED: Final = Unexpected()
+
+
+class Keys(Protocol):
+    """The keys of a store in memory, with their leases. A step has them for itself."""
+
+    def value(self, key: str) -> bytes | None:
+        """Return the bytes at ``key``."""
+        ...
+
+    def holder(self, key: str) -> bytes | None:
+        """Return the token that holds the lease of ``key``."""
+        ...
+
+    def put(self, key: str, value: bytes, ttl_ms: int) -> None:
+        """Store ``value`` for ``ttl_ms``."""
+        ...
+
+    def hold(self, key: str, token: bytes, lease_ms: int) -> None:
+        """Let ``token`` hold the lease of ``key`` for ``lease_ms``."""
+        ...
+
+    def release(self, key: str) -> None:
+        """Remove the lease of ``key``."""
+        ...
+
+
+class Script(Struct, Generic[T], frozen=True):
+    """A step with its arguments."""
+
+    name: ClassVar[str]
+    """Of its file in ``lua/``, and of the operation in events."""
+    of_lease: ClassVar[bool] = True
+    """Whether it needs the key of the lease alone; else it gets the key of the value before it."""
+    detached: ClassVar[bool] = False
+    """Whether it is sent though its caller is gone. Its token is the fence, so it does no harm though it is late."""
+    left_to_expiry: ClassVar[bool] = False
+    """Whether it is left out while the event loop is ending: the lease expires by itself."""
+
+    @property
+    def arguments(self) -> Arguments:
+        """The arguments of the script."""
+        raise NotImplementedError
+
+    def parse(self, reply: object) -> T | Unexpected:
+        """Return the result that ``reply`` stands for."""
+        raise NotImplementedError
+
+    def in_memory(self, keys: Keys, key: str) -> T:
+        """Do the same in memory."""
+        raise NotImplementedError
+
+
+class AcquireLease(Script[bytes | Lease], frozen=True):
+    """Return the bytes at the key if there are any; else the lease, taken if no load holds it.
+
+    Bytes equal to ``unreadable`` count as none: a caller that cannot read them is to replace them. A lease that is
+    not renewed ends after ``lease_ms``.
+    """
+
+    token: bytes
+    lease_ms: int
+    unreadable: bytes | None = None
+
+    name = "acquire_lease"
+    of_lease = False
+
+    @property
+    def arguments(self) -> Arguments:
+        known = () if self.unreadable is None else (self.unreadable,)
+        return (self.token, self.lease_ms, *known)
+
+    def parse(self, reply: object) -> bytes | Lease | Unexpected:
+        match reply:
+            case 1:
+                return Lease(self.token, mine=True)
+            case bytes():
+                return reply
+            case [bytes(holder)]:
+                return Lease(holder, mine=False)
+            case _:
+                return UNEXPECTED
+
+    def in_memory(self, keys: Keys, key: str) -> bytes | Lease:
+        value, holder = keys.value(key), keys.holder(key)
+        if value is not None and value != self.unreadable:
+            return value
+        if holder is not None:
+            return Lease(holder, mine=False)
+        keys.hold(key, self.token, self.lease_ms)
+        return Lease(self.token, mine=True)
+
+
+class _Fenced(Script[bool], frozen=True):
+    """A step that is done only while ``token`` holds the lease; the result is whether it was done."""
+
+    token: bytes
+
+    def parse(self, reply: object) -> bool | Unexpected:
+        return reply == 1 if reply in (0, 1) else UNEXPECTED
+
+    def in_memory(self, keys: Keys, key: str) -> bool:
+        held = keys.holder(key) == self.token
+        if held:
+            self.do_in_memory(keys, key)
+        return held
+
+    def do_in_memory(self, keys: Keys, key: str) -> None:
+        """Do the step in memory."""
+        raise NotImplementedError
+
+
+class RenewLease(_Fenced, frozen=True):
+    """Let the lease live for another ``lease_ms``."""
+
+    lease_ms: int
+
+    name = "renew_lease"
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.token, self.lease_ms)
+
+    def do_in_memory(self, keys: Keys, key: str) -> None:
+        keys.hold(key, self.token, self.lease_ms)
+
+
+class ReleaseLease(_Fenced, frozen=True):
+    """Give the lease back."""
+
+    name = "release_lease"
+    detached = True
+    left_to_expiry = True
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.token,)
+
+    def do_in_memory(self, keys: Keys, key: str) -> None:
+        keys.release(key)
+
+
+class Fill(_Fenced, frozen=True):
+    """Store ``value`` for ``ttl_ms`` and give the lease back."""
+
+    value: bytes
+    ttl_ms: int
+
+    name = "fill"
+    of_lease = False
+    detached = True
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.token, self.value, self.ttl_ms)
+
+    def do_in_memory(self, keys: Keys, key: str) -> None:
+        keys.release(key)
+        keys.put(key, self.value, self.ttl_ms)
+
+
+SCRIPTS: Final[tuple[type[Script[Any]], ...]] = (AcquireLease, RenewLease, ReleaseLease, Fill)
+"""Every script that a store runs."""
