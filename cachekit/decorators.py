@@ -334,8 +334,11 @@ class Decorators:
         return make_invalidates(self._find_runtime, keys)
 
 
-# For people and tools that look at it: the options by name, with their defaults.
-_self, _key, _ = inspect.signature(Decorators.cached).parameters.values()
-Decorators.cached.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [_self, _key, *inspect.signature(Policy).parameters.values()]
-)
+def _signature_with_options() -> inspect.Signature:
+    """Return the signature of `Decorators.cached` for people and tools: every option by name, with its default."""
+    written = inspect.signature(Decorators.cached)
+    named = [one for one in written.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    return written.replace(parameters=[*named, *inspect.signature(Policy).parameters.values()])
+
+
+Decorators.cached.__signature__ = _signature_with_options()  # type: ignore[attr-defined]

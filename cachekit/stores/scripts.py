@@ -5,9 +5,11 @@ A store runs them by `Store.run`. The scripts themselves are in the folder ``lua
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from msgspec import Struct
+
+from cachekit.stores.keyspace import Keyspace
 
 T = TypeVar("T")
 
@@ -31,30 +33,6 @@ class Unexpected(Struct, frozen=True):
 UNEXPECTED: Final = Unexpected()
 
 
-class Keys(Protocol):
-    """The keys of a store in memory, with their leases. A step has them for itself."""
-
-    def value(self, key: str) -> bytes | None:
-        """Return the bytes at ``key``."""
-        ...
-
-    def holder(self, key: str) -> bytes | None:
-        """Return the token that holds the lease of ``key``."""
-        ...
-
-    def put(self, key: str, value: bytes, ttl_ms: int) -> None:
-        """Store ``value`` for ``ttl_ms``."""
-        ...
-
-    def hold(self, key: str, token: bytes, lease_ms: int) -> None:
-        """Let ``token`` hold the lease of ``key`` for ``lease_ms``."""
-        ...
-
-    def release(self, key: str) -> None:
-        """Remove the lease of ``key``."""
-        ...
-
-
 class Script(Struct, Generic[T], frozen=True):
     """A step with its arguments."""
 
@@ -76,7 +54,7 @@ class Script(Struct, Generic[T], frozen=True):
         """Return the result that ``reply`` stands for."""
         raise NotImplementedError
 
-    def in_memory(self, keys: Keys, key: str) -> T:
+    def in_memory(self, keys: Keyspace, key: str) -> T:
         """Do the same in memory."""
         raise NotImplementedError
 
@@ -111,7 +89,7 @@ class AcquireLease(Script[bytes | Lease], frozen=True):
             case _:
                 return UNEXPECTED
 
-    def in_memory(self, keys: Keys, key: str) -> bytes | Lease:
+    def in_memory(self, keys: Keyspace, key: str) -> bytes | Lease:
         value, holder = keys.value(key), keys.holder(key)
         if value is not None and value != self.unreadable:
             return value
@@ -129,13 +107,13 @@ class _Fenced(Script[bool], frozen=True):
     def parse(self, reply: object) -> bool | Unexpected:
         return reply == 1 if reply in (0, 1) else UNEXPECTED
 
-    def in_memory(self, keys: Keys, key: str) -> bool:
+    def in_memory(self, keys: Keyspace, key: str) -> bool:
         held = keys.holder(key) == self.token
         if held:
             self.do_in_memory(keys, key)
         return held
 
-    def do_in_memory(self, keys: Keys, key: str) -> None:
+    def do_in_memory(self, keys: Keyspace, key: str) -> None:
         """Do the step in memory."""
         raise NotImplementedError
 
@@ -151,7 +129,7 @@ class RenewLease(_Fenced, frozen=True):
     def arguments(self) -> Arguments:
         return (self.token, self.lease_ms)
 
-    def do_in_memory(self, keys: Keys, key: str) -> None:
+    def do_in_memory(self, keys: Keyspace, key: str) -> None:
         keys.hold(key, self.token, self.lease_ms)
 
 
@@ -166,7 +144,7 @@ class ReleaseLease(_Fenced, frozen=True):
     def arguments(self) -> Arguments:
         return (self.token,)
 
-    def do_in_memory(self, keys: Keys, key: str) -> None:
+    def do_in_memory(self, keys: Keyspace, key: str) -> None:
         keys.release(key)
 
 
@@ -184,7 +162,7 @@ class Fill(_Fenced, frozen=True):
     def arguments(self) -> Arguments:
         return (self.token, self.value, self.ttl_ms)
 
-    def do_in_memory(self, keys: Keys, key: str) -> None:
+    def do_in_memory(self, keys: Keyspace, key: str) -> None:
         keys.release(key)
         keys.put(key, self.value, self.ttl_ms)
 

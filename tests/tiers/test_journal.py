@@ -357,7 +357,7 @@ async def test_a_caller_that_starts_after_a_failed_invalidation_gets_no_load_tha
 
     memory = MemoryStore()
     cut = Cut()
-    cut._keys, cut._lock = memory._keys, memory._lock
+    cut._keyspace, cut._lock = memory._keyspace, memory._lock
     truth = "old"
 
     def decorate(cache: Cache, seconds: float) -> Any:

@@ -1,0 +1,81 @@
+"""The keys of a store in memory: values, windows and leases, each with its expiry."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeVar
+
+from cachekit.clock import Clock
+from cachekit.errors import KeyRefusedError
+
+T = TypeVar("T", bytes, list[bytes])
+
+
+class Keyspace:
+    """Keys with a value or a window, and with leases. The user of it has the lock.
+
+    Args:
+        maxsize: The most keys. The least recently used key makes room for a new one.
+        clock: Tells the time.
+    """
+
+    def __init__(self, maxsize: int, clock: Clock) -> None:
+        self._maxsize = maxsize
+        self._clock = clock
+        # Least recently used first. Each value with the time of its expiry, by the monotonic clock.
+        self._entries: OrderedDict[str, tuple[bytes | list[bytes], float]] = OrderedDict()
+        # By key, the token of a lease and the time of its expiry. There are as many as there are loads.
+        self._leases: dict[str, tuple[bytes, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, key: str, kind: type[T]) -> T | None:
+        """Return the value or the window at ``key``.
+
+        Raises:
+            KeyRefusedError: The key holds the other kind.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        value, expires = entry
+        if expires <= self._clock.monotonic():
+            del self._entries[key]
+            return None
+        if not isinstance(value, kind):
+            message = "the key holds a value of another kind"
+            raise KeyRefusedError(cause="WRONGTYPE", detail=message)
+        self._entries.move_to_end(key)
+        return value
+
+    def value(self, key: str) -> bytes | None:
+        """Return the bytes at ``key``."""
+        return self.find(key, bytes)
+
+    def put(self, key: str, value: bytes | list[bytes], ttl_ms: int) -> None:
+        """Store ``value`` for ``ttl_ms``."""
+        self._entries[key] = (value, self._clock.monotonic() + ttl_ms / 1000)
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._maxsize:
+            self._entries.popitem(last=False)
+
+    def remove(self, key: str) -> None:
+        """Remove the value or the window at ``key``."""
+        self._entries.pop(key, None)
+
+    def holder(self, key: str) -> bytes | None:
+        """Return the token that holds the lease of ``key``."""
+        token, expires = self._leases.get(key, (None, 0.0))
+        if token is not None and expires <= self._clock.monotonic():
+            del self._leases[key]
+            return None
+        return token
+
+    def hold(self, key: str, token: bytes, lease_ms: int) -> None:
+        """Let ``token`` hold the lease of ``key`` for ``lease_ms``."""
+        self._leases[key] = (token, self._clock.monotonic() + lease_ms / 1000)
+
+    def release(self, key: str) -> None:
+        """Remove the lease of ``key``."""
+        self._leases.pop(key, None)
