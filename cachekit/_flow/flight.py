@@ -1,4 +1,4 @@
-"""Single flight: callers of one cold key share one load, in one event loop.
+"""Single flight: callers of one cold key share one load, in one event loop. A stampede is one load.
 
 The load runs in its caller's own task, as if undecorated: it has the database session, the contextvars and the timeout
 of that request. The other callers wait until it lands. When the loading caller is cancelled, a waiting caller is

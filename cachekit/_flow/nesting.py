@@ -1,4 +1,4 @@
-"""Loads inside loads: a cached function may call another, or itself, and nothing may wait in a circle."""
+"""Nesting, loads inside loads: a cached function may call another, or itself, and nothing may wait in a circle."""
 
 from __future__ import annotations
 

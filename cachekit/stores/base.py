@@ -30,7 +30,7 @@ class Store(Protocol):
     """Semantic verbs on bytes. A store knows keys and bytes, no values and no policy.
 
     Every verb takes its key or keys, then ``timeout``: it answers, or raises a `cachekit.errors.StoreError`, within
-    so many seconds. Cancelling a caller of one verb disturbs no other. Time to live is whole milliseconds.
+    so many seconds. Cancelling a caller of one verb disturbs no other. A TTL is whole milliseconds.
 
     The items of a window are JSON objects with a ``timestamp`` whose text order is time order
     (`cachekit.entry.stamp`); an item without one counts as older than all.
