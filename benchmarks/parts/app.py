@@ -11,13 +11,11 @@ import asyncio
 import base64
 import itertools
 import json
-import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -32,9 +30,10 @@ import msgspec
 import uvicorn
 from fastapi import FastAPI
 
-from benchmarks.charts import Bars
+from benchmarks.charts import Bars, Chart
+from benchmarks.children import PATIENCE, child
 from benchmarks.report import Section, Sheet
-from benchmarks.suite import Bench
+from benchmarks.suite import Bench, spread
 from cachekit import cached
 from examples.error_profile import MISSPELLINGS
 from examples.writing_coach import app, profile
@@ -42,7 +41,6 @@ from examples.writing_coach.database import Database, LearntError, User
 from examples.writing_coach.writing import category
 from tests.kit.ports import free_port
 
-ROOT: Final = Path(__file__).parent.parent.parent
 VARIANTS: Final = ("cached", "cached, near", "uncached")
 CALLERS: Final = (1, 10, 50)
 USERS: Final = 200
@@ -51,9 +49,6 @@ ERRORS: Final = 500
 
 WRITES: Final = 50
 """One request in so many is a correction: two snapshots, one learnt error, one invalidation."""
-
-PATIENCE: Final = 30.0
-"""Seconds within which a server must answer for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +151,13 @@ async def _round(coach: Coach, callers: int, requests: int, *, seed: int) -> Rou
 
 
 def _medians(variant: str, callers: int, rounds: list[Round]) -> Found:
-    together = sorted(latency for round_ in rounds for latency in round_.latencies)
+    p50, p99, _ = spread([latency for round_ in rounds for latency in round_.latencies])
     return Found(
         variant,
         callers,
         statistics.median(len(round_.latencies) / round_.seconds for round_ in rounds),
-        1e3 * together[len(together) // 2],
-        1e3 * together[len(together) * 99 // 100],
+        1e3 * p50,
+        1e3 * p99,
         statistics.median(round_.queries / len(round_.latencies) for round_ in rounds),
     )
 
@@ -180,8 +175,8 @@ def _section(found: list[Found], users: int) -> Section:
         for each in found
     ]
     columns = ("callers", "", "requests/s", "median", "99th percentile", "queries a request")
-    most = [each for each in found if each.callers == CALLERS[-1]]
-    ours, theirs = most[0], most[-1]
+    most = {each.variant: each for each in found if each.callers == CALLERS[-1]}
+    ours, theirs = most["cached"], most["uncached"]
     saved = 1 - ours.queries_per_request / theirs.queries_per_request
     note = f"with {CALLERS[-1]} callers the cache saves {saved:.0%} of the queries to the database"
     title = "A real application: the writing coach over HTTP"
@@ -190,12 +185,14 @@ def _section(found: list[Found], users: int) -> Section:
         f"one in {WRITES} is a correction, which invalidates that user's profile. FastAPI, the session and the "
         "client are in every figure."
     )
-    chart = Bars(
-        name="app",
+    chart = Chart(
+        name="benchmarks-app",
         title=f"The writing coach answers {ours.requests_per_second / theirs.requests_per_second:.1f} x as many "
         "requests with its profile cached",
         about=f"requests a second, {CALLERS[-1]} callers over HTTP; more is better",
-        bars=[(each.variant, each.requests_per_second, f"{each.requests_per_second:,.0f}") for each in most],
+        panels=[
+            Bars(bars={variant: each.requests_per_second for variant, each in most.items()}, label="{:,.0f}"),
+        ],
     )
     return Section("app", title, about, [Sheet(title, columns, rows, note)], msgspec.to_builtins(found), [chart])
 
@@ -231,23 +228,16 @@ async def _seeded(redis: str, folder: Path, users: int) -> app.Settings:
 async def _serving(variant: str, settings: app.Settings, users: int) -> AsyncGenerator[Coach, None]:
     """Run a server of ``variant``, which is ready when this is entered, and ended when it is left."""
     port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, variant, str(port)),
-        cwd=ROOT,
-        env={**os.environ, app.ENVIRONMENT: json.dumps(asdict(settings))},
-        stdin=DEVNULL,
-    )
-    try:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            coach = Coach(f"http://127.0.0.1:{port}", [_cookie(settings, str(user)) for user in range(users)], session)
-            async with asyncio.timeout(PATIENCE):
-                while not await _answers(coach):  # noqa: ASYNC110 - another process has no event to wait for
-                    await asyncio.sleep(0.05)
-            yield coach
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+    environment = {app.ENVIRONMENT: json.dumps(asdict(settings))}
+    async with (
+        child("-m", __name__, variant, str(port), environment=environment),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+    ):
+        coach = Coach(f"http://127.0.0.1:{port}", [_cookie(settings, str(user)) for user in range(users)], session)
+        async with asyncio.timeout(PATIENCE):
+            while not await _answers(coach):  # noqa: ASYNC110 - another process has no event to wait for
+                await asyncio.sleep(0.05)
+        yield coach
 
 
 async def _answers(coach: Coach) -> bool:

@@ -14,11 +14,27 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 Load: TypeAlias = Callable[[int], Coroutine[Any, Any, dict[str, Any]]]
 """The function to decorate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a peer is set up for.
+
+    Attributes:
+        callers: How many call at the same time.
+        protected: Whether its protection against stampedes is on, where it can be off.
+        entries: How many entries it may hold in the process, where it holds some.
+    """
+
+    callers: int
+    protected: bool = False
+    entries: int = 10_000
 
 
 class Peer(Protocol):
@@ -29,10 +45,8 @@ class Peer(Protocol):
     OPTIONS: str
     PROTECTS: bool
 
-    def opened(
-        self, url: str, load: Load, *, callers: int, protected: bool = False, entries: int = 10_000
-    ) -> AbstractAsyncContextManager[Load]:
-        """Decorate ``load``, for so many concurrent callers; ``entries`` bounds what is held in the process."""
+    def opened(self, url: str, load: Load, setup: Setup, /) -> AbstractAsyncContextManager[Load]:
+        """Decorate ``load``."""
 
 
 MODULES: Final = ("by_hand", "cachekit", "cachekit_near", "cashews", "aiocache", "fastapi_cache2", "async_lru")

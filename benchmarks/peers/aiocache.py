@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from aiocache import RedisCache, cached, cached_stampede
 from aiocache.serializers import JsonSerializer
 
-from benchmarks.peers import Load
+from benchmarks.peers import Load, Setup
 from benchmarks.work import TTL
 
 NAME = "aiocache"
@@ -20,14 +20,7 @@ PROTECTS = True
 
 
 @asynccontextmanager
-async def opened(
-    url: str,
-    load: Load,
-    *,
-    callers: int,
-    protected: bool = False,
-    entries: int = 0,  # noqa: ARG001 - it holds nothing
-) -> AsyncGenerator[Load, None]:
+async def opened(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Give ``load`` decorated."""
     place = urlsplit(url)
     options: dict[str, Any] = {
@@ -38,9 +31,9 @@ async def opened(
         "key_builder": lambda _function, number: f"aiocache:{number}",
         "ttl": TTL,
         # A stampede needs connections for its lock, too.
-        "pool_max_size": max(100, 2 * callers),
+        "pool_max_size": max(100, 2 * setup.callers),
     }
-    document = (cached_stampede(lease=2, **options) if protected else cached(**options))(load)
+    document = (cached_stampede(lease=2, **options) if setup.protected else cached(**options))(load)
     try:
         yield document
     finally:

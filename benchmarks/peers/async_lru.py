@@ -8,7 +8,7 @@ from typing import Any
 
 from async_lru import alru_cache
 
-from benchmarks.peers import Load
+from benchmarks.peers import Load, Setup
 from benchmarks.work import TTL
 
 NAME = "async-lru"
@@ -18,17 +18,10 @@ PROTECTS = True
 
 
 @asynccontextmanager
-async def opened(
-    url: str,  # noqa: ARG001 - no server
-    load: Load,
-    *,
-    callers: int,  # noqa: ARG001 - no connections
-    protected: bool = False,  # noqa: ARG001 - it always is
-    entries: int = 10_000,
-) -> AsyncGenerator[Load, None]:
+async def opened(_url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Give ``load`` decorated."""
 
-    @alru_cache(maxsize=entries, ttl=TTL)
+    @alru_cache(maxsize=setup.entries, ttl=TTL)
     async def document(number: int) -> dict[str, Any]:
         return await load(number)
 

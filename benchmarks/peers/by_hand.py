@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.peers import BY_HAND, Load
+from benchmarks.peers import BY_HAND, Load, Setup
 from benchmarks.work import TTL
 from benchmarks.work import by_hand as connected
 
@@ -19,16 +19,9 @@ PROTECTS = False
 
 
 @asynccontextmanager
-async def opened(
-    url: str,
-    load: Load,
-    *,
-    callers: int,
-    protected: bool = False,  # noqa: ARG001 - it has no protection
-    entries: int = 0,  # noqa: ARG001 - it holds nothing
-) -> AsyncGenerator[Load, None]:
+async def opened(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Give ``load`` behind a GET."""
-    async with connected(url, callers=callers) as client:
+    async with connected(url, callers=setup.callers) as client:
 
         async def document(number: int) -> dict[str, Any]:
             key = f"hand:{number}"

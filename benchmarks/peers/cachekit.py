@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from benchmarks.peers import Load
+from benchmarks.peers import Load, Setup
 from benchmarks.work import TTL
 from cachekit import Cache
 
@@ -16,14 +16,7 @@ PROTECTS = True
 
 
 @asynccontextmanager
-async def opened(
-    url: str,
-    load: Load,
-    *,
-    callers: int,  # noqa: ARG001 - it needs no connection for each
-    protected: bool = False,  # noqa: ARG001 - it always is
-    entries: int = 0,  # noqa: ARG001 - it holds nothing
-) -> AsyncGenerator[Load, None]:
+async def opened(url: str, load: Load, _setup: Setup) -> AsyncGenerator[Load, None]:
     """Give ``load`` decorated."""
     async with Cache(url, prefix="kit:", timeout=5) as cache:
         yield cache.cached(key="document:<number>", ttl=TTL)(load)

@@ -6,9 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from benchmarks.near import near_cache, until_near
-from benchmarks.peers import Load
-from benchmarks.work import TTL
+from benchmarks.peers import Load, Setup
+from benchmarks.work import TTL, near_cache, until_near
 
 NAME = "cachekit, near"
 PACKAGE = "cachekit-redis"
@@ -17,16 +16,9 @@ PROTECTS = True
 
 
 @asynccontextmanager
-async def opened(
-    url: str,
-    load: Load,
-    *,
-    callers: int,  # noqa: ARG001 - it needs no connection for each
-    protected: bool = False,  # noqa: ARG001 - it always is
-    entries: int = 10_000,
-) -> AsyncGenerator[Load, None]:
+async def opened(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Give ``load`` decorated, once a call is a near hit."""
-    async with near_cache(url, entries=entries) as cache:
+    async with near_cache(url, entries=setup.entries) as cache:
         document = cache.cached(key="near:<number>", ttl=TTL)(load)
         await until_near(cache, partial(document, -1))
         yield document

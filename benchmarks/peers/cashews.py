@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from cashews import Cache
 
-from benchmarks.peers import Load
+from benchmarks.peers import Load, Setup
 from benchmarks.work import TTL
 
 NAME = "cashews"
@@ -17,18 +17,11 @@ PROTECTS = True
 
 
 @asynccontextmanager
-async def opened(
-    url: str,
-    load: Load,
-    *,
-    callers: int,  # noqa: ARG001 - its pool waits for a free connection
-    protected: bool = False,
-    entries: int = 0,  # noqa: ARG001 - it holds nothing
-) -> AsyncGenerator[Load, None]:
+async def opened(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Give ``load`` decorated."""
     cache = Cache()
     cache.setup(url, pickle_type="json")
     try:
-        yield cache(ttl=TTL, key="cashews:{number}", lock=protected)(load)
+        yield cache(ttl=TTL, key="cashews:{number}", lock=setup.protected)(load)
     finally:
         await cache.close()

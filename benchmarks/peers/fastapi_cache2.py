@@ -14,7 +14,7 @@ from fastapi_cache.backends.redis import RedisBackend
 from fastapi_cache.coder import JsonCoder
 from fastapi_cache.decorator import cache
 
-from benchmarks.peers import Load
+from benchmarks.peers import Load, Setup
 from benchmarks.work import TTL, by_hand
 
 NAME = "fastapi-cache2"
@@ -24,16 +24,9 @@ PROTECTS = False
 
 
 @asynccontextmanager
-async def opened(
-    url: str,
-    load: Load,
-    *,
-    callers: int,
-    protected: bool = False,  # noqa: ARG001 - it has no protection
-    entries: int = 0,  # noqa: ARG001 - it holds nothing
-) -> AsyncGenerator[Load, None]:
+async def opened(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Give ``load`` decorated; there can be one at a time, since its backend is global."""
-    async with by_hand(url, callers=callers) as client:
+    async with by_hand(url, callers=setup.callers) as client:
         FastAPICache.init(RedisBackend(client), prefix="fastapi")
         try:
             # Its type speaks of responses, too.

@@ -9,11 +9,10 @@ from functools import partial
 import orjson
 from async_lru import alru_cache
 
-from benchmarks.near import near_cache, until_near
+from benchmarks.questions import Added, Question, Ratio
 from benchmarks.questions.hits import decorate
-from benchmarks.suite import Question, Run, one_caller, sliced
-from benchmarks.targets import Added, Ratio
-from benchmarks.work import JSON, TTL
+from benchmarks.suite import Run, one_caller, sliced
+from benchmarks.work import JSON, TTL, near_cache, until_near
 
 ENTRIES = 10_000
 
@@ -68,7 +67,7 @@ QUESTIONS = [
         against="async-lru hit",
         theirs=lru,
         calls=2000,
-        measure=Ratio(at_most=2),
+        measure=Ratio(2),
     ),
     Question(
         name="near-dict",
@@ -77,6 +76,6 @@ QUESTIONS = [
         against="orjson.loads of it",
         theirs=loads,
         calls=2000,
-        measure=Added(at_most=1.5),
+        measure=Added(1.5),
     ),
 ]

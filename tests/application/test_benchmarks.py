@@ -14,14 +14,25 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.__main__ import PARTS, main
-from benchmarks.charts import Bars, draw
-from benchmarks.maps import KINDS
+from benchmarks.charts import Bars, Chart, Curves, Span, draw
 from benchmarks.parts import app
+from benchmarks.parts.maps import KINDS
+from benchmarks.questions import Added, Ratio, Throughput, all_questions
 from benchmarks.report import Section, Sheet, page
-from benchmarks.suite import all_questions
-from benchmarks.targets import Added, Ratio, Throughput
+from benchmarks.suite import spread
 from benchmarks.traces import scanned, zipf
 from tests import ROOT
+
+CHART = Chart(
+    name="benchmarks-both",
+    title="a finding",
+    about="less is better",
+    panels=[
+        Bars(bars={"cachekit": 1.0, "by hand": 2.5}, label="{:.1f} us"),
+        Curves(curves={"cachekit": ([1, 2], [3, 4]), "a point": ([1], [3])}, x="callers", y="us", log="y"),
+    ],
+    spans=[Span("down", 0, 1, shaded=True)],
+)
 
 
 def run(*arguments: str) -> str:
@@ -151,6 +162,11 @@ def test_a_target_is_a_ratio_a_factor_of_throughput_or_a_difference() -> None:
     assert (Added(3).of(5, 2.5), Added(3).met(2.5), Added(3).target) == (2.5, True, "at most +3 us")
 
 
+def test_half_of_the_figures_are_up_to_the_median_and_one_in_a_hundred_above_the_99th_percentile() -> None:
+    assert spread([float(n) for n in range(101)]) == (50, 99, 100)
+    assert (spread([]), spread([3.0])) == ((0, 0, 0), (3, 3, 3))
+
+
 def test_a_trace_has_its_scans_and_is_the_same_each_time() -> None:
     trace = zipf(100, 4000)
     assert trace == zipf(100, 4000)
@@ -161,17 +177,15 @@ def test_a_trace_has_its_scans_and_is_the_same_each_time() -> None:
 
 
 def test_the_page_has_the_tables_and_names_the_charts() -> None:
-    chart = Bars(name="bars", title="a finding", about="less is better", bars=[("cachekit", 1.0, "1")])
-    section = Section("zipf", "Hot keys", "how.", [Sheet("A table", ("", "us"), [("a|b", "1")])], None, [chart])
+    section = Section("zipf", "Hot keys", "how.", [Sheet("A table", ("", "us"), [("a|b", "1")])], None, [CHART])
     names = ("python", "loop", "redis-py", "hiredis", "redis", "cores", "pinned", "system", "machine")
     where = dict.fromkeys(names, "?")
     written = page([section], where)
     assert "|  | us |\n|---|--:|\n| a\\|b | 1 |" in written
-    assert "![a finding](benchmarks-bars.svg)" in written
+    assert "![a finding](benchmarks-both.svg)" in written
 
 
 def test_a_chart_of_the_same_figures_has_the_same_bytes(tmp_path: Path) -> None:
-    chart = Bars(name="bars", title="a finding", about="less is better", bars=[("cachekit", 1.0, "1")])
     for name in ("one.svg", "two.svg"):
-        draw(chart, tmp_path / name)
+        draw(CHART, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

@@ -1,0 +1,218 @@
+"""An outage of Redis under load: what the cache adds to each call while the server hangs, dies and comes back.
+
+    python -m benchmarks outage                         1000 callers, 2000 calls a second, six phases of 5 s
+    python -m benchmarks outage --callers 1             what a single caller meets
+    python -m benchmarks outage --svg PATH --json PATH  the plot and all figures
+
+The callers are a process of their own (`benchmarks.load`); this one hurts the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.charts import Chart, Curve, Curves, Span
+from benchmarks.children import PATIENCE, child, told
+from benchmarks.findings import DELAYED, Moment, Phase, Report, Second, report
+from benchmarks.load import Settings
+from benchmarks.recording import Held, Recording, Tick
+from benchmarks.report import Section, Sheet, duration
+from benchmarks.suite import Bench
+from tests.kit.servers import RedisServer
+
+# The targets, in seconds.
+LONGEST: Final = 0.30
+MEDIAN_OPEN: Final = 20e-6
+USED_AFTER: Final = 1.0
+
+DOWN: Final = ("paused", "killed")
+"""The phases in which there is no Redis."""
+
+ROWS: Final[dict[str, Callable[[Phase], str]]] = {
+    "calls": lambda phase: f"{phase.calls}",
+    "hits": lambda phase: f"{phase.hits / max(1, phase.calls):.1%}",
+    "loads": lambda phase: f"{phase.loads}",
+    "median added": lambda phase: duration(phase.median),
+    "99th percentile": lambda phase: duration(phase.p99),
+    "largest": lambda phase: duration(phase.longest),
+    f"calls over {duration(DELAYED)}": lambda phase: f"{phase.delayed}",
+    "event loop late by": lambda phase: duration(phase.lag),
+    "breaker opened after": lambda phase: duration(phase.opened_after),
+    "median while open": lambda phase: duration(phase.median_open),
+    "hit again after": lambda phase: duration(phase.used_after),
+    "WARNING, INFO": lambda phase: f"{phase.warnings}, {phase.infos}",
+    "exceptions": lambda phase: f"{phase.exceptions}",
+}
+HELD: Final[dict[str, Callable[[Held], float]]] = {
+    "memory, MB": lambda held: held.memory / 1e6,
+    "tasks": lambda held: held.tasks,
+    "open files, sockets included": lambda held: held.files,
+    "sockets": lambda held: held.sockets,
+}
+
+
+# --- the script -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A phase of the script: its name, what is done to the server, and whether Redis is to be used again in it."""
+
+    name: str
+    act: Callable[[RedisServer], object] | None = None
+    back: bool = False
+
+
+STEPS: Final = (
+    Step("healthy"),
+    Step("paused", RedisServer.pause),
+    Step("resumed", RedisServer.resume, back=True),
+    Step("killed", RedisServer.kill),
+    Step("restarted", RedisServer.restart, back=True),
+    Step("healthy again"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How many call, how often in all, and for how many seconds in each phase."""
+
+    callers: int
+    rate: float
+    seconds: int
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `script` reads, but for ``--quick``, and ``--svg``."""
+    group = parser.add_argument_group("outage")
+    group.add_argument("--callers", type=int, help="how many call at the same time (default 1000)")
+    group.add_argument("--rate", type=float, help="calls per second in all (default 2000, at most 100 a caller)")
+    group.add_argument("--seconds", type=int, help="how long each phase lasts (default 5)")
+    group.add_argument("--svg", type=Path, metavar="PATH", help="draw the plot there as well")
+
+
+def script(options: argparse.Namespace) -> Script:
+    """Return the script that the command line describes."""
+    callers = options.callers or (50 if options.quick else 1000)
+    rate = options.rate or min(200.0 if options.quick else 2000.0, 100.0 * callers)
+    seconds = options.seconds or (2 if options.quick else 5)
+    for name, value, most in (("callers", callers, 10_000), ("rate", rate, 20_000), ("seconds", seconds, 60)):
+        if not 1 <= value <= most:
+            sys.exit(f"--{name} is from 1 to {most}, not {value:g}")
+    return Script(callers, rate, seconds)
+
+
+async def measure(bench: Bench, script: Script) -> Section:
+    """Run the script under load."""
+    # With what it may take until hits come back.
+    most = int(script.rate * (script.seconds * len(STEPS) + 2 * PATIENCE))
+    settings = Settings(url=bench.url, callers=script.callers, rate=script.rate, most=most, loop=bench.loop)
+    async with child("-m", "benchmarks.load", msgspec.json.encode(settings).decode()) as callers:
+        moments = [moment async for moment in _moments(bench, callers, script.seconds)]
+        # They end when their input does; the last line is the recording.
+        printed, _ = await asyncio.wait_for(callers.communicate(b""), PATIENCE)
+    recording = msgspec.json.decode(printed.splitlines()[-1], type=Recording)
+    return _section(report(recording, moments, callers=script.callers, rate=script.rate))
+
+
+async def _moments(bench: Bench, callers: Process, seconds: int) -> AsyncGenerator[Moment, None]:
+    """Do what the script says, each step for so many seconds of the callers, or until there are hits again."""
+    for step in STEPS:
+        began = time.monotonic()
+        if step.act is not None:
+            await asyncio.to_thread(step.act, bench.server)
+        yield Moment(step.name, began, time.monotonic(), step.back)
+        ticks: list[Tick] = []
+        while len(ticks) < seconds or (
+            step.back and not any(tick.hits for tick in ticks) and len(ticks) < seconds + PATIENCE
+        ):
+            tick = await told(callers, Tick)
+            ticks.append(tick)
+            bench.step(f"{step.name}, {tick.at:.0f} s: {tick.hits} hits of {tick.calls} calls, breaker {tick.breaker}")
+
+
+# --- what is shown of it --------------------------------------------------------------------------
+
+
+def _section(found: Report) -> Section:
+    callers = "1 caller" if found.callers == 1 else f"{found.callers} callers"
+    load = f"{callers}, {found.rate:g} calls a second in all"
+    phases = Sheet(
+        f"What the cache adds to a call: {load}",
+        ("", *(phase.name for phase in found.phases)),
+        [(name, *map(figure, found.phases)) for name, figure in ROWS.items()],
+        f"nothing is subtracted; the undecorated call takes {duration(found.undecorated)}",
+    )
+    moments = (found.before, found.largest, found.last, found.after)
+    process = Sheet(
+        "What the process of the callers held",
+        ("", "at the beginning", "at most", "in the last second", "after the end"),
+        [(name, *(f"{figure(held):,.4g}" for held in moments)) for name, figure in HELD.items()],
+    )
+    note = f"{found.store_failed} operations failed or were left out; {found.skipped} calls were not made, since their "
+    note += "caller still waited for the one before"
+    kept = Sheet("Promises", ("", "found", "target", "kept"), list(promises(found)), note)
+    trouble = f"{found.raised} exceptions, of which none may be: {found.exceptions[0].text}" if found.raised else ""
+    title = "An outage of Redis"
+    about = f"a server is stopped, resumed, killed and restarted under load: {load}."
+    return Section("outage", title, about, [phases, process, kept], found, [_chart(found, load)], trouble)
+
+
+def promises(found: Report) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each promise with what was found, what is aimed at, and whether it is kept."""
+    times = [("the most that any call took", found.longest, LONGEST)]
+    if found.median_open is not None:
+        times.append(("the median while the breaker is open", found.median_open, MEDIAN_OPEN))
+    if found.used_after is not None:
+        times.append(("from the first answer until the first hit, at most", found.used_after, USED_AFTER))
+    for promise, figure, target in times:
+        yield promise, duration(figure), duration(target), "yes" if figure <= target else "no"
+    if found.used_after is None:
+        yield "after an outage there is a hit again", "none", "", "no"
+    yield "exceptions", f"{found.raised}", "0", "no" if found.raised else "yes"
+
+
+def _chart(found: Report, load: str) -> Chart:
+    # Upwards: "no more than" must be true.
+    longest = math.ceil(found.longest * 100) / 100
+    finding = f"Redis hangs, dies and comes back: no call is delayed by more than {longest:.2f} s"
+    seconds = [second.at for second in found.seconds]
+
+    def curve(figure: Callable[[Second], float]) -> Curve:
+        return seconds, [figure(second) for second in found.seconds]
+
+    added = {
+        f"target {duration(LONGEST)}": curve(lambda _: LONGEST * 1e3),
+        "max": curve(lambda second: second.longest * 1e3),
+        "p99": curve(lambda second: second.p99 * 1e3),
+        "median": curve(lambda second: second.median * 1e3),
+        "event loop's lag": curve(lambda second: second.lag * 1e3),
+    }
+    held = {name: (seconds, [figure(second.figures) for second in found.seconds]) for name, figure in HELD.items()}
+    last = list(held)[-1]
+    return Chart(
+        name="outage",
+        title=f"While Redis hangs and dies, {found.raised} calls raise" if found.raised else finding,
+        about=f"latency added to a call, by second: {load}",
+        panels=[
+            Curves(curves=added, y="ms added", log="y", tall=4),
+            *(
+                Curves(curves={name: each}, y=name.split(",")[0], x="seconds" if name == last else "", tall=1)
+                for name, each in held.items()
+            ),
+        ],
+        spans=[
+            Span(phase.name, phase.began, phase.began + phase.seconds, phase.name in DOWN) for phase in found.phases
+        ],
+    )
