@@ -7,5 +7,5 @@
     python -m benchmarks --docs               writes docs/benchmarks.md and its charts, too
 
 Figures and charts go to `benchmarks/results/`. A part is a file in `benchmarks/parts/`; a target is a question, a
-file in `benchmarks/questions/`; a peer is an adapter in `benchmarks/peers/`.
+file in `benchmarks/questions/`; a peer is a row in `benchmarks/peers.py`.
 """

@@ -8,9 +8,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from benchmarks import peers
 from benchmarks.charts import Chart, Curve, Curves
-from benchmarks.peers import BY_HAND, Load, Setup
+from benchmarks.peers import BY_HAND, PEERS, Load, Setup
 from benchmarks.report import Section, Sheet
 from benchmarks.suite import Bench, Found, Rounds, Run, many_callers, medians, one_caller, ratio
 from benchmarks.work import load
@@ -25,14 +24,11 @@ async def all_opened(url: str, setup: Setup) -> AsyncGenerator[tuple[dict[str, L
     calls: dict[str, Load] = {}
     missing: dict[str, str] = {}
     async with AsyncExitStack() as stack:
-        for module in peers.MODULES:
-            name = module
+        for peer in PEERS:
             try:
-                peer = peers.peer(module)
-                name = peer.NAME
-                calls[name] = await stack.enter_async_context(peer.opened(url, load, setup))
+                calls[peer.name] = await stack.enter_async_context(peer.opened(url, load, setup))
             except Exception as error:
-                missing[name] = repr(error)
+                missing[peer.name] = repr(error)
         yield calls, missing
 
 
@@ -51,7 +47,8 @@ async def measure(bench: Bench) -> Section:
     rows = [(who, *(shown(found[who], found[BY_HAND]) for found in work.values())) for who in calls]
     rows += [(who, why, *[""] * (len(work) - 1)) for who, why in missing.items()]
     sheet = Sheet(TITLE, ("", *work), rows, "microseconds a call; in brackets: the time by hand")
-    options = Sheet("Versions and options", ("", "version", "options"), peers.described())
+    packages = [(peer.name, peer.version, peer.options) for peer in PEERS]
+    options = Sheet("Versions and options", ("", "version", "options"), packages)
     about = "the result is a dict of 1 KB, the load takes no time, callers ask for distinct keys."
     data = {"us": {name: figures(found) for name, found in work.items()}, "missing": missing}
     return Section("peers", TITLE, about, [sheet, options], data, [_chart(work)])

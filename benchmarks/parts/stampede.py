@@ -1,6 +1,6 @@
 """Stampede: callers in several processes ask for one cold key at the same moment; how often is it loaded?
 
-    python -m benchmarks.parts.stampede MODULE URL PROTECTED CALLERS LOOP
+    python -m benchmarks.parts.stampede PEER URL PROTECTED CALLERS LOOP
 
 is one of the processes: it reads a number a line, makes its calls, and prints what happened.
 """
@@ -17,10 +17,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks import peers
 from benchmarks.charts import Bars, Chart
 from benchmarks.children import child, loop_factory, tell, told
-from benchmarks.peers import Setup
+from benchmarks.peers import PEERS, Peer, Setup
 from benchmarks.report import Section, Sheet
 from benchmarks.suite import Bench
 from benchmarks.work import DOCUMENT
@@ -45,10 +44,10 @@ async def measure(bench: Bench) -> Section:
     fresh = itertools.count(1)
     data: list[dict[str, Any]] = []
     rows: list[tuple[str, ...]] = []
-    for name, module, protected in _variants():
+    for name, peer, protected in _variants():
         bench.step(f"stampede: {name}")
         try:
-            found = await _stampedes(bench, module, fresh, protected=protected)
+            found = await _stampedes(bench, peer, fresh, protected=protected)
         except Exception as why:
             rows.append((name, repr(why), "", ""))
         else:
@@ -60,23 +59,17 @@ async def measure(bench: Bench) -> Section:
     return Section("stampede", title, about, [sheet], data, [_chart({each["name"]: each["loads"] for each in data})])
 
 
-def _variants() -> Iterator[tuple[str, str, bool]]:
-    """Yield name and module of each peer, without its protection and with it, where it can be off."""
-    for module in peers.MODULES:
-        try:
-            peer = peers.peer(module)
-        except Exception:
-            yield module, module, False
-            continue
-        always = peer.PACKAGE in {"cachekit-redis", "async-lru"}
-        yield peer.NAME, module, always
-        if peer.PROTECTS and not always:
-            yield f"{peer.NAME}, protected", module, True
+def _variants() -> Iterator[tuple[str, Peer, bool]]:
+    """Yield each peer by name, without its protection and with it, where it can be off."""
+    for peer in PEERS:
+        yield peer.name, peer, peer.protects == "always"
+        if peer.protects == "set":
+            yield f"{peer.name}, protected", peer, True
 
 
-async def _stampedes(bench: Bench, module: str, fresh: Iterator[int], *, protected: bool) -> dict[str, float]:
+async def _stampedes(bench: Bench, peer: Peer, fresh: Iterator[int], *, protected: bool) -> dict[str, float]:
     """Return what all processes saw together, in the medians of several stampedes."""
-    arguments = ("-m", __name__, module, bench.url, str(int(protected)), str(CALLERS // PROCESSES), bench.loop)
+    arguments = ("-m", __name__, peer.name, bench.url, str(int(protected)), str(CALLERS // PROCESSES), bench.loop)
     seen: list[list[Told]] = []
     async with AsyncExitStack() as stack:
         processes = [await stack.enter_async_context(child(*arguments)) for _ in range(PROCESSES)]
@@ -109,7 +102,7 @@ def _chart(loads: dict[str, float]) -> Chart:
 # --- one of the processes -------------------------------------------------------------------------
 
 
-async def _call(module: str, url: str, callers: int, *, protected: bool) -> None:
+async def _call(peer: Peer, url: str, callers: int, *, protected: bool) -> None:
     loads = 0
 
     async def slow(number: int) -> dict[str, Any]:
@@ -121,7 +114,7 @@ async def _call(module: str, url: str, callers: int, *, protected: bool) -> None
 
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    async with peers.peer(module).opened(url, slow, Setup(callers=callers, protected=protected)) as document:
+    async with peer.opened(url, slow, Setup(callers=callers, protected=protected)) as document:
         # Connected, and everything has happened that happens once.
         await asyncio.gather(*[document(-number) for number in range(callers)])
         tell(Told())
@@ -134,9 +127,10 @@ async def _call(module: str, url: str, callers: int, *, protected: bool) -> None
 
 def main() -> None:
     """Be one of the processes."""
-    module, url, protected, callers, loop = sys.argv[1:]
+    name, url, protected, callers, loop = sys.argv[1:]
+    peer = next(peer for peer in PEERS if peer.name == name)
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
-        runner.run(_call(module, url, int(callers), protected=protected == "1"))
+        runner.run(_call(peer, url, int(callers), protected=protected == "1"))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from xml.etree import ElementTree as ET
 import orjson
 import pytest
 
-from benchmarks import peers
 from benchmarks.__main__ import PARTS, main
 from benchmarks.charts import Bars, Chart, Curves, Span, draw
 from benchmarks.parts import app
 from benchmarks.parts.maps import KINDS
+from benchmarks.peers import PEERS
 from benchmarks.questions import Added, Ratio, Throughput, all_questions
 from benchmarks.report import Section, Sheet, page
 from benchmarks.suite import spread
@@ -71,7 +71,7 @@ def test_every_target_has_a_figure_for_both_variants(tmp_path: Path) -> None:
 def test_every_peer_is_measured(tmp_path: Path) -> None:
     found, _ = part("peers", tmp_path)
     assert not found["missing"]
-    names = {peers.peer(module).NAME for module in peers.MODULES} - set(found["missing"])
+    names = {peer.name for peer in PEERS}
     assert all(set(figures) == names for figures in found["us"].values())
     assert all(isinstance(us, float) for figures in found["us"].values() for us in figures.values()), found["us"]
 

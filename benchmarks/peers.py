@@ -1,0 +1,216 @@
+"""The peers: each decorates the same function, so that all of them do the same work.
+
+The first is doing it by hand, to which all others are compared. A package is imported where its peer is opened: one
+that is missing, or broken, is a row with its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from urllib.parse import urlsplit
+
+import orjson
+
+from benchmarks.work import TTL, near_cache, until_near
+from benchmarks.work import by_hand as connected
+from cachekit import Cache
+
+Load: TypeAlias = Callable[[int], Coroutine[Any, Any, dict[str, Any]]]
+"""The function to decorate."""
+
+BY_HAND: Final = "by hand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a peer is set up for.
+
+    Attributes:
+        callers: How many call at the same time.
+        protected: Whether its protection against stampedes is on, where it can be off.
+        entries: How many entries it may hold in the process, where it holds some.
+    """
+
+    callers: int
+    protected: bool = False
+    entries: int = 10_000
+
+
+class Opened(Protocol):
+    """Sets up, gives the decorated function, cleans up."""
+
+    def __call__(self, url: str, load: Load, setup: Setup, /) -> AbstractAsyncContextManager[Load]:
+        """Decorate ``load``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer.
+
+    Attributes:
+        name: What it is called in tables.
+        package: The distribution whose version is told.
+        options: What is not its default.
+        protects: When callers of one key share a load: "always", if `Setup.protected` is "set", or "never".
+        opened: How it is used.
+    """
+
+    name: str
+    package: str
+    options: str
+    protects: Literal["always", "set", "never"]
+    opened: Opened
+
+    @property
+    def version(self) -> str:
+        """That of its package."""
+        try:
+            return version(self.package)
+        except PackageNotFoundError:
+            # cachekit may be imported from its source.
+            return "this one" if self.package == "cachekit-redis" else "not installed"
+
+
+@asynccontextmanager
+async def by_hand(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+    """redis-py alone: GET and loads, or GET and then SET. No protection against anything."""
+    async with connected(url, callers=setup.callers) as client:
+
+        async def document(number: int) -> dict[str, Any]:
+            key = f"hand:{number}"
+            found = await client.get(key)
+            if found is not None:
+                value: dict[str, Any] = orjson.loads(found)
+                return value
+            value = await load(number)
+            await client.set(key, orjson.dumps(value), ex=TTL)
+            return value
+
+        yield document
+
+
+@asynccontextmanager
+async def cachekit(url: str, load: Load, _setup: Setup) -> AsyncGenerator[Load, None]:
+    """This package, on Redis."""
+    async with Cache(url, prefix="kit:", timeout=5) as cache:
+        yield cache.cached(key="document:<number>", ttl=TTL)(load)
+
+
+@asynccontextmanager
+async def cachekit_near(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+    """This package with a near cache in front of Redis, once a call is a near hit."""
+    async with near_cache(url, entries=setup.entries) as cache:
+        document = cache.cached(key="near:<number>", ttl=TTL)(load)
+        await until_near(cache, partial(document, -1))
+        yield document
+
+
+@asynccontextmanager
+async def cashews(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+    """Its plain decorator; against stampedes the one with a lock."""
+    from cashews import Cache  # noqa: PLC0415 - see above
+
+    cache = Cache()
+    cache.setup(url, pickle_type="json")
+    try:
+        yield cache(ttl=TTL, key="cashews:{number}", lock=setup.protected)(load)
+    finally:
+        await cache.close()
+
+
+@asynccontextmanager
+async def aiocache(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+    """Its `cached`; against stampedes `cached_stampede`."""
+    from aiocache import RedisCache, cached, cached_stampede  # noqa: PLC0415 - see above
+    from aiocache.serializers import JsonSerializer  # noqa: PLC0415 - see above
+
+    place = urlsplit(url)
+    options: dict[str, Any] = {
+        "cache": RedisCache,
+        "endpoint": place.hostname,
+        "port": place.port,
+        "serializer": JsonSerializer(),
+        "key_builder": lambda _function, number: f"aiocache:{number}",
+        "ttl": TTL,
+        # A stampede needs connections for its lock, too.
+        "pool_max_size": max(100, 2 * setup.callers),
+    }
+    document = (cached_stampede(lease=2, **options) if setup.protected else cached(**options))(load)
+    try:
+        yield document
+    finally:
+        await document.cache.close()
+
+
+@asynccontextmanager
+async def fastapi_cache2(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+    """Its decorator outside of a route; there can be one at a time, since its backend is global.
+
+    Its `redis` extra demands a redis-py below 5. Without the extra it installs beside any, and its backend works.
+    """
+    from fastapi_cache import FastAPICache  # noqa: PLC0415 - see above
+    from fastapi_cache.backends.redis import RedisBackend  # noqa: PLC0415 - see above
+    from fastapi_cache.coder import JsonCoder  # noqa: PLC0415 - see above
+    from fastapi_cache.decorator import cache  # noqa: PLC0415 - see above
+
+    async with connected(url, callers=setup.callers) as client:
+        FastAPICache.init(RedisBackend(client), prefix="fastapi")
+        try:
+            # Its type speaks of responses, too.
+            yield cast("Load", cache(expire=TTL, coder=JsonCoder)(load))
+        finally:
+            FastAPICache.reset()
+
+
+@asynccontextmanager
+async def async_lru(_url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+    """In the process alone: nothing is shared with other processes, and callers share the object."""
+    from async_lru import alru_cache  # noqa: PLC0415 - see above
+
+    @alru_cache(maxsize=setup.entries, ttl=TTL)
+    async def document(number: int) -> dict[str, Any]:
+        return await load(number)
+
+    yield document
+    await document.cache_close()
+
+
+BOUND: Final = "10,000 entries unless told otherwise"
+PEERS: Final = (
+    Peer(
+        BY_HAND,
+        "redis",
+        "redis.asyncio, orjson; max_connections raised to the number of callers above its 100",
+        "never",
+        by_hand,
+    ),
+    Peer("cachekit", "cachekit-redis", "timeout=5, so that a busy machine decides nothing", "always", cachekit),
+    Peer("cachekit, near", "cachekit-redis", f"near={BOUND}; coherent", "always", cachekit_near),
+    Peer(
+        "cashews",
+        "cashews",
+        "pickle_type=json; at most 10 connections, its default; against stampedes lock=True",
+        "set",
+        cashews,
+    ),
+    Peer(
+        "aiocache",
+        "aiocache",
+        "JsonSerializer; pool_max_size raised to the number of callers; against stampedes cached_stampede(lease=2)",
+        "set",
+        aiocache,
+    ),
+    Peer(
+        "fastapi-cache2",
+        "fastapi-cache2",
+        "JsonCoder; without its redis extra, which demands redis-py < 5; max_connections as by hand",
+        "never",
+        fastapi_cache2,
+    ),
+    Peer("async-lru", "async-lru", f"maxsize={BOUND}; no Redis, the same object for all callers", "always", async_lru),
+)
