@@ -45,6 +45,7 @@ class Curves:
                 style["color"] = colour
             axes.plot(xs, ys, label=name, marker="o" if len(xs) < 10 else "", **style)
         axes.set(xlabel=self.x, ylabel=self.y)
+        axes.label_outer()
         for letter in self.log:
             axes.set(**{f"{letter}scale": "log"})
             axis = getattr(axes, f"{letter}axis")

@@ -1,4 +1,21 @@
-"""What a recording of an outage comes to: phase by phase, second by second, and in a few figures. Times are seconds."""
+"""What a recording of an outage comes to: phase by phase, second by second, and in a few figures. Times are seconds.
+
+A window of time, be it a phase or a second, has of the calls that returned in it:
+
+    calls, hits, loads   how many there were, how many of these found their value, how many ran the function
+    delayed              how many took `DELAYED` or longer
+    median, p99, longest what they took
+    lag                  by how much the event loop was late at worst
+    exceptions           how many calls raised, and tasks in the background
+
+and a phase has also:
+
+    name, began, seconds what was done to the server, when, since the run began, and for how long
+    warnings, infos      records of the level WARNING or above, and of the level INFO
+    opened_after         from its beginning until the breaker opened, if it did
+    median_open          what calls took that began and returned while the breaker was open
+    used_after           from the first answer to a PING until the first hit, if the server came back
+"""
 
 from __future__ import annotations
 
@@ -6,13 +23,15 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from benchmarks.recording import HIT, LOADED, Held, Note, Recording
 from benchmarks.suite import spread
 
 DELAYED: Final = 0.01
 """Seconds from which a call counts as delayed: far more than a hit takes, far less than a deadline."""
+
+Figures: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,152 +44,45 @@ class Moment:
     back: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """The calls that returned in some time.
-
-    Attributes:
-        calls: How many returned.
-        hits: How many of these found their value.
-        loads: How many ran the function.
-        delayed: How many took `DELAYED` or longer.
-        median: What they took.
-        p99: What one in a hundred took, or more.
-        longest: The most that one took.
-        lag: By how much the event loop was late at worst.
-        exceptions: How many calls raised, and tasks in the background.
-    """
-
-    calls: int
-    hits: int
-    loads: int
-    delayed: int
-    median: float
-    p99: float
-    longest: float
-    lag: float
-    exceptions: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Second(Window):
-    """One second, until ``at``; ``breaker`` and ``figures``, what the process held, are as of its end."""
-
-    at: float
-    breaker: str
-    figures: Held
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase(Window):
-    """One phase of the script.
-
-    Attributes:
-        name: What was done to the server.
-        began: Seconds since the run did.
-        seconds: How long it lasted.
-        warnings: Records of the level WARNING or above.
-        infos: Records of the level INFO.
-        opened_after: From its beginning until the breaker opened, if it did.
-        median_open: What calls took that began and returned while the breaker was open.
-        used_after: From the first answer to a PING until the first hit, if the server came back.
-    """
-
-    name: str
-    began: float
-    seconds: float
-    warnings: int
-    infos: int
-    opened_after: float | None
-    median_open: float | None
-    used_after: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One run.
-
-    Attributes:
-        callers: How many there were.
-        rate: Calls per second in all, as asked for.
-        phases: One by one.
-        seconds: One by one.
-        longest: The most that any call took.
-        median_open: What calls took that began and returned while the breaker was open.
-        undecorated: What calls of the undecorated function took: the median.
-        used_after: The longest that it took until the first hit, if the server came back and there was one each time.
-        raised: Exceptions, of calls and of tasks in the background.
-        skipped: Calls that were not made, since their caller was still waiting for the one before.
-        store_failed: Operations that failed or were left out.
-        before: What the process held when every caller waited for its first call.
-        largest: The most that it held at the end of any second, each figure by itself.
-        last: What it held at the end of the last second.
-        after: What it held when the callers had ended and the cache was closed.
-        events: Other than those that come with every call.
-        records: What was logged.
-        exceptions: The first of what was raised.
-    """
-
-    callers: int
-    rate: float
-    phases: list[Phase]
-    seconds: list[Second]
-    longest: float
-    median_open: float | None
-    undecorated: float
-    used_after: float | None
-    raised: int
-    skipped: int
-    store_failed: int
-    before: Held
-    largest: Held
-    last: Held
-    after: Held
-    events: list[Note]
-    records: list[Note]
-    exceptions: list[Note]
-
-
-def report(recording: Recording, moments: Sequence[Moment], *, callers: int, rate: float) -> Report:
+def report(recording: Recording, moments: Sequence[Moment]) -> Figures:
     """Return what ``recording`` comes to; the first phase began with it."""
     began = recording.began
     moments = [replace(moments[0], began=began, ready=began), *moments[1:]]
     ends = [*(moment.began for moment in moments[1:]), recording.ended[-1] + 1e-9]
     phases = [_phase(recording, moment, end) for moment, end in zip(moments, ends, strict=True)]
-    used = [phase.used_after for phase, moment in zip(phases, moments, strict=True) if moment.back]
+    used = [phase["used_after"] for phase, moment in zip(phases, moments, strict=True) if moment.back]
     held = [recording.before, *(tick.held for tick in recording.ticks)]
-    return Report(
-        callers=callers,
-        rate=rate,
-        phases=phases,
-        seconds=[
-            Second(
+    return {
+        "phases": phases,
+        "seconds": [
+            {
+                "at": tick.at,
                 **_window(recording, began + tick.at - 1, began + tick.at),
-                at=tick.at,
-                breaker=tick.breaker,
-                figures=tick.held,
-            )
+                "breaker": tick.breaker,
+                "figures": tick.held,
+            }
             for tick in recording.ticks
         ],
-        longest=max(recording.took),
-        median_open=_median_open(recording, began, ends[-1]),
-        undecorated=statistics.median(recording.undecorated),
-        used_after=None if None in used else max(filter(None, used), default=0.0),
-        raised=recording.raised,
-        skipped=recording.skipped,
-        store_failed=recording.store_failed,
-        before=recording.before,
-        largest=Held(*(max(getattr(each, figure.name) for each in held) for figure in fields(Held))),
-        last=held[-1],
-        after=recording.after,
-        events=_since(recording.events, began),
-        records=_since(recording.records, began),
-        exceptions=_since(recording.exceptions, began),
-    )
+        "longest": max(recording.took),
+        "median_open": _median_open(recording, began, ends[-1]),
+        "undecorated": statistics.median(recording.undecorated),
+        # The longest, if there was a hit each time that the server came back.
+        "used_after": None if None in used else max(used, default=0.0),
+        "raised": recording.raised,
+        "skipped": recording.skipped,
+        "store_failed": recording.store_failed,
+        "before": recording.before,
+        # At the end of any second, each figure by itself.
+        "largest": Held(*(max(getattr(each, figure.name) for each in held) for figure in fields(Held))),
+        "last": held[-1],
+        "after": recording.after,
+        "events": _since(recording.events, began),
+        "records": _since(recording.records, began),
+        "exceptions": _since(recording.exceptions, began),
+    }
 
 
-def _window(recording: Recording, began: float, end: float) -> dict[str, Any]:
-    """Return the figures of a `Window`."""
+def _window(recording: Recording, began: float, end: float) -> Figures:
     calls = _between(recording.ended, began, end)
     took, kinds = recording.took[calls], recording.kinds[calls]
     median, p99, longest = spread(took)
@@ -187,20 +99,21 @@ def _window(recording: Recording, began: float, end: float) -> dict[str, Any]:
     }
 
 
-def _phase(recording: Recording, moment: Moment, end: float) -> Phase:
-    infos = len(_named(recording.records, moment.began, end, "INFO"))
-    opened = _named(recording.events, moment.began, end, "BreakerOpened")
-    return Phase(
-        **_window(recording, moment.began, end),
-        name=moment.name,
-        began=moment.began - recording.began,
-        seconds=end - moment.began,
-        warnings=len(_named(recording.records, moment.began, end)) - infos,
-        infos=infos,
-        opened_after=opened[0] - moment.began if opened else None,
-        median_open=_median_open(recording, moment.began, end),
-        used_after=_first_hit(recording, moment, end) if moment.back else None,
-    )
+def _phase(recording: Recording, moment: Moment, end: float) -> Figures:
+    began = moment.began
+    infos = len(_named(recording.records, began, end, "INFO"))
+    opened = _named(recording.events, began, end, "BreakerOpened")
+    return {
+        "name": moment.name,
+        "began": began - recording.began,
+        "seconds": end - began,
+        **_window(recording, began, end),
+        "warnings": len(_named(recording.records, began, end)) - infos,
+        "infos": infos,
+        "opened_after": opened[0] - began if opened else None,
+        "median_open": _median_open(recording, began, end),
+        "used_after": _first_hit(recording, moment, end) if moment.back else None,
+    }
 
 
 def _first_hit(recording: Recording, moment: Moment, end: float) -> float | None:
@@ -229,7 +142,7 @@ def _between(moments: Sequence[float], began: float, end: float) -> slice:
 
 
 def _named(notes: list[Note], began: float, end: float, name: str | None = None) -> list[float]:
-    """Return the moments of the notes between the two, of those with that name alone, if there is one."""
+    """Return the moments of the notes between the two; with a name, of these alone."""
     return [note.at for note in notes if began <= note.at < end and name in {None, note.name}]
 
 

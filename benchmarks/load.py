@@ -108,7 +108,7 @@ class Load:
             except Exception as error:
                 tape.failed(error, f"a call raised {error!r}")
             ended = now()
-            tape.note(ended, ended - began, kind)
+            tape.returned(ended, ended - began, kind)
             if not tape.calls % UNDECORATED:
                 await self._compare(number)
             if tape.calls >= self.settings.most:

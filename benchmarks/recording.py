@@ -18,7 +18,7 @@ import psutil
 from cachekit.events import BreakerClosed, BreakerOpened, Event, Filled, Hit, Loaded, Missed, StoreFailed
 
 MOST_NOTES: Final = 1000
-"""The most events, log records and exceptions that are kept, of each."""
+"""The most notes of each kind that are kept."""
 
 LOADED, HIT, SHARED = 0, 1, 2
 """What a call was: it ran the function, or found the value, or got that of another call's load."""
@@ -42,9 +42,8 @@ class Held:
 def held() -> Held:
     """Return what this process holds now; on Linux the listing of its files is one of them."""
     process = psutil.Process()
-    with process.oneshot():
-        memory, files = process.memory_info().rss, process.num_fds()
-    return Held(memory, len(asyncio.all_tasks()), files, len(process.net_connections("all")))
+    sockets = len(process.net_connections("all"))
+    return Held(process.memory_info().rss, len(asyncio.all_tasks()), process.num_fds(), sockets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,49 +72,27 @@ def _floats() -> Floats:
 
 @dataclass(slots=True, kw_only=True)
 class Recording:
-    """All that is measured. Nothing here allocates for a call: `reserve` makes the arrays as large as they get.
+    """All that is measured. Nothing here allocates for a call: `reserve` makes the arrays as large as they get."""
 
-    Attributes:
-        before: What the process held when every caller waited for its first call.
-        after: What it holds when the callers have ended and the cache is closed.
-        began: When the first call was due.
-        calls: How many have returned.
-        ended: When each call returned, in this order.
-        took: What it took.
-        kinds: Whether it was `LOADED`, `HIT` or `SHARED`.
-        undecorated: What calls of the undecorated function took.
-        beats: When the heartbeat ran.
-        lags: By how much that was late.
-        ticks: The ends of the seconds.
-        skipped: Calls that were not made, since their caller was still waiting for the one before.
-        store_failed: How many operations failed or were left out.
-        events: Other than those that come with every call.
-        records: What was logged.
-        exceptions: What calls raised, or tasks in the background.
-        raised: How many of these there were.
-        breaker: Whether it is open or closed.
-        hit: Whether the last event was a hit: it is told in the step in which its caller gets the value.
-    """
-
-    before: Held = Held(0, 0, 0, 0)
-    after: Held = Held(0, 0, 0, 0)
-    began: float = 0.0
-    calls: int = 0
-    ended: Floats = field(default_factory=_floats)
-    took: Floats = field(default_factory=_floats)
-    kinds: MutableSequence[int] = field(default_factory=lambda: array("b"))
-    undecorated: Floats = field(default_factory=_floats)
-    beats: Floats = field(default_factory=_floats)
-    lags: Floats = field(default_factory=_floats)
+    before: Held = Held(0, 0, 0, 0)  # when every caller waited for its first call
+    after: Held = Held(0, 0, 0, 0)  # when the callers have ended and the cache is closed
+    began: float = 0.0  # when the first call was due
+    calls: int = 0  # how many have returned
+    ended: Floats = field(default_factory=_floats)  # when each call returned, in this order
+    took: Floats = field(default_factory=_floats)  # what it took
+    kinds: MutableSequence[int] = field(default_factory=lambda: array("b"))  # which of the three it was
+    undecorated: Floats = field(default_factory=_floats)  # what calls of the undecorated function took
+    beats: Floats = field(default_factory=_floats)  # when the heartbeat ran
+    lags: Floats = field(default_factory=_floats)  # by how much that was late
     ticks: list[Tick] = field(default_factory=list)
-    skipped: int = 0
-    store_failed: int = 0
-    events: list[Note] = field(default_factory=list)
-    records: list[Note] = field(default_factory=list)
-    exceptions: list[Note] = field(default_factory=list)
-    raised: int = 0
+    skipped: int = 0  # calls that were not made, since their caller was still waiting for the one before
+    store_failed: int = 0  # operations that failed or were left out
+    raised: int = 0  # by calls, or by tasks in the background
+    events: list[Note] = field(default_factory=list)  # other than those that come with every call
+    records: list[Note] = field(default_factory=list)  # what was logged
+    exceptions: list[Note] = field(default_factory=list)  # the first of what was raised
     breaker: str = "closed"
-    hit: bool = False
+    hit: bool = False  # whether the last event was one: it is told in the step in which its caller gets the value
 
     def reserve(self, most: int) -> None:
         """Make room for so many calls."""
@@ -134,7 +111,7 @@ class Recording:
             if kind is BreakerOpened or kind is BreakerClosed:
                 self.breaker = "open" if kind is BreakerOpened else "closed"
 
-    def note(self, ended: float, took: float, kind: int) -> None:
+    def returned(self, ended: float, took: float, kind: int) -> None:
         """Note that a call returned."""
         call = self.calls
         self.ended[call] = ended

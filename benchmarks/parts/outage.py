@@ -22,37 +22,46 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.charts import Chart, Curve, Curves, Span
+from benchmarks.charts import Chart, Curves, Span
 from benchmarks.children import PATIENCE, child, told
-from benchmarks.findings import DELAYED, Moment, Phase, Report, Second, report
+from benchmarks.findings import DELAYED, Figures, Moment, report
 from benchmarks.load import Settings
 from benchmarks.recording import Held, Recording, Tick
 from benchmarks.report import Section, Sheet, duration
 from benchmarks.suite import Bench
 from tests.kit.servers import RedisServer
 
-# The targets, in seconds.
 LONGEST: Final = 0.30
-MEDIAN_OPEN: Final = 20e-6
-USED_AFTER: Final = 1.0
+PROMISES: Final = (
+    ("the most that any call took", "longest", LONGEST),
+    ("the median while the breaker is open", "median_open", 20e-6),
+    ("from the first answer until the first hit, at most", "used_after", 1.0),
+)
+"""What is promised, the figure, and the seconds that are aimed at."""
 
 DOWN: Final = ("paused", "killed")
 """The phases in which there is no Redis."""
 
-ROWS: Final[dict[str, Callable[[Phase], str]]] = {
-    "calls": lambda phase: f"{phase.calls}",
-    "hits": lambda phase: f"{phase.hits / max(1, phase.calls):.1%}",
-    "loads": lambda phase: f"{phase.loads}",
-    "median added": lambda phase: duration(phase.median),
-    "99th percentile": lambda phase: duration(phase.p99),
-    "largest": lambda phase: duration(phase.longest),
-    f"calls over {duration(DELAYED)}": lambda phase: f"{phase.delayed}",
-    "event loop late by": lambda phase: duration(phase.lag),
-    "breaker opened after": lambda phase: duration(phase.opened_after),
-    "median while open": lambda phase: duration(phase.median_open),
-    "hit again after": lambda phase: duration(phase.used_after),
-    "WARNING, INFO": lambda phase: f"{phase.warnings}, {phase.infos}",
-    "exceptions": lambda phase: f"{phase.exceptions}",
+ROWS: Final[dict[str, Callable[[Figures], str]]] = {
+    "calls": lambda phase: f"{phase['calls']}",
+    "hits": lambda phase: f"{phase['hits'] / max(1, phase['calls']):.1%}",
+    "loads": lambda phase: f"{phase['loads']}",
+    "median added": lambda phase: duration(phase["median"]),
+    "99th percentile": lambda phase: duration(phase["p99"]),
+    "largest": lambda phase: duration(phase["longest"]),
+    f"calls over {duration(DELAYED)}": lambda phase: f"{phase['delayed']}",
+    "event loop late by": lambda phase: duration(phase["lag"]),
+    "breaker opened after": lambda phase: duration(phase["opened_after"]),
+    "median while open": lambda phase: duration(phase["median_open"]),
+    "hit again after": lambda phase: duration(phase["used_after"]),
+    "WARNING, INFO": lambda phase: f"{phase['warnings']}, {phase['infos']}",
+    "exceptions": lambda phase: f"{phase['exceptions']}",
+}
+MOMENTS: Final = {
+    "at the beginning": "before",
+    "at most": "largest",
+    "in the last second": "last",
+    "after the end": "after",
 }
 HELD: Final[dict[str, Callable[[Held], float]]] = {
     "memory, MB": lambda held: held.memory / 1e6,
@@ -123,7 +132,7 @@ async def measure(bench: Bench, script: Script) -> Section:
         # They end when their input does; the last line is the recording.
         printed, _ = await asyncio.wait_for(callers.communicate(b""), PATIENCE)
     recording = msgspec.json.decode(printed.splitlines()[-1], type=Recording)
-    return _section(report(recording, moments, callers=script.callers, rate=script.rate))
+    return _section(script, report(recording, moments))
 
 
 async def _moments(bench: Bench, callers: Process, seconds: int) -> AsyncGenerator[Moment, None]:
@@ -145,74 +154,61 @@ async def _moments(bench: Bench, callers: Process, seconds: int) -> AsyncGenerat
 # --- what is shown of it --------------------------------------------------------------------------
 
 
-def _section(found: Report) -> Section:
-    callers = "1 caller" if found.callers == 1 else f"{found.callers} callers"
-    load = f"{callers}, {found.rate:g} calls a second in all"
+def _section(script: Script, found: Figures) -> Section:
+    callers = "1 caller" if script.callers == 1 else f"{script.callers} callers"
+    load = f"{callers}, {script.rate:g} calls a second in all"
     phases = Sheet(
         f"What the cache adds to a call: {load}",
-        ("", *(phase.name for phase in found.phases)),
-        [(name, *map(figure, found.phases)) for name, figure in ROWS.items()],
-        f"nothing is subtracted; the undecorated call takes {duration(found.undecorated)}",
+        ("", *(phase["name"] for phase in found["phases"])),
+        [(name, *map(figure, found["phases"])) for name, figure in ROWS.items()],
+        f"nothing is subtracted; the undecorated call takes {duration(found['undecorated'])}",
     )
-    moments = (found.before, found.largest, found.last, found.after)
     process = Sheet(
         "What the process of the callers held",
-        ("", "at the beginning", "at most", "in the last second", "after the end"),
-        [(name, *(f"{figure(held):,.4g}" for held in moments)) for name, figure in HELD.items()],
+        ("", *MOMENTS),
+        [(name, *(f"{figure(found[key]):,.4g}" for key in MOMENTS.values())) for name, figure in HELD.items()],
     )
-    note = f"{found.store_failed} operations failed or were left out; {found.skipped} calls were not made, since their "
-    note += "caller still waited for the one before"
+    note = f"{found['store_failed']} operations failed or were left out; {found['skipped']} calls were not made, since "
+    note += "their caller still waited for the one before"
     kept = Sheet("Promises", ("", "found", "target", "kept"), list(promises(found)), note)
-    trouble = f"{found.raised} exceptions, of which none may be: {found.exceptions[0].text}" if found.raised else ""
+    raised = found["raised"]
+    trouble = f"{raised} exceptions, of which none may be: {found['exceptions'][0].text}" if raised else ""
     title = "An outage of Redis"
     about = f"a server is stopped, resumed, killed and restarted under load: {load}."
-    return Section("outage", title, about, [phases, process, kept], found, [_chart(found, load)], trouble)
+    data = {"callers": script.callers, "rate": script.rate, **found}
+    return Section("outage", title, about, [phases, process, kept], data, [_chart(found, load)], trouble)
 
 
-def promises(found: Report) -> Iterator[tuple[str, str, str, str]]:
+def promises(found: Figures) -> Iterator[tuple[str, str, str, str]]:
     """Yield each promise with what was found, what is aimed at, and whether it is kept."""
-    times = [("the most that any call took", found.longest, LONGEST)]
-    if found.median_open is not None:
-        times.append(("the median while the breaker is open", found.median_open, MEDIAN_OPEN))
-    if found.used_after is not None:
-        times.append(("from the first answer until the first hit, at most", found.used_after, USED_AFTER))
-    for promise, figure, target in times:
-        yield promise, duration(figure), duration(target), "yes" if figure <= target else "no"
-    if found.used_after is None:
+    for promise, name, target in PROMISES:
+        figure = found[name]
+        if figure is not None:
+            yield promise, duration(figure), duration(target), "yes" if figure <= target else "no"
+    if found["used_after"] is None:
         yield "after an outage there is a hit again", "none", "", "no"
-    yield "exceptions", f"{found.raised}", "0", "no" if found.raised else "yes"
+    yield "exceptions", f"{found['raised']}", "0", "no" if found["raised"] else "yes"
 
 
-def _chart(found: Report, load: str) -> Chart:
+def _chart(found: Figures, load: str) -> Chart:
     # Upwards: "no more than" must be true.
-    longest = math.ceil(found.longest * 100) / 100
+    longest = math.ceil(found["longest"] * 100) / 100
     finding = f"Redis hangs, dies and comes back: no call is delayed by more than {longest:.2f} s"
-    seconds = [second.at for second in found.seconds]
-
-    def curve(figure: Callable[[Second], float]) -> Curve:
-        return seconds, [figure(second) for second in found.seconds]
-
-    added = {
-        f"target {duration(LONGEST)}": curve(lambda _: LONGEST * 1e3),
-        "max": curve(lambda second: second.longest * 1e3),
-        "p99": curve(lambda second: second.p99 * 1e3),
-        "median": curve(lambda second: second.median * 1e3),
-        "event loop's lag": curve(lambda second: second.lag * 1e3),
-    }
-    held = {name: (seconds, [figure(second.figures) for second in found.seconds]) for name, figure in HELD.items()}
-    last = list(held)[-1]
+    seconds = [second["at"] for second in found["seconds"]]
+    curves = {"max": "longest", "p99": "p99", "median": "median", "event loop's lag": "lag"}
+    added = {name: (seconds, [second[key] * 1e3 for second in found["seconds"]]) for name, key in curves.items()}
+    added[f"target {duration(LONGEST)}"] = (seconds, [LONGEST * 1e3] * len(seconds))
+    panels = [Curves(curves=added, y="ms added", log="y", tall=4)]
+    for name, figure in HELD.items():
+        held = [figure(second["figures"]) for second in found["seconds"]]
+        panels.append(Curves(curves={name: (seconds, held)}, y=name.split(",")[0], x="seconds", tall=1))
     return Chart(
         name="outage",
-        title=f"While Redis hangs and dies, {found.raised} calls raise" if found.raised else finding,
+        title=f"While Redis hangs and dies, {found['raised']} calls raise" if found["raised"] else finding,
         about=f"latency added to a call, by second: {load}",
-        panels=[
-            Curves(curves=added, y="ms added", log="y", tall=4),
-            *(
-                Curves(curves={name: each}, y=name.split(",")[0], x="seconds" if name == last else "", tall=1)
-                for name, each in held.items()
-            ),
-        ],
+        panels=panels,
         spans=[
-            Span(phase.name, phase.began, phase.began + phase.seconds, phase.name in DOWN) for phase in found.phases
+            Span(phase["name"], phase["began"], phase["began"] + phase["seconds"], phase["name"] in DOWN)
+            for phase in found["phases"]
         ],
     )

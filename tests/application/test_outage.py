@@ -78,17 +78,23 @@ def test_what_a_recording_comes_to() -> None:
         Moment("paused", 101.2, 101.2, back=False),
         Moment("resumed", 102.9, 103.0, back=True),
     ]
-    found = report(recording, moments, callers=1, rate=2)
-    healthy, paused, resumed = found.phases
-    assert (healthy.calls, healthy.hits, healthy.lag) == (2, 2, 0.001)
-    assert (paused.calls, paused.hits, paused.loads, paused.longest, paused.lag) == (3, 0, 3, 0.25, 0.002)
-    assert paused.delayed == 1
-    assert paused.opened_after == pytest.approx(0.4)
-    assert paused.median_open == pytest.approx(0.00002)
-    assert (paused.warnings, paused.infos, resumed.warnings, resumed.infos) == (1, 0, 0, 1)
-    assert resumed.used_after == pytest.approx(0.5)
-    assert found.longest == 0.25
-    assert found.used_after == pytest.approx(0.5)
+    found = report(recording, moments)
+    healthy, paused, resumed = found["phases"]
+    assert (healthy["calls"], healthy["hits"], healthy["lag"]) == (2, 2, 0.001)
+    assert (paused["calls"], paused["hits"], paused["loads"], paused["longest"], paused["lag"]) == (
+        3,
+        0,
+        3,
+        0.25,
+        0.002,
+    )
+    assert paused["delayed"] == 1
+    assert paused["opened_after"] == pytest.approx(0.4)
+    assert paused["median_open"] == pytest.approx(0.00002)
+    assert (paused["warnings"], paused["infos"], resumed["warnings"], resumed["infos"]) == (1, 0, 0, 1)
+    assert resumed["used_after"] == pytest.approx(0.5)
+    assert found["longest"] == 0.25
+    assert found["used_after"] == pytest.approx(0.5)
     assert [kept for *_, kept in promises(found)] == ["yes"] * 4
 
 
