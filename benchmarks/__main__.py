@@ -88,7 +88,7 @@ def _measures(options: argparse.Namespace) -> dict[str, Measure]:
 def _list(console: Console) -> None:
     console.print(f"parts: {', '.join(PARTS)}\n\nquestions of the targets:")
     for question in all_questions():
-        console.print(f"{question.name:12} {question.work}, against {question.against}")
+        console.print(f"{question.name:12} {question.work}, against {question.against[0]}")
 
 
 def _pin(cores: str, *, server: bool) -> None:

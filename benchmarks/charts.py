@@ -12,9 +12,14 @@ from typing import Any, Final, TypeAlias
 
 OURS: Final = "#c0392b"
 THEIRS: Final = "#1f6fb2"
+OTHERS: Final = (
+    *("#2a9d5c", "#8e5bb5", "#e08e0b", "#17808f", "#7a5c43"),
+    *("#888888", "#c27ba0", "#222222", "#9acd32", "#f4b183"),
+)
 # Its stub wants the names as literals.
 SETTINGS: Final[Any] = {
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.color": "#dddddd",
@@ -38,14 +43,15 @@ class Curves:
 
     def draw(self, axes: Any) -> None:
         """Draw them, and name them beside the axes in the order in which they end there."""
-        axes.set_prop_cycle(color=("#2a9d5c", "#8e5bb5", "#e08e0b", "#17808f", "#7a5c43", "#888888", "#c27ba0"))
+        axes.set_prop_cycle(color=OTHERS)
         for name, (xs, ys) in sorted(self.curves.items(), key=lambda curve: -curve[1][1][-1]):
-            style = {"linestyle": "--" if ", " in name else "-"}
-            if colour := _own(name):
-                style["color"] = colour
+            own = _own(name)
+            style = {"color": own, "linestyle": "--" if ", " in name else "-"} if own else {}
             axes.plot(xs, ys, label=name, marker="o" if len(xs) < 10 else "", **style)
         axes.set(xlabel=self.x, ylabel=self.y)
         axes.label_outer()
+        if "y" not in self.log:
+            axes.set_ylim(0, 1.2 * axes.dataLim.y1)
         for letter in self.log:
             axes.set(**{f"{letter}scale": "log"})
             axis = getattr(axes, f"{letter}axis")
@@ -78,6 +84,7 @@ class Bars:
         axes.set(xticks=[], xscale="log" if self.log else "linear")
         axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
         axes.margins(x=0.15)
+        axes.spines["bottom"].set_visible(False)
         axes.grid(visible=False)
 
 

@@ -37,23 +37,24 @@ async def measure(bench: Bench, questions: Sequence[Question]) -> Section:
 
 async def _answer(question: Question, bench: Bench) -> dict[str, Any]:
     """Return medians in microseconds a call, and the figure that the question is about."""
+    against, theirs = question.against
     async with AsyncExitStack() as stack:
         runs = {
             "ours": await stack.enter_async_context(question.ours(bench.url)),
-            "theirs": await stack.enter_async_context(question.theirs(bench.url)),
+            "theirs": await stack.enter_async_context(theirs(bench.url)),
         }
         found = await bench.interleaved(question.work, runs, calls=question.calls, most=question.most)
-    ours, theirs = measured(found["ours"]), measured(found["theirs"])
-    us, by_hand_us = statistics.median(ours), statistics.median(theirs)
-    figure = statistics.median(question.measure.of(a, b) for a, b in zip(ours, theirs, strict=True))
+    us, by_hand_us = (statistics.median(measured(found[who])) for who in ("ours", "theirs"))
+    pairs = zip(measured(found["ours"]), measured(found["theirs"]), strict=True)
+    figure = statistics.median(question.measure.of(a, b) for a, b in pairs)
     return {
         "name": question.name,
         "work": question.work,
-        "against": question.against,
+        "against": against,
         "cachekit_us": round(us, 3),
         "by_hand_us": round(by_hand_us, 3),
         "ratio": round(us / by_hand_us, 4),
-        "found": question.measure.shown(figure),
+        "found": question.measure.unit.format(figure),
         "target": question.measure.target,
         "met": question.measure.met(figure),
     }

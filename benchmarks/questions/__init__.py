@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import pkgutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 from benchmarks.suite import Run
 
@@ -16,71 +17,68 @@ Variant: TypeAlias = Callable[[str], AbstractAsyncContextManager[Run]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """Our time by theirs, the smaller the better; the other ways of comparing differ from it in a few lines."""
+class Measure:
+    """How two times are compared, and what is aimed at.
 
-    bound: float | None = None
-    FIGURE: ClassVar[str] = "{:.2f} x time"
-    AIM: ClassVar[str] = "at most {:g} x"
+    Attributes:
+        of: Gives the figure, from our microseconds a call and the other's.
+        unit: Shows the figure.
+        aim: Shows the bound.
+        bound: What the figure should reach; None without a target.
+        upwards: Whether more is better.
+    """
 
-    def of(self, ours: float, theirs: float) -> float:
-        """Return the figure, from microseconds a call."""
-        return ours / theirs
-
-    def met(self, figure: float) -> bool | None:
-        """Tell whether ``figure`` reaches the target; None without one."""
-        return None if self.bound is None else figure <= self.bound
-
-    def shown(self, figure: float) -> str:
-        """Return the figure with its unit."""
-        return self.FIGURE.format(figure)
+    of: Callable[[float, float], float]
+    unit: str
+    aim: str
+    bound: float | None
+    upwards: bool = False
 
     @property
     def target(self) -> str:
         """What is aimed at, in words; empty without a target."""
-        return "" if self.bound is None else self.AIM.format(self.bound)
-
-
-class Throughput(Ratio):
-    """Our calls a second by theirs, the larger the better."""
-
-    FIGURE = "{:.1f} x throughput"
-    AIM = "at least {:g} x"
-
-    def of(self, ours: float, theirs: float) -> float:
-        """Return the figure, from microseconds a call."""
-        return theirs / ours
+        return "" if self.bound is None else self.aim.format(self.bound)
 
     def met(self, figure: float) -> bool | None:
         """Tell whether ``figure`` reaches the target; None without one."""
-        return None if self.bound is None else figure >= self.bound
+        return None if self.bound is None else figure >= self.bound if self.upwards else figure <= self.bound
 
 
-class Added(Ratio):
-    """Our time less theirs, in microseconds, the smaller the better."""
-
-    FIGURE = "{:+.2f} us"
-    AIM = "at most {:+g} us"
-
-    def of(self, ours: float, theirs: float) -> float:
-        """Return the figure, from microseconds a call."""
-        return ours - theirs
+def ratio(at_most: float | None = None) -> Measure:
+    """Compare our time by theirs."""
+    return Measure(operator.truediv, "{:.2f} x time", "at most {:g} x", at_most)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def throughput(at_least: float) -> Measure:
+    """Compare our calls a second by theirs."""
+    return Measure(lambda a, b: b / a, "{:.1f} x throughput", "at least {:g} x", at_least, upwards=True)
+
+
+def added(at_most: float) -> Measure:
+    """Compare our time less theirs, in microseconds."""
+    return Measure(operator.sub, "{:+.2f} us", "at most {:+g} us", at_most)
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """One row of the table of targets.
 
-    ``calls`` is how many calls one round makes; ``most`` bounds the rounds of what takes long.
+    Attributes:
+        name: What the command line calls it.
+        work: What is done.
+        ours: Does it with cachekit.
+        against: What it is compared with, in words, and what does that.
+        calls: How many calls one round makes.
+        measure: How the two are compared.
+        most: Bounds the rounds of what takes long.
     """
 
     name: str
     work: str
     ours: Variant
-    against: str
-    theirs: Variant
+    against: tuple[str, Variant]
     calls: int
-    measure: Ratio = field(default_factory=Ratio)
+    measure: Measure = field(default_factory=ratio)
     most: int = 1000
 
 

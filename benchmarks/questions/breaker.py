@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from benchmarks.questions import Added, Question
+from benchmarks.questions import Question, added
 from benchmarks.suite import Run, one_caller
 from benchmarks.work import TTL, load
 from cachekit import Cache
@@ -47,13 +47,5 @@ async def undecorated(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - 
 
 
 QUESTIONS = [
-    Question(
-        name="breaker-open",
-        work="breaker open",
-        ours=decorated,
-        against="undecorated call",
-        theirs=undecorated,
-        calls=2000,
-        measure=Added(3),
-    ),
+    Question("breaker-open", "breaker open", decorated, ("undecorated call", undecorated), 2000, added(3)),
 ]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 from hiredis import Reader
 
-from benchmarks.questions import Question, Ratio, Throughput
+from benchmarks.questions import Question, ratio, throughput
 from benchmarks.suite import Run, many_callers, one_caller
 from benchmarks.work import DOCUMENT, JSON, TTL, by_hand
 from cachekit import Cache, CachedFunction
@@ -119,47 +119,18 @@ async def protocol_alone(url: str) -> AsyncGenerator[Run, None]:
     transport.close()
 
 
+decorated_100 = partial(decorated, callers=MANY)
+bare_100 = partial(bare, callers=MANY)
+GET = "redis.asyncio GET + orjson.loads"
+FLOOR = "a bare protocol and hiredis: no hit can be faster, one caller"
+FLOOR_100 = "a future and orjson.loads, no server: no hit can be faster, 100 callers"
+SAME = "the same, 100 at a time"
+DISTINCT = "hits on Redis, 100 callers, distinct keys"
+
 QUESTIONS = [
-    Question(
-        name="hit",
-        work="hit on Redis, one caller",
-        ours=decorated,
-        against="redis.asyncio GET + orjson.loads",
-        theirs=bare,
-        calls=200,
-        measure=Ratio(0.75),
-    ),
-    Question(
-        name="hit-100",
-        work="hits on Redis, 100 callers, distinct keys",
-        ours=partial(decorated, callers=MANY),
-        against="the same, 100 at a time",
-        theirs=partial(bare, callers=MANY),
-        calls=1000,
-        measure=Throughput(12),
-    ),
-    Question(
-        name="hit-floor",
-        work="a bare protocol and hiredis: no hit can be faster, one caller",
-        ours=protocol_alone,
-        against="redis.asyncio GET + orjson.loads",
-        theirs=bare,
-        calls=200,
-    ),
-    Question(
-        name="hit-100-floor",
-        work="a future and orjson.loads, no server: no hit can be faster, 100 callers",
-        ours=partial(futures_alone, callers=MANY),
-        against="redis.asyncio GET + orjson.loads",
-        theirs=partial(bare, callers=MANY),
-        calls=1000,
-    ),
-    Question(
-        name="hit-memory",
-        work="hit on memory://",
-        ours=in_memory,
-        against="orjson.loads alone",
-        theirs=loads_alone,
-        calls=1000,
-    ),
+    Question("hit", "hit on Redis, one caller", decorated, (GET, bare), 200, ratio(0.75)),
+    Question("hit-100", DISTINCT, decorated_100, (SAME, bare_100), 1000, throughput(12)),
+    Question("hit-floor", FLOOR, protocol_alone, (GET, bare), 200),
+    Question("hit-100-floor", FLOOR_100, partial(futures_alone, callers=MANY), (GET, bare_100), 1000),
+    Question("hit-memory", "hit on memory://", in_memory, ("orjson.loads alone", loads_alone), 1000),
 ]

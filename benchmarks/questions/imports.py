@@ -8,7 +8,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 
 from benchmarks.children import child
-from benchmarks.questions import Question, Ratio
+from benchmarks.questions import Question, ratio
 from benchmarks.suite import Run
 
 TIMED = "import time; began = time.perf_counter(); {work}; print(time.perf_counter() - began)"
@@ -51,24 +51,12 @@ async def starting(url: str, code: str) -> AsyncGenerator[Run, None]:  # noqa: A
         yield run
 
 
+REQUIRED = "redis.asyncio, orjson, wrapt, msgspec"
+imported, required = partial(importing, what="cachekit"), partial(importing, what=REQUIRED)
+started, empty = partial(starting, code="import cachekit"), partial(starting, code="pass")
+STARTED = "a process that imports cachekit and ends"
+
 QUESTIONS = [
-    Question(
-        name="import",
-        work="import cachekit",
-        ours=partial(importing, what="cachekit"),
-        against="importing redis.asyncio, orjson, wrapt, msgspec",
-        theirs=partial(importing, what="redis.asyncio, orjson, wrapt, msgspec"),
-        calls=1,
-        measure=Ratio(1.15),
-        most=20,
-    ),
-    Question(
-        name="process",
-        work="a process that imports cachekit and ends",
-        ours=partial(starting, code="import cachekit"),
-        against="a process that does nothing",
-        theirs=partial(starting, code="pass"),
-        calls=1,
-        most=10,
-    ),
+    Question("import", "import cachekit", imported, (f"importing {REQUIRED}", required), 1, ratio(1.15), most=20),
+    Question("process", STARTED, started, ("a process that does nothing", empty), 1, most=10),
 ]

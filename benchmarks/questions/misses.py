@@ -9,7 +9,7 @@ from functools import partial
 
 import orjson
 
-from benchmarks.questions import Question, Ratio, Throughput
+from benchmarks.questions import Question, ratio, throughput
 from benchmarks.questions.hits import MANY, decorate
 from benchmarks.suite import Run, many_callers
 from benchmarks.work import DOCUMENT, TTL, by_hand
@@ -45,23 +45,11 @@ async def bare(url: str, callers: int = 1) -> AsyncGenerator[Run, None]:
         yield many_callers(callers, miss)
 
 
+decorated_100 = partial(decorated, callers=MANY)
+bare_100 = partial(bare, callers=MANY)
+DISTINCT = "misses, 100 callers, distinct keys"
+
 QUESTIONS = [
-    Question(
-        name="miss",
-        work="miss and fill, one caller",
-        ours=decorated,
-        against="redis.asyncio GET then SET",
-        theirs=bare,
-        calls=100,
-        measure=Ratio(1.5),
-    ),
-    Question(
-        name="miss-100",
-        work="misses, 100 callers, distinct keys",
-        ours=partial(decorated, callers=MANY),
-        against="the same, 100 at a time",
-        theirs=partial(bare, callers=MANY),
-        calls=500,
-        measure=Throughput(4),
-    ),
+    Question("miss", "miss and fill, one caller", decorated, ("redis.asyncio GET then SET", bare), 100, ratio(1.5)),
+    Question("miss-100", DISTINCT, decorated_100, ("the same, 100 at a time", bare_100), 500, throughput(4)),
 ]

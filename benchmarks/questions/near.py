@@ -9,7 +9,7 @@ from functools import partial
 import orjson
 from async_lru import alru_cache
 
-from benchmarks.questions import Added, Question, Ratio
+from benchmarks.questions import Question, added, ratio
 from benchmarks.questions.hits import decorate
 from benchmarks.suite import Run, one_caller, sliced
 from benchmarks.work import JSON, TTL, near_cache, until_near
@@ -60,22 +60,6 @@ async def loads(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no ser
 
 
 QUESTIONS = [
-    Question(
-        name="near-shared",
-        work="near hit, immutable result",
-        ours=shared,
-        against="async-lru hit",
-        theirs=lru,
-        calls=2000,
-        measure=Ratio(2),
-    ),
-    Question(
-        name="near-dict",
-        work="near hit, 1 KB dict",
-        ours=document,
-        against="orjson.loads of it",
-        theirs=loads,
-        calls=2000,
-        measure=Added(1.5),
-    ),
+    Question("near-shared", "near hit, immutable result", shared, ("async-lru hit", lru), 2000, ratio(2)),
+    Question("near-dict", "near hit, 1 KB dict", document, ("orjson.loads of it", loads), 2000, added(1.5)),
 ]

@@ -17,7 +17,7 @@ from benchmarks.charts import Bars, Chart, Curves, Span, draw
 from benchmarks.parts import app
 from benchmarks.parts.maps import KINDS
 from benchmarks.peers import PEERS
-from benchmarks.questions import Added, Ratio, Throughput, all_questions
+from benchmarks.questions import added, all_questions, ratio, throughput
 from benchmarks.report import Section, Sheet, page
 from benchmarks.suite import spread
 from benchmarks.traces import scanned, zipf
@@ -157,9 +157,9 @@ def test_one_question_is_answered_alone_with_all_figures_where_they_are_asked_fo
 
 
 def test_a_target_is_a_ratio_a_factor_of_throughput_or_a_difference() -> None:
-    assert (Ratio(0.75).of(3, 4), Ratio(0.75).met(0.75), Ratio().met(9)) == (0.75, True, None)
-    assert (Throughput(12).of(1, 12), Throughput(12).met(11.9)) == (12, False)
-    assert (Added(3).of(5, 2.5), Added(3).met(2.5), Added(3).target) == (2.5, True, "at most +3 us")
+    assert (ratio(0.75).of(3, 4), ratio(0.75).met(0.75), ratio().met(9)) == (0.75, True, None)
+    assert (throughput(12).of(1, 12), throughput(12).met(11.9)) == (12, False)
+    assert (added(3).of(5, 2.5), added(3).met(2.5), added(3).target) == (2.5, True, "at most +3 us")
 
 
 def test_half_of_the_figures_are_up_to_the_median_and_one_in_a_hundred_above_the_99th_percentile() -> None:
