@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -25,7 +25,7 @@ from benchmarks.suite import Bench
 from tests.kit.binaries import first_server
 from tests.kit.servers import RedisServer
 
-Measure: TypeAlias = Callable[[Bench], Awaitable[Section]]
+Measure: TypeAlias = Callable[[Bench], Coroutine[Any, Any, Section]]
 
 RESULTS: Final = Path(__file__).parent / "results"
 DOCS: Final = Path(__file__).parent.parent / "docs"
@@ -116,12 +116,8 @@ def _measured(name: str, measure: Measure, options: argparse.Namespace, console:
             step=lambda what: progress.update(bar, description=f"{name}: {what}", refresh=False),
         )
         redis = server.cli("INFO", "server")["redis_version"]
-        section = runner.run(_awaited(measure(bench)))
+        section = runner.run(measure(bench))
     return section, environment(redis=redis, loop=options.loop, pinned=options.cores)
-
-
-async def _awaited(measuring: Awaitable[Section]) -> Section:
-    return await measuring
 
 
 def _write(path: Path, where: Where, sections: Sequence[Section]) -> None:

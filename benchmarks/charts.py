@@ -30,6 +30,9 @@ SETTINGS: Final[Any] = {
 Curve: TypeAlias = tuple[Sequence[float], Sequence[float]]
 """The xs and the ys; a curve may be one point."""
 
+Span: TypeAlias = tuple[str, float, float, bool]
+"""A time on the x axis: its name, its begin, its end, and whether it is shaded."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
@@ -88,16 +91,6 @@ class Bars:
         axes.grid(visible=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A time on the x axis that has a name."""
-
-    name: str
-    began: float
-    ended: float
-    shaded: bool
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """Panels over one x axis; ``name`` is that of the file, without its ending."""
@@ -129,12 +122,11 @@ def draw(chart: Chart, path: Path) -> None:
 
 
 def _draw_spans(axes: Any, spans: Sequence[Span], *, named: bool) -> None:
-    for span in spans:
-        if span.shaded:
-            axes.axvspan(span.began, span.ended, color=OURS, alpha=0.08, linewidth=0)
+    for name, began, ended, shaded in spans:
+        if shaded:
+            axes.axvspan(began, ended, color=OURS, alpha=0.08, linewidth=0)
         if named:
-            middle = (span.began + span.ended) / 2
-            axes.text(middle, 1.02, span.name, transform=axes.get_xaxis_transform(), ha="center")
+            axes.text((began + ended) / 2, 1.02, name, transform=axes.get_xaxis_transform(), ha="center")
 
 
 def _own(name: str) -> str | None:

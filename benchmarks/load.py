@@ -1,6 +1,6 @@
 """Callers at a fixed rate, what each of their calls took, and what the process needed for it.
 
-    python -m benchmarks.load SETTINGS
+    python -m benchmarks.load URL LOOP SCRIPT
 
 This is a process of its own, started by `benchmarks.parts.outage`: neither a progress bar nor the process that hurts
 the server takes time from the event loop that is measured. It prints a line of JSON each second, and ends when its
@@ -52,30 +52,28 @@ LONGEST: Final = 900.0
 """Seconds after which the load ends, whoever holds its input."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+@dataclass(frozen=True, slots=True)
+class Script:
     """What the load is.
 
     Attributes:
-        url: Of the server.
         callers: How many call, each after its last call has returned.
         rate: Calls per second in all, evenly spread over the callers and over the second.
+        seconds: How long each phase of the outage lasts.
         most: The most calls; the load ends soon after them.
-        loop: Which event loop.
     """
 
-    url: str
     callers: int
     rate: float
+    seconds: int
     most: int
-    loop: str = "asyncio"
 
 
 class Load:
     """Callers of one decorated function, until `ending` is set."""
 
-    def __init__(self, settings: Settings, cache: Cache, tape: Recording) -> None:
-        self.settings = settings
+    def __init__(self, script: Script, cache: Cache, tape: Recording) -> None:
+        self.script = script
         self.tape = tape
         self.ending = asyncio.Event()
         dice = random.Random(7)
@@ -94,7 +92,7 @@ class Load:
     async def caller(self, due: float) -> None:
         """Call whenever it is time to."""
         tape, decorated, now = self.tape, self._decorated, time.monotonic
-        pause = self.settings.callers / self.settings.rate
+        pause = self.script.callers / self.script.rate
         while True:
             await asyncio.sleep(due - now())
             if self.ending.is_set():
@@ -111,7 +109,7 @@ class Load:
             tape.returned(ended, ended - began, kind)
             if not tape.calls % UNDECORATED:
                 await self._compare(number)
-            if tape.calls >= self.settings.most:
+            if tape.calls >= self.script.most:
                 self.ending.set()
             due += pause
             if due < ended:
@@ -148,23 +146,23 @@ class Load:
         self.tape.undecorated.append(time.monotonic() - began)
 
 
-async def _record(settings: Settings) -> Recording:
+async def _record(url: str, script: Script) -> Recording:
     tape = Recording()
     # Each caller may be in a call when the last one that counts returns.
-    tape.reserve(settings.most + settings.callers)
+    tape.reserve(script.most + script.callers)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: tape.failed(context.get("exception"), context["message"]))
     logging.getLogger("cachekit").addHandler(Records(tape.records))
     logging.getLogger("cachekit").setLevel(logging.INFO)
-    async with Cache(settings.url) as cache:
-        work = Load(settings, cache, tape)
+    async with Cache(url) as cache:
+        work = Load(script, cache, tape)
         await work.warm_up()
         cache.observe(tape.observe)
         gc.collect()
         gc.freeze()
         loop.add_reader(sys.stdin.fileno(), work.ending.set)
         tape.began = began = time.monotonic() + 0.1
-        callers = [loop.create_task(work.caller(began + n / settings.rate)) for n in range(settings.callers)]
+        callers = [loop.create_task(work.caller(began + n / script.rate)) for n in range(script.callers)]
         others = [loop.create_task(work.heartbeat(began)), loop.create_task(work.each_second(began))]
         await asyncio.sleep(0.05)
         tape.before = held()
@@ -184,9 +182,9 @@ async def _record(settings: Settings) -> Recording:
 
 def main() -> None:
     """Record the load that the command line describes."""
-    settings = msgspec.json.decode(sys.argv[1], type=Settings)
-    with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
-        tell(runner.run(_record(settings)))
+    url, loop, script = sys.argv[1:]
+    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+        tell(runner.run(_record(url, msgspec.json.decode(script, type=Script))))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -24,6 +24,7 @@ Load: TypeAlias = Callable[[int], Coroutine[Any, Any, dict[str, Any]]]
 """The function to decorate."""
 
 BY_HAND: Final = "by hand"
+BOUND: Final = "10,000 entries unless told otherwise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +42,6 @@ class Setup:
     entries: int = 10_000
 
 
-class Opened(Protocol):
-    """Sets up, gives the decorated function, cleans up."""
-
-    def __call__(self, url: str, load: Load, setup: Setup, /) -> AbstractAsyncContextManager[Load]:
-        """Decorate ``load``."""
-
-
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A peer.
@@ -57,14 +51,14 @@ class Peer:
         package: The distribution whose version is told.
         options: What is not its default.
         protects: When callers of one key share a load: "always", if `Setup.protected` is "set", or "never".
-        opened: How it is used.
+        opened: Sets up, gives the decorated function, cleans up.
     """
 
     name: str
     package: str
     options: str
     protects: Literal["always", "set", "never"]
-    opened: Opened
+    opened: Callable[[str, Load, Setup], AbstractAsyncContextManager[Load]]
 
     @property
     def version(self) -> str:
@@ -76,8 +70,20 @@ class Peer:
             return "this one" if self.package == "cachekit-redis" else "not installed"
 
 
-@asynccontextmanager
-async def by_hand(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+PEERS: Final[list[Peer]] = []
+
+
+def _peer(
+    name: str, package: str, options: str, protects: Literal["always", "set", "never"]
+) -> Callable[[Callable[[str, Load, Setup], AsyncGenerator[Load, None]]], None]:
+    """Make a peer of a function: see `Peer`."""
+    return lambda opened: PEERS.append(Peer(name, package, options, protects, asynccontextmanager(opened)))
+
+
+@_peer(
+    BY_HAND, "redis", "redis.asyncio, orjson; max_connections raised to the number of callers above its 100", "never"
+)
+async def _by_hand(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """redis-py alone: GET and loads, or GET and then SET. No protection against anything."""
     async with connected(url, callers=setup.callers) as client:
 
@@ -94,15 +100,15 @@ async def by_hand(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, No
         yield document
 
 
-@asynccontextmanager
-async def cachekit(url: str, load: Load, _setup: Setup) -> AsyncGenerator[Load, None]:
+@_peer("cachekit", "cachekit-redis", "timeout=5, so that a busy machine decides nothing", "always")
+async def _cachekit(url: str, load: Load, _setup: Setup) -> AsyncGenerator[Load, None]:
     """This package, on Redis."""
     async with Cache(url, prefix="kit:", timeout=5) as cache:
         yield cache.cached(key="document:<number>", ttl=TTL)(load)
 
 
-@asynccontextmanager
-async def cachekit_near(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+@_peer("cachekit, near", "cachekit-redis", f"near={BOUND}; coherent", "always")
+async def _cachekit_near(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """This package with a near cache in front of Redis, once a call is a near hit."""
     async with near_cache(url, entries=setup.entries) as cache:
         document = cache.cached(key="near:<number>", ttl=TTL)(load)
@@ -110,8 +116,10 @@ async def cachekit_near(url: str, load: Load, setup: Setup) -> AsyncGenerator[Lo
         yield document
 
 
-@asynccontextmanager
-async def cashews(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+@_peer(
+    "cashews", "cashews", "pickle_type=json; at most 10 connections, its default; against stampedes lock=True", "set"
+)
+async def _cashews(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Its plain decorator; against stampedes the one with a lock."""
     from cashews import Cache  # noqa: PLC0415 - see above
 
@@ -123,8 +131,13 @@ async def cashews(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, No
         await cache.close()
 
 
-@asynccontextmanager
-async def aiocache(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+@_peer(
+    "aiocache",
+    "aiocache",
+    "JsonSerializer; pool_max_size raised to the number of callers; against stampedes cached_stampede(lease=2)",
+    "set",
+)
+async def _aiocache(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Its `cached`; against stampedes `cached_stampede`."""
     from aiocache import RedisCache, cached, cached_stampede  # noqa: PLC0415 - see above
     from aiocache.serializers import JsonSerializer  # noqa: PLC0415 - see above
@@ -147,8 +160,13 @@ async def aiocache(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, N
         await document.cache.close()
 
 
-@asynccontextmanager
-async def fastapi_cache2(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+@_peer(
+    "fastapi-cache2",
+    "fastapi-cache2",
+    "JsonCoder; without its redis extra, which demands redis-py < 5; max_connections as by hand",
+    "never",
+)
+async def _fastapi_cache2(url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """Its decorator outside of a route; there can be one at a time, since its backend is global.
 
     Its `redis` extra demands a redis-py below 5. Without the extra it installs beside any, and its backend works.
@@ -167,8 +185,8 @@ async def fastapi_cache2(url: str, load: Load, setup: Setup) -> AsyncGenerator[L
             FastAPICache.reset()
 
 
-@asynccontextmanager
-async def async_lru(_url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
+@_peer("async-lru", "async-lru", f"maxsize={BOUND}; no Redis, the same object for all callers", "always")
+async def _async_lru(_url: str, load: Load, setup: Setup) -> AsyncGenerator[Load, None]:
     """In the process alone: nothing is shared with other processes, and callers share the object."""
     from async_lru import alru_cache  # noqa: PLC0415 - see above
 
@@ -178,39 +196,3 @@ async def async_lru(_url: str, load: Load, setup: Setup) -> AsyncGenerator[Load,
 
     yield document
     await document.cache_close()
-
-
-BOUND: Final = "10,000 entries unless told otherwise"
-PEERS: Final = (
-    Peer(
-        BY_HAND,
-        "redis",
-        "redis.asyncio, orjson; max_connections raised to the number of callers above its 100",
-        "never",
-        by_hand,
-    ),
-    Peer("cachekit", "cachekit-redis", "timeout=5, so that a busy machine decides nothing", "always", cachekit),
-    Peer("cachekit, near", "cachekit-redis", f"near={BOUND}; coherent", "always", cachekit_near),
-    Peer(
-        "cashews",
-        "cashews",
-        "pickle_type=json; at most 10 connections, its default; against stampedes lock=True",
-        "set",
-        cashews,
-    ),
-    Peer(
-        "aiocache",
-        "aiocache",
-        "JsonSerializer; pool_max_size raised to the number of callers; against stampedes cached_stampede(lease=2)",
-        "set",
-        aiocache,
-    ),
-    Peer(
-        "fastapi-cache2",
-        "fastapi-cache2",
-        "JsonCoder; without its redis extra, which demands redis-py < 5; max_connections as by hand",
-        "never",
-        fastapi_cache2,
-    ),
-    Peer("async-lru", "async-lru", f"maxsize={BOUND}; no Redis, the same object for all callers", "always", async_lru),
-)

@@ -37,6 +37,15 @@ Call: TypeAlias = Callable[[int], Awaitable[Any]]
 Value: TypeAlias = tuple[Any, Any, Callable[[bytes], Any]]
 """A value, its annotation, and how it is decoded by hand."""
 
+HEADS: Final = (
+    ("Hits by concurrent callers", "callers", ""),
+    ("Hits by size of the value, one caller", "value", ""),
+    ("Hits by kind of the value, 1 KB, one caller", "kind", "by hand: orjson, msgspec, pydantic"),
+    ("Hits by number of keys, evenly asked for, one caller", "keys", ""),
+    ("Hits by number of keys, asked for by Zipf 0.9, one caller", "keys", ""),
+)
+"""Title, first column and note of the tables."""
+
 DICT: Final[Value] = (DOCUMENT, dict[str, Any], orjson.loads)
 
 
@@ -81,30 +90,17 @@ async def measure(bench: Bench) -> Section:
     counts = [n for n in KEYS if not bench.quick or n <= 1000]
     callers, sizes, kinds = await _callers(bench), await _sizes(bench), await _kinds(bench)
     uniform, popular = await _keys(bench, counts)
-    sheets = [
-        _sheet("Hits by concurrent callers", "callers", callers),
-        _sheet("Hits by size of the value, one caller", "value", sizes),
-        _sheet("Hits by kind of the value, 1 KB, one caller", "kind", kinds, "by hand: orjson, msgspec, pydantic"),
-        _sheet("Hits by number of keys, evenly asked for, one caller", "keys", uniform),
-        _sheet("Hits by number of keys, asked for by Zipf 0.9, one caller", "keys", popular),
-        await _near_memory(bench),
-    ]
+    tables = {"callers": callers, "sizes": sizes, "kinds": kinds, "keys": uniform, "keys by Zipf": popular}
+    sheets = [_sheet(*heads, found) for heads, found in zip(HEADS, tables.values(), strict=True)]
     charts = [
         _curves("callers", "concurrent callers, distinct keys", CALLERS, {"": callers}, "with {} callers"),
         _curves("sizes", "bytes of JSON", SIZES, {"": sizes}, "on {}"),
         _bars(kinds),
         _curves("keys", "keys that are asked for", counts, {"": uniform, ", Zipf": popular}, "among {} keys"),
     ]
-    tables = {"callers": callers, "sizes": sizes, "kinds": kinds, "keys": uniform, "keys by Zipf": popular}
-    data = {
-        name: {
-            key: {"cachekit_us": statistics.median(ours), "by_hand_us": statistics.median(theirs)}
-            for key, (ours, theirs) in found.items()
-        }
-        for name, found in tables.items()
-    }
+    data = {name: {key: _us(pair) for key, pair in found.items()} for name, found in tables.items()}
     about = "each against GET and decoding by hand, one variable at a time; 1 KB and one caller unless told otherwise."
-    return Section("growth", "Growth", about, sheets, data, charts)
+    return Section("growth", "Growth", about, [*sheets, await _near_memory(bench)], data, charts)
 
 
 async def _calls(
@@ -225,10 +221,14 @@ async def _filled(bench: Bench, entries: int) -> int:
             tracemalloc.stop()
 
 
-def _sheet(title: str, first: str, found: Found, note: str = "") -> Sheet:
+def _us(pair: tuple[Rounds, Rounds]) -> dict[str, float]:
+    """Return the medians."""
+    return {"cachekit_us": statistics.median(pair[0]), "by_hand_us": statistics.median(pair[1])}
+
+
+def _sheet(title: str, first: str, note: str, found: Found) -> Sheet:
     rows = [
-        (name, f"{statistics.median(ours):.1f}", f"{statistics.median(theirs):.1f}", f"{ratio(ours, theirs):.2f} x")
-        for name, (ours, theirs) in found.items()
+        (name, *(f"{us:.1f}" for us in _us(pair).values()), f"{ratio(*pair):.2f} x") for name, pair in found.items()
     ]
     return Sheet(title, (first, "cachekit, us", "by hand, us", "time"), rows, note)
 
@@ -239,9 +239,9 @@ def _curves(name: str, x: str, xs: Sequence[int], variants: Mapping[str, Found],
     ends = [(where.format(key), ratio(*found[key])) for key in (next(iter(found)), next(reversed(found)))]
     said = ", ".join(f"{times:.2f} x {place}" for place, times in ends).replace(" 1 callers", " 1 caller")
     curves = {
-        f"{who}{variant}": (xs, [statistics.median(pair[number]) for pair in each.values()])
+        f"{who}{variant}": (xs, [_us(pair)[key] for pair in each.values()])
         for variant, each in variants.items()
-        for number, who in enumerate(("cachekit", "by hand"))
+        for who, key in (("cachekit", "cachekit_us"), ("by hand", "by_hand_us"))
     }
     return Chart(
         name=f"benchmarks-{name}",
@@ -253,9 +253,9 @@ def _curves(name: str, x: str, xs: Sequence[int], variants: Mapping[str, Found],
 
 def _bars(found: Found) -> Chart:
     bars = {
-        f"{kind}, {who}": statistics.median(times)
+        f"{kind}, {who}": us
         for kind, pair in found.items()
-        for who, times in zip(("cachekit", "by hand"), pair, strict=True)
+        for who, us in zip(("cachekit", "by hand"), _us(pair).values(), strict=True)
     }
     worst = max(found, key=lambda kind: ratio(*found[kind]))
     return Chart(

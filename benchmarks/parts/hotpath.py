@@ -7,7 +7,7 @@ between the sum and the whole is the event loop and the socket.
 from __future__ import annotations
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final, cast
@@ -87,16 +87,10 @@ async def _steps(cache: Cache) -> list[Step]:
 
 def _median_us(work: Callable[[], object], loops: int) -> float | str:
     """Return microseconds; or what it raises, since the steps are not public and change."""
-    times: list[float] = []
     try:
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            for _ in range(loops):
-                work()
-            times.append((time.perf_counter() - began) / loops * 1e6)
+        return statistics.median(timeit.repeat(work, number=loops, repeat=ROUNDS)) / loops * 1e6
     except Exception as error:
         return repr(error)
-    return statistics.median(times)
 
 
 def _drive(coroutine: Coroutine[Any, Any, object]) -> None:

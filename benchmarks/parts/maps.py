@@ -13,6 +13,7 @@ import gc
 import statistics
 import sys
 import time
+import timeit
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -210,14 +211,12 @@ def _hit_and_put(kind: Kind, entries: int, hot: list[str], new: list[str]) -> tu
 
 
 def _ns(work: Callable[[str], object], keys: list[str]) -> float:
+    def each() -> None:
+        for key in keys:
+            work(key)
+
     gc.collect()
-    gc.disable()
-    began = time.perf_counter()
-    for key in keys:
-        work(key)
-    took = time.perf_counter() - began
-    gc.enable()
-    return took / len(keys) * 1e9
+    return timeit.timeit(each, number=1) / len(keys) * 1e9
 
 
 def _ratios(kind: Kind, *, keys: int, requests: int) -> tuple[float, float]:

@@ -22,10 +22,10 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.charts import Chart, Curves, Span
+from benchmarks.charts import Chart, Curves
 from benchmarks.children import PATIENCE, child, told
 from benchmarks.findings import DELAYED, Figures, Moment, report
-from benchmarks.load import Settings
+from benchmarks.load import Script
 from benchmarks.recording import Held, Recording, Tick
 from benchmarks.report import Section, Sheet, duration
 from benchmarks.suite import Bench
@@ -93,15 +93,6 @@ STEPS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """How many call, how often in all, and for how many seconds in each phase."""
-
-    callers: int
-    rate: float
-    seconds: int
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `script` reads, but for ``--quick``, and ``--svg``."""
     group = parser.add_argument_group("outage")
@@ -119,15 +110,15 @@ def script(options: argparse.Namespace) -> Script:
     for name, value, most in (("callers", callers, 10_000), ("rate", rate, 20_000), ("seconds", seconds, 60)):
         if not 1 <= value <= most:
             sys.exit(f"--{name} is from 1 to {most}, not {value:g}")
-    return Script(callers, rate, seconds)
+    # With what it may take until hits come back.
+    most = int(rate * (seconds * len(STEPS) + 2 * PATIENCE))
+    return Script(callers, rate, seconds, most)
 
 
 async def measure(bench: Bench, script: Script) -> Section:
     """Run the script under load."""
-    # With what it may take until hits come back.
-    most = int(script.rate * (script.seconds * len(STEPS) + 2 * PATIENCE))
-    settings = Settings(url=bench.url, callers=script.callers, rate=script.rate, most=most, loop=bench.loop)
-    async with child("-m", "benchmarks.load", msgspec.json.encode(settings).decode()) as callers:
+    arguments = (bench.url, bench.loop, msgspec.json.encode(script).decode())
+    async with child("-m", "benchmarks.load", *arguments) as callers:
         moments = [moment async for moment in _moments(bench, callers, script.seconds)]
         # They end when their input does; the last line is the recording.
         printed, _ = await asyncio.wait_for(callers.communicate(b""), PATIENCE)
@@ -142,12 +133,10 @@ async def _moments(bench: Bench, callers: Process, seconds: int) -> AsyncGenerat
         if step.act is not None:
             await asyncio.to_thread(step.act, bench.server)
         yield Moment(step.name, began, time.monotonic(), step.back)
-        ticks: list[Tick] = []
-        while len(ticks) < seconds or (
-            step.back and not any(tick.hits for tick in ticks) and len(ticks) < seconds + PATIENCE
-        ):
+        passed, hits = 0, 0
+        while passed < seconds or (step.back and not hits and passed < seconds + PATIENCE):
             tick = await told(callers, Tick)
-            ticks.append(tick)
+            passed, hits = passed + 1, hits + tick.hits
             bench.step(f"{step.name}, {tick.at:.0f} s: {tick.hits} hits of {tick.calls} calls, breaker {tick.breaker}")
 
 
@@ -208,7 +197,7 @@ def _chart(found: Figures, load: str) -> Chart:
         about=f"latency added to a call, by second: {load}",
         panels=panels,
         spans=[
-            Span(phase["name"], phase["began"], phase["began"] + phase["seconds"], phase["name"] in DOWN)
+            (phase["name"], phase["began"], phase["began"] + phase["seconds"], phase["name"] in DOWN)
             for phase in found["phases"]
         ],
     )

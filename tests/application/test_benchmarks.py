@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from benchmarks.__main__ import PARTS, main
-from benchmarks.charts import Bars, Chart, Curves, Span, draw
+from benchmarks.charts import Bars, Chart, Curves, draw
 from benchmarks.parts import app
 from benchmarks.parts.maps import KINDS
 from benchmarks.peers import PEERS
@@ -31,7 +31,7 @@ CHART = Chart(
         Bars(bars={"cachekit": 1.0, "by hand": 2.5}, label="{:.1f} us"),
         Curves(curves={"cachekit": ([1, 2], [3, 4]), "a point": ([1], [3])}, x="callers", y="us", log="y"),
     ],
-    spans=[Span("down", 0, 1, shaded=True)],
+    spans=[("down", 0, 1, True)],
 )
 
 
