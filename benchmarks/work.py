@@ -1,8 +1,10 @@
-"""The work that questions and parts share: a document of 1 KB, and the ways of caching it."""
+"""The work that questions and parts share: a document of 1 KB, the keys that are asked for, and ways of caching it."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -31,6 +33,9 @@ def error(number: int) -> dict[str, Any]:
 DOCUMENT: Final = document_of(1000)
 JSON: Final = orjson.dumps(DOCUMENT)
 TTL: Final = 600
+SKEW: Final = 0.9
+"""The n-th popular key is asked for n ** -0.9 as often as the first: what caches in front of databases see."""
+
 PATIENCE: Final = 5.0
 """Seconds within which calls must become near hits."""
 
@@ -40,6 +45,25 @@ assert 900 < len(JSON) < 1150, len(JSON)  # noqa: S101 - what "1 KB" in the tabl
 async def load(number: int) -> dict[str, Any]:  # noqa: ARG001 - it is part of the key
     """Return the document: a load of 0."""
     return DOCUMENT
+
+
+def zipf(keys: int, requests: int, *, seed: int = 7) -> list[int]:
+    """Return ``requests`` numbers below ``keys``; which of them are popular is random, too."""
+    dice = random.Random(seed)
+    names = list(range(keys))
+    dice.shuffle(names)
+    weights = list(itertools.accumulate(n**-SKEW for n in range(1, keys + 1)))
+    return dice.choices(names, cum_weights=weights, k=requests)
+
+
+def scanned(trace: list[int], *, every: int = 2000, scan: int = 1000) -> list[int]:
+    """Return ``trace`` with a scan after ``every`` requests: ``scan`` numbers that are never asked for again."""
+    fresh = itertools.count(max(trace) + 1)
+    mixed: list[int] = []
+    for begin in range(0, len(trace), every):
+        mixed += trace[begin : begin + every]
+        mixed += itertools.islice(fresh, scan)
+    return mixed
 
 
 @asynccontextmanager

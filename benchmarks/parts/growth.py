@@ -20,8 +20,7 @@ from pydantic import BaseModel
 from benchmarks.charts import Bars, Chart, Curves
 from benchmarks.report import Section, Sheet
 from benchmarks.suite import Bench, Rounds, Run, many_callers, measured, one_caller, ratio
-from benchmarks.traces import zipf
-from benchmarks.work import DOCUMENT, JSON, TTL, by_hand, document_of, load, near_cache, until_near
+from benchmarks.work import DOCUMENT, JSON, TTL, by_hand, document_of, load, near_cache, until_near, zipf
 from cachekit import Cache
 
 CALLERS: Final = (1, 10, 100, 1000)

@@ -28,7 +28,7 @@ from benchmarks.charts import Chart, Curves
 from benchmarks.children import child, tell, told
 from benchmarks.report import Section, Sheet
 from benchmarks.suite import Bench
-from benchmarks.traces import scanned, zipf
+from benchmarks.work import scanned, zipf
 from cachekit._tiers.s3fifo import S3Fifo
 
 TTL: Final = 600.0

@@ -42,21 +42,24 @@ PROMISES: Final = (
 DOWN: Final = ("paused", "killed")
 """The phases in which there is no Redis."""
 
-ROWS: Final[dict[str, Callable[[Figures], str]]] = {
-    "calls": lambda phase: f"{phase['calls']}",
-    "hits": lambda phase: f"{phase['hits'] / max(1, phase['calls']):.1%}",
-    "loads": lambda phase: f"{phase['loads']}",
-    "median added": lambda phase: duration(phase["median"]),
-    "99th percentile": lambda phase: duration(phase["p99"]),
-    "largest": lambda phase: duration(phase["longest"]),
-    f"calls over {duration(DELAYED)}": lambda phase: f"{phase['delayed']}",
-    "event loop late by": lambda phase: duration(phase["lag"]),
-    "breaker opened after": lambda phase: duration(phase["opened_after"]),
-    "median while open": lambda phase: duration(phase["median_open"]),
-    "hit again after": lambda phase: duration(phase["used_after"]),
-    "WARNING, INFO": lambda phase: f"{phase['warnings']}, {phase['infos']}",
-    "exceptions": lambda phase: f"{phase['exceptions']}",
+ROWS: Final = {
+    "calls": "calls",
+    "hits": "hits",
+    "loads": "loads",
+    "median added": "median",
+    "99th percentile": "p99",
+    "largest": "longest",
+    f"calls over {duration(DELAYED)}": "delayed",
+    "event loop late by": "lag",
+    "breaker opened after": "opened_after",
+    "median while open": "median_open",
+    "hit again after": "used_after",
+    "records of WARNING": "warnings",
+    "records of INFO": "infos",
+    "exceptions": "exceptions",
 }
+"""The figures of a phase that are shown: counts, and times."""
+
 MOMENTS: Final = {
     "at the beginning": "before",
     "at most": "largest",
@@ -149,7 +152,7 @@ def _section(script: Script, found: Figures) -> Section:
     phases = Sheet(
         f"What the cache adds to a call: {load}",
         ("", *(phase["name"] for phase in found["phases"])),
-        [(name, *map(figure, found["phases"])) for name, figure in ROWS.items()],
+        [(name, *(_shown(phase[key]) for phase in found["phases"])) for name, key in ROWS.items()],
         f"nothing is subtracted; the undecorated call takes {duration(found['undecorated'])}",
     )
     process = Sheet(
@@ -166,6 +169,10 @@ def _section(script: Script, found: Figures) -> Section:
     about = f"a server is stopped, resumed, killed and restarted under load: {load}."
     data = {"callers": script.callers, "rate": script.rate, **found}
     return Section("outage", title, about, [phases, process, kept], data, [_chart(found, load)], trouble)
+
+
+def _shown(figure: float | None) -> str:
+    return str(figure) if isinstance(figure, int) else duration(figure)
 
 
 def promises(found: Figures) -> Iterator[tuple[str, str, str, str]]:

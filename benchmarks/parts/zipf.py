@@ -12,7 +12,7 @@ from benchmarks.parts.peers import all_opened, figures, shown
 from benchmarks.peers import BY_HAND, Load, Setup
 from benchmarks.report import Section, Sheet
 from benchmarks.suite import Bench, Found, Run, medians
-from benchmarks.traces import zipf
+from benchmarks.work import zipf
 
 CALLERS: Final = 100
 KEYS: Final = 10_000

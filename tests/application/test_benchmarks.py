@@ -20,7 +20,7 @@ from benchmarks.peers import PEERS
 from benchmarks.questions import added, all_questions, ratio, throughput
 from benchmarks.report import Section, Sheet, page
 from benchmarks.suite import spread
-from benchmarks.traces import scanned, zipf
+from benchmarks.work import scanned, zipf
 from tests import ROOT
 
 CHART = Chart(
