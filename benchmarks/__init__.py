@@ -1,4 +1,4 @@
-"""What the toolkit costs, measured against doing the same by hand and against its peers.
+"""The cost of the toolkit, measured against the same work by hand and against its peers.
 
     python -m benchmarks                      everything, with a redis-server of its own, in minutes
     python -m benchmarks targets peers        some parts; --list names them, and the questions of the targets

@@ -71,7 +71,7 @@ def _chosen(only: list[str] | None) -> list[Question]:
 
 
 def _measures(options: argparse.Namespace) -> dict[str, Measure]:
-    """Return what measures each part."""
+    """Return the function that measures each part."""
     return {
         "targets": partial(targets.measure, questions=_chosen(options.only)),
         "peers": peers.measure,
@@ -132,7 +132,7 @@ def _draw(sections: Sequence[Section], folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run what the command line asks for; end with an error if something happened that must not."""
+    """Measure the parts of the command line; end with an error if a part had trouble."""
     options = _arguments(argv)
     # A pipe has no width, and tables folded to 80 columns cannot be read.
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)

@@ -1,4 +1,4 @@
-"""Processes that a part starts: they are given arguments, and tell what they found as lines of JSON."""
+"""Processes that a part starts: they get arguments, and tell their figures as lines of JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 
 ROOT: Final = Path(__file__).parent.parent
 PATIENCE: Final = 30.0
-"""Seconds within which a process must tell what it is asked for."""
+"""Seconds within which a process must answer."""
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ async def child(*arguments: str, environment: Mapping[str, str] | None = None) -
 
 
 async def told(process: Process, kind: type[T]) -> T:
-    """Return what the next line of ``process`` says.
+    """Return the value that ``process`` tells in its next line.
 
     Raises:
         TimeoutError: There was none within `PATIENCE`.
@@ -45,7 +45,7 @@ async def told(process: Process, kind: type[T]) -> T:
     assert process.stdout is not None  # noqa: S101 - it is piped
     line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
     if not line:
-        message = f"a process ended with {await process.wait()}, before it told what it found"
+        message = f"a process ended with {await process.wait()}, before it told its figures"
         raise RuntimeError(message)
     return msgspec.json.decode(line, type=kind)
 
@@ -58,10 +58,10 @@ def tell(value: object) -> None:
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes event loops of that name, or None for those of asyncio."""
+    """Return the factory of event loops of that name; None stands for asyncio's own."""
     if name == "asyncio":
         return None
-    import uvloop  # noqa: PLC0415 - optional, and only for who asks for it
+    import uvloop  # noqa: PLC0415 - optional
 
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory

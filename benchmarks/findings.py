@@ -1,19 +1,19 @@
-"""What a recording of an outage comes to: phase by phase, second by second, and in a few figures. Times are seconds.
+"""The figures of an outage, from its recording: by phase, by second, and in all. Times are seconds.
 
 A window of time, be it a phase or a second, has of the calls that returned in it:
 
     calls, hits, loads   how many there were, how many of these found their value, how many ran the function
     delayed              how many took `DELAYED` or longer
-    median, p99, longest what they took
+    median, p99, longest the times that they took
     lag                  by how much the event loop was late at worst
     exceptions           how many calls raised, and tasks in the background
 
 and a phase has also:
 
-    name, began, seconds what was done to the server, when, since the run began, and for how long
+    name, began, seconds the step of the script, its begin since the run began, and how long it lasted
     warnings, infos      records of the level WARNING or above, and of the level INFO
     opened_after         from its beginning until the breaker opened, if it did
-    median_open          what calls took that began and returned while the breaker was open
+    median_open          the median of the calls that began and returned while the breaker was open
     used_after           from the first answer to a PING until the first hit, if the server came back
 """
 
@@ -45,7 +45,7 @@ class Moment:
 
 
 def report(recording: Recording, moments: Sequence[Moment]) -> Figures:
-    """Return what ``recording`` comes to; the first phase began with it."""
+    """Return the figures; the first phase began with the recording."""
     began = recording.began
     moments = [replace(moments[0], began=began, ready=began), *moments[1:]]
     ends = [*(moment.began for moment in moments[1:]), recording.ended[-1] + 1e-9]

@@ -1,4 +1,4 @@
-"""Callers at a fixed rate, what each of their calls took, and what the process needed for it.
+"""Callers at a fixed rate: the time of each call, and the needs of the process.
 
     python -m benchmarks.load URL LOOP SCRIPT
 
@@ -6,12 +6,12 @@ This is a process of its own, started by `benchmarks.parts.outage`: neither a pr
 the server takes time from the event loop that is measured. It prints a line of JSON each second, and ends when its
 input is closed; its last line is the recording.
 
-What a call took is the time between the two lines around its ``await``, by the monotonic clock. Nothing is subtracted
+The time of a call is that between the two lines around its ``await``, by the monotonic clock. Nothing is subtracted
 from it: the decorated function returns a constant, and what that costs undecorated is measured in the same run, with
-each 64th call, and told beside. Times of other tasks that ran while a call waited are part of what it took, since they
-are what a caller in a real application meets; the heartbeat tells how late the event loop is at worst.
+each 64th call, and told beside. Times of other tasks that ran while a call waited count, since a caller in a
+real application meets them too; the heartbeat tells how late the event loop is at worst.
 
-The garbage collector is on, as in an application; what exists before the first call is frozen, so that its pauses do
+The garbage collector is on, as in an application; all objects before the first call are frozen, so that its pauses do
 not grow with the modules that are imported.
 """
 
@@ -40,7 +40,7 @@ HOT: Final = 50
 """How many keys most calls are about."""
 
 COLD: Final = 0.05
-"""The share of calls about a key that nobody has asked for before."""
+"""The share of calls about a key that is new."""
 
 BEAT: Final = 0.01
 """Seconds between two heartbeats. The selector rounds each wait up to a millisecond: so much of the lag is its own."""
@@ -49,12 +49,12 @@ UNDECORATED: Final = 64
 """One in so many calls is followed by a call of the undecorated function."""
 
 LONGEST: Final = 900.0
-"""Seconds after which the load ends, whoever holds its input."""
+"""Seconds after which the load ends, even with its input open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What the load is.
+    """A load.
 
     Attributes:
         callers: How many call, each after its last call has returned.
@@ -113,7 +113,7 @@ class Load:
                 self.ending.set()
             due += pause
             if due < ended:
-                # The rate is fixed: what was missed is not made up for in a burst.
+                # The rate is fixed: missed calls are not made up for in a burst.
                 missed = math.ceil((ended - due) / pause)
                 tape.skipped += missed
                 due += missed * pause
@@ -128,7 +128,7 @@ class Load:
             due = max(due + BEAT, now)
 
     async def each_second(self, began: float) -> None:
-        """Tell what happened in the last second, once it is over."""
+        """Tell the figures of the last second, once it is over."""
         tape = self.tape
         while True:
             calls = tape.calls

@@ -29,7 +29,7 @@ BOUND: Final = "10,000 entries unless told otherwise"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a peer is set up for.
+    """The use that a peer is set up for.
 
     Attributes:
         callers: How many call at the same time.
@@ -47,9 +47,9 @@ class Peer:
     """A peer.
 
     Attributes:
-        name: What it is called in tables.
+        name: Its name in tables.
         package: The distribution whose version is told.
-        options: What is not its default.
+        options: The options that are not its defaults.
         protects: When callers of one key share a load: "always", if `Setup.protected` is "set", or "never".
         opened: Sets up, gives the decorated function, cleans up.
     """

@@ -1,4 +1,4 @@
-"""What is recorded of a load: each call, each second, what the process holds, and what happens rarely.
+"""A recording of a load: each call, each second, the memory and files of the process, and rare events.
 
 Every moment is one of the monotonic clock, which all processes share; all times are seconds.
 """
@@ -21,7 +21,7 @@ MOST_NOTES: Final = 1000
 """The most notes of each kind that are kept."""
 
 LOADED, HIT, SHARED = 0, 1, 2
-"""What a call was: it ran the function, or found the value, or got that of another call's load."""
+"""A call ran the function, or found the value, or got that of another call's load."""
 
 # One of them for each call or more: they are not kept.
 _COMMON: Final = (Hit, Missed, Loaded, Filled, StoreFailed)
@@ -31,7 +31,7 @@ Floats: TypeAlias = MutableSequence[float]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the process holds: bytes of memory, tasks, open files, and how many of these are sockets."""
+    """Bytes of memory, tasks, open files, and how many of these are sockets."""
 
     memory: int
     tasks: int
@@ -40,7 +40,7 @@ class Held:
 
 
 def held() -> Held:
-    """Return what this process holds now; on Linux the listing of its files is one of them."""
+    """Look at this process; on Linux the listing of its files is one of them."""
     process = psutil.Process()
     sockets = len(process.net_connections("all"))
     return Held(process.memory_info().rss, len(asyncio.all_tasks()), process.num_fds(), sockets)
@@ -79,18 +79,18 @@ class Recording:
     began: float = 0.0  # when the first call was due
     calls: int = 0  # how many have returned
     ended: Floats = field(default_factory=_floats)  # when each call returned, in this order
-    took: Floats = field(default_factory=_floats)  # what it took
+    took: Floats = field(default_factory=_floats)  # its seconds
     kinds: MutableSequence[int] = field(default_factory=lambda: array("b"))  # which of the three it was
-    undecorated: Floats = field(default_factory=_floats)  # what calls of the undecorated function took
+    undecorated: Floats = field(default_factory=_floats)  # the seconds of calls of the undecorated function
     beats: Floats = field(default_factory=_floats)  # when the heartbeat ran
     lags: Floats = field(default_factory=_floats)  # by how much that was late
     ticks: list[Tick] = field(default_factory=list)
     skipped: int = 0  # calls that were not made, since their caller was still waiting for the one before
     store_failed: int = 0  # operations that failed or were left out
     raised: int = 0  # by calls, or by tasks in the background
-    events: list[Note] = field(default_factory=list)  # other than those that come with every call
-    records: list[Note] = field(default_factory=list)  # what was logged
-    exceptions: list[Note] = field(default_factory=list)  # the first of what was raised
+    events: list[Note] = field(default_factory=list)  # the rare ones
+    records: list[Note] = field(default_factory=list)  # of the log
+    exceptions: list[Note] = field(default_factory=list)  # the first ones
     breaker: str = "closed"
     hit: bool = False  # whether the last event was one: it is told in the step in which its caller gets the value
 
@@ -133,7 +133,7 @@ class Recording:
         return self.ticks[-1]
 
     def close(self) -> None:
-        """Give back the room that no call has taken, and note what the process holds now."""
+        """Give back the room that no call has taken, and look at the process once more."""
         self.after = held()
         for calls in (self.ended, self.took, self.kinds):
             del calls[self.calls :]
@@ -146,7 +146,7 @@ def keep(notes: list[Note], name: str, text: str) -> None:
 
 
 class Records(logging.Handler):
-    """Keeps what the cache logs."""
+    """Keeps the log records of the cache."""
 
     def __init__(self, notes: list[Note]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a part found: tables and charts, for a terminal, for a page and for programs."""
+"""The results of a part: tables and charts, for a terminal, for a page and for programs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rich.table import Table
 from benchmarks.charts import Chart
 
 Where: TypeAlias = dict[str, Any]
-"""What the figures depend on."""
+"""The machine, the versions and the choices that the figures depend on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table; what begins with a digit or a sign is a figure."""
+    """A table; a cell that begins with a digit or a sign is a figure."""
 
     title: str
     columns: Sequence[str]
@@ -34,7 +34,7 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What a part found.
+    """The results of a part.
 
     Attributes:
         name: That of the part.
@@ -43,7 +43,7 @@ class Section:
         sheets: Its tables.
         data: All figures, for programs.
         charts: Its charts.
-        trouble: What must not happen, and did.
+        trouble: An event that must not happen, and did.
     """
 
     name: str
@@ -115,7 +115,7 @@ def described(where: Where) -> str:
 
 
 def environment(*, redis: str, loop: str, pinned: str) -> Where:
-    """Return what the figures depend on: the machine, the versions, and what was chosen."""
+    """Return the machine, the versions and the choices that the figures depend on."""
     return {
         "python": platform.python_version(),
         "redis-py": version("redis"),

@@ -24,7 +24,7 @@ Rounds: TypeAlias = list[float]
 """Microseconds a call, one figure a round."""
 
 Found: TypeAlias = dict[str, Rounds | Exception]
-"""What each run came to, or the error with which it ended."""
+"""The times of each run, or the error with which it ended."""
 
 SLICE: Final = 20
 """How many calls of one caller are timed together."""
@@ -32,14 +32,14 @@ SLICE: Final = 20
 
 @dataclass(slots=True)
 class Bench:
-    """What a part of the benchmarks is given.
+    """The server and the settings that a part is given.
 
     Attributes:
         server: An empty one, for this part alone.
         rounds: Rounds that count, of each variant.
         quick: Whether it is a look, not a measurement.
         loop: Which event loop, for processes that a part starts.
-        step: Called with what is going on, time and again.
+        step: Shows a few words about the work under way.
     """
 
     server: RedisServer
@@ -56,7 +56,7 @@ class Bench:
     async def interleaved(self, what: str, runs: Mapping[str, Run], *, calls: int, most: int = 1000) -> Found:
         """Run each in turn, ``calls`` times a round, after one round that does not count.
 
-        There are as many rounds as the command line says, ``most`` at most. What raises is out, with its error.
+        There are as many rounds as the command line says, ``most`` at most. A run that raises is out, with its error.
         """
         calls = max(1, calls // 10) if self.quick else calls
         found: Found = {name: [] for name in runs}
@@ -79,7 +79,7 @@ class Bench:
 
 
 def measured(found: Rounds | Exception) -> Rounds:
-    """Return the figures; raise what stands in their place."""
+    """Return the figures; raise the error that stands in their place."""
     if isinstance(found, Exception):
         raise found
     return found
@@ -147,7 +147,7 @@ def many_callers(callers: int, call: Callable[[int], Awaitable[object]]) -> Run:
     """Return a run of ``callers`` callers at a time, each with a number of its own, who call again and again.
 
     Each makes at least one call; the time is that of as many calls as were asked for. A task for each call would
-    cost as much as what is measured.
+    cost as much as the call.
     """
     if callers == 1:
         return one_caller(partial(call, 0))

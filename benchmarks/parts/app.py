@@ -1,4 +1,4 @@
-"""The writing coach under load over HTTP: what its cache is worth to a real application.
+"""The writing coach under load over HTTP: the worth of its cache to a real application.
 
     python -m benchmarks.parts.app VARIANT PORT
 
@@ -65,7 +65,7 @@ class Coach:
         headers = {"Cookie": self.cookies[rng.randrange(len(self.cookies))]}
         began = time.perf_counter()
         if number % WRITES == WRITES - 1:
-            # Each second one corrects what the one before has written.
+            # Each second one corrects the text before it.
             text = "I recieve it. " if number // WRITES % 2 else "I receive it. "
             asked = self.session.put(f"{self.url}/api/text", json={"text": text}, headers=headers)
         else:
@@ -85,7 +85,7 @@ class Coach:
 async def measure(bench: Bench) -> Section:
     """Ask all variants in turn, with more and more callers."""
     users = 10 if bench.quick else USERS
-    # Each variant has a database of Redis, so that none invalidates what another has cached.
+    # Each variant has a database of Redis, so that none invalidates the profiles of another.
     databases = [bench.url.removesuffix("/0") + f"/{number}" for number in range(len(VARIANTS))]
     with tempfile.TemporaryDirectory() as folder:
         bench.step(f"app: {users * ERRORS:,} rows for the database")
@@ -100,7 +100,7 @@ async def measure(bench: Bench) -> Section:
 
 
 async def _found(bench: Bench, coaches: Mapping[str, Coach], callers: int) -> list[dict[str, Any]]:
-    """Return what each variant came to, in the medians of several rounds."""
+    """Return the figures of each variant, in the medians of several rounds."""
     requests = callers if bench.quick else 100 * min(callers, 10)
     seconds: dict[str, list[float]] = {variant: [] for variant in coaches}
     latencies: dict[str, list[float]] = {variant: [] for variant in coaches}

@@ -1,4 +1,4 @@
-"""Growth: what a hit costs as callers, values and keys grow, and by kind of value, against by hand."""
+"""Growth: the cost of a hit as callers, values and keys grow, and by kind of value, against by hand."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import orjson
 from pydantic import BaseModel
+from redis.asyncio import Redis
 
 from benchmarks.charts import Bars, Chart, Curves
 from benchmarks.report import Section, Sheet
@@ -123,7 +124,7 @@ async def _calls(
 
 
 async def _pairs(bench: Bench, what: str, pairs: Mapping[str, Sequence[Run]], calls: int) -> Found:
-    """Measure all of ``pairs``, ours and by hand, in turn: so that a curve is not bent by what else goes on."""
+    """Measure all of ``pairs``, ours and by hand, in turn: so that other work does not bend a curve."""
     runs = {
         f"{who} {name}": run for name, pair in pairs.items() for who, run in zip(("ours", "theirs"), pair, strict=True)
     }
@@ -169,13 +170,7 @@ async def _values(bench: Bench, what: str, values: Mapping[str, Value]) -> Found
 async def _keys(bench: Bench, counts: list[int]) -> tuple[Found, Found]:
     """Ask for more and more keys, for all of them evenly, and by Zipf."""
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(by_hand(bench.url))
-        # No load is needed for each: what stands in Redis at the documented key is plain JSON.
-        for begin in range(0, counts[-1], 1000):
-            async with client.pipeline(transaction=False) as pipeline:
-                for number in range(begin, min(counts[-1], begin + 1000)):
-                    pipeline.set(f"{PREFIX}{number}", JSON, ex=TTL)
-                await pipeline.execute()
+        await _store(await stack.enter_async_context(by_hand(bench.url)), counts[-1])
         calls = await _calls(stack, bench.url)
         dice = random.Random(7)
         pairs: dict[str, Sequence[Run]] = {}
@@ -188,6 +183,15 @@ async def _keys(bench: Bench, counts: list[int]) -> tuple[Found, Found]:
     return uniform, popular
 
 
+async def _store(client: Redis, keys: int) -> None:
+    # No load is needed for each: the value in Redis is plain JSON, at the documented key.
+    for begin in range(0, keys, 1000):
+        async with client.pipeline(transaction=False) as pipeline:
+            for number in range(begin, min(keys, begin + 1000)):
+                pipeline.set(f"{PREFIX}{number}", JSON, ex=TTL)
+            await pipeline.execute()
+
+
 def _each(call: Call, numbers: list[int]) -> Run:
     """Return a run of one call after the other, each with the next of ``numbers``."""
     following = itertools.cycle(numbers)
@@ -195,7 +199,7 @@ def _each(call: Call, numbers: list[int]) -> Run:
 
 
 async def _near_memory(bench: Bench) -> Sheet:
-    """Count what each near entry takes, with all that belongs to it."""
+    """Count the bytes of each near entry, with all that belongs to it."""
     title = "Memory of a near entry, 1 KB dict"
     entries = 100 if bench.quick else 2000
     # The first tier stores all values; the entries of the second are read, and counted.
@@ -233,7 +237,7 @@ def _sheet(title: str, first: str, note: str, found: Found) -> Sheet:
 
 
 def _curves(name: str, x: str, xs: Sequence[int], variants: Mapping[str, Found], where: str) -> Chart:
-    """Return the chart of ``variants``, which names may end in; ``where`` says what one of ``xs`` is."""
+    """Return the chart of ``variants``, which are the endings of names; ``where`` describes one of ``xs``."""
     found = variants[""]
     ends = [(where.format(key), ratio(*found[key])) for key in (next(iter(found)), next(reversed(found)))]
     said = ", ".join(f"{times:.2f} x {place}" for place, times in ends).replace(" 1 callers", " 1 caller")

@@ -1,6 +1,6 @@
 """Where the microseconds of a hit go, step by step, each timed on its own in a loop.
 
-A step alone is cheaper than the same step inside a call, where the processor's caches are colder; what is left
+A step alone is cheaper than the same step inside a call, where the processor's caches are colder; the rest
 between the sum and the whole is the event loop and the socket.
 """
 
@@ -86,7 +86,7 @@ async def _steps(cache: Cache) -> list[Step]:
 
 
 def _median_us(work: Callable[[], object], loops: int) -> float | str:
-    """Return microseconds; or what it raises, since the steps are not public and change."""
+    """Return microseconds, or the error: the steps are not public, and change."""
     try:
         return statistics.median(timeit.repeat(work, number=loops, repeat=ROUNDS)) / loops * 1e6
     except Exception as error:

@@ -1,6 +1,6 @@
-"""Maps: what a near cache could hold its entries in, each entry with an expiry of its own.
+"""Maps that a near cache could use: each entry has an expiry of its own.
 
-What has no expiry for each entry is given one here: it holds pairs of a value and its expiry, and the reader looks.
+A map that has no expiry for each entry gets one here: it holds pairs of a value and its expiry, and the reader looks.
 
     python -m benchmarks.parts.maps NAME ENTRIES
 
@@ -42,7 +42,7 @@ COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """What a near cache needs: ``get`` returns the value or None, ``put`` holds it for `TTL`."""
+    """The two verbs of a near cache: ``get`` returns the value or None, ``put`` holds it for `TTL`."""
 
     get: Callable[[str], Any]
     put: Callable[[str, Any], object]
@@ -136,7 +136,7 @@ KINDS: Final = (
 )
 
 
-# --- what is measured of them ---------------------------------------------------------------------
+# --- the measuring --------------------------------------------------------------------------------
 
 
 async def measure(bench: Bench) -> Section:
@@ -183,7 +183,7 @@ def _chart(data: list[dict[str, Any]]) -> Chart:
 def _times(*, entries: int, rounds: int) -> dict[str, tuple[float, float] | Exception]:
     """Return the medians in ns of a hit, and of a put that displaces another entry, of each kind; they take turns.
 
-    What cannot be imported, or fails, has its error instead.
+    A map that cannot be imported, or fails, has its error instead.
     """
     hot = [f"hot:{n}" for n in zipf(entries, entries)]
     found: dict[str, list[tuple[float, float]] | Exception] = {kind.name: [] for kind in KINDS}
@@ -227,7 +227,7 @@ def _ratios(kind: Kind, *, keys: int, requests: int) -> tuple[float, float]:
 
 
 def _ratio(held: Map, trace: Iterable[str]) -> float:
-    """Return the share of hits when what is missing is put."""
+    """Return the share of hits; a missing key is put."""
     hits = requests = 0
     for key in trace:
         requests += 1

@@ -1,7 +1,7 @@
-"""An outage of Redis under load: what the cache adds to each call while the server hangs, dies and comes back.
+"""An outage of Redis under load: the time that the cache adds to each call while the server hangs, dies and returns.
 
     python -m benchmarks outage                         1000 callers, 2000 calls a second, six phases of 5 s
-    python -m benchmarks outage --callers 1             what a single caller meets
+    python -m benchmarks outage --callers 1             a single caller
     python -m benchmarks outage --svg PATH --json PATH  the plot and all figures
 
 The callers are a process of their own (`benchmarks.load`); this one hurts the server.
@@ -37,7 +37,7 @@ PROMISES: Final = (
     ("the median while the breaker is open", "median_open", 20e-6),
     ("from the first answer until the first hit, at most", "used_after", 1.0),
 )
-"""What is promised, the figure, and the seconds that are aimed at."""
+"""Each promise, its figure, and the seconds that are aimed at."""
 
 DOWN: Final = ("paused", "killed")
 """The phases in which there is no Redis."""
@@ -79,7 +79,7 @@ HELD: Final[dict[str, Callable[[Held], float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A phase of the script: its name, what is done to the server, and whether Redis is to be used again in it."""
+    """A phase of the script: its name, the act on the server, and whether Redis is to be used again in it."""
 
     name: str
     act: Callable[[RedisServer], object] | None = None
@@ -113,7 +113,7 @@ def script(options: argparse.Namespace) -> Script:
     for name, value, most in (("callers", callers, 10_000), ("rate", rate, 20_000), ("seconds", seconds, 60)):
         if not 1 <= value <= most:
             sys.exit(f"--{name} is from 1 to {most}, not {value:g}")
-    # With what it may take until hits come back.
+    # With the calls until hits come back.
     most = int(rate * (seconds * len(STEPS) + 2 * PATIENCE))
     return Script(callers, rate, seconds, most)
 
@@ -130,7 +130,7 @@ async def measure(bench: Bench, script: Script) -> Section:
 
 
 async def _moments(bench: Bench, callers: Process, seconds: int) -> AsyncGenerator[Moment, None]:
-    """Do what the script says, each step for so many seconds of the callers, or until there are hits again."""
+    """Follow the script, each step for so many seconds of the callers, or until there are hits again."""
     for step in STEPS:
         began = time.monotonic()
         if step.act is not None:
@@ -143,7 +143,7 @@ async def _moments(bench: Bench, callers: Process, seconds: int) -> AsyncGenerat
             bench.step(f"{step.name}, {tick.at:.0f} s: {tick.hits} hits of {tick.calls} calls, breaker {tick.breaker}")
 
 
-# --- what is shown of it --------------------------------------------------------------------------
+# --- the tables and the chart ---------------------------------------------------------------------
 
 
 def _section(script: Script, found: Figures) -> Section:
@@ -176,7 +176,7 @@ def _shown(figure: float | None) -> str:
 
 
 def promises(found: Figures) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each promise with what was found, what is aimed at, and whether it is kept."""
+    """Yield each promise, its figure, its target, and whether it is kept."""
     for promise, name, target in PROMISES:
         figure = found[name]
         if figure is not None:

@@ -20,7 +20,7 @@ TITLE: Final = "Peers: the same function decorated by each"
 
 @asynccontextmanager
 async def all_opened(url: str, setup: Setup) -> AsyncGenerator[tuple[dict[str, Load], dict[str, str]]]:
-    """Open every peer; give what they made of `load`, and why some are missing."""
+    """Open every peer; give the decorated `load` of each, and why some are missing."""
     calls: dict[str, Load] = {}
     missing: dict[str, str] = {}
     async with AsyncExitStack() as stack:
@@ -38,7 +38,7 @@ async def measure(bench: Bench) -> Section:
     async with all_opened(bench.url, Setup(callers=CALLERS[-1])) as (calls, missing):
         for callers in CALLERS:
             name = "hit" if callers == 1 else f"hits, {callers:,} callers"
-            # Each run begins with a round that does not count: it fills what is missing.
+            # Each run begins with a round that does not count: it fills the keys.
             runs = {who: many_callers(callers, call) for who, call in calls.items()}
             work[name] = await bench.interleaved(f"peers: {name}", runs, calls=200 if callers == 1 else 2000, most=12)
         fresh = itertools.count(10_000_000)

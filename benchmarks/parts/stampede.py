@@ -2,7 +2,7 @@
 
     python -m benchmarks.parts.stampede PEER URL PROTECTED CALLERS LOOP
 
-is one of the processes: it reads a number a line, makes its calls, and prints what happened.
+is one of the processes: it reads a number a line, makes its calls, and tells the figures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOAD: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one process saw: how often it loaded, the seconds until its last caller had it, and what was raised."""
+    """The view of one process: its loads, the seconds until its last caller had the value, the calls that raised."""
 
     loads: int = 0
     seconds: float = 0.0
@@ -68,7 +68,7 @@ def _variants() -> Iterator[tuple[str, Peer, bool]]:
 
 
 async def _stampedes(bench: Bench, peer: Peer, fresh: Iterator[int], *, protected: bool) -> dict[str, float]:
-    """Return what all processes saw together, in the medians of several stampedes."""
+    """Return the figures of all processes together, in the medians of several stampedes."""
     arguments = ("-m", __name__, peer.name, bench.url, str(int(protected)), str(CALLERS // PROCESSES), bench.loop)
     seen: list[list[Told]] = []
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Zipf: 100 callers ask for hot keys, as in front of a database; what is near is what is asked for most."""
+"""Zipf: 100 callers ask for hot keys, as in front of a database; near caches hold the hottest."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ async def measure(bench: Bench) -> Section:
         for who, call in list(calls.items()):
             bench.step(f"Zipf: {who} fills")
             try:
-                for begin in range(0, keys, CALLERS):
-                    await asyncio.gather(*[call(number) for number in range(begin, begin + CALLERS)])
+                await _fill(call, keys)
             except Exception as error:
                 missing[who] = repr(error)
                 del calls[who]
@@ -42,6 +41,11 @@ async def measure(bench: Bench) -> Section:
     sheet = Sheet(title, ("", "a call"), rows, note)
     data = {"us": figures(found), "missing": missing}
     return Section("zipf", "Hot keys by Zipf's law", about, [sheet], data, [_chart(found)])
+
+
+async def _fill(call: Load, keys: int) -> None:
+    for begin in range(0, keys, CALLERS):
+        await asyncio.gather(*[call(number) for number in range(begin, begin + CALLERS)])
 
 
 def _asking(call: Load, trace: list[int]) -> Run:

@@ -18,13 +18,13 @@ Variant: TypeAlias = Callable[[str], AbstractAsyncContextManager[Run]]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How two times are compared, and what is aimed at.
+    """A way of comparing two times, and the target.
 
     Attributes:
         of: Gives the figure, from our microseconds a call and the other's.
         unit: Shows the figure.
         aim: Shows the bound.
-        bound: What the figure should reach; None without a target.
+        bound: The target, if there is one.
         upwards: Whether more is better.
     """
 
@@ -36,7 +36,7 @@ class Measure:
 
     @property
     def target(self) -> str:
-        """What is aimed at, in words; empty without a target."""
+        """The target in words; empty without one."""
         return "" if self.bound is None else self.aim.format(self.bound)
 
     def met(self, figure: float) -> bool | None:
@@ -64,10 +64,10 @@ class Question:
     """One row of the table of targets.
 
     Attributes:
-        name: What the command line calls it.
-        work: What is done.
+        name: Its name on the command line.
+        work: The work in words.
         ours: Does it with cachekit.
-        against: What it is compared with, in words, and what does that.
+        against: The other way of doing it, in words, and its variant.
         calls: How many calls one round makes.
         measure: How the two are compared.
         most: Bounds the rounds of what takes long.

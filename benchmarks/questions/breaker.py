@@ -1,4 +1,4 @@
-"""An open breaker: what a call costs while Redis is known to be gone, against the undecorated call."""
+"""An open breaker: the cost of a call while Redis is known to be gone, against the undecorated call."""
 
 from __future__ import annotations
 

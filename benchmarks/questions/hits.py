@@ -61,7 +61,7 @@ def in_memory(_url: str) -> AbstractAsyncContextManager[Run]:
 
 @asynccontextmanager
 async def loads_alone(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
-    """What no hit can be faster than: decoding the document, in a coroutine."""
+    """Decode the document, in a coroutine: no hit can be faster."""
 
     async def loads() -> Any:
         return orjson.loads(JSON)
@@ -71,7 +71,7 @@ async def loads_alone(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - 
 
 @asynccontextmanager
 async def futures_alone(url: str, callers: int) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
-    """What no hit of many callers can be faster than: one future each, as if the answer were there, and decoding."""
+    """Await one future each, as if the answer were there, and decode: no hit of many callers can be faster."""
     loop = asyncio.get_running_loop()
 
     async def answered(_: int) -> Any:
@@ -90,7 +90,7 @@ class _Asking(asyncio.Protocol):
         self.answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
-        """Give the reply to whoever waits, once it is whole."""
+        """Give the caller the reply, once it is whole."""
         self._reader.feed(data)
         reply = self._reader.gets()
         if reply is not False:
@@ -99,7 +99,7 @@ class _Asking(asyncio.Protocol):
 
 @asynccontextmanager
 async def protocol_alone(url: str) -> AsyncGenerator[Run, None]:
-    """What no hit of one caller can be faster than: a bare asyncio protocol, hiredis and decoding."""
+    """Use a bare asyncio protocol, hiredis and decoding: no hit of one caller can be faster."""
     async with by_hand(url) as client:
         await client.set("bare:0", JSON, ex=TTL)
     loop, place = asyncio.get_running_loop(), urlsplit(url)

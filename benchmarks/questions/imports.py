@@ -1,4 +1,4 @@
-"""Importing the toolkit, against importing what it stands on."""
+"""Importing the toolkit, against importing its dependencies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.questions import Question, ratio
 from benchmarks.suite import Run
 
 TIMED = "import time; began = time.perf_counter(); {work}; print(time.perf_counter() - began)"
-"""The interpreter's own start is not part of what is printed."""
+"""The interpreter's own start is not part of the time."""
 
 
 async def _python(code: str, bytecode: str) -> bytes:

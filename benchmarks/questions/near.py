@@ -18,13 +18,13 @@ ENTRIES = 10_000
 
 
 async def pair(number: int) -> tuple[str, int]:
-    """Return what nobody can change."""
+    """Return a value that is immutable."""
     return "shared", number
 
 
 @asynccontextmanager
 async def near(url: str, key: str, load: Callable[[int], Coroutine[Any, Any, object]]) -> AsyncGenerator[Run, None]:
-    """Near hits of what ``load`` returns."""
+    """Near hits of the result of ``load``."""
     async with near_cache(url, entries=ENTRIES) as cache:
         call = partial(cache.cached(key=key, ttl=TTL)(load), 0)
         await until_near(cache, call)
