@@ -1,4 +1,4 @@
-"""What the toolkit costs, measured against doing the same by hand and against its peers.
+"""The cost of the toolkit, measured against the same work by hand and against its peers.
 
     python -m benchmarks                      everything, with a redis-server of its own, in minutes
     python -m benchmarks targets peers        some parts; --list names them, and the questions of the targets
@@ -7,5 +7,5 @@
     python -m benchmarks --docs               writes docs/benchmarks.md and its charts, too
 
 Figures and charts go to `benchmarks/results/`. A part is a file in `benchmarks/parts/`; a target is a question, a
-file in `benchmarks/questions/`; a peer is an adapter in `benchmarks/peers/`.
+file in `benchmarks/questions/`; a peer is a row in `benchmarks/peers.py`.
 """

@@ -7,38 +7,30 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import outage
 from benchmarks.charts import draw
-from benchmarks.load import loop_factory
-from benchmarks.parts import app, growth, hotpath, maps, peers, stampede, targets, zipf
+from benchmarks.children import loop_factory
+from benchmarks.parts import app, growth, hotpath, maps, outage, peers, stampede, targets, zipf
+from benchmarks.questions import Question, all_questions
 from benchmarks.report import Section, Where, described, environment, page, table
-from benchmarks.suite import Bench, Question, all_questions
+from benchmarks.suite import Bench
 from tests.kit.binaries import first_server
 from tests.kit.servers import RedisServer
 
+Measure: TypeAlias = Callable[[Bench], Coroutine[Any, Any, Section]]
+
 RESULTS: Final = Path(__file__).parent / "results"
 DOCS: Final = Path(__file__).parent.parent / "docs"
-
-PARTS: Final[dict[str, Callable[[Bench], Awaitable[Section]]]] = {
-    "targets": lambda bench: targets.measure(bench, all_questions()),
-    "peers": peers.measure,
-    "growth": growth.measure,
-    "stampede": stampede.measure,
-    "zipf": zipf.measure,
-    "maps": maps.measure,
-    "hotpath": hotpath.measure,
-    "app": app.measure,
-}
-OUTAGE: Final = "outage"
+ON_THE_PAGE: Final = ("targets", "peers", "growth", "stampede", "zipf", "maps", "hotpath", "app")
+PARTS: Final = (*ON_THE_PAGE, "outage")
 WIDTH: Final = 150
 ALLOWED: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 """The cores that this process may use."""
@@ -46,9 +38,8 @@ ALLOWED: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffini
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What cachekit costs.")
-    names = [*PARTS, OUTAGE]
     # Not by `choices`: before Python 3.12 they refuse that there is none.
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(names)}; all without one")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all without one")
     parser.add_argument("--only", metavar="NAME", action="append", help="one question of the targets; may be repeated")
     parser.add_argument("--list", action="store_true", help="name the parts and the questions, and end")
     parser.add_argument("--rounds", type=int, default=40, help="rounds that count, of each variant (default 40)")
@@ -60,13 +51,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md and its charts")
     outage.add_options(parser)
     options = parser.parse_args(argv)
-    if unknown := set(options.parts) - set(names):
-        parser.error(f"there is no part called {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     if options.cores != "any" and not hasattr(os, "sched_setaffinity"):
         parser.error("--cores needs a system on which a process can choose its cores")
-    options.parts = [name for name in names if name in (options.parts or (["targets"] if options.only else names))]
-    if options.docs and (options.only or not set(PARTS) <= set(options.parts)):
-        parser.error(f"--docs writes one page about all parts, so that all of them are measured: {', '.join(PARTS)}")
+    options.parts = [name for name in PARTS if name in (options.parts or (["targets"] if options.only else PARTS))]
+    if options.docs and (options.only or not set(ON_THE_PAGE) <= set(options.parts)):
+        parser.error(f"--docs writes one page about all parts, so all of them are measured: {', '.join(ON_THE_PAGE)}")
     return options
 
 
@@ -79,10 +70,25 @@ def _chosen(only: list[str] | None) -> list[Question]:
     return [question for question in questions if not only or question.name in only]
 
 
+def _measures(options: argparse.Namespace) -> dict[str, Measure]:
+    """Return the function that measures each part."""
+    return {
+        "targets": partial(targets.measure, questions=_chosen(options.only)),
+        "peers": peers.measure,
+        "growth": growth.measure,
+        "stampede": stampede.measure,
+        "zipf": zipf.measure,
+        "maps": maps.measure,
+        "hotpath": hotpath.measure,
+        "app": app.measure,
+        "outage": partial(outage.measure, script=outage.script(options)),
+    }
+
+
 def _list(console: Console) -> None:
-    console.print(f"parts: {', '.join([*PARTS, OUTAGE])}\n\nquestions of the targets:")
+    console.print(f"parts: {', '.join(PARTS)}\n\nquestions of the targets:")
     for question in all_questions():
-        console.print(f"{question.name:12} {question.work}, against {question.against}")
+        console.print(f"{question.name:12} {question.work}, against {question.against[0]}")
 
 
 def _pin(cores: str, *, server: bool) -> None:
@@ -91,9 +97,8 @@ def _pin(cores: str, *, server: bool) -> None:
         os.sched_setaffinity(0, {ALLOWED[0] if server or cores == "same" else ALLOWED[-1]})
 
 
-def _measured(name: str, options: argparse.Namespace, console: Console) -> tuple[Section, Where]:
+def _measured(name: str, measure: Measure, options: argparse.Namespace, console: Console) -> tuple[Section, Where]:
     """Measure one part, on a server of its own."""
-    measure = partial(targets.measure, questions=_chosen(options.only)) if name == "targets" else PARTS[name]
     columns = (SpinnerColumn(), TextColumn("[bold]{task.description}"), TimeElapsedColumn())
     _pin(options.cores, server=True)
     with (
@@ -104,77 +109,60 @@ def _measured(name: str, options: argparse.Namespace, console: Console) -> tuple
         _pin(options.cores, server=False)
         bar = progress.add_task(name, total=None)
         bench = Bench(
-            url=server.url,
+            server=server,
             rounds=3 if options.quick else options.rounds,
             quick=options.quick,
             loop=options.loop,
             step=lambda what: progress.update(bar, description=f"{name}: {what}", refresh=False),
         )
-        section = runner.run(_awaited(measure(bench)))
-        return section, {
-            **environment(server.cli("INFO", "server")["redis_version"]),
-            "loop": options.loop,
-            "pinned": options.cores,
-        }
+        redis = server.cli("INFO", "server")["redis_version"]
+        section = runner.run(measure(bench))
+    return section, environment(redis=redis, loop=options.loop, pinned=options.cores)
 
 
-async def _awaited(measuring: Awaitable[Section]) -> Section:
-    return await measuring
-
-
-def _write(path: Path, figures: Any) -> None:
+def _write(path: Path, where: Where, sections: Sequence[Section]) -> None:
+    figures: dict[str, Any] = {"where": where, **{section.name: section.data for section in sections}}
     path.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
 
 
-def _outage(options: argparse.Namespace, console: Console) -> None:
-    alone = options.parts == [OUTAGE]
-    given = argparse.Namespace(**vars(options))
-    given.json = options.json if alone and options.json else options.results / "outage.json"
-    given.svg = options.svg or options.results / "outage.svg"
-    outage.main(given, console)
+def _draw(sections: Sequence[Section], folder: Path) -> None:
+    for section in sections:
+        for chart in section.charts:
+            draw(chart, folder / f"{chart.name}.svg")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run what the command line asks for."""
+    """Measure the parts of the command line; end with an error if a part had trouble."""
     options = _arguments(argv)
-    console = Console()
-    if not console.is_terminal:
-        # A pipe has no width, and tables folded to 80 columns cannot be read.
-        console = Console(width=WIDTH)
+    # A pipe has no width, and tables folded to 80 columns cannot be read.
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     if options.list:
         _list(console)
         return
-    _chosen(options.only)
+    measures = _measures(options)
     options.results.mkdir(parents=True, exist_ok=True)
     sections: list[Section] = []
     where: Where = {}
     began = time.monotonic()
     for name in options.parts:
-        if name == OUTAGE:
-            _outage(options, console)
-            continue
-        section, where = _measured(name, options, console)
+        section, where = _measured(name, measures[name], options, console)
         sections.append(section)
         for sheet in section.sheets:
             console.print(table(sheet))
-        for chart in section.charts:
-            draw(chart, options.results / f"benchmarks-{chart.name}.svg")
-        _write(options.results / f"{name}.json", {"where": where, name: section.data})
-    if sections:
-        console.print(
-            f"{described(where)}; {time.monotonic() - began:.0f} s; figures and charts are in {options.results}"
-        )
-    if sections and options.json:
-        _write(options.json, {"where": where, **{section.name: section.data for section in sections}})
-    if sections and options.docs:
-        _write_docs(sections, where)
-
-
-def _write_docs(sections: list[Section], where: Where) -> None:
-    (DOCS / "benchmarks.md").write_text(page(sections, where), encoding="utf-8")
+        _draw([section], options.results)
+        _write(options.results / f"{name}.json", where, [section])
+    console.print(f"{described(where)}; {time.monotonic() - began:.0f} s; figures and charts are in {options.results}")
+    if options.json:
+        _write(options.json, where, sections)
     for section in sections:
-        for chart in section.charts:
-            draw(chart, DOCS / f"benchmarks-{chart.name}.svg")
+        if options.svg and section.name == "outage":
+            draw(section.charts[0], options.svg)
+    if options.docs:
+        shown = [section for section in sections if section.name in ON_THE_PAGE]
+        (DOCS / "benchmarks.md").write_text(page(shown, where), encoding="utf-8")
+        _draw(shown, DOCS)
+    if trouble := [section.trouble for section in sections if section.trouble]:
+        sys.exit("; ".join(trouble))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a part found: tables and charts, for a terminal, for a page and for programs."""
+"""The results of a part: tables and charts, for a terminal, for a page and for programs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,36 @@ from rich.table import Table
 from benchmarks.charts import Chart
 
 Where: TypeAlias = dict[str, Any]
-"""What the figures depend on."""
+"""The machine, the versions and the choices that the figures depend on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table; what begins with a digit or a sign is a figure."""
+    """A table; a cell that begins with a digit or a sign is a figure."""
 
     title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
     note: str = ""
+
+    def is_figures(self, column: int) -> bool:
+        """Tell whether figures stand in this column."""
+        return any(row[column][:1] in set("+-0123456789") for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What a part found: ``about`` says how, ``data`` is all of it, for programs."""
+    """The results of a part.
+
+    Attributes:
+        name: That of the part.
+        title: Its heading.
+        about: How it was measured.
+        sheets: Its tables.
+        data: All figures, for programs.
+        charts: Its charts.
+        trouble: An event that must not happen, and did.
+    """
 
     name: str
     title: str
@@ -38,28 +52,25 @@ class Section:
     sheets: list[Sheet]
     data: Any
     charts: list[Chart] = field(default_factory=list)
+    trouble: str = ""
 
 
 def table(sheet: Sheet) -> Table:
     """Return ``sheet`` for a terminal."""
     result = Table(title=sheet.title, caption=sheet.note or None)
     for number, name in enumerate(sheet.columns):
-        result.add_column(name, justify="right" if _is_figures(sheet, number) else "left")
+        result.add_column(name, justify="right" if sheet.is_figures(number) else "left")
     for row in sheet.rows:
         result.add_row(*map(escape, row))
     return result
 
 
-def _is_figures(sheet: Sheet, column: int) -> bool:
-    return any(row[column][:1] in set("+-0123456789") for row in sheet.rows)
-
-
-def page(sections: list[Section], where: Where) -> str:
+def page(sections: Sequence[Section], where: Where) -> str:
     """Return the page for the docs; the charts stand beside it."""
     return "\n".join(_page(sections, where))
 
 
-def _page(sections: list[Section], where: Where) -> Iterator[str]:
+def _page(sections: Sequence[Section], where: Where) -> Iterator[str]:
     yield "# Benchmarks\n"
     yield "`python -m benchmarks --docs` has written this page. Variants take turns round by round in one process, so"
     yield "that a busy machine disturbs all of them alike; figures are medians, and ratios are medians of the ratios"
@@ -73,15 +84,25 @@ def _page(sections: list[Section], where: Where) -> Iterator[str]:
                 yield f"**{sheet.title}**\n"
             yield from _markdown(sheet)
         for chart in section.charts:
-            yield f"![{chart.title}](benchmarks-{chart.name}.svg)\n"
+            yield f"![{chart.title}]({chart.name}.svg)\n"
 
 
 def _markdown(sheet: Sheet) -> Iterator[str]:
     yield f"| {' | '.join(sheet.columns)} |"
-    yield f"|{'|'.join('--:' if _is_figures(sheet, number) else '---' for number in range(len(sheet.columns)))}|"
+    yield f"|{'|'.join('--:' if sheet.is_figures(number) else '---' for number in range(len(sheet.columns)))}|"
     for row in sheet.rows:
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
     yield f"\n{sheet.note}\n" if sheet.note else ""
+
+
+def duration(seconds: float | None) -> str:
+    """Return ``seconds`` in the unit that suits it, with three digits."""
+    if seconds is None:
+        return ""
+    for unit, factor in (("us", 1e6), ("ms", 1e3)):
+        if seconds * factor < 999.5:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.2f} s"
 
 
 def described(where: Where) -> str:
@@ -93,14 +114,16 @@ def described(where: Where) -> str:
     )
 
 
-def environment(redis_version: str) -> Where:
-    """Return what the figures depend on."""
+def environment(*, redis: str, loop: str, pinned: str) -> Where:
+    """Return the machine, the versions and the choices that the figures depend on."""
     return {
         "python": platform.python_version(),
         "redis-py": version("redis"),
         "hiredis": version("hiredis"),
-        "redis": redis_version,
+        "redis": redis,
         "system": platform.system(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
+        "loop": loop,
+        "pinned": pinned,
     }

@@ -8,141 +8,99 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
-import pkgutil
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
-from benchmarks import questions
-from benchmarks.targets import Measure, Ratio
+from tests.kit.servers import RedisServer
 
 Run: TypeAlias = Callable[[int], Awaitable[float | None]]
 """Does the work so many times; gives the seconds if it measures them itself."""
 
-Variant: TypeAlias = Callable[[str], AbstractAsyncContextManager[Run]]
-"""Gets the URL of a server; sets up, gives the run, cleans up."""
+Rounds: TypeAlias = list[float]
+"""Microseconds a call, one figure a round."""
+
+Found: TypeAlias = dict[str, Rounds | Exception]
+"""The times of each run, or the error with which it ended."""
 
 SLICE: Final = 20
 """How many calls of one caller are timed together."""
 
-Rounds: TypeAlias = list[float]
-"""Microseconds a call, one figure a round."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One row of the table of targets.
-
-    ``calls`` is how many calls one round makes; ``most`` bounds the rounds of what takes long.
-    """
-
-    name: str
-    work: str
-    ours: Variant
-    against: str
-    theirs: Variant
-    calls: int
-    measure: Measure = field(default_factory=Ratio)
-    most: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What was measured: medians in microseconds a call, and the figure that the question is about."""
-
-    question: Question
-    ours_us: float
-    theirs_us: float
-    figure: float
-
 
 @dataclass(slots=True)
 class Bench:
-    """What a part of the benchmarks is given.
+    """The server and the settings that a part is given.
 
     Attributes:
-        url: Of an empty server.
+        server: An empty one, for this part alone.
         rounds: Rounds that count, of each variant.
         quick: Whether it is a look, not a measurement.
         loop: Which event loop, for processes that a part starts.
-        step: Called with what is going on, time and again.
+        step: Shows a few words about the work under way.
     """
 
-    url: str
+    server: RedisServer
     rounds: int
     quick: bool
     loop: str
     step: Callable[[str], None]
 
-    def scaled(self, calls: int) -> int:
-        """Return how many calls a round makes."""
-        return max(1, calls // 10) if self.quick else calls
+    @property
+    def url(self) -> str:
+        """That of the server."""
+        return self.server.url
 
+    async def interleaved(self, what: str, runs: Mapping[str, Run], *, calls: int, most: int = 1000) -> Found:
+        """Run each in turn, ``calls`` times a round, after one round that does not count.
 
-def all_questions() -> list[Question]:
-    """Return the questions of every file in `benchmarks/questions/`, in the order of their files."""
-    found: list[Question] = []
-    for module in sorted(pkgutil.iter_modules(questions.__path__), key=lambda module: module.name):
-        found.extend(importlib.import_module(f"{questions.__name__}.{module.name}").QUESTIONS)
-    return found
-
-
-async def interleaved(
-    runs: Mapping[str, Run], *, rounds: int, calls: int, step: Callable[[], None]
-) -> dict[str, Rounds | Exception]:
-    """Run each ``rounds`` times in turn, after one round that does not count; what raises is out, with its error."""
-    found: dict[str, Rounds | Exception] = {name: [] for name in runs}
-    for round_ in range(rounds + 1):
-        # Whoever goes first may find the caches of the processor cold: they take turns at that as well.
-        order = list(runs.items())
-        shift = round_ % len(order)
-        for name, run in order[shift:] + order[:shift]:
-            times = found[name]
-            if isinstance(times, Exception):
-                continue
-            try:
-                seconds = await _timed(run, calls)
-            except Exception as error:
-                found[name] = error
-                continue
-            if round_:
-                times.append(seconds / calls * 1e6)
-        step()
-    return found
-
-
-async def answer(question: Question, bench: Bench) -> Answer:
-    """Measure ``question``."""
-    async with AsyncExitStack() as stack:
-        runs = {
-            "ours": await stack.enter_async_context(question.ours(bench.url)),
-            "theirs": await stack.enter_async_context(question.theirs(bench.url)),
-        }
-        found = await interleaved(
-            runs,
-            rounds=min(bench.rounds, question.most),
-            calls=bench.scaled(question.calls),
-            step=lambda: bench.step(question.work),
-        )
-    ours, theirs = measured(found["ours"]), measured(found["theirs"])
-    figure = statistics.median(question.measure.of(a, b) for a, b in zip(ours, theirs, strict=True))
-    return Answer(question, statistics.median(ours), statistics.median(theirs), figure)
+        There are as many rounds as the command line says, ``most`` at most. A run that raises is out, with its error.
+        """
+        calls = max(1, calls // 10) if self.quick else calls
+        found: Found = {name: [] for name in runs}
+        for number in range(min(self.rounds, most) + 1):
+            # The first may find the caches of the processor cold: they take turns at that as well.
+            order = list(runs.items())
+            shift = number % max(1, len(order))
+            for name, run in order[shift:] + order[:shift]:
+                if isinstance(times := found[name], Exception):
+                    continue
+                try:
+                    seconds = await _timed(run, calls)
+                except Exception as error:
+                    found[name] = error
+                    continue
+                if number:
+                    times.append(seconds / calls * 1e6)
+            self.step(what)
+        return found
 
 
 def measured(found: Rounds | Exception) -> Rounds:
-    """Return the figures; raise what stands in their place."""
+    """Return the figures; raise the error that stands in their place."""
     if isinstance(found, Exception):
         raise found
     return found
 
 
+def medians(found: Found) -> dict[str, float]:
+    """Return the median of each run that did not end with an error."""
+    return {name: statistics.median(times) for name, times in found.items() if not isinstance(times, Exception)}
+
+
 def ratio(ours: Rounds, theirs: Rounds) -> float:
     """Return the median of the ratios, round by round."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def spread(times: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median, the 99th percentile and the largest of ``times``; zeros if there are none."""
+    # The quantiles of one figure alone are not defined.
+    several = times if len(times) > 1 else [*(times or [0.0])] * 2
+    hundredths = statistics.quantiles(several, n=100, method="inclusive")
+    return hundredths[49], hundredths[98], max(several)
 
 
 async def _timed(run: Run, calls: int) -> float:
@@ -189,8 +147,10 @@ def many_callers(callers: int, call: Callable[[int], Awaitable[object]]) -> Run:
     """Return a run of ``callers`` callers at a time, each with a number of its own, who call again and again.
 
     Each makes at least one call; the time is that of as many calls as were asked for. A task for each call would
-    cost as much as what is measured.
+    cost as much as the call.
     """
+    if callers == 1:
+        return one_caller(partial(call, 0))
 
     async def run(calls: int) -> float:
         turns = max(1, calls // callers)

@@ -1,16 +1,20 @@
-"""The work that the questions share: a document of 1 KB, and the ways of caching it by hand."""
+"""The work that questions and parts share: a document of 1 KB, the keys that are asked for, and ways of caching it."""
 
 from __future__ import annotations
 
-import resource
-from collections.abc import AsyncGenerator
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
 from redis.asyncio import Redis
+
+from cachekit import Cache
+from cachekit.events import Event, Hit
 
 
 def document_of(size: int) -> dict[str, Any]:
@@ -29,8 +33,37 @@ def error(number: int) -> dict[str, Any]:
 DOCUMENT: Final = document_of(1000)
 JSON: Final = orjson.dumps(DOCUMENT)
 TTL: Final = 600
+SKEW: Final = 0.9
+"""The n-th popular key is asked for n ** -0.9 as often as the first: what caches in front of databases see."""
+
+PATIENCE: Final = 5.0
+"""Seconds within which calls must become near hits."""
 
 assert 900 < len(JSON) < 1150, len(JSON)  # noqa: S101 - what "1 KB" in the table means
+
+
+async def load(number: int) -> dict[str, Any]:  # noqa: ARG001 - it is part of the key
+    """Return the document: a load of 0."""
+    return DOCUMENT
+
+
+def zipf(keys: int, requests: int, *, seed: int = 7) -> list[int]:
+    """Return ``requests`` numbers below ``keys``; which of them are popular is random, too."""
+    dice = random.Random(seed)
+    names = list(range(keys))
+    dice.shuffle(names)
+    weights = list(itertools.accumulate(n**-SKEW for n in range(1, keys + 1)))
+    return dice.choices(names, cum_weights=weights, k=requests)
+
+
+def scanned(trace: list[int], *, every: int = 2000, scan: int = 1000) -> list[int]:
+    """Return ``trace`` with a scan after ``every`` requests: ``scan`` numbers that are never asked for again."""
+    fresh = itertools.count(max(trace) + 1)
+    mixed: list[int] = []
+    for begin in range(0, len(trace), every):
+        mixed += trace[begin : begin + every]
+        mixed += itertools.islice(fresh, scan)
+    return mixed
 
 
 @asynccontextmanager
@@ -45,9 +78,23 @@ async def by_hand(url: str, *, callers: int = 1) -> AsyncGenerator[Redis, None]:
         yield client
 
 
-def resident() -> int:
-    """Return the bytes of memory that this process holds; without /proc the most that it ever held."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def near_cache(url: str, *, entries: int = 10_000) -> Cache:
+    """Return a cache with a near tier of so many entries."""
+    return Cache(url, prefix="bench:", near=entries, timeout=5)
+
+
+async def until_near(cache: Cache, call: Callable[[], Awaitable[object]]) -> None:
+    """Call until a call is a near hit.
+
+    Raises:
+        TimeoutError: None was, within `PATIENCE`.
+    """
+    hits: list[Event] = []
+    stop = cache.observe(hits.append)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not any(isinstance(event, Hit) and event.near for event in hits):
+                await call()
+                await asyncio.sleep(0.01)
+    finally:
+        stop()

@@ -1,4 +1,4 @@
-"""The writing coach under load over HTTP: what its cache is worth to a real application.
+"""The writing coach under load over HTTP: the worth of its cache to a real application.
 
     python -m benchmarks.parts.app VARIANT PORT
 
@@ -11,30 +11,28 @@ import asyncio
 import base64
 import itertools
 import json
-import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import itsdangerous
-import msgspec
 import uvicorn
 from fastapi import FastAPI
 
-from benchmarks.charts import Bars
+from benchmarks.charts import Bars, Chart
+from benchmarks.children import PATIENCE, child
 from benchmarks.report import Section, Sheet
-from benchmarks.suite import Bench
+from benchmarks.suite import Bench, spread
 from cachekit import cached
 from examples.error_profile import MISSPELLINGS
 from examples.writing_coach import app, profile
@@ -42,7 +40,6 @@ from examples.writing_coach.database import Database, LearntError, User
 from examples.writing_coach.writing import category
 from tests.kit.ports import free_port
 
-ROOT: Final = Path(__file__).parent.parent.parent
 VARIANTS: Final = ("cached", "cached, near", "uncached")
 CALLERS: Final = (1, 10, 50)
 USERS: Final = 200
@@ -51,30 +48,6 @@ ERRORS: Final = 500
 
 WRITES: Final = 50
 """One request in so many is a correction: two snapshots, one learnt error, one invalidation."""
-
-PATIENCE: Final = 30.0
-"""Seconds within which a server must answer for the first time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What one round of requests came to: seconds of all of it, of each request; queries to the database."""
-
-    seconds: float
-    latencies: list[float]
-    queries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The medians of several rounds; latencies in milliseconds."""
-
-    variant: str
-    callers: int
-    requests_per_second: float
-    p50_ms: float
-    p99_ms: float
-    queries_per_request: float
 
 
 @dataclass(slots=True)
@@ -92,7 +65,7 @@ class Coach:
         headers = {"Cookie": self.cookies[rng.randrange(len(self.cookies))]}
         began = time.perf_counter()
         if number % WRITES == WRITES - 1:
-            # Each second one corrects what the one before has written.
+            # Each second one corrects the text before it.
             text = "I recieve it. " if number // WRITES % 2 else "I receive it. "
             asked = self.session.put(f"{self.url}/api/text", json={"text": text}, headers=headers)
         else:
@@ -112,77 +85,73 @@ class Coach:
 async def measure(bench: Bench) -> Section:
     """Ask all variants in turn, with more and more callers."""
     users = 10 if bench.quick else USERS
+    # Each variant has a database of Redis, so that none invalidates the profiles of another.
+    databases = [bench.url.removesuffix("/0") + f"/{number}" for number in range(len(VARIANTS))]
     with tempfile.TemporaryDirectory() as folder:
         bench.step(f"app: {users * ERRORS:,} rows for the database")
-        settings = await _seeded(bench.url, Path(folder), users)
+        settings = await _seeded(Path(folder), users)
         async with AsyncExitStack() as stack:
             coaches = {
                 variant: await stack.enter_async_context(_serving(variant, replace(settings, redis=redis), users))
-                for variant, redis in zip(VARIANTS, _databases(bench.url), strict=True)
+                for variant, redis in zip(VARIANTS, databases, strict=True)
             }
             found = [each for callers in CALLERS for each in await _found(bench, coaches, callers)]
     return _section(found, users)
 
 
-def _databases(url: str) -> list[str]:
-    """Return a URL for each variant, so that none invalidates what another has cached."""
-    return [url.removesuffix("/0") + f"/{number}" for number in range(len(VARIANTS))]
-
-
-async def _found(bench: Bench, coaches: Mapping[str, Coach], callers: int) -> list[Found]:
+async def _found(bench: Bench, coaches: Mapping[str, Coach], callers: int) -> list[dict[str, Any]]:
+    """Return the figures of each variant, in the medians of several rounds."""
     requests = callers if bench.quick else 100 * min(callers, 10)
-    rounds: dict[str, list[Round]] = {variant: [] for variant in coaches}
+    seconds: dict[str, list[float]] = {variant: [] for variant in coaches}
+    latencies: dict[str, list[float]] = {variant: [] for variant in coaches}
+    queries: dict[str, list[int]] = {variant: [] for variant in coaches}
     # As many as elsewhere would take minutes here, and one that does not count warms up.
     for number in range(max(2, bench.rounds // 3) + 1):
         for variant, coach in coaches.items():
             bench.step(f"app: {callers} callers, {variant}")
-            round_ = await _round(coach, callers, requests, seed=number)
+            before, began = await coach.queries(), time.perf_counter()
+            each = await _round(coach, callers, requests, seed=number)
+            took, after = time.perf_counter() - began, await coach.queries()
             if number:
-                rounds[variant].append(round_)
-    return [_medians(variant, callers, measured) for variant, measured in rounds.items()]
-
-
-async def _round(coach: Coach, callers: int, requests: int, *, seed: int) -> Round:
-    rng = random.Random(seed)
-    latencies: list[float] = []
-
-    async def caller() -> None:
-        latencies.extend([await coach.ask(rng) for _ in range(requests // callers)])
-
-    before, began = await coach.queries(), time.perf_counter()
-    await asyncio.gather(*[caller() for _ in range(callers)])
-    seconds = time.perf_counter() - began
-    return Round(seconds, latencies, await coach.queries() - before)
-
-
-def _medians(variant: str, callers: int, rounds: list[Round]) -> Found:
-    together = sorted(latency for round_ in rounds for latency in round_.latencies)
-    return Found(
-        variant,
-        callers,
-        statistics.median(len(round_.latencies) / round_.seconds for round_ in rounds),
-        1e3 * together[len(together) // 2],
-        1e3 * together[len(together) * 99 // 100],
-        statistics.median(round_.queries / len(round_.latencies) for round_ in rounds),
-    )
-
-
-def _section(found: list[Found], users: int) -> Section:
-    rows = [
-        (
-            str(each.callers),
-            each.variant,
-            f"{each.requests_per_second:,.0f}",
-            f"{each.p50_ms:.1f} ms",
-            f"{each.p99_ms:.1f} ms",
-            f"{each.queries_per_request:.2f}",
-        )
-        for each in found
+                seconds[variant].append(took)
+                latencies[variant].extend(each)
+                queries[variant].append(after - before)
+    return [
+        {
+            "variant": variant,
+            "callers": callers,
+            "requests_per_second": requests / statistics.median(seconds[variant]),
+            "p50_ms": 1e3 * spread(latencies[variant])[0],
+            "p99_ms": 1e3 * spread(latencies[variant])[1],
+            "queries_per_request": statistics.median(queries[variant]) / requests,
+        }
+        for variant in coaches
     ]
-    columns = ("callers", "", "requests/s", "median", "99th percentile", "queries a request")
-    most = [each for each in found if each.callers == CALLERS[-1]]
-    ours, theirs = most[0], most[-1]
-    saved = 1 - ours.queries_per_request / theirs.queries_per_request
+
+
+async def _round(coach: Coach, callers: int, requests: int, *, seed: int) -> list[float]:
+    """Make so many requests. Returns the seconds of each."""
+    rng = random.Random(seed)
+
+    async def caller() -> list[float]:
+        return [await coach.ask(rng) for _ in range(requests // callers)]
+
+    return list(itertools.chain(*await asyncio.gather(*[caller() for _ in range(callers)])))
+
+
+def _section(found: list[dict[str, Any]], users: int) -> Section:
+    shown = {
+        "callers": "{callers}",
+        "": "{variant}",
+        "requests/s": "{requests_per_second:,.0f}",
+        "median": "{p50_ms:.1f} ms",
+        "99th percentile": "{p99_ms:.1f} ms",
+        "queries a request": "{queries_per_request:.2f}",
+    }
+    rows = [[figure.format(**each) for figure in shown.values()] for each in found]
+    most = {each["variant"]: each for each in found if each["callers"] == CALLERS[-1]}
+    rates = {variant: each["requests_per_second"] for variant, each in most.items()}
+    saved = 1 - most["cached"]["queries_per_request"] / most["uncached"]["queries_per_request"]
     note = f"with {CALLERS[-1]} callers the cache saves {saved:.0%} of the queries to the database"
     title = "A real application: the writing coach over HTTP"
     about = (
@@ -190,25 +159,25 @@ def _section(found: list[Found], users: int) -> Section:
         f"one in {WRITES} is a correction, which invalidates that user's profile. FastAPI, the session and the "
         "client are in every figure."
     )
-    chart = Bars(
-        name="app",
-        title=f"The writing coach answers {ours.requests_per_second / theirs.requests_per_second:.1f} x as many "
-        "requests with its profile cached",
+    times = rates["cached"] / rates["uncached"]
+    chart = Chart(
+        name="benchmarks-app",
+        title=f"The writing coach answers {times:.1f} x as many requests with its profile cached",
         about=f"requests a second, {CALLERS[-1]} callers over HTTP; more is better",
-        bars=[(each.variant, each.requests_per_second, f"{each.requests_per_second:,.0f}") for each in most],
+        panels=[Bars(bars=rates, label="{:,.0f}")],
     )
-    return Section("app", title, about, [Sheet(title, columns, rows, note)], msgspec.to_builtins(found), [chart])
+    return Section("app", title, about, [Sheet(title, list(shown), rows, note)], found, [chart])
 
 
 # --- the servers --------------------------------------------------------------------------------
 
 
-async def _seeded(redis: str, folder: Path, users: int) -> app.Settings:
+async def _seeded(folder: Path, users: int) -> app.Settings:
     """Return settings for a database that has users, and errors of theirs."""
     settings = app.Settings(
         secret="of a benchmark",  # noqa: S106 - it protects nothing
         origin="http://localhost",
-        redis=redis,
+        redis="",  # each variant has one of its own
         database=f"sqlite+aiosqlite:///{folder / 'coach.db'}",
     )
     rng = random.Random(1)
@@ -231,23 +200,16 @@ async def _seeded(redis: str, folder: Path, users: int) -> app.Settings:
 async def _serving(variant: str, settings: app.Settings, users: int) -> AsyncGenerator[Coach, None]:
     """Run a server of ``variant``, which is ready when this is entered, and ended when it is left."""
     port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, variant, str(port)),
-        cwd=ROOT,
-        env={**os.environ, app.ENVIRONMENT: json.dumps(asdict(settings))},
-        stdin=DEVNULL,
-    )
-    try:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            coach = Coach(f"http://127.0.0.1:{port}", [_cookie(settings, str(user)) for user in range(users)], session)
-            async with asyncio.timeout(PATIENCE):
-                while not await _answers(coach):  # noqa: ASYNC110 - another process has no event to wait for
-                    await asyncio.sleep(0.05)
-            yield coach
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+    environment = {app.ENVIRONMENT: json.dumps(asdict(settings))}
+    async with (
+        child("-m", __name__, variant, str(port), environment=environment),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+    ):
+        coach = Coach(f"http://127.0.0.1:{port}", [_cookie(settings, str(user)) for user in range(users)], session)
+        async with asyncio.timeout(PATIENCE):
+            while not await _answers(coach):  # noqa: ASYNC110 - another process has no event to wait for
+                await asyncio.sleep(0.05)
+        yield coach
 
 
 async def _answers(coach: Coach) -> bool:

@@ -1,4 +1,4 @@
-"""Growth: what a hit costs as callers, values and keys grow, and by kind of value, against by hand."""
+"""Growth: the cost of a hit as callers, values and keys grow, and by kind of value, against by hand."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import orjson
 from pydantic import BaseModel
+from redis.asyncio import Redis
 
-from benchmarks.charts import Bars, Chart, Line, Lines, short
-from benchmarks.near import near_cache, until_near
+from benchmarks.charts import Bars, Chart, Curves
 from benchmarks.report import Section, Sheet
-from benchmarks.suite import Bench, Rounds, Run, interleaved, many_callers, measured, one_caller, ratio
-from benchmarks.traces import zipf
-from benchmarks.work import DOCUMENT, TTL, by_hand, document_of
+from benchmarks.suite import Bench, Rounds, Run, many_callers, measured, one_caller, ratio
+from benchmarks.work import DOCUMENT, JSON, TTL, by_hand, document_of, load, near_cache, until_near, zipf
 from cachekit import Cache
 
 CALLERS: Final = (1, 10, 100, 1000)
@@ -30,15 +29,24 @@ SIZES: Final = (100, 1_000, 10_000, 100_000)
 KEYS: Final = (10, 100, 1_000, 10_000, 100_000)
 PREFIX: Final = "growth:"
 
-Pair: TypeAlias = tuple[Rounds, Rounds]
-"""Ours, and by hand."""
-
-Found: TypeAlias = dict[str, Pair]
+Found: TypeAlias = dict[str, tuple[Rounds, Rounds]]
+"""Ours, and by hand, of each value of the variable."""
 
 Call: TypeAlias = Callable[[int], Awaitable[Any]]
 
 Value: TypeAlias = tuple[Any, Any, Callable[[bytes], Any]]
 """A value, its annotation, and how it is decoded by hand."""
+
+HEADS: Final = (
+    ("Hits by concurrent callers", "callers", ""),
+    ("Hits by size of the value, one caller", "value", ""),
+    ("Hits by kind of the value, 1 KB, one caller", "kind", "by hand: orjson, msgspec, pydantic"),
+    ("Hits by number of keys, evenly asked for, one caller", "keys", ""),
+    ("Hits by number of keys, asked for by Zipf 0.9, one caller", "keys", ""),
+)
+"""Title, first column and note of the tables."""
+
+DICT: Final[Value] = (DOCUMENT, dict[str, Any], orjson.loads)
 
 
 @dataclasses.dataclass
@@ -80,99 +88,69 @@ class ProfileModel(BaseModel):
 async def measure(bench: Bench) -> Section:
     """Measure all of it."""
     counts = [n for n in KEYS if not bench.quick or n <= 1000]
-    callers = await _callers(bench)
-    sizes = await _sizes(bench)
-    kinds = await _kinds(bench)
+    callers, sizes, kinds = await _callers(bench), await _sizes(bench), await _kinds(bench)
     uniform, popular = await _keys(bench, counts)
-    sheets = [
-        _sheet("Hits by concurrent callers", "callers", callers),
-        _sheet("Hits by size of the value, one caller", "value", sizes),
-        _sheet("Hits by kind of the value, 1 KB, one caller", "kind", kinds, "by hand: orjson, msgspec, pydantic"),
-        _sheet("Hits by number of keys, evenly asked for, one caller", "keys", uniform),
-        _sheet("Hits by number of keys, asked for by Zipf 0.9, one caller", "keys", popular),
-        await _near_memory(bench),
-    ]
-    charts: list[Chart] = [
-        _line_chart("callers", "concurrent callers, distinct keys", CALLERS, callers, "with {} callers"),
-        _line_chart("sizes", "bytes of JSON", SIZES, sizes, "on {}"),
-        _kind_chart(kinds),
-        _line_chart("keys", "keys that are asked for", counts, uniform, "among {} keys", popular),
-    ]
     tables = {"callers": callers, "sizes": sizes, "kinds": kinds, "keys": uniform, "keys by Zipf": popular}
-    data = {
-        name: {
-            key: {"cachekit_us": statistics.median(ours), "by_hand_us": statistics.median(theirs)}
-            for key, (ours, theirs) in found.items()
-        }
-        for name, found in tables.items()
-    }
+    sheets = [_sheet(*heads, found) for heads, found in zip(HEADS, tables.values(), strict=True)]
+    charts = [
+        _curves("callers", "concurrent callers, distinct keys", CALLERS, {"": callers}, "with {} callers"),
+        _curves("sizes", "bytes of JSON", SIZES, {"": sizes}, "on {}"),
+        _bars(kinds),
+        _curves("keys", "keys that are asked for", counts, {"": uniform, ", Zipf": popular}, "among {} keys"),
+    ]
+    data = {name: {key: _us(pair) for key, pair in found.items()} for name, found in tables.items()}
     about = "each against GET and decoding by hand, one variable at a time; 1 KB and one caller unless told otherwise."
-    return Section("growth", "Growth", about, sheets, data, charts)
+    return Section("growth", "Growth", about, [*sheets, await _near_memory(bench)], data, charts)
 
 
-async def _ours(stack: AsyncExitStack, url: str, value: Any, annotation: Any, *, prefix: str = PREFIX) -> Call:
-    """Open a cache; return a decorated function that returns ``value``."""
+async def _calls(
+    stack: AsyncExitStack, url: str, value: Value = DICT, *, prefix: str = PREFIX, callers: int = 1
+) -> tuple[Call, Call]:
+    """Connect; return a decorated function that returns the value, and one that reads the same keys by hand."""
+    result, annotation, decode = value
 
     async def load(number: int) -> Any:  # noqa: ARG001 - it is part of the key
-        return value
+        return result
 
     load.__annotations__["return"] = annotation
     cache = await stack.enter_async_context(Cache(url, prefix=prefix, timeout=5))
-    return cache.cached(key="<number>", ttl=TTL)(load)
-
-
-async def _theirs(
-    stack: AsyncExitStack, url: str, decode: Callable[[bytes], Any], *, prefix: str = PREFIX, callers: int = 1
-) -> Call:
-    """Connect; return a function that reads the same keys by hand."""
     client = await stack.enter_async_context(by_hand(url, callers=callers))
 
     async def get(number: int) -> Any:
         found: Any = await client.get(f"{prefix}{number}")
         return decode(found)
 
-    return get
+    return cache.cached(key="<number>", ttl=TTL)(load), get
 
 
-async def _pairs(bench: Bench, what: str, runs: dict[str, tuple[Run, Run]], calls: int) -> Found:
-    """Measure all of ``runs``, ours and by hand, in turn: so that a curve is not bent by what else goes on."""
-    found = await interleaved(
-        {
-            f"{who} {name}": run
-            for name, pair in runs.items()
-            for who, run in zip(("ours", "theirs"), pair, strict=True)
-        },
-        rounds=min(bench.rounds, 25),
-        calls=bench.scaled(calls),
-        step=lambda: bench.step(f"growth: {what}"),
-    )
-    return {name: (measured(found[f"ours {name}"]), measured(found[f"theirs {name}"])) for name in runs}
+async def _pairs(bench: Bench, what: str, pairs: Mapping[str, Sequence[Run]], calls: int) -> Found:
+    """Measure all of ``pairs``, ours and by hand, in turn: so that other work does not bend a curve."""
+    runs = {
+        f"{who} {name}": run for name, pair in pairs.items() for who, run in zip(("ours", "theirs"), pair, strict=True)
+    }
+    found = await bench.interleaved(f"growth: {what}", runs, calls=calls, most=25)
+    return {name: (measured(found[f"ours {name}"]), measured(found[f"theirs {name}"])) for name in pairs}
 
 
 async def _callers(bench: Bench) -> Found:
     async with AsyncExitStack() as stack:
-        ours = await _ours(stack, bench.url, DOCUMENT, dict[str, Any])
-        theirs = await _theirs(stack, bench.url, orjson.loads, callers=CALLERS[-1])
+        calls = await _calls(stack, bench.url, callers=CALLERS[-1])
         for number in range(CALLERS[-1]):
-            await ours(number)
-        runs = {
-            short(n): (many_callers(n, ours), many_callers(n, theirs))
-            if n > 1
-            else (one_caller(partial(ours, 0)), one_caller(partial(theirs, 0)))
-            for n in CALLERS
-        }
-        return await _pairs(bench, "callers", runs, 1000)
+            await calls[0](number)
+        return await _pairs(
+            bench, "callers", {f"{n:,}": [many_callers(n, call) for call in calls] for n in CALLERS}, 1000
+        )
 
 
 async def _sizes(bench: Bench) -> Found:
-    values = {f"{short(n)} B": (document_of(n), dict[str, Any], orjson.loads) for n in SIZES}
+    values = {f"{n:,} B": (document_of(n), *DICT[1:]) for n in SIZES}
     return await _values(bench, "sizes", values)
 
 
 async def _kinds(bench: Bench) -> Found:
     model = ProfileModel.model_validate(DOCUMENT)
     values: dict[str, Value] = {
-        "dict": (DOCUMENT, dict[str, Any], orjson.loads),
+        "dict": DICT,
         "dataclass": (msgspec.convert(DOCUMENT, Profile), Profile, msgspec.json.Decoder(Profile).decode),
         "pydantic": (model, ProfileModel, ProfileModel.model_validate_json),
     }
@@ -181,40 +159,37 @@ async def _kinds(bench: Bench) -> Found:
 
 async def _values(bench: Bench, what: str, values: Mapping[str, Value]) -> Found:
     async with AsyncExitStack() as stack:
-        runs: dict[str, tuple[Run, Run]] = {}
-        for number, (name, (value, annotation, decode)) in enumerate(values.items()):
-            prefix = f"{what}-{number}:"
-            ours = await _ours(stack, bench.url, value, annotation, prefix=prefix)
-            theirs = await _theirs(stack, bench.url, decode, prefix=prefix)
-            await ours(0)
-            runs[name] = (one_caller(partial(ours, 0)), one_caller(partial(theirs, 0)))
-        return await _pairs(bench, what, runs, 200)
+        pairs: dict[str, Sequence[Run]] = {}
+        for number, (name, value) in enumerate(values.items()):
+            calls = await _calls(stack, bench.url, value, prefix=f"{what}-{number}:")
+            await calls[0](0)
+            pairs[name] = [one_caller(partial(call, 0)) for call in calls]
+        return await _pairs(bench, what, pairs, 200)
 
 
 async def _keys(bench: Bench, counts: list[int]) -> tuple[Found, Found]:
-    value = orjson.dumps(DOCUMENT)
+    """Ask for more and more keys, for all of them evenly, and by Zipf."""
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(by_hand(bench.url))
-        # No load is needed for each: what stands in Redis at the documented key is plain JSON.
-        for begin in range(0, counts[-1], 1000):
-            async with client.pipeline(transaction=False) as pipeline:
-                for number in range(begin, min(counts[-1], begin + 1000)):
-                    pipeline.set(f"{PREFIX}{number}", value, ex=TTL)
-                await pipeline.execute()
-        calls = (
-            await _ours(stack, bench.url, DOCUMENT, dict[str, Any]),
-            await _theirs(stack, bench.url, orjson.loads),
-        )
+        await _store(await stack.enter_async_context(by_hand(bench.url)), counts[-1])
+        calls = await _calls(stack, bench.url)
         dice = random.Random(7)
-        runs: dict[str, tuple[Run, Run]] = {}
+        pairs: dict[str, Sequence[Run]] = {}
         for keys in counts:
             asked = {"even": [dice.randrange(keys) for _ in range(10_000)], "Zipf": zipf(keys, 10_000)}
             for how, numbers in asked.items():
-                ours, theirs = (_each(call, numbers) for call in calls)
-                runs[f"{how} {short(keys)}"] = (ours, theirs)
-        found = await _pairs(bench, "keys", runs, 200)
-    uniform, popular = ({short(n): found[f"{how} {short(n)}"] for n in counts} for how in ("even", "Zipf"))
+                pairs[f"{how} {keys:,}"] = [_each(call, numbers) for call in calls]
+        found = await _pairs(bench, "keys", pairs, 200)
+    uniform, popular = ({f"{n:,}": found[f"{how} {n:,}"] for n in counts} for how in ("even", "Zipf"))
     return uniform, popular
+
+
+async def _store(client: Redis, keys: int) -> None:
+    # No load is needed for each: the value in Redis is plain JSON, at the documented key.
+    for begin in range(0, keys, 1000):
+        async with client.pipeline(transaction=False) as pipeline:
+            for number in range(begin, min(keys, begin + 1000)):
+                pipeline.set(f"{PREFIX}{number}", JSON, ex=TTL)
+            await pipeline.execute()
 
 
 def _each(call: Call, numbers: list[int]) -> Run:
@@ -224,30 +199,19 @@ def _each(call: Call, numbers: list[int]) -> Run:
 
 
 async def _near_memory(bench: Bench) -> Sheet:
-    """Count what each near entry takes, with all that belongs to it."""
+    """Count the bytes of each near entry, with all that belongs to it."""
     title = "Memory of a near entry, 1 KB dict"
     entries = 100 if bench.quick else 2000
-    async with near_cache(bench.url, entries=entries + 1) as cache:
-
-        @cache.cached(key="memory:<number>", ttl=TTL)
-        async def document(number: int) -> dict[str, Any]:  # noqa: ARG001 - it is part of the key
-            return DOCUMENT
-
-        await until_near(cache, partial(document, -1))
-        for number in range(entries):
-            await document(number)
-        # The first reads are in the store by now; what this counts are the entries of a tier that is filled anew.
-        each = await _traced(bench, entries)
+    # The first tier stores all values; the entries of the second are read, and counted.
+    await _filled(bench, entries)
+    each = await _filled(bench, entries) / entries
     return Sheet(title, ("", "bytes an entry"), [(f"{entries} entries", f"{each:,.0f}")], "traced by tracemalloc")
 
 
-async def _traced(bench: Bench, entries: int) -> float:
+async def _filled(bench: Bench, entries: int) -> int:
+    """Fill a near tier; return how many bytes that took."""
     async with near_cache(bench.url, entries=entries + 1) as cache:
-
-        @cache.cached(key="memory:<number>", ttl=TTL)
-        async def document(number: int) -> dict[str, Any]:  # noqa: ARG001 - it is part of the key
-            return DOCUMENT
-
+        document = cache.cached(key="memory:<number>", ttl=TTL)(load)
         await until_near(cache, partial(document, -1))
         gc.collect()
         tracemalloc.start()
@@ -255,50 +219,51 @@ async def _traced(bench: Bench, entries: int) -> float:
             for number in range(entries):
                 await document(number)
             gc.collect()
-            return tracemalloc.get_traced_memory()[0] / entries
+            return tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
 
 
-def _sheet(title: str, first: str, found: Found, note: str = "") -> Sheet:
+def _us(pair: tuple[Rounds, Rounds]) -> dict[str, float]:
+    """Return the medians."""
+    return {"cachekit_us": statistics.median(pair[0]), "by_hand_us": statistics.median(pair[1])}
+
+
+def _sheet(title: str, first: str, note: str, found: Found) -> Sheet:
     rows = [
-        (name, f"{statistics.median(ours):.1f}", f"{statistics.median(theirs):.1f}", f"{ratio(ours, theirs):.2f} x")
-        for name, (ours, theirs) in found.items()
+        (name, *(f"{us:.1f}" for us in _us(pair).values()), f"{ratio(*pair):.2f} x") for name, pair in found.items()
     ]
     return Sheet(title, (first, "cachekit, us", "by hand, us", "time"), rows, note)
 
 
-def _medians(found: Found, which: int) -> list[float]:
-    return [statistics.median(pair[which]) for pair in found.values()]
-
-
-def _line_chart(name: str, x: str, xs: Sequence[int], found: Found, where: str, popular: Found | None = None) -> Lines:
-    """Return the chart; ``where`` says what one of ``xs`` is, ``popular`` is the same by Zipf."""
+def _curves(name: str, x: str, xs: Sequence[int], variants: Mapping[str, Found], where: str) -> Chart:
+    """Return the chart of ``variants``, which are the endings of names; ``where`` describes one of ``xs``."""
+    found = variants[""]
     ends = [(where.format(key), ratio(*found[key])) for key in (next(iter(found)), next(reversed(found)))]
     said = ", ".join(f"{times:.2f} x {place}" for place, times in ends).replace(" 1 callers", " 1 caller")
-    lines = [Line("cachekit", xs, _medians(found, 0)), Line("by hand", xs, _medians(found, 1))]
-    if popular:
-        lines += [Line("cachekit, Zipf", xs, _medians(popular, 0)), Line("by hand, Zipf", xs, _medians(popular, 1))]
-    return Lines(
-        name=name,
+    curves = {
+        f"{who}{variant}": (xs, [_us(pair)[key] for pair in each.values()])
+        for variant, each in variants.items()
+        for who, key in (("cachekit", "cachekit_us"), ("by hand", "by_hand_us"))
+    }
+    return Chart(
+        name=f"benchmarks-{name}",
         title=f"A hit against by hand: {said}",
         about="time of a hit, loopback; less is better",
-        x=x,
-        y="us a hit",
-        lines=lines,
+        panels=[Curves(curves=curves, x=x, y="us a hit", log="xy")],
     )
 
 
-def _kind_chart(found: Found) -> Bars:
-    bars = [
-        (f"{kind}, {who}", statistics.median(times), f"{statistics.median(times):.0f} us")
+def _bars(found: Found) -> Chart:
+    bars = {
+        f"{kind}, {who}": us
         for kind, pair in found.items()
-        for who, times in zip(("cachekit", "by hand"), pair, strict=True)
-    ]
+        for who, us in zip(("cachekit", "by hand"), _us(pair).values(), strict=True)
+    }
     worst = max(found, key=lambda kind: ratio(*found[kind]))
-    return Bars(
-        name="kinds",
+    return Chart(
+        name="benchmarks-kinds",
         title=f"Typed results: at most {ratio(*found[worst]):.2f} x the time by hand ({worst})",
         about="time of a hit on 1 KB, one caller; less is better",
-        bars=bars,
+        panels=[Bars(bars=bars, label="{:.0f} us")],
     )

@@ -1,13 +1,13 @@
 """Where the microseconds of a hit go, step by step, each timed on its own in a loop.
 
-A step alone is cheaper than the same step inside a call, where the processor's caches are colder; what is left
+A step alone is cheaper than the same step inside a call, where the processor's caches are colder; the rest
 between the sum and the whole is the event loop and the socket.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final, cast
@@ -17,7 +17,7 @@ from hiredis import Reader, pack_command
 
 from benchmarks.questions import hits
 from benchmarks.report import Section, Sheet
-from benchmarks.suite import Bench, interleaved, measured
+from benchmarks.suite import Bench, measured
 from benchmarks.work import JSON
 from cachekit import Cache
 from cachekit.codecs import Codec
@@ -36,17 +36,15 @@ async def measure(bench: Bench) -> Section:
     loops = LOOPS // 10 if bench.quick else LOOPS
     async with AsyncExitStack() as stack:
         run = await stack.enter_async_context(hits.decorated(bench.url))
-        whole = await interleaved(
-            {WHOLE: run}, rounds=bench.rounds, calls=bench.scaled(200), step=lambda: bench.step("hot path: on Redis")
-        )
+        whole = await bench.interleaved("hot path: on Redis", {WHOLE: run}, calls=200)
         steps = await _steps(await stack.enter_async_context(Cache(MemoryStore())))
-        took: dict[str, float | Exception] = {name: _median_us(work, loops) for name, work in steps}
+        took: dict[str, float | str] = {name: _median_us(work, loops) for name, work in steps}
     took[WHOLE] = statistics.median(measured(whole[WHOLE]))
-    rows = [(name, repr(us) if isinstance(us, Exception) else f"{us:.2f}") for name, us in took.items()]
+    rows = [(name, us if isinstance(us, str) else f"{us:.2f}") for name, us in took.items()]
     note = f"medians of {ROUNDS} rounds of {loops}; what is left is the event loop, the socket and the server"
     about = "each step of a hit alone in a loop, with warm caches; on `memory://`, so that there is no socket."
-    data = {name: us if isinstance(us, float) else repr(us) for name, us in took.items()}
-    return Section("hotpath", "Where a hit goes", about, [Sheet("Where a hit goes", ("step", "us"), rows, note)], data)
+    title = "Where a hit goes"
+    return Section("hotpath", title, about, [Sheet(title, ("step", "us"), rows, note)], took)
 
 
 async def _steps(cache: Cache) -> list[Step]:
@@ -87,18 +85,12 @@ async def _steps(cache: Cache) -> list[Step]:
     ]
 
 
-def _median_us(work: Callable[[], object], loops: int) -> float | Exception:
-    """Return microseconds; or what it raises, since the steps are not public and change."""
-    times: list[float] = []
+def _median_us(work: Callable[[], object], loops: int) -> float | str:
+    """Return microseconds, or the error: the steps are not public, and change."""
     try:
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            for _ in range(loops):
-                work()
-            times.append((time.perf_counter() - began) / loops * 1e6)
+        return statistics.median(timeit.repeat(work, number=loops, repeat=ROUNDS)) / loops * 1e6
     except Exception as error:
-        return error
-    return statistics.median(times)
+        return repr(error)
 
 
 def _drive(coroutine: Coroutine[Any, Any, object]) -> None:

@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
-from benchmarks.plots import duration
-from benchmarks.report import Section, Sheet
-from benchmarks.suite import Answer, Bench, Question, answer
+from benchmarks.questions import Question
+from benchmarks.report import Section, Sheet, duration
+from benchmarks.suite import Bench, measured
 
 TITLE = "Targets: cachekit against the same by hand"
+COLUMNS = ("work", "against", "cachekit", "the other", "found", "target", "met")
 
 
 async def measure(bench: Bench, questions: Sequence[Question]) -> Section:
     """Answer ``questions``."""
-    rows: list[tuple[str, ...]] = []
-    data: list[dict[str, Any]] = []
-    for question in questions:
-        found = await answer(question, bench)
-        rows.append(_row(found))
-        data.append(_data(found))
-    columns = ("work", "against", "cachekit", "the other", "found", "target", "met")
+    data = [await _answer(question, bench) for question in questions]
+    rows = [
+        (
+            found["work"],
+            found["against"],
+            duration(found["cachekit_us"] / 1e6),
+            duration(found["by_hand_us"] / 1e6),
+            found["found"],
+            found["target"],
+            {True: "yes", False: "no", None: ""}[found["met"]],
+        )
+        for found in data
+    ]
     about = "1 KB of JSON, loopback; by hand is `redis.asyncio.Redis(host=..., port=...)` with its default options."
     note = f"the time of a call; at most {bench.rounds} rounds of each"
-    return Section("targets", TITLE, about, [Sheet(TITLE, columns, rows, note)], data)
+    return Section("targets", TITLE, about, [Sheet(TITLE, COLUMNS, rows, note)], data)
 
 
-def _row(found: Answer) -> tuple[str, ...]:
-    question = found.question
-    met = question.measure.met(found.figure)
-    return (
-        question.work,
-        question.against,
-        duration(found.ours_us / 1e6),
-        duration(found.theirs_us / 1e6),
-        question.measure.shown(found.figure),
-        question.measure.target,
-        "" if met is None else "yes" if met else "no",
-    )
-
-
-def _data(found: Answer) -> dict[str, Any]:
-    question = found.question
+async def _answer(question: Question, bench: Bench) -> dict[str, Any]:
+    """Return medians in microseconds a call, and the figure that the question is about."""
+    against, theirs = question.against
+    async with AsyncExitStack() as stack:
+        runs = {
+            "ours": await stack.enter_async_context(question.ours(bench.url)),
+            "theirs": await stack.enter_async_context(theirs(bench.url)),
+        }
+        found = await bench.interleaved(question.work, runs, calls=question.calls, most=question.most)
+    us, by_hand_us = (statistics.median(measured(found[who])) for who in ("ours", "theirs"))
+    pairs = zip(measured(found["ours"]), measured(found["theirs"]), strict=True)
+    figure = statistics.median(question.measure.of(a, b) for a, b in pairs)
     return {
         "name": question.name,
         "work": question.work,
-        "against": question.against,
-        "cachekit_us": round(found.ours_us, 3),
-        "by_hand_us": round(found.theirs_us, 3),
-        "ratio": round(found.ours_us / found.theirs_us, 4),
-        "found": question.measure.shown(found.figure),
+        "against": against,
+        "cachekit_us": round(us, 3),
+        "by_hand_us": round(by_hand_us, 3),
+        "ratio": round(us / by_hand_us, 4),
+        "found": question.measure.unit.format(figure),
         "target": question.measure.target,
-        "met": question.measure.met(found.figure),
+        "met": question.measure.met(figure),
     }

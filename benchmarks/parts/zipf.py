@@ -1,19 +1,18 @@
-"""Zipf: 100 callers ask for hot keys, as in front of a database; what is near is what is asked for most."""
+"""Zipf: 100 callers ask for hot keys, as in front of a database; near caches hold the hottest."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import statistics
 import time
 from typing import Final
 
-from benchmarks.charts import Bars
+from benchmarks.charts import Bars, Chart
 from benchmarks.parts.peers import all_opened, figures, shown
-from benchmarks.peers import BY_HAND, Load
+from benchmarks.peers import BY_HAND, Load, Setup
 from benchmarks.report import Section, Sheet
-from benchmarks.suite import Bench, Rounds, Run, interleaved
-from benchmarks.traces import zipf
+from benchmarks.suite import Bench, Found, Run, medians
+from benchmarks.work import zipf
 
 CALLERS: Final = 100
 KEYS: Final = 10_000
@@ -25,21 +24,16 @@ async def measure(bench: Bench) -> Section:
     """Measure every peer on the same trace."""
     keys, entries = (300, 30) if bench.quick else (KEYS, ENTRIES)
     trace = zipf(keys, 20_000)
-    async with all_opened(bench.url, callers=CALLERS, entries=entries) as (calls, missing):
+    async with all_opened(bench.url, Setup(callers=CALLERS, entries=entries)) as (calls, missing):
         for who, call in list(calls.items()):
             bench.step(f"Zipf: {who} fills")
             try:
-                for begin in range(0, keys, CALLERS):
-                    await asyncio.gather(*[call(number) for number in range(begin, begin + CALLERS)])
+                await _fill(call, keys)
             except Exception as error:
                 missing[who] = repr(error)
                 del calls[who]
-        found = await interleaved(
-            {who: _asking(call, trace) for who, call in calls.items()},
-            rounds=min(bench.rounds, 10),
-            calls=bench.scaled(4000),
-            step=lambda: bench.step("Zipf"),
-        )
+        runs = {who: _asking(call, trace) for who, call in calls.items()}
+        found = await bench.interleaved("Zipf", runs, calls=4000, most=10)
     title = f"Zipf: {CALLERS} callers, {keys:,} keys, the popular ones more often"
     rows = [*((who, shown(times, found[BY_HAND])) for who, times in found.items()), *missing.items()]
     note = f"microseconds a call; in brackets: the time by hand; {entries:,} entries where some are held in the process"
@@ -47,6 +41,11 @@ async def measure(bench: Bench) -> Section:
     sheet = Sheet(title, ("", "a call"), rows, note)
     data = {"us": figures(found), "missing": missing}
     return Section("zipf", "Hot keys by Zipf's law", about, [sheet], data, [_chart(found)])
+
+
+async def _fill(call: Load, keys: int) -> None:
+    for begin in range(0, keys, CALLERS):
+        await asyncio.gather(*[call(number) for number in range(begin, begin + CALLERS)])
 
 
 def _asking(call: Load, trace: list[int]) -> Run:
@@ -67,13 +66,12 @@ def _asking(call: Load, trace: list[int]) -> Run:
     return run
 
 
-def _chart(found: dict[str, Rounds | Exception]) -> Bars:
-    medians = {who: statistics.median(times) for who, times in found.items() if not isinstance(times, Exception)}
-    best = min((who for who in medians if who.startswith("cachekit")), key=medians.__getitem__, default=BY_HAND)
-    return Bars(
-        name="zipf",
-        title=f"Hot keys: {best} takes {medians[best] / medians[BY_HAND]:.2f} x the time by hand",
+def _chart(found: Found) -> Chart:
+    times = medians(found)
+    best = min((who for who in times if who.startswith("cachekit")), key=times.__getitem__, default=BY_HAND)
+    return Chart(
+        name="benchmarks-zipf",
+        title=f"Hot keys: {best} takes {times[best] / times[BY_HAND]:.2f} x the time by hand",
         about=f"time of a call, keys by Zipf 0.9, {CALLERS} callers; less is better",
-        bars=[(who, median, f"{median:.1f} us") for who, median in medians.items()],
-        log=True,
+        panels=[Bars(bars=times, label="{:.1f} us", log=True)],
     )

@@ -1,4 +1,4 @@
-"""An open breaker: what a call costs while Redis is known to be gone, against the undecorated call."""
+"""An open breaker: the cost of a call while Redis is known to be gone, against the undecorated call."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
-from benchmarks.suite import Question, Run, one_caller
-from benchmarks.targets import Added
-from benchmarks.work import DOCUMENT, TTL
+from benchmarks.questions import Question, added
+from benchmarks.suite import Run, one_caller
+from benchmarks.work import TTL, load
 from cachekit import Cache
 from cachekit.events import BreakerOpened, Event
 from tests.kit.ports import free_port
 
 PATIENCE = 5.0
 """Seconds within which the breaker must open."""
-
-
-async def load(number: int) -> dict[str, Any]:  # noqa: ARG001 - it is part of the key
-    """Return the document."""
-    return DOCUMENT
 
 
 @asynccontextmanager
@@ -53,13 +47,5 @@ async def undecorated(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - 
 
 
 QUESTIONS = [
-    Question(
-        name="breaker-open",
-        work="breaker open",
-        ours=decorated,
-        against="undecorated call",
-        theirs=undecorated,
-        calls=2000,
-        measure=Added(at_most=3),
-    ),
+    Question("breaker-open", "breaker open", decorated, ("undecorated call", undecorated), 2000, added(3)),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import orjson
 from hiredis import Reader
 
-from benchmarks.suite import Question, Run, many_callers, one_caller
-from benchmarks.targets import Ratio, Throughput
+from benchmarks.questions import Question, ratio, throughput
+from benchmarks.suite import Run, many_callers, one_caller
 from benchmarks.work import DOCUMENT, JSON, TTL, by_hand
 from cachekit import Cache, CachedFunction
 
@@ -37,7 +37,7 @@ async def decorated(url: str, callers: int = 1) -> AsyncGenerator[Run, None]:
         document = decorate(cache)
         for number in range(callers):
             await document(number)
-        yield one_caller(partial(document, 0)) if callers == 1 else many_callers(callers, document)
+        yield many_callers(callers, document)
 
 
 @asynccontextmanager
@@ -51,21 +51,17 @@ async def bare(url: str, callers: int = 1) -> AsyncGenerator[Run, None]:
             found = await client.get(f"bare:{number}")
             return found and orjson.loads(found)
 
-        yield one_caller(partial(get, 0)) if callers == 1 else many_callers(callers, get)
+        yield many_callers(callers, get)
 
 
-@asynccontextmanager
-async def in_memory(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+def in_memory(_url: str) -> AbstractAsyncContextManager[Run]:
     """Call the decorated function on ``memory://``."""
-    async with Cache("memory://") as cache:
-        document = decorate(cache)
-        await document(0)
-        yield one_caller(partial(document, 0))
+    return decorated("memory://")
 
 
 @asynccontextmanager
 async def loads_alone(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
-    """What no hit can be faster than: decoding the document, in a coroutine."""
+    """Decode the document, in a coroutine: no hit can be faster."""
 
     async def loads() -> Any:
         return orjson.loads(JSON)
@@ -75,7 +71,7 @@ async def loads_alone(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - 
 
 @asynccontextmanager
 async def futures_alone(url: str, callers: int) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
-    """What no hit of many callers can be faster than: one future each, as if the answer were there, and decoding."""
+    """Await one future each, as if the answer were there, and decode: no hit of many callers can be faster."""
     loop = asyncio.get_running_loop()
 
     async def answered(_: int) -> Any:
@@ -94,7 +90,7 @@ class _Asking(asyncio.Protocol):
         self.answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
-        """Give the reply to whoever waits, once it is whole."""
+        """Give the caller the reply, once it is whole."""
         self._reader.feed(data)
         reply = self._reader.gets()
         if reply is not False:
@@ -103,7 +99,7 @@ class _Asking(asyncio.Protocol):
 
 @asynccontextmanager
 async def protocol_alone(url: str) -> AsyncGenerator[Run, None]:
-    """What no hit of one caller can be faster than: a bare asyncio protocol, hiredis and decoding."""
+    """Use a bare asyncio protocol, hiredis and decoding: no hit of one caller can be faster."""
     async with by_hand(url) as client:
         await client.set("bare:0", JSON, ex=TTL)
     loop, place = asyncio.get_running_loop(), urlsplit(url)
@@ -119,47 +115,18 @@ async def protocol_alone(url: str) -> AsyncGenerator[Run, None]:
     transport.close()
 
 
+decorated_100 = partial(decorated, callers=MANY)
+bare_100 = partial(bare, callers=MANY)
+GET = "redis.asyncio GET + orjson.loads"
+FLOOR = "a bare protocol and hiredis: no hit can be faster, one caller"
+FLOOR_100 = "a future and orjson.loads, no server: no hit can be faster, 100 callers"
+SAME = "the same, 100 at a time"
+DISTINCT = "hits on Redis, 100 callers, distinct keys"
+
 QUESTIONS = [
-    Question(
-        name="hit",
-        work="hit on Redis, one caller",
-        ours=decorated,
-        against="redis.asyncio GET + orjson.loads",
-        theirs=bare,
-        calls=200,
-        measure=Ratio(at_most=0.75),
-    ),
-    Question(
-        name="hit-100",
-        work="hits on Redis, 100 callers, distinct keys",
-        ours=partial(decorated, callers=MANY),
-        against="the same, 100 at a time",
-        theirs=partial(bare, callers=MANY),
-        calls=1000,
-        measure=Throughput(at_least=12),
-    ),
-    Question(
-        name="hit-floor",
-        work="a bare protocol and hiredis: no hit can be faster, one caller",
-        ours=protocol_alone,
-        against="redis.asyncio GET + orjson.loads",
-        theirs=bare,
-        calls=200,
-    ),
-    Question(
-        name="hit-100-floor",
-        work="a future and orjson.loads, no server: no hit can be faster, 100 callers",
-        ours=partial(futures_alone, callers=MANY),
-        against="redis.asyncio GET + orjson.loads",
-        theirs=partial(bare, callers=MANY),
-        calls=1000,
-    ),
-    Question(
-        name="hit-memory",
-        work="hit on memory://",
-        ours=in_memory,
-        against="orjson.loads alone",
-        theirs=loads_alone,
-        calls=1000,
-    ),
+    Question("hit", "hit on Redis, one caller", decorated, (GET, bare), 200, ratio(0.75)),
+    Question("hit-100", DISTINCT, decorated_100, (SAME, bare_100), 1000, throughput(12)),
+    Question("hit-floor", FLOOR, protocol_alone, (GET, bare), 200),
+    Question("hit-100-floor", FLOOR_100, partial(futures_alone, callers=MANY), (GET, bare_100), 1000),
+    Question("hit-memory", "hit on memory://", in_memory, ("orjson.loads alone", loads_alone), 1000),
 ]

@@ -1,31 +1,25 @@
-"""Importing the toolkit, against importing what it stands on."""
+"""Importing the toolkit, against importing its dependencies."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.suite import Question, Run
-from benchmarks.targets import Ratio
-
-ROOT = Path(__file__).parent.parent.parent
+from benchmarks.children import child
+from benchmarks.questions import Question, ratio
+from benchmarks.suite import Run
 
 TIMED = "import time; began = time.perf_counter(); {work}; print(time.perf_counter() - began)"
-"""The interpreter's own start is not part of what is printed."""
+"""The interpreter's own start is not part of the time."""
 
 
 async def _python(code: str, bytecode: str) -> bytes:
-    # What is imported is compiled already, as where a wheel is installed.
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT, stdout=PIPE, env=environment)
-    printed, _ = await process.communicate()
+    # The imports are compiled already, as where a wheel is installed.
+    environment = {"PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
+    async with child("-c", code, environment=environment) as process:
+        printed, _ = await process.communicate()
     if process.returncode:
         message = f"a process ended with {process.returncode}: {code}"
         raise RuntimeError(message)
@@ -57,24 +51,12 @@ async def starting(url: str, code: str) -> AsyncGenerator[Run, None]:  # noqa: A
         yield run
 
 
+REQUIRED = "redis.asyncio, orjson, wrapt, msgspec"
+imported, required = partial(importing, what="cachekit"), partial(importing, what=REQUIRED)
+started, empty = partial(starting, code="import cachekit"), partial(starting, code="pass")
+STARTED = "a process that imports cachekit and ends"
+
 QUESTIONS = [
-    Question(
-        name="import",
-        work="import cachekit",
-        ours=partial(importing, what="cachekit"),
-        against="importing redis.asyncio, orjson, wrapt, msgspec",
-        theirs=partial(importing, what="redis.asyncio, orjson, wrapt, msgspec"),
-        calls=1,
-        measure=Ratio(at_most=1.15),
-        most=20,
-    ),
-    Question(
-        name="process",
-        work="a process that imports cachekit and ends",
-        ours=partial(starting, code="import cachekit"),
-        against="a process that does nothing",
-        theirs=partial(starting, code="pass"),
-        calls=1,
-        most=10,
-    ),
+    Question("import", "import cachekit", imported, (f"importing {REQUIRED}", required), 1, ratio(1.15), most=20),
+    Question("process", STARTED, started, ("a process that does nothing", empty), 1, most=10),
 ]

@@ -9,9 +9,9 @@ from functools import partial
 
 import orjson
 
+from benchmarks.questions import Question, ratio, throughput
 from benchmarks.questions.hits import MANY, decorate
-from benchmarks.suite import Question, Run, many_callers, one_caller
-from benchmarks.targets import Ratio, Throughput
+from benchmarks.suite import Run, many_callers
 from benchmarks.work import DOCUMENT, TTL, by_hand
 from cachekit import Cache
 
@@ -25,10 +25,10 @@ async def decorated(url: str, callers: int = 1) -> AsyncGenerator[Run, None]:
     async with Cache(url, timeout=5) as cache:
         document = decorate(cache)
 
-        async def miss(_: int = 0) -> object:
+        async def miss(_: int) -> object:
             return await document(next(_fresh))
 
-        yield one_caller(miss) if callers == 1 else many_callers(callers, miss)
+        yield many_callers(callers, miss)
 
 
 @asynccontextmanager
@@ -36,32 +36,20 @@ async def bare(url: str, callers: int = 1) -> AsyncGenerator[Run, None]:
     """GET and SET, by hand: no protection against anything."""
     async with by_hand(url) as client:
 
-        async def miss(_: int = 0) -> object:
+        async def miss(_: int) -> object:
             key = f"bare:{next(_fresh)}"
             assert await client.get(key) is None  # noqa: S101 - or it would measure something else
             await client.set(key, orjson.dumps(DOCUMENT), ex=TTL)
             return DOCUMENT
 
-        yield one_caller(miss) if callers == 1 else many_callers(callers, miss)
+        yield many_callers(callers, miss)
 
+
+decorated_100 = partial(decorated, callers=MANY)
+bare_100 = partial(bare, callers=MANY)
+DISTINCT = "misses, 100 callers, distinct keys"
 
 QUESTIONS = [
-    Question(
-        name="miss",
-        work="miss and fill, one caller",
-        ours=decorated,
-        against="redis.asyncio GET then SET",
-        theirs=bare,
-        calls=100,
-        measure=Ratio(at_most=1.5),
-    ),
-    Question(
-        name="miss-100",
-        work="misses, 100 callers, distinct keys",
-        ours=partial(decorated, callers=MANY),
-        against="the same, 100 at a time",
-        theirs=partial(bare, callers=MANY),
-        calls=500,
-        measure=Throughput(at_least=4),
-    ),
+    Question("miss", "miss and fill, one caller", decorated, ("redis.asyncio GET then SET", bare), 100, ratio(1.5)),
+    Question("miss-100", DISTINCT, decorated_100, ("the same, 100 at a time", bare_100), 500, throughput(4)),
 ]

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import orjson
 from async_lru import alru_cache
 
-from benchmarks.near import near_cache, until_near
-from benchmarks.questions.hits import decorate
-from benchmarks.suite import Question, Run, one_caller, sliced
-from benchmarks.targets import Added, Ratio
-from benchmarks.work import JSON, TTL
+from benchmarks.questions import Question, added, ratio
+from benchmarks.suite import Run, one_caller, sliced
+from benchmarks.work import JSON, TTL, load, near_cache, until_near
 
 ENTRIES = 10_000
 
 
 async def pair(number: int) -> tuple[str, int]:
-    """Return what nobody can change."""
+    """Return a value that is immutable."""
     return "shared", number
 
 
 @asynccontextmanager
-async def shared(url: str) -> AsyncGenerator[Run, None]:
-    """Near hits of an immutable result."""
+async def near(url: str, key: str, load: Callable[[int], Coroutine[Any, Any, object]]) -> AsyncGenerator[Run, None]:
+    """Near hits of the result of ``load``."""
     async with near_cache(url, entries=ENTRIES) as cache:
-        call = partial(cache.cached(key="pair:<number>", ttl=TTL)(pair), 0)
+        call = partial(cache.cached(key=key, ttl=TTL)(load), 0)
         await until_near(cache, call)
         yield one_caller(call)
 
@@ -41,15 +40,6 @@ async def lru(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no serve
 
 
 @asynccontextmanager
-async def document(url: str) -> AsyncGenerator[Run, None]:
-    """Near hits of a dict of 1 KB."""
-    async with near_cache(url, entries=ENTRIES) as cache:
-        call = partial(decorate(cache), 0)
-        await until_near(cache, call)
-        yield one_caller(call)
-
-
-@asynccontextmanager
 async def loads(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
     """Decode the dict, and nothing else."""
 
@@ -60,23 +50,10 @@ async def loads(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no ser
     yield sliced(once)
 
 
+shared = partial(near, key="pair:<number>", load=pair)
+document = partial(near, key="bench:<number>", load=load)
+
 QUESTIONS = [
-    Question(
-        name="near-shared",
-        work="near hit, immutable result",
-        ours=shared,
-        against="async-lru hit",
-        theirs=lru,
-        calls=2000,
-        measure=Ratio(at_most=2),
-    ),
-    Question(
-        name="near-dict",
-        work="near hit, 1 KB dict",
-        ours=document,
-        against="orjson.loads of it",
-        theirs=loads,
-        calls=2000,
-        measure=Added(at_most=1.5),
-    ),
+    Question("near-shared", "near hit, immutable result", shared, ("async-lru hit", lru), 2000, ratio(2)),
+    Question("near-dict", "near hit, 1 KB dict", document, ("orjson.loads of it", loads), 2000, added(1.5)),
 ]

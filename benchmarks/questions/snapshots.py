@@ -9,8 +9,8 @@ from typing import Final
 
 import orjson
 
-from benchmarks.suite import Question, Run, one_caller
-from benchmarks.targets import Ratio
+from benchmarks.questions import Question, ratio
+from benchmarks.suite import Run, one_caller
 from benchmarks.work import by_hand
 from cachekit import Cache, SnapshotStore
 
@@ -67,22 +67,9 @@ async def pair_bare(url: str) -> AsyncGenerator[Run, None]:
         yield one_caller(run)
 
 
+MULTI = "redis.asyncio MULTI of LPUSH, LTRIM, EXPIRE"
+
 QUESTIONS = [
-    Question(
-        name="save",
-        work="snapshot save",
-        ours=save,
-        against="redis.asyncio MULTI of LPUSH, LTRIM, EXPIRE",
-        theirs=save_bare,
-        calls=100,
-        measure=Ratio(at_most=1.1),
-    ),
-    Question(
-        name="pair",
-        work="snapshot pair",
-        ours=pair,
-        against="redis.asyncio LRANGE + orjson.loads",
-        theirs=pair_bare,
-        calls=100,
-    ),
+    Question("save", "snapshot save", save, (MULTI, save_bare), 100, ratio(1.1)),
+    Question("pair", "snapshot pair", pair, ("redis.asyncio LRANGE + orjson.loads", pair_bare), 100),
 ]

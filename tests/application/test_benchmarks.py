@@ -12,16 +12,27 @@ from xml.etree import ElementTree as ET
 import orjson
 import pytest
 
-from benchmarks import peers
 from benchmarks.__main__ import PARTS, main
-from benchmarks.charts import Bars, draw
-from benchmarks.maps import KINDS
+from benchmarks.charts import Bars, Chart, Curves, draw
 from benchmarks.parts import app
+from benchmarks.parts.maps import KINDS
+from benchmarks.peers import PEERS
+from benchmarks.questions import added, all_questions, ratio, throughput
 from benchmarks.report import Section, Sheet, page
-from benchmarks.suite import all_questions
-from benchmarks.targets import Added, Ratio, Throughput
-from benchmarks.traces import scanned, zipf
+from benchmarks.suite import spread
+from benchmarks.work import scanned, zipf
 from tests import ROOT
+
+CHART = Chart(
+    name="benchmarks-both",
+    title="a finding",
+    about="less is better",
+    panels=[
+        Bars(bars={"cachekit": 1.0, "by hand": 2.5}, label="{:.1f} us"),
+        Curves(curves={"cachekit": ([1, 2], [3, 4]), "a point": ([1], [3])}, x="callers", y="us", log="y"),
+    ],
+    spans=[("down", 0, 1, True)],
+)
 
 
 def run(*arguments: str) -> str:
@@ -60,7 +71,7 @@ def test_every_target_has_a_figure_for_both_variants(tmp_path: Path) -> None:
 def test_every_peer_is_measured(tmp_path: Path) -> None:
     found, _ = part("peers", tmp_path)
     assert not found["missing"]
-    names = {peers.peer(module).NAME for module in peers.MODULES} - set(found["missing"])
+    names = {peer.name for peer in PEERS}
     assert all(set(figures) == names for figures in found["us"].values())
     assert all(isinstance(us, float) for figures in found["us"].values() for us in figures.values()), found["us"]
 
@@ -146,9 +157,14 @@ def test_one_question_is_answered_alone_with_all_figures_where_they_are_asked_fo
 
 
 def test_a_target_is_a_ratio_a_factor_of_throughput_or_a_difference() -> None:
-    assert (Ratio(0.75).of(3, 4), Ratio(0.75).met(0.75), Ratio().met(9)) == (0.75, True, None)
-    assert (Throughput(12).of(1, 12), Throughput(12).met(11.9)) == (12, False)
-    assert (Added(3).of(5, 2.5), Added(3).met(2.5), Added(3).target) == (2.5, True, "at most +3 us")
+    assert (ratio(0.75).of(3, 4), ratio(0.75).met(0.75), ratio().met(9)) == (0.75, True, None)
+    assert (throughput(12).of(1, 12), throughput(12).met(11.9)) == (12, False)
+    assert (added(3).of(5, 2.5), added(3).met(2.5), added(3).target) == (2.5, True, "at most +3 us")
+
+
+def test_half_of_the_figures_are_up_to_the_median_and_one_in_a_hundred_above_the_99th_percentile() -> None:
+    assert spread([float(n) for n in range(101)]) == (50, 99, 100)
+    assert (spread([]), spread([3.0])) == ((0, 0, 0), (3, 3, 3))
 
 
 def test_a_trace_has_its_scans_and_is_the_same_each_time() -> None:
@@ -161,17 +177,15 @@ def test_a_trace_has_its_scans_and_is_the_same_each_time() -> None:
 
 
 def test_the_page_has_the_tables_and_names_the_charts() -> None:
-    chart = Bars(name="bars", title="a finding", about="less is better", bars=[("cachekit", 1.0, "1")])
-    section = Section("zipf", "Hot keys", "how.", [Sheet("A table", ("", "us"), [("a|b", "1")])], None, [chart])
+    section = Section("zipf", "Hot keys", "how.", [Sheet("A table", ("", "us"), [("a|b", "1")])], None, [CHART])
     names = ("python", "loop", "redis-py", "hiredis", "redis", "cores", "pinned", "system", "machine")
     where = dict.fromkeys(names, "?")
     written = page([section], where)
     assert "|  | us |\n|---|--:|\n| a\\|b | 1 |" in written
-    assert "![a finding](benchmarks-bars.svg)" in written
+    assert "![a finding](benchmarks-both.svg)" in written
 
 
 def test_a_chart_of_the_same_figures_has_the_same_bytes(tmp_path: Path) -> None:
-    chart = Bars(name="bars", title="a finding", about="less is better", bars=[("cachekit", 1.0, "1")])
     for name in ("one.svg", "two.svg"):
-        draw(chart, tmp_path / name)
+        draw(CHART, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

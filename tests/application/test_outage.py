@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from benchmarks.findings import Moment, report
-from benchmarks.outage import STEPS
-from benchmarks.plots import duration, verdicts
-from benchmarks.tape import HIT, LOADED, Figures, Note, Recording
+from benchmarks.parts.outage import STEPS, promises
+from benchmarks.recording import HIT, LOADED, Note, Recording
+from benchmarks.report import duration
 from tests.application.test_benchmarks import run
 
 
@@ -20,7 +20,7 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
     folder = tmp_path_factory.mktemp("outage")
     figures, plot = folder / "outage.json", folder / "outage.svg"
     printed = run("outage", "--quick", "--json", str(figures), "--svg", str(plot))
-    return orjson.loads(figures.read_bytes()), printed, plot.read_bytes()
+    return orjson.loads(figures.read_bytes())["outage"], printed, plot.read_bytes()
 
 
 @pytest.mark.long
@@ -60,7 +60,6 @@ def test_the_plot_shows_every_phase(outage: tuple[dict[str, Any], str, bytes]) -
 
 def test_what_a_recording_comes_to() -> None:
     """Ten calls, two a second: hits, an outage in which one waits, and a hit 0.5 s after the server is back."""
-    nothing = Figures(0, 0, 0, 0)
     took = [0.001, 0.001, 0.25, 0.00001, 0.00003, 0.00002, 0.001, 0.001, 0.001, 0.001]
     recording = Recording(
         began=100.0,
@@ -70,33 +69,33 @@ def test_what_a_recording_comes_to() -> None:
         undecorated=[0.0000002],
         beats=[100.5, 101.5],
         lags=[0.001, 0.002],
-        seconds=[],
-        before=nothing,
-        after=nothing,
-        skipped=0,
         store_failed=4,
         events=[Note(101.6, "BreakerOpened", ""), Note(103.2, "BreakerClosed", "")],
         records=[Note(101.6, "WARNING", ""), Note(103.2, "INFO", "")],
-        exceptions=[],
-        raised=0,
     )
     moments = [
         Moment("healthy", 99.0, 99.0, back=False),
         Moment("paused", 101.2, 101.2, back=False),
         Moment("resumed", 102.9, 103.0, back=True),
     ]
-    found = report(recording, moments, callers=1, rate=2, where={})
-    healthy, paused, resumed = found.phases
-    assert (healthy.calls, healthy.hits, healthy.lag) == (2, 2, 0.001)
-    assert (paused.calls, paused.hits, paused.loads, paused.longest, paused.lag) == (3, 0, 3, 0.25, 0.002)
-    assert paused.delayed == 1
-    assert paused.opened_after == pytest.approx(0.4)
-    assert paused.median_open == pytest.approx(0.00002)
-    assert (paused.warnings, paused.infos, resumed.warnings, resumed.infos) == (1, 0, 0, 1)
-    assert resumed.used_after == pytest.approx(0.5)
-    assert found.longest == 0.25
-    assert found.used_after == pytest.approx(0.5)
-    assert not [line for line in verdicts(found) if "[yellow]" in line or "[red]" in line]
+    found = report(recording, moments)
+    healthy, paused, resumed = found["phases"]
+    assert (healthy["calls"], healthy["hits"], healthy["lag"]) == (2, 2, 0.001)
+    assert (paused["calls"], paused["hits"], paused["loads"], paused["longest"], paused["lag"]) == (
+        3,
+        0,
+        3,
+        0.25,
+        0.002,
+    )
+    assert paused["delayed"] == 1
+    assert paused["opened_after"] == pytest.approx(0.4)
+    assert paused["median_open"] == pytest.approx(0.00002)
+    assert (paused["warnings"], paused["infos"], resumed["warnings"], resumed["infos"]) == (1, 0, 0, 1)
+    assert resumed["used_after"] == pytest.approx(0.5)
+    assert found["longest"] == 0.25
+    assert found["used_after"] == pytest.approx(0.5)
+    assert [kept for *_, kept in promises(found)] == ["yes"] * 4
 
 
 def test_durations_are_told_in_the_unit_that_suits_them() -> None:
