@@ -38,8 +38,8 @@ python -m tests.faults
 
 This command starts a real redis-server of its own for each cell. It causes the fault in the server, or on the way to
 the server (a proxy, a name server, this process's own file table). It calls the operation, ends the fault, and calls
-again until everything is normal. A scripted server sends the replies that a real server sends only in a disaster. The caches
-have default options. The functions take no time, so the time of a call is the time that the cache adds to it.
+again until everything is normal. A scripted server sends the replies that a real server sends only in a disaster. The
+caches have default options. The functions take no time, so the time of a call is the time that the cache adds to it.
 Everything ran in one process beside its server, on loopback, with Redis {redis}. Proxies and scripted servers share the
 event loop with the callers, so the figures are too high rather than too low. The tests run the same table and check the
 result of each call. Times are measured only here; they differ from run to run and from machine to machine.
