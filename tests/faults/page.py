@@ -15,7 +15,7 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 PAGE: Final = Path(__file__).parents[2] / "docs" / "faults.md"
 
 _BEGINNING: Final = """\
-# What each fault does to a call
+# The effect of each fault on a call
 
 A cache is there to save time, so it must not cost any time when it is broken. The tests try every fault on this page
 against every operation. The page shows the result of each call, and the time that it takes. In short:
