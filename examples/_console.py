@@ -1,4 +1,4 @@
-"""What the three examples share: the ``--redis`` option, and a table of what each step came to."""
+"""The parts that the three examples share: the ``--redis`` option, and a table of the outcome of each step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STYLES: Final = {
 
 
 class Scene:
-    """Where an example plays: its cache, which is the default one from here on, and its console.
+    """The cache of an example, which becomes the default cache, and its console.
 
     Args:
         story: The example's docstring, which ``--help`` prints.
@@ -76,9 +76,9 @@ class Scene:
         return f"redis-cli {where} {command}"
 
     async def step(self, what: str, call: Awaitable[T], outcome: Callable[[T], str] | None = None) -> T:
-        """Await ``call`` and note a row: what it is, how it came out, how long it took.
+        """Await ``call`` and note a row: the step, its outcome and its time.
 
-        Without ``outcome``, which gets the result, the events of the cache tell: hit, miss, invalidated.
+        ``outcome`` gets the result. Without it the events of the cache give the outcome: hit, miss, invalidated.
         """
         self._events.clear()
         began = time.perf_counter()
@@ -93,7 +93,7 @@ class Scene:
         self.console.print(self._table)
 
     def say(self, text: str) -> None:
-        """Print a line of running text; what stands in it is not wrapped, so that it can be copied."""
+        """Print a line of running text. It is not wrapped, so that commands in it can be copied."""
         self.console.print(text, soft_wrap=True)
 
     def _told(self) -> str:

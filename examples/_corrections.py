@@ -1,7 +1,7 @@
-"""What a writer corrected between two versions of a text: words whose spelling changed, and no others.
+"""The corrections between two versions of a text: words whose spelling changed, and no others.
 
-It goes by the letters alone. So it cannot tell a mistake from a change of mind between two words that look alike
-(``these``, ``those``); what it does tell apart is in `alike`.
+The comparison uses the letters alone. So it cannot distinguish a mistake from a change of mind between two words that
+look alike (``these``, ``those``); `alike` has the rules.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from itertools import pairwise, takewhile
 from typing import Final
 
 ALIKE: Final = 0.7
-"""How alike two words must be, from 0 to 1, for one to be the other's correction and not another word."""
+"""The similarity of two words, from 0 to 1, from which one is the other's correction and not another word."""
 
 LONGEST: Final = 40
-"""Letters of a correction: what is longer was written anew, and to compare it takes time."""
+"""Letters of a correction: a longer word was written anew, and its comparison takes time."""
 
 LONGEST_EDIT: Final = 100
-"""Words from the first change to the last: where there are more, it is another text, and to compare it takes time."""
+"""Words from the first change to the last: if there are more, it is another text, and its comparison takes time."""
 
 LONGEST_RUN: Final = 4
-"""Words that changed without one between them that did not: where there are more, a passage was written anew."""
+"""Changed words without an unchanged word between them: if there are more, a passage was written anew."""
 
 ENDINGS: Final = ("s", "es", "d", "ed", "ing", "er", "ly")
-"""What makes another form of a word, not another spelling."""
+"""Endings that make another form of a word, not another spelling."""
 
 
 def changes(previous: str, latest: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield difflib's tag, the words that went and the words that came, in the order of the text."""
+    """Yield difflib's tag, the removed words and the added words, in the order of the text."""
     old, new = previous.split(), latest.split()
     for tag, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         yield tag, old[i:j], new[k:m]
 
 
 def corrections(previous: str, latest: str) -> list[tuple[str, str]]:
-    """Return what was corrected between two versions, as pairs of wrong and right, in lower case."""
+    """Return the corrections between two versions, as pairs of wrong and right, in lower case."""
     old, new = previous.split(), latest.split()
     start = _in_common(old, new)
     old, new = old[start:], new[start:]
@@ -52,7 +52,7 @@ def corrections(previous: str, latest: str) -> list[tuple[str, str]]:
 
 
 def alike(wrong: str, right: str) -> bool:
-    """Tell whether the one may be a misspelling of the other, and is no other form or another short word."""
+    """Return whether one word may be a misspelling of the other, and is no other form or another short word."""
     short, long = sorted((wrong, right), key=len)
     if wrong == right or len(long) > LONGEST or not (wrong + right).isprintable() or re.search(r"\d", wrong + right):
         return False
@@ -65,7 +65,7 @@ def alike(wrong: str, right: str) -> bool:
 
 
 def _matched(went: Sequence[str], came: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each word that went with the one that came for it, or with the two that it was, and the other way round."""
+    """Yield each removed word with the added word in its place. A word may become two words, and two words one."""
     left = [*came]
     for place, word in enumerate(went):
         together = f"{word} {went[place + 1]}" if place + 1 < len(went) else ""

@@ -1,14 +1,14 @@
-"""Snapshots of a text being written, and a learner that gathers what the writer corrects.
+"""Snapshots of a text in progress, and a learner that gathers the corrections of the writer.
 
 Run it:
 
     python -m examples.adaptive_loop [--redis redis://localhost:6379/0]
 
-It saves five versions of a paragraph. After each save it takes the last two snapshots and prints, with the
-time in milliseconds that this took, their difference: what went stands in [-brackets-], what came in
-{+braces+}, and below it what the learner learns from that; a word that is replaced by quite another one
-teaches no spelling. Then a table of all that was learnt, what a log would show of a snapshot (no text), and
-that `forget` leaves nothing.
+It saves five versions of a paragraph. After each save it reads the last two snapshots, and prints their
+difference and the time that this took, in milliseconds. Removed words stand in [-brackets-], added words
+in {+braces+}. Below them it prints the corrections that the learner learns; a word that is replaced by
+quite another one teaches no spelling. At the end it prints a table of all learnt corrections, and a
+snapshot as a log would show it (no text). It shows that `forget` leaves nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ VERSIONS: Final = (
 
 
 class AdaptiveLoop:
-    """Learns from what one user corrects. It keeps counts of words, and no text."""
+    """Learns from the corrections of one user. It keeps counts of words, and no text."""
 
     def __init__(self, snapshots: SnapshotStore, user_id: str) -> None:
         self.snapshots = snapshots
@@ -63,7 +63,7 @@ class AdaptiveLoop:
         self.learnt: Counter[tuple[str, str]] = Counter()
 
     async def save(self, text: str) -> tuple[str, str] | None:
-        """Keep ``text`` and learn from the last two. Returns their texts, or None while there are not two."""
+        """Save ``text`` and learn from the last two snapshots. Returns their texts, or None while there are not two."""
         await self.snapshots.save_snapshot(self.user_id, text, len(text.split()))
         pair = await self.snapshots.get_snapshot_pair(self.user_id)
         if pair is None:
@@ -88,7 +88,7 @@ def difference(previous: str, latest: str) -> Text:
 
 
 async def show(scene: Scene) -> None:
-    """Play the writer, print each difference, and at the end what was learnt."""
+    """Play the writer, print each difference, and at the end the learnt corrections."""
     async with scene.cache:
         user_id = f"writer-{secrets.token_hex(3)}"  # of this run alone: it ends with `forget`
         loop = AdaptiveLoop(SnapshotStore(scene.cache, limit=50, ttl="24h"), user_id)

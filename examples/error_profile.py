@@ -6,8 +6,8 @@ Run it:
 
 It prints a table of five steps, each with its outcome and its time in milliseconds: the profile of user 42
 is a miss (assembled from eight slow queries), a hit, an invalidation (two new errors are recorded), a miss
-again, a hit again. Then whether the hit equals the miss, and the profile as a bar chart: errors by category
-and the words that go wrong most. On Redis it leaves `profile:42` there and says how to look at it.
+again, a hit again. Then it prints whether the hit equals the miss, and the profile as a bar chart: errors by
+category, and the most frequent errors. On Redis it leaves `profile:42` there and says how to look at it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MISSPELLINGS: Final[dict[str, dict[str, str]]] = {
 }
 QUERY_SECONDS: Final = 0.010
 
-# Stands for the table of errors in a database: how often each user wrote each misspelling.
+# In place of the table of errors in a database: the number of times that each user wrote each misspelling.
 _errors: Final[dict[str, Counter[str]]] = {
     "42": Counter(
         {"recieve": 6, "wierd": 3, "accomodate": 5, "occured": 4, "untill": 2, "libary": 3, "definately": 7}
@@ -56,7 +56,7 @@ _errors: Final[dict[str, Counter[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """A misspelling that a user makes, and how often."""
+    """A misspelling that a user makes, and its frequency."""
 
     wrong: str
     right: str
@@ -65,7 +65,7 @@ class Habit:
 
 @dataclass(frozen=True, slots=True)
 class ErrorProfile:
-    """What a user gets wrong. A hit brings back this type, with the tuple and the datetime in it."""
+    """The spelling errors of a user. A hit brings back this type, with the tuple and the datetime in it."""
 
     user_id: str
     total: int
@@ -75,7 +75,7 @@ class ErrorProfile:
 
 
 async def _query(user_id: str, category: str) -> list[Habit]:
-    """Stand for one query to a database: deliberately slow, so that there is something to save."""
+    """Take the place of one query to a database. It is slow on purpose, so that a hit saves time."""
     await asyncio.sleep(QUERY_SECONDS)
     errors = _errors.get(user_id, Counter[str]())
     return [Habit(wrong, right, errors[wrong]) for wrong, right in MISSPELLINGS[category].items() if errors[wrong]]
@@ -92,14 +92,14 @@ async def error_profile(user_id: str) -> ErrorProfile:
 
 @invalidates("profile:<user_id>")
 async def record_errors(user_id: str, wrong_words: Sequence[str]) -> None:
-    """Write down what a user got wrong. The profile is assembled anew when it is next wanted."""
+    """Record errors of a user. The next call of `error_profile` assembles the profile anew."""
     _errors.setdefault(user_id, Counter()).update(wrong_words)
 
 
 async def show(scene: Scene) -> None:
     """Play the five steps, then draw the profile."""
     async with scene.cache:
-        await error_profile.invalidate("42")  # so that a run soon after another one begins with a miss, too
+        await error_profile.invalidate("42")  # so that every run begins with a miss
         miss = await scene.step('error_profile("42")', error_profile("42"))
         hit = await scene.step('error_profile("42")', error_profile("42"))
         await scene.step('record_errors("42", ["definately", "alot"])', record_errors("42", ["definately", "alot"]))

@@ -5,10 +5,10 @@ Run it:
     python -m examples.passkey_challenge [--redis redis://localhost:6379/0]
 
 It prints a challenge in a panel, then a table of steps, each with its outcome and its time in milliseconds:
-the challenge is created (a miss), asked for again by a reload of the page (a hit: the same one), answered
-(accepted), answered again (refused); of 50 concurrent takers of a login challenge exactly one gets it; a
-last one that nobody answers expires. In memory the clock is moved past 300 s; on Redis that one lives for
-300 ms, and the example waits until it is gone. Nothing is left in the store.
+the challenge is created (a miss), asked for again by a reload of the page (a hit: the same challenge),
+answered (accepted), answered again (refused). Of 50 concurrent takers of a login challenge exactly one gets
+it. A last challenge that nobody answers expires. In memory the clock is moved past 300 s. On Redis the last
+challenge lives for 300 ms, and the example waits until it is gone. Nothing is left in the store.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from examples._console import Scene
 Kind: TypeAlias = Literal["registration", "login"]
 TAKERS: Final = 50
 
-# Stands for the web sessions: who is at the other end of a challenge, and what for.
+# In place of the web sessions: the user and the purpose of each challenge.
 _sessions: Final[dict[str, tuple[str, Kind]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What the authenticator has to sign. A hit brings back the bytes as bytes."""
+    """The bytes that the authenticator has to sign. A hit brings back the bytes as bytes."""
 
     user_id: str
     kind: Kind
@@ -56,13 +56,13 @@ def _new_challenge(challenge_id: str) -> Challenge:
 
 @cached(key="challenge:<challenge_id>", ttl=300)
 async def create_challenge(challenge_id: str) -> Challenge:
-    """Return the challenge of this id; a new one if there is none."""
+    """Return the challenge of this id; a new challenge if there is none."""
     return _new_challenge(challenge_id)
 
 
 @cached(key="challenge:<challenge_id>", ttl="300ms")
 async def create_hasty_challenge(challenge_id: str) -> Challenge:
-    """Do the same for somebody who has no five minutes to see it expire."""
+    """Do the same with a short TTL, so that the example need not wait for five minutes."""
     return _new_challenge(challenge_id)
 
 
@@ -74,22 +74,22 @@ def begin(user_id: str, kind: Kind) -> str:
 
 
 async def finish(challenge_id: str, answer: bytes) -> bool:
-    """Tell whether ``answer`` is right. It never creates a challenge, and spends it whatever the answer.
+    """Return whether ``answer`` is right. It creates no challenge, and also spends one whose answer is wrong.
 
-    When the store does not answer, nobody gets in: that is the safe side.
+    When the store does not answer, every answer is refused: that is the safe side.
     """
     challenge = await create_challenge.take(challenge_id)
     return challenge is not MISS and secrets.compare_digest(challenge.value, answer)
 
 
 async def race(challenge_id: str) -> int:
-    """Have many requests take one challenge at the same moment. Returns how many got it."""
+    """Let many requests take one challenge at the same moment. Returns the number of requests that got it."""
     taken = await asyncio.gather(*(create_challenge.take(challenge_id) for _ in range(TAKERS)))
     return sum(challenge is not MISS for challenge in taken)
 
 
 async def outlive(challenge_id: str, clock: FakeClock | None) -> bool:
-    """Wait until the challenge has expired: with a clock by moving it, else for 5 s at most. Tells whether it has."""
+    """Wait until the challenge has expired: move the clock, or wait for 5 s at most. Returns whether it has expired."""
     if clock:
         clock.advance(301)
     for _ in range(250):
@@ -100,12 +100,12 @@ async def outlive(challenge_id: str, clock: FakeClock | None) -> bool:
 
 
 def verdict(accepted: bool) -> str:  # noqa: FBT001 - it is handed over as it came from `finish`
-    """Return what to call the outcome of `finish`."""
+    """Return the name of the outcome of `finish`."""
     return "accepted" if accepted else "refused"
 
 
 async def show(scene: Scene, clock: FakeClock | None) -> None:
-    """Play the steps and print what they came to."""
+    """Play the steps and print their outcomes."""
     async with scene.cache:
         ticket = begin("42", "registration")
         challenge = await scene.step("create_challenge: for a registration", create_challenge(ticket))

@@ -1,4 +1,4 @@
-"""The log discipline: one WARNING when a incident begins, one INFO when it ends, nothing in between."""
+"""The log discipline: one WARNING when an incident begins, one INFO when it ends, nothing in between."""
 
 from __future__ import annotations
 

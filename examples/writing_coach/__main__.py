@@ -4,12 +4,12 @@ Run it, and open the address that it prints:
 
     python -m examples.writing_coach
 
-Without options it needs no server: the cache is in memory, the database a file of SQLite. For the real thing:
+Without options it needs no server: the cache is in memory, the database is a file of SQLite. With Redis and PostgreSQL:
 
     python -m examples.writing_coach --redis redis://localhost:6379/0 --workers 2
         --database postgresql+asyncpg://user:password@localhost/coach
 
-A passkey is bound to the address of the page: behind a proxy, name the one that browsers see with --origin.
+A passkey is bound to the address of the page. Behind a proxy, give the address that browsers see as --origin.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = Settings(secret=secrets.token_hex(32), origin=origin, redis=options.redis, database=options.database)
     try:
         cache, database = Cache(settings.redis), Database(settings.database)
-        # Here and once, before there are workers to do it at the same moment.
+        # Once and before the workers start: they would do it at the same moment.
         asyncio.run(database.create_tables())
     except ConfigurationError as error:
         parser.error(f"--redis: {error}")

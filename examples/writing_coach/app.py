@@ -36,7 +36,7 @@ HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where things are. ``origin`` is the address of the page as browsers see it: passkeys are bound to it."""
+    """The settings. ``origin`` is the address of the page as browsers see it: passkeys are bound to it."""
 
     secret: str = field(repr=False)
     origin: str
@@ -95,7 +95,7 @@ async def _add_headers(request: Request, call_next: Callable[[Request], Awaitabl
 
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    """Say which field is wrong and why, without what stood in it: that may be somebody's text."""
+    """Say which field is wrong and why, without its value: that may be a user's text."""
     first = error.errors()[0]
     return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}."}, 422)
 

@@ -1,4 +1,4 @@
-"""The tables, on SQLite or PostgreSQL. None has a column for a text: what is written stays in snapshots."""
+"""The tables, on SQLite or PostgreSQL. No table has a column for a text: texts stay in snapshots."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Base(DeclarativeBase):
-    """What all tables have in common."""
+    """The base class of all tables."""
 
 
 class User(Base):
-    """Somebody who has signed up. Two may have the same name: a passkey tells who it is."""
+    """A user who has signed up. Two users may have the same name: a passkey identifies a user."""
 
     __tablename__ = "users"
 
@@ -23,7 +23,7 @@ class User(Base):
 
 
 class Passkey(Base):
-    """The public half of a passkey. The private one never leaves its authenticator."""
+    """The public half of a passkey. The private half never leaves its authenticator."""
 
     __tablename__ = "passkeys"
 
@@ -35,7 +35,7 @@ class Passkey(Base):
 
 
 class LearntError(Base):
-    """One correction that a writer made: a row each time, so that a profile can count by anything."""
+    """One correction that a writer made: a row each time, so that a profile can count by any column."""
 
     __tablename__ = "learnt_errors"
 
@@ -48,7 +48,7 @@ class LearntError(Base):
 
 
 class Database:
-    """An engine, its sessions, and how many queries it was sent."""
+    """An engine, its sessions, and the number of its queries."""
 
     def __init__(self, url: str) -> None:
         self.engine = create_async_engine(url, hide_parameters=True)  # errors are logged
@@ -57,10 +57,10 @@ class Database:
         event.listen(self.engine.sync_engine, "before_cursor_execute", self._count)
 
     async def create_tables(self) -> None:
-        """Create what is missing, and close the connection to the database."""
+        """Create the tables that are missing, and close the connection to the database."""
         async with self.engine.begin() as connection:
             if self.engine.dialect.name == "sqlite":
-                # Kept in the file: from now on nobody who reads waits for somebody who writes.
+                # SQLite keeps this setting in the file: from now on no reader waits for a writer.
                 await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             await connection.run_sync(Base.metadata.create_all)
         await self.engine.dispose()

@@ -1,4 +1,4 @@
-"""What the cache did, told by its events: hits, misses, loads, and the time that hits have saved."""
+"""The figures of the cache, counted from its events: hits, misses, loads, and the time that hits have saved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _watched: Final[ContextVar[list[Event] | None]] = ContextVar("the events of a re
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one worker has seen since it started: events by their names, seconds of loads. The page adds up all."""
+    """The figures of one worker since its start: events by name, seconds of loads. The page adds up all workers."""
 
     worker: int
     events: dict[str, int]
@@ -31,7 +31,7 @@ class Figures:
 
 
 class Panel:
-    """Counts what a cache and a database did."""
+    """Counts the events of a cache and the queries of a database."""
 
     def __init__(self, cache: Cache, database: Database) -> None:
         self._cache, self._database = cache, database
@@ -65,6 +65,6 @@ class Panel:
 
 
 def outcome(events: Sequence[Event]) -> Outcome:
-    """Return what one call of a decorated function came to."""
+    """Return the outcome of one call of a decorated function."""
     kinds = {type(event) for event in events}
     return "no answer" if StoreFailed in kinds else "hit" if Hit in kinds else "miss"

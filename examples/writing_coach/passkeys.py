@@ -1,7 +1,8 @@
 """Sign up and sign in with a passkey (WebAuthn). A challenge lives for five minutes and is spent once.
 
-The function that makes a challenge is cached by its id, and whoever presents an answer *takes* it: of many with the
-same answer exactly one gets it, in all processes. When the cache does not answer, nobody gets in: no check is skipped.
+The function that makes a challenge is cached by its id, and each answer *takes* the challenge: of many requests with
+the same answer exactly one gets it, in all processes. When the cache does not answer, nobody is signed in: no check is
+skipped.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ VERIFIED: Final = UserVerificationRequirement.REQUIRED  # a passkey is the only 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What the authenticator has to sign, and what for. A hit brings back the bytes as bytes."""
+    """The bytes that the authenticator has to sign, and their purpose. A hit brings back the bytes as bytes."""
 
     ceremony: Ceremony
     value: bytes
@@ -44,7 +45,7 @@ class Challenge:
 
 @cached(key="challenge:<challenge_id>", ttl=300)
 async def create_challenge(challenge_id: str, ceremony: Ceremony = "sign-in", name: str = "") -> Challenge:  # noqa: ARG001
-    """Return the challenge of this id; a new one if there is none. To take one, its id is enough."""
+    """Return the challenge of this id; a new challenge if there is none. To take a challenge, its id is enough."""
     return Challenge(ceremony, secrets.token_bytes(32), uuid.uuid4().hex, name)
 
 
@@ -59,10 +60,10 @@ async def begin(request: Request, ceremony: Ceremony, name: str = "") -> Challen
 
 
 async def spend(request: Request, ceremony: Ceremony) -> Challenge:
-    """Take the challenge of the browser's session, whatever comes of its answer; 410 if there is none any more."""
+    """Take the challenge of the browser's session, before its answer is checked; 410 if there is none any more."""
     challenge = await create_challenge.take(str(request.session.get("challenge_id")))
     if challenge is MISS or challenge.ceremony != ceremony:
-        # A take that has just failed is among what the cache has met, so that this is about it as well.
+        # `healthy` counts the take above as well: it is False if that take has just failed.
         if not default_cache().healthy:
             raise refusal(503, TRY_AGAIN)
         raise refusal(410, "This attempt has expired, or its answer was used before. Please start again.")
@@ -70,13 +71,13 @@ async def spend(request: Request, ceremony: Ceremony) -> Challenge:
 
 
 class Name(BaseModel):
-    """What to call somebody."""
+    """The name of a user."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^\P{C}*$")]
 
 
 class Answer(BaseModel):
-    """What the browser's ``navigator.credentials`` returned, as JSON."""
+    """The result of the browser's ``navigator.credentials``, as JSON."""
 
     credential: dict[str, Any]
 
@@ -113,7 +114,7 @@ async def sign_up(request: Request, answer: Answer, database: Db) -> Name:
 
 @router.post("/sign-in/options")
 async def sign_in_options(request: Request) -> dict[str, Any]:
-    """Begin to sign in. Nobody says who they are: the passkey that they choose does."""
+    """Begin to sign in. The user gives no name: the passkey that the user chooses identifies the user."""
     challenge = await begin(request, "sign-in")
     options = webauthn.generate_authentication_options(
         rp_id=request.app.state.settings.host, challenge=challenge.value, user_verification=VERIFIED
@@ -147,14 +148,14 @@ async def sign_out(request: Request) -> None:
 
 @router.get("/me")
 async def me(request: Request, database: Db) -> Name | None:
-    """Return the name of who is signed in, or null."""
+    """Return the name of the user who is signed in, or null."""
     async with database.sessions() as session:
         user = await session.get(User, str(request.session.get("user_id")))
     return Name(name=user.name) if user else None
 
 
 def _parsed(request: Request, challenge: Challenge, answer: Answer, parse: Parse) -> tuple[Any, dict[str, Any]]:
-    """Return an answer, and what it is checked against. One to another site is refused here, in words that help."""
+    """Return an answer and its expected values. An answer to another site is refused here, with a helpful message."""
     try:
         credential = parse(answer.credential)
         origin = helpers.parse_client_data_json(credential.response.client_data_json).origin
@@ -162,9 +163,7 @@ def _parsed(request: Request, challenge: Challenge, answer: Answer, parse: Parse
         raise refusal(403, "The passkey was refused: its answer makes no sense.") from error
     settings = request.app.state.settings
     if origin != settings.origin:
-        raise refusal(
-            403, f"This answer was given to {origin}, and only those given to {settings.origin} are accepted."
-        )
+        raise refusal(403, f"This answer was given to {origin}. Only answers to {settings.origin} are accepted.")
     expected = {"expected_challenge": challenge.value, "expected_rp_id": settings.host, "expected_origin": origin}
     return credential, {**expected, "require_user_verification": True}
 

@@ -1,4 +1,4 @@
-"""What a writer gets wrong: expensive to assemble, cached for ten minutes, invalidated by each error learnt."""
+"""The errors of a writer: expensive to assemble, cached for ten minutes, invalidated by each learnt error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HABITS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What was written, and what it became."""
+    """The wrong word, and the word that replaced it."""
 
     wrong: str
     right: str
@@ -33,7 +33,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """A misspelling that a writer makes, and how often."""
+    """A misspelling that a writer makes, and its frequency."""
 
     wrong: str
     right: str
@@ -42,7 +42,7 @@ class Habit:
 
 @dataclass(frozen=True, slots=True)
 class ErrorProfile:
-    """What a writer gets wrong. A hit brings back this type, with the dates, tuples and the datetime in it."""
+    """The errors of a writer. A hit brings back this type, with the dates, tuples and the datetime in it."""
 
     total: int
     categories: dict[str, int]
@@ -86,7 +86,7 @@ async def error_profile(user_id: str, database: Database) -> ErrorProfile:
 
 @invalidates("profile:<user_id>")
 async def record_errors(user_id: str, corrections: Sequence[Correction], session: AsyncSession) -> None:
-    """Write down what a user has corrected. Whoever calls this commits: see `learn`."""
+    """Record the corrections of a user. The caller commits: see `learn`."""
     session.add_all(
         LearntError(user_id=user_id, wrong=each.wrong, right=each.right, category=each.category) for each in corrections
     )
@@ -95,8 +95,8 @@ async def record_errors(user_id: str, corrections: Sequence[Correction], session
 async def learn(user_id: str, corrections: Sequence[Correction], database: Database) -> None:
     """Record errors in a transaction of their own.
 
-    The profile is invalidated once it has committed: before that, another request would only assemble it, and
-    cache it, without them.
+    The profile is invalidated after the commit. Before the commit, another request would assemble and cache it
+    without these errors.
     """
     async with default_cache().after_commit(), database.sessions.begin() as session:
         await record_errors(user_id, corrections, session)
@@ -104,7 +104,7 @@ async def learn(user_id: str, corrections: Sequence[Correction], database: Datab
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A profile, where it came from, and the figures of this worker. ``seconds`` is what getting it took."""
+    """A profile, its outcome in the cache, and the figures of this worker. ``seconds`` is the time of the call."""
 
     profile: ErrorProfile
     outcome: Outcome
@@ -115,7 +115,7 @@ class Shown:
 
 @router.get("/profile")
 async def show(user_id: UserId, database: Db, panel: ThePanel) -> Shown:
-    """Return the profile of who is signed in, with what the cache did for it."""
+    """Return the profile of the user who is signed in, with its outcome in the cache."""
     began = time.perf_counter()
     with panel.watching() as events:
         profile = await error_profile(user_id, database)
@@ -126,6 +126,6 @@ async def show(user_id: UserId, database: Db, panel: ThePanel) -> Shown:
 
 @router.get("/panel")
 async def figures(_: UserId, panel: ThePanel) -> Figures:
-    """Return the figures of this worker. The cache is asked for something, so that its health is that of now."""
+    """Return the figures of this worker. It reads a key first, so that ``healthy`` is up to date."""
     await default_cache().get("panel")
     return panel.figures()

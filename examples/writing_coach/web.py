@@ -1,4 +1,4 @@
-"""What the routes share: the database, the snapshots, who is signed in, and a refusal as a sentence."""
+"""The parts that the routes share: the database, the snapshots, the user who is signed in, a refusal as a sentence."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ Db = Annotated[Database, Depends(_state("database"))]
 ThePanel = Annotated[Panel, Depends(_state("panel"))]
 Snapshots = Annotated[SnapshotStore, Depends(_state("snapshots"))]
 UserId = Annotated[str, Depends(_signed_in)]
-"""The id of who is signed in; without one the answer is 401."""
+"""The id of the user who is signed in; without it the answer is 401."""

@@ -1,7 +1,7 @@
-"""What a writer is writing: kept as snapshots for a day at most, so that corrections can be learnt from the last two.
+"""The text of a writer, kept as snapshots for a day at most. Corrections are learnt from the last two snapshots.
 
-The text stands in the cache alone, in a list that ends by itself. What is learnt from it, and nothing else, goes into
-the database: the word that was wrong, and what it became.
+The text stands in the cache alone, in a list that expires. Only the learnt corrections go into the database: the word
+that was wrong, and the word that replaced it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api")
 KEPT: Final = 50
 LIFE: Final = timedelta(hours=24)
 LONGEST_TEXT: Final = 20_000
-VOWELS: Final = str.maketrans("eiou", "aaaa")  # all vowels as one: what differs only by them becomes equal
+VOWELS: Final = str.maketrans("eiou", "aaaa")  # all vowels as one: words that differ only by vowels become equal
 
 
 class Draft(BaseModel):
@@ -35,7 +35,7 @@ class Draft(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Whether a snapshot was kept, and what was learnt from it and the one before."""
+    """Whether a snapshot was kept, and the corrections between it and the one before."""
 
     kept: bool
     learnt: list[Correction]
@@ -43,7 +43,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is kept of a writer: how many snapshots, since when, the newest text. Not ``known`` if nobody answers."""
+    """The snapshots of a writer: their number, the oldest, the newest text. ``known`` is False if the cache is down."""
 
     known: bool
     count: int = 0
@@ -68,7 +68,7 @@ async def write(draft: Draft, user_id: UserId, database: Db, snapshots: Snapshot
 
 @router.get("/snapshots")
 async def window(user_id: UserId, snapshots: Snapshots) -> Window:
-    """Return what is kept of who is signed in."""
+    """Return the snapshots of the user who is signed in."""
     recent = await snapshots.get_recent_snapshots(user_id, KEPT)
     if recent:
         return Window(known=True, count=len(recent), oldest=recent[-1].timestamp, text=recent[0].text)
@@ -77,12 +77,12 @@ async def window(user_id: UserId, snapshots: Snapshots) -> Window:
 
 @router.delete("/snapshots")
 async def forget(user_id: UserId, snapshots: Snapshots) -> bool:
-    """Delete all snapshots. Returns whether the cache acknowledged it; if not, it is done when the cache is back."""
+    """Delete all snapshots. Returns whether the cache acknowledged it; if not, they are deleted when it is back."""
     return await snapshots.forget(user_id)
 
 
 def learnt_from(previous: str, latest: str) -> list[Correction]:
-    """Return what a writer corrected between two snapshots. A word that is still being typed is no error."""
+    """Return the corrections between two snapshots. A word that is still being typed is no error."""
     pairs = corrections(" ".join(finished(previous)), " ".join(finished(latest)))
     return [Correction(wrong, right, category(wrong, right)) for wrong, right in pairs]
 
@@ -94,7 +94,7 @@ def finished(text: str) -> list[str]:
 
 
 def category(wrong: str, right: str) -> str:
-    """Return what kind of error it was, by the letters alone."""
+    """Return the kind of an error, by the letters alone."""
     if " " in wrong + right:
         return "word boundary"
     if sorted(wrong) == sorted(right):

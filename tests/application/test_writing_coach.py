@@ -316,7 +316,7 @@ async def test_an_answer_to_another_site_is_refused(start: Start, ada: Visitor) 
     await page.goto(coach.url)
     await page.get_by_label("Your name").fill("Ada")
     await page.keyboard.press("Enter")
-    await refused_with(page, f"This answer was given to {coach.url}, and only those given to {other} are accepted.")
+    await refused_with(page, f"This answer was given to {coach.url}. Only answers to {other} are accepted.")
 
 
 async def test_an_answer_to_one_ceremony_is_none_to_the_other(start: Start, ada: Visitor, answers: Any) -> None:

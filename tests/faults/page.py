@@ -15,19 +15,20 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 PAGE: Final = Path(__file__).parents[2] / "docs" / "faults.md"
 
 _BEGINNING: Final = """\
-# What each fault does to a call
+# The effect of each fault on a call
 
-A cache is there to save time, so it must not cost any when it is broken. This page shows every fault that is tried
-against every operation, what the call comes to, and how long it takes. In short:
+A cache is there to save time, so it must not cost any time when it is broken. The tests try every fault on this page
+against every operation. The page shows the result of each call, and the time that it takes. In short:
 
-- No fault raises. A decorated function gives a hit or its own result; helpers give their defaults.
-- The first call that meets a server that does not answer waits for the deadline (`timeout`, 0.25 s unless told
-  otherwise), and so do those that are under way at that moment. Then the circuit breaker is open, and a call costs
+- No fault raises an exception. A decorated function returns a hit or its own result; helpers return their defaults.
+- If a server does not answer, the first call that meets it waits for the deadline (`timeout`, 0.25 s by default). Calls
+  that are under way at that moment wait for it as well. Then the circuit breaker is open, and a call costs
   microseconds.
-- A server that answers with an error costs a round trip. What it still serves is used: a server that refuses writes is
-  read from.
-- What was invalidated meanwhile is kept, is a miss in this process at once, and is removed when the server is back.
-- The log has one WARNING when a trouble begins and one INFO when it ends; observers get an event each time.
+- A server that answers with an error costs a round trip. Commands that it still serves are used: if a server refuses
+  writes, reads go on.
+- An invalidation during the fault is kept. Its key is a miss in this process at once, and is removed when the server is
+  back.
+- The log has one WARNING when an incident begins and one INFO when it ends; observers get an event each time.
 
 ## How it was measured
 
@@ -35,41 +36,41 @@ against every operation, what the call comes to, and how long it takes. In short
 python -m tests.faults
 ```
 
-starts a real redis-server of its own for each cell, does the fault to it or to what leads to it (a proxy, a name
-server, this process's own file table), calls, heals it, and calls on until all is well again. What a real server says
-only in the midst of a disaster is said by a scripted one in its place. The caches have default options. The functions
-take no time, so what a call takes is what the cache adds to it. Everything ran in one process beside its server, on
-loopback, with Redis {redis}; proxies and scripted servers share the event loop with the callers, so the figures are
-rather too high than too low. The same table is run by the tests, for what each call comes to; times are measured here
-alone, and differ from run to run and from machine to machine.
+This command starts a real redis-server of its own for each cell. It causes the fault in the server, or on the way to
+the server (a proxy, a name server, this process's own file table). It calls the operation, ends the fault, and calls
+again until everything is normal. A scripted server sends the replies that a real server sends only in a disaster. The
+caches have default options. The functions take no time, so the time of a call is the time that the cache adds to it.
+Everything ran in one process beside its server, on loopback, with Redis {redis}. Proxies and scripted servers share the
+event loop with the callers, so the figures are too high rather than too low. The tests run the same table and check the
+result of each call. Times are measured only here; they differ from run to run and from machine to machine.
 
-| operation | what is called |
+| operation | the call |
 |---|---|
 {operations}
 
 ## All faults, all operations
 
-What a call comes to, what the first one takes, and, where the circuit breaker opens, the median of those that follow.
-*Own result* is what the function itself returns; *filled* says that it was stored as well; *kept* is an invalidation
-that waits in the journal.
+A cell has the result of a call, the time of the first call, and, where the circuit breaker opens, the median of the
+calls that follow. *Own result* is the result of the function itself; *filled* says that it was stored as well; *kept*
+is an invalidation that waits in the journal.
 """
 
 _FIGURES: Final = """\
-- *first*: the first call under the fault, alone
+- *first*: the time of the first call under the fault, alone
 - *worst of {crowds}*: the slowest of so many callers at the same moment, on a cache that has not met the
   fault before
 - *open*: the median once the circuit breaker is open, in µs (the lowest of {medians}, of {timed} calls each); a dash
   where it does not open
-- *log*: WARNINGs when it begins, and INFOs when it ends, in {calls} calls of one caller
-- *back after*: from the end of the fault until a call is a hit again
+- *log*: WARNINGs when the incident begins, and INFOs when it ends, in {calls} calls of one caller
+- *back after*: the time from the end of the fault until a call is a hit again
 - *afterwards*: the slowest call since then
 """
 
 _CLASSES: Final = """\
-## How faults are told apart
+## How faults are classified
 
-The table in `cachekit/stores/translate.py`, by which every foreign error becomes one of ours. The cause is what logs
-and events (`StoreFailed`) call it.
+The table in `cachekit/stores/translate.py` translates every foreign error into an error of cachekit. Logs and events
+(`StoreFailed`) name the cause.
 """
 
 
@@ -118,7 +119,7 @@ def _of_one(scenario: Scenario, cells: Sequence[Cell]) -> Iterator[str]:
     yield f"### {scenario.name}\n"
     causes = sorted({cause for cell in cells for cause in cell.causes})
     told = " and ".join(f"`{cause}`" for cause in causes)
-    yield f"{scenario.what} {f'Cause: {told}.' if causes else 'It has no effect that would have to be told.'}\n"
+    yield f"{scenario.what} {f'Cause: {told}.' if causes else 'No failure is reported.'}\n"
     crowds = [f"worst of {callers:,}" for callers in cells[0].crowds]
     yield _row("operation", "result", "first", *crowds, "open, µs", "log", "back after", "afterwards")
     yield _row("---", "---", *["--:"] * (6 + len(crowds) - 1))
@@ -137,7 +138,7 @@ def _of_one(scenario: Scenario, cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _classes() -> Iterable[str]:
-    yield _row("cause", "what", "our error", "the circuit breaker", "the connection is", "the log says")
+    yield _row("cause", "meaning", "our error", "the circuit breaker", "the connection is", "the log says")
     yield _row(*["---"] * 6)
     for fault in FAULTS:
         yield _row(

@@ -475,7 +475,7 @@ def _scenarios() -> Iterator[Scenario]:
     for warm in (connected, never):
         yield Scenario(
             name=f"half-open, {warm.value}",
-            what="What is sent vanishes and nothing comes back; new connections are accepted, and as silent.",
+            what="Bytes that are sent vanish and no reply comes; new connections are accepted and stay silent, too.",
             stage=_through_proxy(Fault.HALF_OPEN),
             warm=warm,
             silent=True,
@@ -484,7 +484,7 @@ def _scenarios() -> Iterator[Scenario]:
     for warm in (connected, never):
         yield Scenario(
             name=f"black hole, {warm.value}",
-            what="What is sent vanishes, connects included.",
+            what="All packets vanish, also those of a connect.",
             stage=_through_proxy(Fault.BLACK_HOLE),
             warm=warm,
             silent=True,
@@ -549,7 +549,7 @@ def _scenarios() -> Iterator[Scenario]:
     )
     yield Scenario(
         name="killed and restarted",
-        what="SIGKILL and a restart before the next call: what was cached is gone.",
+        what="SIGKILL and a restart before the next call: the cached values are gone.",
         stage=_killed_and_restarted,
         served=NAMES - {Hit.name, LoadUnderWay.name, Get.name, Take.name, Read.name},
         instead={
@@ -656,7 +656,7 @@ def _scenarios() -> Iterator[Scenario]:
     for code in ("MOVED", "ASK"):
         yield Scenario(
             name=f"{code} storm",
-            what="The nodes of a cluster redirect every command, and those redirect it again.",
+            what="The nodes of a cluster redirect every command, and the next nodes redirect it again.",
             stage=_answering(f"-{code} 1 127.0.0.1:{{port}}", cluster=True),
             # The deadline may come before the fifth redirection.
             causes=frozenset({code, "timeout"}),

@@ -1,4 +1,4 @@
-// The page: no framework, no build step. What the server says is put in as text, never as HTML.
+// The page: no framework, no build step. Replies of the server are inserted as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
 
@@ -39,14 +39,14 @@ function notice(sentence, done = false) {
 
 function failed(error) {
   if (error.status === 401) {
-    // What was written stays where it is, in front of whoever wrote it.
+    // The text stays on the page, so that the writer can copy it.
     if (!$("desk").hidden) notice("You are signed out. Your text is still here: copy what you want to keep, then reload the page to sign in.");
     return;
   }
   notice(error.name === "NotAllowedError" ? "No passkey was used: the request was cancelled, or it took too long." : error.message);
 }
 
-/** Run what a button does, once at a time, and show what refuses it. */
+/** Run the action of a button, once at a time, and show the reason of a refusal. */
 function onPress(element, kind, work) {
   element.addEventListener(kind, async (event) => {
     event.preventDefault();
@@ -167,7 +167,7 @@ async function showKept() {
 }
 
 onPress($("forget"), "click", async () => {
-  // What is on its way would come after what forgets it.
+  // A snapshot that is on its way would arrive after the deletion.
   clearTimeout(timer);
   while (sending) await sending.catch(() => {});
   sent = $("text").value;
@@ -247,7 +247,7 @@ function duration(seconds) {
   return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }
 
-// --- which of the two is shown --------------------------------------------------
+// --- the door or the desk ----------------------------------------------------------
 
 function made(name, attributes, ...children) {
   const element = document.createElement(name);
@@ -269,7 +269,7 @@ function showDoor() {
 
 async function showDesk({ name }) {
   $("name").textContent = name;
-  // Before the field can be typed in: what is typed must not be replaced by what was kept.
+  // Before the user can type: the kept text must not replace typed text.
   $("text").value = sent = await showKept();
   $("text-state").textContent = WRITING;
   $("door").hidden = true;
