@@ -132,7 +132,7 @@ def _draw(sections: Sequence[Section], folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure the parts of the command line; end with an error if a part had trouble."""
+    """Measure the parts of the command line; end with an error if a part failed."""
     options = _arguments(argv)
     # A pipe has no width, and tables folded to 80 columns cannot be read.
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
@@ -161,8 +161,8 @@ def main(argv: list[str] | None = None) -> None:
         shown = [section for section in sections if section.name in ON_THE_PAGE]
         (DOCS / "benchmarks.md").write_text(page(shown, where), encoding="utf-8")
         _draw(shown, DOCS)
-    if trouble := [section.trouble for section in sections if section.trouble]:
-        sys.exit("; ".join(trouble))
+    if failures := [section.failure for section in sections if section.failure]:
+        sys.exit("; ".join(failures))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Section:
         sheets: Its tables.
         data: All figures, for programs.
         charts: Its charts.
-        trouble: An event that must not happen, and did.
+        failure: An event that must not happen, and did.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Section:
     sheets: list[Sheet]
     data: Any
     charts: list[Chart] = field(default_factory=list)
-    trouble: str = ""
+    failure: str = ""
 
 
 def table(sheet: Sheet) -> Table:

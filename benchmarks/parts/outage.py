@@ -164,11 +164,11 @@ def _section(script: Script, found: Figures) -> Section:
     note += "their caller still waited for the one before"
     kept = Sheet("Promises", ("", "found", "target", "kept"), list(promises(found)), note)
     raised = found["raised"]
-    trouble = f"{raised} exceptions, of which none may be: {found['exceptions'][0].text}" if raised else ""
+    failure = f"{raised} exceptions, of which none may be: {found['exceptions'][0].text}" if raised else ""
     title = "An outage of Redis"
     about = f"a server is stopped, resumed, killed and restarted under load: {load}."
     data = {"callers": script.callers, "rate": script.rate, **found}
-    return Section("outage", title, about, [phases, process, kept], data, [_chart(found, load)], trouble)
+    return Section("outage", title, about, [phases, process, kept], data, [_chart(found, load)], failure)
 
 
 def _shown(figure: float | None) -> str:

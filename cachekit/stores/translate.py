@@ -2,7 +2,7 @@
 
 A row says how the error is called in logs and events, which of our errors it becomes, and what happens to the
 connection. The class of the error says the rest: its meaning for the breaker (`StoreError.opens_after`), and whether
-it is about one key. Each cause begins a trouble of its own in the log. `docs/faults.md` shows the table.
+it is about one key. Each cause begins an incident of its own in the log. `docs/faults.md` shows the table.
 
 The detail of an error quotes no more of an error reply than its code. Servers repeat the arguments of a command that
 they refuse, and an argument may be a value or the text of a snapshot.
