@@ -27,7 +27,7 @@ from tests.kit.browser import BRING_A_BROWSER, chromium
 from tests.kit.cluster import RedisCluster
 from tests.kit.servers import RedisServer, ServerPool
 from tests.kit.sizes import is_long
-from tests.kit.tls import has_tls
+from tests.kit.tls import Certificates, has_tls
 
 # In debug mode asyncio reports what took over 0.1 s: a noisy machine, here, and no record that a test counts.
 logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
@@ -44,7 +44,7 @@ OF_A_SERVER = {
     "binary",
     "own_server",
     "redis_server",
-    "setup",
+    "sentinel_setup",
     "shared_cluster",
     "start_server",
     "start_tls",
@@ -212,6 +212,12 @@ def start_server() -> Iterator[Callable[..., RedisServer]]:
 def own_server(start_server: Callable[..., RedisServer]) -> RedisServer:
     """A fresh server that the test may kill, pause, restart and configure."""
     return start_server()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The certificates of one throwaway authority, for all tests of this process."""
+    return Certificates.make(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest_asyncio.fixture

@@ -34,10 +34,10 @@ class SentinelSetup(ServerGroup):
         config: Further lines of the redis.conf of the master and its replicas.
 
     Example:
-        >>> with SentinelSetup(first_server()) as setup:
-        ...     old = setup.master
+        >>> with SentinelSetup(first_server()) as sentinel_setup:
+        ...     old = sentinel_setup.master
         ...     old.kill()
-        ...     new = setup.wait_for_promotion(old)
+        ...     new = sentinel_setup.wait_for_promotion(old)
         ...     new.cli("SET", "k", "v")
         True
     """

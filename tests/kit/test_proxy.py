@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 
 from tests.kit.proxy import GARBAGE, Fault, FaultProxy
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PATIENCE = 10.0
 # Nothing is expected to happen, so this is how long each such test takes, and no more.
@@ -43,12 +44,6 @@ async def hangs(result: Awaitable[object]) -> bool:
     except TimeoutError:
         return True
     return False
-
-
-async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not done():
-            await asyncio.sleep(0.001)
 
 
 class Client:

@@ -19,11 +19,6 @@ from tests.kit.tls import Certificates, Clients, TlsTerminator, has_tls, tls_con
 Start = Callable[..., int]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.make(tmp_path_factory.mktemp("certificates"))
-
-
 @pytest.fixture(params=tls_variants(), ids=lambda variant: variant.label)
 def start_tls(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Start]:
     """A function that starts a server which speaks TLS, and returns the port where it does."""

@@ -21,6 +21,7 @@ from cachekit.stores.lane import QUEUE
 from cachekit.testing import FailingStore
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 # Long enough for a healthy answer on a noisy machine, short enough to be waited for in a test.
 TIMEOUT = 0.2
@@ -322,12 +323,6 @@ async def call_until(done: asyncio.Event, counted: Counted, x: int) -> int:
         calls += 1
         await asyncio.sleep(0)
     return calls
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

@@ -76,11 +76,6 @@ async def everything(cache: Cache) -> None:
 # --- TLS ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.make(tmp_path_factory.mktemp("certificates"))
-
-
 Start = Callable[..., str]
 
 
@@ -298,10 +293,10 @@ async def test_the_documented_permissions_are_enough_for_a_cluster() -> None:
 @pytest.mark.server
 async def test_the_documented_permissions_are_enough_with_sentinels() -> None:
     rules = user([*documented("server"), *documented("master behind sentinels")])
-    with SentinelSetup(first_server(), replicas=0, config=(rules,)) as setup:
-        for sentinel in setup.sentinels:
+    with SentinelSetup(first_server(), replicas=0, config=(rules,)) as sentinel_setup:
+        for sentinel in sentinel_setup.sentinels:
             sentinel.cli("ACL", "SETUSER", "watcher", "on", ">hunter3", "-@all", *documented("sentinel"))
-        login = f"{setup.url}?sentinel_username=watcher&sentinel_password=hunter3"
+        login = f"{sentinel_setup.url}?sentinel_username=watcher&sentinel_password=hunter3"
         assert await denials(login) == set()
-        for server in (setup.master, *setup.sentinels):
+        for server in (sentinel_setup.master, *sentinel_setup.sentinels):
             assert server.cli("ACL", "LOG") == []

@@ -28,6 +28,7 @@ from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PATIENCE = 30.0
 T = 5.0
@@ -74,12 +75,6 @@ class Listener:
         """Wait until tracking is confirmed, and forget what was told so far."""
         await until(lambda: self.live)
         self.told.clear()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def connections(server: RedisServer) -> list[bytes]:
@@ -679,21 +674,21 @@ def binary(request: pytest.FixtureRequest) -> ServerBinary:
 
 
 @pytest.fixture
-def setup(binary: ServerBinary) -> Iterator[SentinelSetup]:
-    with SentinelSetup(binary) as setup:
-        yield setup
+def sentinel_setup(binary: ServerBinary) -> Iterator[SentinelSetup]:
+    with SentinelSetup(binary) as sentinel_setup:
+        yield sentinel_setup
 
 
 @PROTOCOLS
 async def test_after_an_orderly_failover_the_new_master_tells_and_the_old_is_not_listened_to(
-    setup: SentinelSetup, store_at: StoreAt, protocol: int
+    sentinel_setup: SentinelSetup, store_at: StoreAt, protocol: int
 ) -> None:
     """The old one goes on as a master, and would confirm that nothing changes; no operation finds that out."""
-    listener = Listener(store_at(setup.url, protocol))
+    listener = Listener(store_at(sentinel_setup.url, protocol))
     await listener.confirmed()
-    old = setup.master
+    old = sentinel_setup.master
     assert feeds_at(old) == 1
-    heir = await asyncio.to_thread(setup.failover)
+    heir = await asyncio.to_thread(sentinel_setup.failover)
     await until(lambda: feeds_at(old) == 0)
     lost_first(listener)
     await until(lambda: listener.live and feeds_at(heir) == 1)
@@ -703,10 +698,10 @@ async def test_after_an_orderly_failover_the_new_master_tells_and_the_old_is_not
 
 
 async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone_ahead(
-    setup: SentinelSetup, store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
+    sentinel_setup: SentinelSetup, store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinel, "PERIOD", 3600.0)
-    store = store_at(setup.url)
+    store = store_at(sentinel_setup.url)
     listener = Listener(store)
     await listener.confirmed()
     await store.set("p:0", T, b"1", ttl_ms=60_000)
@@ -714,7 +709,7 @@ async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone
     assert isinstance(network, sentinel.SentinelMaster)
     assert network._lane
     assert network._watching
-    old, heir = setup.master, await asyncio.to_thread(setup.failover)
+    old, heir = sentinel_setup.master, await asyncio.to_thread(sentinel_setup.failover)
     network._lane.close()
     await store.set("p:1", T, b"1", ttl_ms=60_000)
     assert heir.cli("EXISTS", "p:1") == 1
@@ -727,15 +722,15 @@ async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone
 
 
 async def test_a_master_that_is_killed_is_replaced_by_the_one_that_was_promoted(
-    setup: SentinelSetup, store_at: StoreAt
+    sentinel_setup: SentinelSetup, store_at: StoreAt
 ) -> None:
-    store = store_at(setup.url)
+    store = store_at(sentinel_setup.url)
     listener = Listener(store)
     await listener.confirmed()
     await store.set("p:0", T, b"1", ttl_ms=60_000)
-    old = setup.master
+    old = sentinel_setup.master
     old.kill()
-    heir = await asyncio.to_thread(setup.wait_for_promotion, old)
+    heir = await asyncio.to_thread(sentinel_setup.wait_for_promotion, old)
     await until(lambda: listener.live and feeds_at(heir) == 1)
     lost_first(listener)
     heir.cli("SET", "p:1", 1)

@@ -18,14 +18,9 @@ from cachekit.events import Event, Invalidated, InvalidationsLost, Invalidations
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PATIENCE = 30.0
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Source:

@@ -26,6 +26,7 @@ from tests.kit.binaries import first_server
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PREFIX = "near:"
 PATIENCE = 10.0
@@ -68,24 +69,12 @@ class Bench:
 
     async def warm(self, n: int = 1, f: Callable[[int], Awaitable[object]] | None = None) -> None:
         """Call until a call is a near hit."""
-        await until(lambda: self.near, lambda: (f or self.f)(n), self.events.clear)
 
+        async def call() -> None:
+            self.events.clear()
+            await (f or self.f)(n)
 
-async def until(
-    done: Callable[[], bool],
-    step: Callable[[], Awaitable[object]] | None = None,
-    before: Callable[[], None] | None = None,
-) -> None:
-    """Do ``step`` again and again until ``done``."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if before is not None:
-                before()
-            if step is not None:
-                await step()
-            if done():
-                return
-            await asyncio.sleep(0.005)
+        await until(lambda: self.near, call)
 
 
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
