@@ -22,7 +22,7 @@ from tests.kit.binaries import first_server
 # What a call may add, at most, with one caller or with any number of them; the median once the circuit breaker is
 # open; and how soon the cache is used again.
 WAIT: Final = 0.30
-TURNED_AWAY: Final = 20e-6
+REJECTED: Final = 20e-6
 BACK: Final = 1.0
 
 SHOWN: Final = 5
@@ -42,8 +42,10 @@ def main() -> int:
     cells = measure(chosen, sizes, console)
     show(console, cells)
     if not options.only:
-        redis = first_server().version
-        text = page(cells, redis=redis, calls=1 + sizes.calls, timed=sizes.timed)
+        server = first_server()
+        text = page(
+            cells, server=f"{server.product.capitalize()} {server.version}", calls=1 + sizes.calls, timed=sizes.timed
+        )
         options.output.write_text(text, encoding="utf-8")
         console.print(f"{options.output} is written")
     return 1 if any(cell.wrong for cell in cells) else 0
@@ -78,7 +80,7 @@ def shortfalls(cell: Cell) -> Iterator[str]:
     ):
         if seconds > WAIT:
             yield f"{what} took {seconds:.3f} s"
-    if cell.opened is not None and cell.opened > TURNED_AWAY:
+    if cell.opened is not None and cell.opened > REJECTED:
         yield f"with the breaker open a call takes {1e6 * cell.opened:.1f} µs"
     if cell.back > BACK:
         yield f"used again after {cell.back:.2f} s"

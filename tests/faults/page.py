@@ -27,7 +27,7 @@ against every operation, what the call comes to, and how long it takes. In short
 - A server that answers with an error costs a round trip. What it still serves is used: a server that refuses writes is
   read from.
 - What was invalidated meanwhile is kept, is a miss in this process at once, and is removed when the server is back.
-- The log has one WARNING when a trouble begins and one INFO when it ends; observers get an event each time.
+- The log has one WARNING when an incident begins and one INFO when it ends; observers get an event each time.
 
 ## How it was measured
 
@@ -39,7 +39,7 @@ starts a real redis-server of its own for each cell, does the fault to it or to 
 server, this process's own file table), calls, heals it, and calls on until all is well again. What a real server says
 only in the midst of a disaster is said by a scripted one in its place. The caches have default options. The functions
 take no time, so what a call takes is what the cache adds to it. Everything ran in one process beside its server, on
-loopback, with Redis {redis}; proxies and scripted servers share the event loop with the callers, so the figures are
+loopback, with {server}; proxies and scripted servers share the event loop with the callers, so the figures are
 rather too high than too low. The same table is run by the tests, for what each call comes to; times are measured here
 alone, and differ from run to run and from machine to machine.
 
@@ -73,11 +73,11 @@ and events (`StoreFailed`) call it.
 """
 
 
-def page(cells: Sequence[Cell], *, redis: str, calls: int, timed: int) -> str:
+def page(cells: Sequence[Cell], *, server: str, calls: int, timed: int) -> str:
     """Return the whole page."""
     crowds = [*cells[0].crowds]
     beginning = _BEGINNING.format(
-        redis=redis, operations="\n".join(f"| {operation.name} | {operation.what} |" for operation in OPERATIONS)
+        server=server, operations="\n".join(f"| {operation.name} | {operation.what} |" for operation in OPERATIONS)
     )
     figures = _FIGURES.format(
         crowds=" and of ".join(f"{callers:,}" for callers in crowds), timed=timed, medians=MEDIANS, calls=calls
