@@ -129,7 +129,7 @@ def test_parts_and_questions_are_listed(capsys: pytest.CaptureFixture[str]) -> N
         (["zipf", "--docs"], "--docs writes one page about all parts"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
+def test_arguments_that_make_no_sense_are_refused(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refusal:
@@ -138,7 +138,7 @@ def test_what_cannot_be_measured_is_refused(
     assert said in f"{refusal.value.code}{capsys.readouterr().err}"
 
 
-def test_one_question_is_answered_alone_with_all_figures_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_one_question_is_answered_alone_and_with_all_figures_on_request(tmp_path: Path) -> None:
     run("--only", "pair", "--quick", "--json", str(tmp_path / "all.json"), "--results", str(tmp_path))
     figures = orjson.loads((tmp_path / "all.json").read_bytes())
     assert [answer["name"] for answer in figures["targets"]] == ["pair"]

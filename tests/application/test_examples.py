@@ -262,7 +262,5 @@ async def test_the_loop_compares_nothing_before_there_are_two_snapshots() -> Non
         ("", "", []),
     ],
 )
-def test_only_what_is_alike_is_taken_for_a_correction(
-    previous: str, latest: str, learnt: list[tuple[str, str]]
-) -> None:
+def test_only_a_similar_word_counts_as_a_correction(previous: str, latest: str, learnt: list[tuple[str, str]]) -> None:
     assert adaptive_loop.corrections(previous, latest) == learnt

@@ -198,7 +198,7 @@ async def test_two_writers_see_nothing_of_each_other(start: Start, browser: Brow
     await expect(his.locator("#kept")).to_contain_text("1 snapshot is kept now")
 
 
-async def test_what_is_on_its_way_when_a_writer_forgets_is_forgotten_too(start: Start, ada: Visitor) -> None:
+async def test_a_text_on_its_way_when_a_writer_forgets_is_forgotten_too(start: Start, ada: Visitor) -> None:
     page = await sign_up(ada, start())
     async with Held(page, "**/api/text") as text:
         await page.get_by_role("textbox", name="Write").fill(WRONG)
@@ -273,7 +273,7 @@ async def test_an_answer_is_accepted_once(
     assert (await replayed.json())["detail"].startswith("This attempt has expired, or its answer was used before.")
 
 
-async def test_of_many_who_present_one_answer_at_once_one_gets_in(
+async def test_one_answer_that_is_sent_many_times_at_once_signs_in_once(
     start: Start, own_server: RedisServer, browser: Browser, ada: Visitor, answers: Any
 ) -> None:
     coach = start(own_server.url, "--workers", "2")
@@ -319,7 +319,7 @@ async def test_an_answer_to_another_site_is_refused(start: Start, ada: Visitor) 
     await refused_with(page, f"This answer was given to {coach.url}, and only those given to {other} are accepted.")
 
 
-async def test_an_answer_to_one_ceremony_is_none_to_the_other(start: Start, ada: Visitor, answers: Any) -> None:
+async def test_an_answer_to_one_ceremony_is_refused_by_the_other(start: Start, ada: Visitor, answers: Any) -> None:
     page = ada.page
     sent = answers(page)
     await page.route("**/api/sign-up", lambda route: route.abort())
@@ -381,7 +381,7 @@ MALFORMED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("ceremony", ["sign-up", "sign-in"])
-async def test_an_answer_that_is_none_is_refused_in_a_sentence(start: Start, ada: Visitor, ceremony: str) -> None:
+async def test_a_malformed_answer_is_refused_in_a_sentence(start: Start, ada: Visitor, ceremony: str) -> None:
     coach = start()
     for malformed in MALFORMED:
         await ada.page.request.post(f"{coach.url}/api/{ceremony}/options", data={"name": "Ada"})
@@ -393,7 +393,7 @@ async def test_an_answer_that_is_none_is_refused_in_a_sentence(start: Start, ada
 # --- the server stops in the middle ---------------------------------------------------------------
 
 
-async def test_what_could_not_be_sent_is_sent_later(start: Start, ada: Visitor) -> None:
+async def test_a_text_that_could_not_be_sent_is_sent_later(start: Start, ada: Visitor) -> None:
     page = await sign_up(ada, start())
     await page.route("**/api/text", lambda route: route.abort())
     await page.get_by_role("textbox", name="Write").fill(WRONG)
@@ -481,7 +481,7 @@ async def test_an_answer_that_cannot_be_checked_is_not_accepted(
     await expect(page.get_by_role("textbox", name="Write")).to_be_hidden()
 
 
-async def test_what_was_to_be_forgotten_while_redis_hung_is_gone_when_it_is_back(
+async def test_snapshots_forgotten_while_redis_hung_are_gone_when_it_is_back(
     start: Start, own_server: RedisServer, ada: Visitor
 ) -> None:
     page = await sign_up(ada, start(own_server.url))
@@ -541,7 +541,7 @@ STORY = [
 # --- what the server says -------------------------------------------------------------------------
 
 
-async def test_nothing_is_told_to_who_is_not_signed_in(start: Start, ada: Visitor) -> None:
+async def test_a_visitor_without_a_session_learns_nothing(start: Start, ada: Visitor) -> None:
     coach = start()
     ask = ada.page.request
     replies = [
@@ -573,7 +573,7 @@ async def test_the_page_runs_no_code_but_its_own(start: Start, ada: Visitor) -> 
     assert ada.complaints == []
 
 
-async def test_whoever_comes_by_the_address_is_sent_to_the_name(start: Start, ada: Visitor) -> None:
+async def test_a_visitor_who_comes_by_the_ip_address_is_redirected_to_the_host_name(start: Start, ada: Visitor) -> None:
     coach = start()
     await ada.page.goto(coach.url.replace("localhost", "127.0.0.1"))
     assert ada.page.url == f"{coach.url}/"
@@ -665,7 +665,7 @@ async def test_a_profile_is_invalidated_once_the_database_has_committed(tmp_path
         (["--database", f"postgresql+asyncpg://localhost:{free_port()}/coach"], "--database: "),
     ],
 )
-def test_what_makes_no_sense_is_an_error_of_usage(
+def test_an_option_that_makes_no_sense_is_an_error_of_usage(
     capsys: pytest.CaptureFixture[str], arguments: list[str], advice: str
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

@@ -68,7 +68,7 @@ def name_of(value: object) -> str:
 
 
 @pytest.mark.parametrize("nonsense", NO_DURATIONS, ids=name_of)
-def test_what_is_no_duration_is_refused_with_its_text_and_the_valid_forms(nonsense: object) -> None:
+def test_a_value_that_is_no_duration_is_refused_with_its_text_and_the_valid_forms(nonsense: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_duration(nonsense, "lease")
     assert str(caught.value).startswith(f"lease={nonsense!r} is not a duration; write ")
@@ -130,14 +130,14 @@ def test_a_fraction_is_from_0_to_below_1(fraction: float) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [-0.1, 1, 1.0, 2, math.nan, math.inf, "0.1", None, True, False, 1j], ids=repr)
-def test_what_is_no_fraction_is_refused(nonsense: object) -> None:
+def test_a_value_that_is_no_fraction_is_refused(nonsense: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_fraction(nonsense, "jitter")
     assert str(caught.value).startswith(f"jitter={nonsense!r} is not a fraction; write ")
 
 
 @pytest.mark.parametrize("nonsense", [0, -1, 1.0, 1.5, "1", None, True, math.nan], ids=repr)
-def test_what_is_no_count_is_refused(nonsense: object) -> None:
+def test_a_value_that_is_no_count_is_refused(nonsense: object) -> None:
     assert parse_count(1, "limit") == 1
     with pytest.raises(ConfigurationError) as caught:
         parse_count(nonsense, "limit")
@@ -254,7 +254,7 @@ def test_a_prefix_with_blanks_or_braces_or_without_utf8_is_refused(nonsense: obj
         ("memory://?maxsize=5", {"scheme": "memory", "maxsize": 5}, "memory://"),
     ],
 )
-def test_a_url_is_taken_apart(url: str, expected: dict[str, Any], shown: str | None) -> None:
+def test_a_url_is_parsed(url: str, expected: dict[str, Any], shown: str | None) -> None:
     parsed = StoreURL.parse(url)
     assert parsed == StoreURL(**{"scheme": "redis", **expected})
     assert parsed.maxsize == expected.get("maxsize", DEFAULT_MAXSIZE)
@@ -262,7 +262,7 @@ def test_a_url_is_taken_apart(url: str, expected: dict[str, Any], shown: str | N
         assert str(parsed) == shown
 
 
-def test_a_url_that_was_taken_apart_stays_as_it_is() -> None:
+def test_a_parsed_url_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         StoreURL.parse("memory://").db = 1  # type: ignore[misc]
 
@@ -340,7 +340,7 @@ def test_an_unknown_scheme_is_refused_with_its_text_and_the_valid_forms(url: str
     ],
     ids=lambda text: text[:40],
 )
-def test_a_bad_url_is_refused_with_what_is_bad_and_what_to_write(url: str, says: str) -> None:
+def test_a_bad_url_is_refused_with_its_bad_part_and_the_text_to_write(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         StoreURL.parse(url)
     assert says in str(caught.value)

@@ -86,7 +86,7 @@ async def test_users_of_strange_names_have_windows_of_their_own(cache: Cache, us
     assert len(await store.get_recent_snapshots("bystander")) == 1
 
 
-async def test_what_stands_in_redis_is_the_documented_json_with_a_ttl(redis_server: RedisServer) -> None:
+async def test_the_list_in_redis_is_the_documented_json_with_a_ttl(redis_server: RedisServer) -> None:
     async with Cache(redis_server.url, prefix="app:", timeout=5) as cache:
         await SnapshotStore(cache).save_snapshot("42", "I recieve", 2)
     (item,) = redis_server.cli("LRANGE", "app:snapshots:42", 0, -1)
@@ -130,7 +130,7 @@ async def test_a_save_drops_what_has_grown_too_old_from_the_store() -> None:
     assert SECRET.encode() not in b"".join(await memory.window("snapshots:42", 1, 100))
 
 
-async def test_what_another_program_left_in_the_list_is_passed_over(redis_server: RedisServer) -> None:
+async def test_items_of_another_program_in_the_list_are_ignored(redis_server: RedisServer) -> None:
     async with Cache(redis_server.url, timeout=5) as cache:
         store = SnapshotStore(cache)
         await store.save_snapshot("42", "ours", 1)
@@ -147,7 +147,7 @@ async def test_what_another_program_left_in_the_list_is_passed_over(redis_server
 
 
 @pytest.mark.parametrize(("text", "words"), [(b"bytes", 1), ("text", 1.0), ("text", True), (None, 1)])
-async def test_what_is_no_snapshot_is_refused_when_it_is_saved(
+async def test_a_text_or_word_count_of_a_wrong_type_is_refused(
     text: str, words: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = SnapshotStore(memory_cache())
@@ -168,7 +168,7 @@ async def test_a_failing_store_is_no_error_for_the_writer() -> None:
         failing.recover()
 
 
-async def test_what_was_to_be_forgotten_while_the_store_failed_is_forgotten_at_once_and_for_good() -> None:
+async def test_snapshots_forgotten_while_the_store_failed_are_gone_at_once_and_for_good() -> None:
     failing = FailingStore()
     async with Cache(failing) as cache:
         store = SnapshotStore(cache)

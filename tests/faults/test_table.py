@@ -24,7 +24,7 @@ SIZES = sized(
 
 @pytest.mark.server
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-async def test_each_operation_comes_to_what_it_is_to_come_to(scenario: Scenario) -> None:
+async def test_each_operation_has_its_documented_result_under_each_fault(scenario: Scenario) -> None:
     cells = await run(scenario, OPERATIONS, SIZES, first_server())
     wrong = [what for cell in cells for what in cell.wrong]
     assert not wrong, "\n".join(wrong)

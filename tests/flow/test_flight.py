@@ -87,7 +87,7 @@ async def test_two_hundred_callers_of_a_cold_key_share_one_load(cache: Cache) ->
     assert await slow.call() == {"run": 1}
 
 
-async def test_a_caller_that_changes_what_it_got_changes_nobody_elses(cache: Cache) -> None:
+async def test_a_caller_that_changes_its_result_changes_no_other_result(cache: Cache) -> None:
     slow = Slow(cache)
     callers = start(10, slow.call)
     await slow.began.wait()
@@ -98,7 +98,7 @@ async def test_a_caller_that_changes_what_it_got_changes_nobody_elses(cache: Cac
     assert results[1:] == [{"run": 1}] * 9
 
 
-async def test_a_failed_load_is_one_exception_for_all_who_waited_and_is_not_cached(cache: Cache) -> None:
+async def test_a_failed_load_is_one_exception_for_all_callers_that_waited_and_is_not_cached(cache: Cache) -> None:
     slow = Slow(cache)
     failure = LookupError("no such user")
 
@@ -164,7 +164,7 @@ async def test_all_callers_cancelled_leave_nothing_behind(cache: Cache) -> None:
         assert await slow.call() == {"run": slow.runs}
 
 
-async def test_the_chosen_one_cancelled_in_the_same_turn_passes_it_on(cache: Cache) -> None:
+async def test_a_promoted_caller_cancelled_in_the_same_turn_promotes_the_next_one(cache: Cache) -> None:
     slow = Slow(cache)
     callers = start(4, slow.call)
     await slow.began.wait()
@@ -196,7 +196,7 @@ async def test_the_load_runs_in_its_callers_own_task_and_context(cache: Cache) -
     assert request.get() == "changed inside", "as if undecorated"
 
 
-async def test_a_timeout_of_the_loading_caller_is_its_own(cache: Cache) -> None:
+async def test_a_timeout_of_the_loading_caller_fails_no_other_caller(cache: Cache) -> None:
     slow = Slow(cache)
 
     limits: list[asyncio.Timeout] = []
@@ -221,7 +221,7 @@ async def test_a_timeout_of_the_loading_caller_is_its_own(cache: Cache) -> None:
     assert await asyncio.gather(*others) == [{"run": 2}] * 3
 
 
-async def test_a_type_that_refuses_its_own_bytes_a_moment_later_reaches_nobody(cache: Cache) -> None:
+async def test_a_type_that_refuses_its_own_bytes_a_moment_later_fails_no_caller(cache: Cache) -> None:
     decoded = 0
 
     @dataclasses.dataclass
@@ -319,7 +319,7 @@ async def test_a_circle_through_tasks_started_inside_is_seen_too(cache: Cache) -
         assert await outer() >= 1
 
 
-async def test_one_of_two_waiters_inside_a_load_leaving_hides_no_circle(cache: Cache) -> None:
+async def test_a_circle_is_seen_after_one_of_two_waiters_has_left(cache: Cache) -> None:
     """The second still waits, so the other load must not wait for this one."""
 
     @cache.cached(key="a:<deep>", ttl=60)
@@ -390,7 +390,7 @@ async def test_functions_that_share_a_key_by_mistake_do_not_share_a_load(cache: 
         assert await asyncio.gather(number(), text(), number()) == [1, "one", 1]
 
 
-async def test_what_is_inside_a_load_is_forgotten_when_it_has_landed(cache: Cache) -> None:
+async def test_the_nesting_of_a_load_is_forgotten_when_it_has_landed(cache: Cache) -> None:
     depths: list[int] = []
     done = asyncio.Event()
     tasks: set[asyncio.Task[int]] = set()
@@ -511,7 +511,7 @@ async def test_an_invalidation_by_another_cache_wins_over_loads_here(store_url: 
         assert await elsewhere.get("slow:0") == {"run": 2}
 
 
-async def test_random_interleavings_end_with_and_serve_nothing_invalidated(cache: Cache) -> None:
+async def test_random_interleavings_serve_and_store_nothing_invalidated(cache: Cache) -> None:
     """Eight readers, two writers; the source of truth is outside the cache. Four hundred of them in the long run."""
 
     async def interleave(seed: int) -> None:
@@ -568,7 +568,7 @@ async def test_callers_share_one_load_while_the_store_is_down() -> None:
         assert await asyncio.gather(*callers) == [{"run": 1}] * 20
 
 
-async def test_who_comes_during_a_load_while_the_store_is_down_shares_the_next_one() -> None:
+async def test_a_caller_during_a_load_while_the_store_is_down_shares_the_next_load() -> None:
     """The load may have been invalidated by a process that is not cut off; and no two run at a time."""
     store = FailingStore()
     store.fail()
@@ -588,7 +588,7 @@ async def test_who_comes_during_a_load_while_the_store_is_down_shares_the_next_o
 
 
 @pytest.mark.parametrize("cancelled", ["the first", "the one that would load next"])
-async def test_a_load_that_follows_another_begins_whatever_became_of_that(cancelled: str) -> None:
+async def test_a_load_that_follows_another_begins_however_the_other_ended(cancelled: str) -> None:
     store = FailingStore()
     store.fail()
     async with Cache(store) as cache:
@@ -639,7 +639,7 @@ async def test_a_load_of_ten_leases_is_still_one_load(store_url: str) -> None:
         assert await caller == await waiting == {"run": 1}
 
 
-async def test_a_lease_that_nobody_renews_ends_and_the_next_one_loads() -> None:
+async def test_a_lease_that_nobody_renews_ends_and_the_next_caller_loads() -> None:
     """What a killed process leaves behind is a lease and no one to renew it."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
@@ -768,7 +768,7 @@ def test_a_lease_that_makes_no_sense_is_refused_at_decoration(lease: Any) -> Non
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_loop_that_ends_while_callers_wait_makes_no_noise(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_ends_while_callers_wait_logs_nothing(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         cache = Cache(store_url, timeout=5)
         slow = Slow(cache)

@@ -39,7 +39,7 @@ def a_server(folder: Path, name: str, says: str) -> Path:
     return path
 
 
-def test_without_any_server_a_test_fails_with_the_sentence_that_says_what_to_install(
+def test_a_test_without_any_server_fails_with_the_sentence_that_says_what_to_install(
     fresh_search: pytest.MonkeyPatch,
 ) -> None:
     fresh_search.setenv("PATH", "")
@@ -80,13 +80,13 @@ def test_a_chosen_server_comes_first_and_a_wrong_choice_is_an_error(
         binaries.available_servers()
 
 
-def test_an_executable_that_is_no_server_is_passed_over(fresh_search: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_executable_that_is_no_server_is_ignored(fresh_search: pytest.MonkeyPatch, tmp_path: Path) -> None:
     impostor = a_server(tmp_path, "redis-server", "no server here")
     fresh_search.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert impostor not in {server.path for server in binaries.available_servers()}
 
 
-def test_a_server_that_goes_by_the_name_it_is_called_by_is_called_by_that_name(
+def test_a_server_that_depends_on_its_name_is_started_by_that_name(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # As Debian installs it: the file has another tool's name, and is that tool when called by it.
@@ -106,7 +106,7 @@ def test_labels_name_product_and_series() -> None:
     assert ServerBinary(Path("/x"), "8.0.1", "valkey").label == "valkey-8.0"
 
 
-def test_a_run_is_for_one_server_of_each_product_or_for_all_or_for_those_that_are_named(
+def test_a_run_is_for_one_server_of_each_product_or_for_all_or_for_the_named_ones(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The same series twice is one server: the first that PATH has."""
@@ -134,7 +134,7 @@ def test_a_run_is_for_one_server_of_each_product_or_for_all_or_for_those_that_ar
     assert all(MATRIX.values())
 
 
-def test_a_program_that_does_not_tell_its_version_is_an_error_and_not_passed_over(
+def test_a_program_that_does_not_tell_its_version_is_an_error_and_not_ignored(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Passed over by some workers, it would have them run other tests than the rest."""

@@ -110,7 +110,7 @@ async def client(proxy: FaultProxy) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_without_a_fault_everything_is_passed_on_both_ways(proxy: FaultProxy, client: Client) -> None:
+async def test_everything_is_passed_on_both_ways_without_a_fault(proxy: FaultProxy, client: Client) -> None:
     value = b"$%d\r\n%b\r\n" % (2**21, bytes(range(256)) * 2**13)
     await client.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n" + value + b"GET k\r\n")
     expected = b"+OK\r\n" + value
@@ -126,7 +126,7 @@ async def test_connections_are_counted_when_accepted_and_as_long_as_they_are_ope
     assert proxy.accepted == 2
 
 
-async def test_refuse_resets_who_is_connected_and_lets_nobody_connect(proxy: FaultProxy, client: Client) -> None:
+async def test_refuse_resets_connections_and_lets_nobody_connect(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.REFUSE)
     assert proxy.open == 0
     assert await client.is_reset()
@@ -137,7 +137,7 @@ async def test_refuse_resets_who_is_connected_and_lets_nobody_connect(proxy: Fau
     assert proxy.accepted == 2
 
 
-async def test_reset_resets_who_is_connected_and_who_connects(proxy: FaultProxy, client: Client) -> None:
+async def test_reset_resets_existing_and_new_connections(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.RESET)
     assert await client.is_reset()
     # The reset may be faster than the end of the connect.
@@ -148,7 +148,7 @@ async def test_reset_resets_who_is_connected_and_who_connects(proxy: FaultProxy,
     assert await works(proxy)
 
 
-async def test_half_open_swallows_and_who_has_met_it_stays_dead(
+async def test_half_open_swallows_bytes_and_its_connections_stay_dead(
     proxy: FaultProxy, client: Client, redis_server: RedisServer
 ) -> None:
     await proxy.set(Fault.HALF_OPEN)
@@ -164,7 +164,7 @@ async def test_half_open_swallows_and_who_has_met_it_stays_dead(
     assert redis_server.cli("GET", "k") is None
 
 
-async def test_who_is_half_open_can_still_be_reset(proxy: FaultProxy, client: Client) -> None:
+async def test_a_half_open_connection_can_still_be_reset(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.HALF_OPEN)
     await proxy.set(Fault.RESET, new=False)
     assert await client.is_reset()
@@ -192,7 +192,7 @@ async def test_a_delay_holds_replies_back_in_their_order(proxy: FaultProxy, clie
     assert loop.time() - began >= 0.05
 
 
-async def test_what_a_delay_held_back_arrives_with_the_healing(proxy: FaultProxy, client: Client) -> None:
+async def test_replies_that_a_delay_held_back_arrive_with_the_healing(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.DELAY, seconds=AGES)
     assert await client.is_ignored()
     await proxy.heal()
@@ -200,7 +200,7 @@ async def test_what_a_delay_held_back_arrives_with_the_healing(proxy: FaultProxy
     assert await client.ping() == PONG
 
 
-async def test_what_a_delay_held_back_meets_the_next_fault(proxy: FaultProxy) -> None:
+async def test_replies_that_a_delay_held_back_meet_the_next_fault(proxy: FaultProxy) -> None:
     async with connected(proxy) as one, connected(proxy) as other:
         await proxy.set(Fault.DELAY, seconds=AGES)
         assert await one.is_ignored()
@@ -241,7 +241,7 @@ async def test_a_truncated_reply_begins_and_is_followed_by_an_end_in_order(proxy
     assert await works(proxy)
 
 
-async def test_garbage_comes_instead_of_replies(proxy: FaultProxy, client: Client) -> None:
+async def test_garbage_arrives_instead_of_replies(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.GARBAGE)
     await client.send(PING)
     assert await client.receive() == GARBAGE
@@ -249,7 +249,7 @@ async def test_garbage_comes_instead_of_replies(proxy: FaultProxy, client: Clien
     assert await client.ping() == PONG
 
 
-async def test_a_fault_may_befall_only_those_who_are_connected(proxy: FaultProxy) -> None:
+async def test_a_fault_may_apply_to_existing_connections_alone(proxy: FaultProxy) -> None:
     for fault in (Fault.HALF_OPEN, Fault.RESET):
         # The loop gets no turn between the connect and the fault: who has connected is there all the same.
         with socket.create_connection(("127.0.0.1", proxy.port)) as early:
@@ -259,7 +259,7 @@ async def test_a_fault_may_befall_only_those_who_are_connected(proxy: FaultProxy
             assert await works(proxy)
 
 
-async def test_a_fault_may_befall_only_newcomers(proxy: FaultProxy, client: Client) -> None:
+async def test_a_fault_may_apply_to_new_connections_alone(proxy: FaultProxy, client: Client) -> None:
     for fault in (Fault.REFUSE, Fault.BLACK_HOLE, Fault.RESET, Fault.HALF_OPEN):
         await proxy.set(fault, existing=False)
         assert await client.ping() == PONG

@@ -69,7 +69,7 @@ def test_a_client_that_does_not_know_the_authority_trusts_nothing(start_tls: Sta
             ping(port, trusting(stranger))
 
 
-def test_a_certificate_of_elsewhere_is_for_elsewhere_alone(start_tls: Start, certificates: Certificates) -> None:
+def test_a_certificate_of_another_host_is_for_that_host_alone(start_tls: Start, certificates: Certificates) -> None:
     port = start_tls(certificates.elsewhere)
     with pytest.raises(ssl.SSLCertVerificationError, match="not valid for 'localhost'"):
         ping(port, trusting(certificates.ca))
@@ -118,7 +118,7 @@ def test_each_server_is_tried_behind_a_terminator_and_by_itself_if_it_was_built_
     ]
 
 
-def test_a_terminator_carries_what_is_large_and_tells_when_its_server_has_ended(
+def test_a_terminator_carries_large_replies_and_reports_the_end_of_its_server(
     own_server: RedisServer, certificates: Certificates
 ) -> None:
     with (
@@ -140,7 +140,7 @@ def test_a_terminator_carries_what_is_large_and_tells_when_its_server_has_ended(
 
 
 @pytest.mark.parametrize("state", ["before the handshake", "in use", "the server has ended"])
-def test_a_terminator_ends_whatever_its_clients_are_doing(
+def test_a_terminator_ends_in_any_state_of_its_clients(
     own_server: RedisServer, certificates: Certificates, state: str
 ) -> None:
     with ExitStack() as clients:
@@ -158,7 +158,7 @@ def test_a_terminator_ends_whatever_its_clients_are_doing(
         assert front.ended
 
 
-def test_a_server_that_does_not_say_why_it_did_not_start_has_not_been_shown_to_have_tls(
+def test_a_server_that_fails_for_another_reason_does_not_count_as_a_server_with_tls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def start(server: RedisServer) -> RedisServer:

@@ -86,7 +86,7 @@ async def test_the_value_stands_at_its_key_with_its_lease_beside_it(cluster: Red
         assert slot_of(key) == slot_of(lease_key(key))
 
 
-async def test_a_slot_that_has_moved_is_found_where_it_is_now(cluster: RedisCluster, cache: Cache) -> None:
+async def test_a_slot_that_has_moved_is_found_at_its_new_master(cluster: RedisCluster, cache: Cache) -> None:
     failures = await failures_of(cache)
     counted = Counted(cache)
     await counted.call(3)
@@ -100,7 +100,7 @@ async def test_a_slot_that_has_moved_is_found_where_it_is_now(cluster: RedisClus
     assert not failures
 
 
-async def test_a_key_that_has_gone_ahead_of_its_slot_is_a_hit(cluster: RedisCluster, cache: Cache) -> None:
+async def test_a_key_that_moved_before_its_slot_is_a_hit(cluster: RedisCluster, cache: Cache) -> None:
     failures = await failures_of(cache)
     counted = Counted(cache)
     snapshots = SnapshotStore(cache)
@@ -123,7 +123,7 @@ async def test_a_key_that_has_gone_ahead_of_its_slot_is_a_hit(cluster: RedisClus
 
 
 @pytest.mark.parametrize("ahead", [(), ("value",), ("lease",), ("value", "lease")], ids=str)
-async def test_an_invalidation_while_the_slot_moves_reaches_key_and_lease_wherever_each_is(
+async def test_an_invalidation_while_the_slot_moves_reaches_key_and_lease_on_either_node(
     cluster: RedisCluster, cache: Cache, ahead: tuple[str, ...]
 ) -> None:
     names = {"value": "value:3", "lease": lease_key("value:3")}
@@ -201,7 +201,7 @@ async def test_a_seed_that_is_dead_does_no_harm(cluster: RedisCluster) -> None:
         assert await cache.get("k") == 1
 
 
-async def test_a_server_that_is_in_no_cluster_is_named_with_what_to_write(
+async def test_a_server_that_is_in_no_cluster_is_named_with_the_url_to_write(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Cache(f"redis+cluster://127.0.0.1:{own_server.port}", timeout=5) as cache:
@@ -209,7 +209,7 @@ async def test_a_server_that_is_in_no_cluster_is_named_with_what_to_write(
     assert f"is in no cluster; write redis://127.0.0.1:{own_server.port}" in caplog.text
 
 
-async def test_a_cluster_that_is_taken_for_a_server_is_told_apart(
+async def test_a_cluster_behind_the_url_of_one_server_is_recognised(
     cluster: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     stranger = next(f"k{n}" for n in range(99) if cluster.master_of(f"k{n}") is not cluster.nodes[0])
@@ -218,9 +218,7 @@ async def test_a_cluster_that_is_taken_for_a_server_is_told_apart(
     assert "the URL of a cluster begins with redis+cluster://" in caplog.text
 
 
-async def test_nodes_that_send_each_operation_on_to_one_another_are_left_alone_after_a_while(
-    cluster: RedisCluster, cache: Cache
-) -> None:
+async def test_an_operation_that_nodes_send_on_to_one_another_is_given_up(cluster: RedisCluster, cache: Cache) -> None:
     failures = await failures_of(cache)
     await cache.get("k")
     owner = cluster.master_of("k")
@@ -286,7 +284,7 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
 
 
 @pytest.mark.server
-async def test_while_a_slot_has_no_master_the_others_are_used(caplog: pytest.LogCaptureFixture) -> None:
+async def test_other_slots_are_used_while_a_slot_has_no_master(caplog: pytest.LogCaptureFixture) -> None:
     with RedisCluster(first_server(), replicas=0, full_coverage=False) as cluster:
         async with Cache(cluster.url) as cache:
             counted = Counted(cache)
@@ -312,7 +310,7 @@ async def test_while_a_slot_has_no_master_the_others_are_used(caplog: pytest.Log
 
 
 @pytest.mark.server
-async def test_when_every_node_is_gone_each_call_is_as_if_undecorated(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_call_is_as_if_undecorated_when_every_node_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     with RedisCluster(first_server(), replicas=0) as cluster:
         async with Cache(cluster.url) as cache:
             counted = Counted(cache)

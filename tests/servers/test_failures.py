@@ -80,7 +80,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [message for message in messages if "has not acknowledged" not in message]
 
 
-async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_operation_works_when_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{unused.getsockname()[1]}"
@@ -89,7 +89,7 @@ async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     assert len(warnings(caplog)) == 1
 
 
-async def test_the_host_has_no_address(caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_operation_works_when_the_host_has_no_address(caplog: pytest.LogCaptureFixture) -> None:
     async with Cache("redis://no-such-host.invalid", timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
     assert 1 <= len(warnings(caplog)) <= 2, "one for each cause: unresolved, or no answer to that in time"
@@ -116,13 +116,15 @@ async def test_a_name_server_that_hangs_holds_up_no_thread_of_the_application(mo
         answered.set()
 
 
-async def test_the_socket_file_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_operation_works_when_the_socket_file_is_missing(caplog: pytest.LogCaptureFixture) -> None:
     async with Cache("unix:///nowhere/redis.sock", timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
     assert len(warnings(caplog)) == 1
 
 
-async def test_the_server_hangs(own_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_operation_works_while_the_server_hangs(
+    own_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         assert await cache.set("connected", 1, ttl=60)
         own_server.pause()
@@ -131,7 +133,7 @@ async def test_the_server_hangs(own_server: RedisServer, caplog: pytest.LogCaptu
     assert len(warnings(caplog)) == 1
 
 
-async def test_the_server_hangs_before_it_was_ever_connected(own_server: RedisServer) -> None:
+async def test_every_operation_works_when_the_server_hangs_before_the_first_connection(own_server: RedisServer) -> None:
     own_server.pause()
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
@@ -274,7 +276,7 @@ async def test_an_observer_that_cannot_be_hashed_breaks_nothing() -> None:
 # --- one pair of records ------------------------------------------------------------------------------
 
 
-async def test_a_trouble_is_one_record_when_it_begins_and_one_when_it_ends(
+async def test_an_incident_is_one_record_when_it_begins_and_one_when_it_ends(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -303,7 +305,7 @@ async def test_a_trouble_is_one_record_when_it_begins_and_one_when_it_ends(
     assert "3 occurrences" in ended.message, "then the circuit breaker was open"
 
 
-async def test_a_store_of_somebody_else_may_raise_what_it_likes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_store_of_another_author_may_raise_any_exception(caplog: pytest.LogCaptureFixture) -> None:
     wild = FailingStore()
     wild.error = ZeroDivisionError("a secret value")  # type: ignore[assignment]
     async with Cache(wild) as cache:
@@ -376,7 +378,7 @@ async def test_an_idle_connection_that_the_server_closed_costs_no_miss(own_serve
     assert not [event for event in told if isinstance(event, StoreFailed)]
 
 
-async def test_an_invalidation_that_is_not_acknowledged_is_told(own_server: RedisServer) -> None:
+async def test_an_invalidation_that_is_not_acknowledged_is_reported(own_server: RedisServer) -> None:
     told: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         cache.observe(told.append)
@@ -434,7 +436,7 @@ async def test_a_caller_cancelled_at_any_await_poisons_no_later_answer(own_serve
         assert counted.runs == 20
 
 
-async def test_a_timeout_of_the_callers_own_is_the_callers(own_server: RedisServer) -> None:
+async def test_a_timeout_of_the_caller_reaches_the_caller(own_server: RedisServer) -> None:
     async with Cache(own_server.url, timeout=PATIENCE) as cache:
         counted = Counted(cache)
         own_server.pause()
@@ -467,7 +469,7 @@ def test_a_certificate_that_is_not_there_is_refused_at_once(name: str) -> None:
         Cache(f"rediss://localhost?{name}=/nowhere.pem")
 
 
-async def test_a_server_that_speaks_no_tls_is_left_out(own_server: RedisServer) -> None:
+async def test_every_operation_works_when_the_server_speaks_no_tls(own_server: RedisServer) -> None:
     async with Cache(own_server.url.replace("redis://", "rediss://"), timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
 
@@ -513,7 +515,7 @@ async def stranger() -> AsyncIterator[Callable[[bytes], AsyncIterator[str]]]:
         b"-LOADING Redis is loading the dataset in memory\r\n",
     ],
 )
-async def test_a_stranger_that_answers_nonsense_is_left_out(
+async def test_every_operation_works_when_a_foreign_server_answers_nonsense(
     stranger: Callable[[bytes], object], answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = await stranger(answer)  # type: ignore[misc]
@@ -550,7 +552,7 @@ async def test_a_stray_reply_is_never_taken_for_the_next_answer(
 # --- bounds -------------------------------------------------------------------------------------------
 
 
-async def test_what_does_not_fit_the_queue_is_a_miss_and_not_a_wait(own_server: RedisServer) -> None:
+async def test_an_operation_that_does_not_fit_the_queue_is_a_miss_and_not_a_wait(own_server: RedisServer) -> None:
     told: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         await cache.get("connected")
@@ -562,7 +564,7 @@ async def test_what_does_not_fit_the_queue_is_a_miss_and_not_a_wait(own_server: 
     assert sum(event == StoreFailed("get", "queue full") for event in told) >= 400
 
 
-def test_a_cache_that_was_dropped_without_being_closed_leaves_no_noise(own_server: RedisServer) -> None:
+def test_a_cache_that_was_dropped_without_being_closed_logs_nothing(own_server: RedisServer) -> None:
     async def use() -> None:
         cache = Cache(own_server.url, timeout=5)
         await cache.set("k", 1, ttl=60)
@@ -592,7 +594,7 @@ def test_the_repr_of_a_store_masks_the_password() -> None:
 # --- leases -------------------------------------------------------------------------------------------
 
 
-async def test_a_lease_held_when_the_store_went_is_given_back_when_it_is_there_again(own_server: RedisServer) -> None:
+async def test_a_lease_held_when_the_store_went_down_is_given_back_when_it_is_up_again(own_server: RedisServer) -> None:
     """Or the first callers would wait for a load that nobody is at."""
     loading, may_end = asyncio.Event(), asyncio.Event()
     async with FaultProxy(own_server.port) as proxy, Cache(proxy.url, timeout=TIMEOUT) as cache:

@@ -193,9 +193,7 @@ async def test_the_documented_permissions_are_enough(
 
 
 @pytest.mark.parametrize("rule", documented("server") if PAGE.exists() else [])
-async def test_none_of_the_documented_permissions_is_too_many(
-    start_server: Callable[..., RedisServer], rule: str
-) -> None:
+async def test_no_documented_permission_is_superfluous(start_server: Callable[..., RedisServer], rule: str) -> None:
     server = start_server(user([other for other in documented("server") if other != rule]))
     await denials(server.url)
     assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
@@ -235,7 +233,7 @@ async def test_the_documented_permissions_are_enough_for_a_near_cache(
 @pytest.mark.parametrize(
     "rule", [rule for rule in documented("near cache") if rule != "+pttl"] if PAGE.exists() else []
 )
-async def test_none_of_the_permissions_of_a_near_cache_is_too_many(
+async def test_no_documented_permission_of_a_near_cache_is_superfluous(
     start_server: Callable[..., RedisServer], rule: str
 ) -> None:
     server = start_server(user([other for other in documented("near cache") if other != rule]))
@@ -245,7 +243,7 @@ async def test_none_of_the_permissions_of_a_near_cache_is_too_many(
 
 
 @pytest.mark.parametrize("lacking", [None, "+pttl"])
-async def test_with_the_documented_permissions_hits_are_near_and_without_pttl_they_are_hits(
+async def test_hits_are_near_with_the_documented_permissions_and_plain_hits_without_pttl(
     start_server: Callable[..., RedisServer], lacking: str | None
 ) -> None:
     rules = [rule for rule in [*documented("server"), *documented("near cache")] if rule != lacking]

@@ -74,7 +74,7 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
     assert len(began) <= 2, "refused at first; perhaps a replica that is no master yet"
 
 
-async def test_after_an_orderly_failover_nobody_stays_with_the_old_master(sentinel_setup: SentinelSetup) -> None:
+async def test_nobody_stays_with_the_old_master_after_an_orderly_failover(sentinel_setup: SentinelSetup) -> None:
     """It goes on as a master for seconds: half of the processes would invalidate here, the others there."""
     async with Cache(sentinel_setup.url) as cache:
         assert await cache.set("k", 1, ttl=60)

@@ -47,7 +47,7 @@ def test_every_store_keeps_the_protocol() -> None:
     assert isinstance(open_store("redis://localhost:1", clock=SystemClock()), RedisStore)
 
 
-async def test_nothing_is_at_a_key_that_was_never_set(store: Store) -> None:
+async def test_a_key_that_was_never_set_has_no_value(store: Store) -> None:
     assert await store.get("k", T) is None
     assert await store.get_and_delete("k", T) is None
     assert await store.window("k", T, 10) == []
@@ -79,7 +79,7 @@ async def test_deleted_keys_are_gone_and_others_stay(store: Store) -> None:
     assert [await store.get(key, T) for key in "abc"] == [None, None, b"1"]
 
 
-async def test_of_many_takers_exactly_one_gets_the_value(store: Store) -> None:
+async def test_exactly_one_of_many_takers_gets_the_value(store: Store) -> None:
     await store.set("k", T, b"1", ttl_ms=MINUTE)
     taken = await asyncio.gather(*[store.get_and_delete("k", T) for _ in range(50)])
     assert sorted(taken, key=bool) == [None] * 49 + [b"1"]
@@ -113,7 +113,7 @@ async def test_an_item_without_a_timestamp_counts_as_older_than_all(store: Store
     assert await texts(store, "w") == ["new"]
 
 
-async def test_a_timestamp_inside_the_text_deceives_nobody(store: Store) -> None:
+async def test_a_timestamp_inside_the_text_does_not_count(store: Store) -> None:
     young = '"timestamp":"2999-01-01T00:00:00.000000Z"}'
     await push(store, "w", young, age=100)
     await push(store, "w", "new", ttl=10)
@@ -214,7 +214,7 @@ async def test_a_value_set_in_memory_expires_on_the_clock_and_not_before() -> No
     assert await store.get("k", T) is None
 
 
-async def test_memory_is_bounded_and_drops_what_was_unused_for_longest() -> None:
+async def test_memory_is_bounded_and_evicts_the_least_recently_used_key() -> None:
     store = MemoryStore(maxsize=2)
     for key in "ab":
         await store.set(key, T, b"1", ttl_ms=MINUTE)

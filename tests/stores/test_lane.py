@@ -116,7 +116,7 @@ async def test_values_of_all_sizes_arrive_as_they_were_sent(store: Store, size: 
         assert await store.get("k", T) == value
 
 
-async def test_a_cancelled_reader_takes_nothing_from_those_it_travelled_with(
+async def test_a_cancelled_reader_disturbs_no_reader_of_the_same_command(
     redis_server: RedisServer, store: Store
 ) -> None:
     redis_server.cli("SET", "k1", "1")
@@ -150,7 +150,7 @@ async def test_reads_that_travelled_together_are_asked_again_when_their_connecti
         await store.aclose()
 
 
-async def test_on_a_cluster_only_reads_of_one_slot_travel_as_one(shared_cluster: RedisCluster) -> None:
+async def test_only_reads_of_one_slot_of_a_cluster_travel_as_one(shared_cluster: RedisCluster) -> None:
     shared_cluster.reset()
     async with Cache(shared_cluster.url, timeout=T) as cache:
         keys = [f"{{{tag}}}:{n}" for tag in "abcdef" for n in range(5)]
@@ -189,7 +189,7 @@ async def test_an_operation_ends_though_its_lane_is_closed_before_it_began(redis
         await asked
 
 
-async def test_a_reply_that_is_no_value_gives_nobody_his_neighbours(own_server: RedisServer) -> None:
+async def test_a_reply_that_is_no_value_gives_no_caller_the_value_of_another(own_server: RedisServer) -> None:
     async with ScriptedServer(own_server.port) as scripted:
         store = open_store(scripted.url, clock=SystemClock())
         await store.get("connected", T)
@@ -200,7 +200,7 @@ async def test_a_reply_that_is_no_value_gives_nobody_his_neighbours(own_server: 
         await store.aclose()
 
 
-async def test_connecting_takes_as_long_as_the_operation_that_waits_for_it_may(
+async def test_connecting_may_take_as_long_as_the_operation_that_waits_for_it(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A store that is far away, or on a busy machine.

@@ -107,7 +107,7 @@ async def store_at() -> AsyncIterator[Callable[..., RedisStore]]:
 StoreAt = Callable[..., RedisStore]
 
 
-def test_redis_tells_what_changes_and_memory_need_not() -> None:
+def test_redis_reports_changes_and_memory_need_not() -> None:
     assert isinstance(open_store("redis://localhost:1", clock=SystemClock()), TrackingStore)
     assert not isinstance(MemoryStore(), TrackingStore)
 
@@ -116,7 +116,9 @@ def test_redis_tells_what_changes_and_memory_need_not() -> None:
 
 
 @PROTOCOLS
-async def test_a_change_by_another_client_is_told(redis_server: RedisServer, store_at: StoreAt, protocol: int) -> None:
+async def test_a_change_by_another_client_is_reported(
+    redis_server: RedisServer, store_at: StoreAt, protocol: int
+) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
     redis_server.cli("SET", "p:set", 1)
@@ -130,7 +132,7 @@ async def test_a_change_by_another_client_is_told(redis_server: RedisServer, sto
 
 
 @PROTOCOLS
-async def test_keys_outside_the_prefix_are_not_told(
+async def test_keys_outside_the_prefix_are_not_reported(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
@@ -141,7 +143,7 @@ async def test_keys_outside_the_prefix_are_not_told(
     assert listener.what == [["p:1"]]
 
 
-async def test_without_a_prefix_every_key_is_told(redis_server: RedisServer, store_at: StoreAt) -> None:
+async def test_every_key_is_reported_without_a_prefix(redis_server: RedisServer, store_at: StoreAt) -> None:
     listener = Listener(store_at(redis_server.url), prefix="")
     await listener.confirmed()
     redis_server.cli("SET", "anything", 1)
@@ -150,7 +152,7 @@ async def test_without_a_prefix_every_key_is_told(redis_server: RedisServer, sto
 
 @PROTOCOLS
 @pytest.mark.parametrize("prefix", ["p*[a-z]?:", "é:", "p%\\:", "$3:", "p" * 600], ids=lambda prefix: prefix[:8])
-async def test_a_prefix_is_taken_as_it_stands(
+async def test_a_prefix_is_taken_literally(
     redis_server: RedisServer, store_at: StoreAt, protocol: int, prefix: str
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol), prefix)
@@ -180,7 +182,7 @@ async def test_a_key_that_is_no_utf8_disturbs_nobody(redis_server: RedisServer, 
 
 
 @PROTOCOLS
-async def test_a_key_that_expired_is_told_when_redis_removes_it(
+async def test_a_key_that_expired_is_reported_when_redis_removes_it(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
@@ -191,7 +193,7 @@ async def test_a_key_that_expired_is_told_when_redis_removes_it(
 
 @PROTOCOLS
 @pytest.mark.parametrize("command", ["FLUSHALL", "FLUSHDB"])
-async def test_when_all_keys_are_removed_at_once_any_may_have_changed(
+async def test_any_key_may_have_changed_when_all_are_removed_at_once(
     redis_server: RedisServer, store_at: StoreAt, protocol: int, command: str
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
@@ -203,7 +205,7 @@ async def test_when_all_keys_are_removed_at_once_any_may_have_changed(
 
 
 @PROTOCOLS
-async def test_thousands_of_changes_that_wait_are_all_told(
+async def test_thousands_of_changes_that_wait_are_all_reported(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
@@ -216,7 +218,7 @@ async def test_thousands_of_changes_that_wait_are_all_told(
     assert None not in listener.what, "by one connection"
 
 
-async def test_two_may_track_through_one_store(redis_server: RedisServer, store_at: StoreAt) -> None:
+async def test_two_listeners_may_track_through_one_store(redis_server: RedisServer, store_at: StoreAt) -> None:
     store = store_at(redis_server.url)
     one, other = Listener(store, "p:"), Listener(store, "p:q:")
     await one.confirmed()
@@ -232,7 +234,7 @@ async def test_two_may_track_through_one_store(redis_server: RedisServer, store_
 
 
 @PROTOCOLS
-async def test_a_server_tells_through_a_socket_of_this_machine(
+async def test_a_server_reports_through_a_unix_socket(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     store = store_at(redis_server.unix_url, protocol)
@@ -245,7 +247,7 @@ async def test_a_server_tells_through_a_socket_of_this_machine(
 # --- until when -----------------------------------------------------------------------------------------
 
 
-async def test_at_first_nothing_is_confirmed_and_then_what_was_before_is_told_as_unknown(
+async def test_nothing_is_confirmed_at_first_and_earlier_changes_are_reported_as_unknown(
     redis_server: RedisServer, store_at: StoreAt
 ) -> None:
     listener = Listener(store_at(redis_server.url))
@@ -256,7 +258,9 @@ async def test_at_first_nothing_is_confirmed_and_then_what_was_before_is_told_as
     assert listener.told[-2][1] == 0.0, "told before anybody relies on it"
 
 
-async def test_what_is_confirmed_is_what_was_when_the_ping_was_sent(own_server: RedisServer, store_at: StoreAt) -> None:
+async def test_a_pong_confirms_the_moment_at_which_its_ping_was_sent(
+    own_server: RedisServer, store_at: StoreAt
+) -> None:
     delay = 0.15
     async with FaultProxy(own_server.port) as proxy:
         await proxy.set(Fault.DELAY, seconds=delay)
@@ -268,7 +272,7 @@ async def test_what_is_confirmed_is_what_was_when_the_ping_was_sent(own_server: 
             assert listener.until <= time.monotonic() + LIMIT - delay
 
 
-async def test_changes_that_came_with_the_answer_are_told_before_it_counts(
+async def test_changes_that_came_with_the_answer_are_reported_before_it_counts(
     own_server: RedisServer, store_at: StoreAt
 ) -> None:
     message = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$3\r\np:1\r\n"
@@ -317,7 +321,7 @@ def lost_first(listener: Listener) -> None:
 
 
 @PROTOCOLS
-async def test_a_connection_that_is_killed_is_told_as_a_loss_and_replaced(
+async def test_a_connection_that_is_killed_is_reported_as_a_loss_and_replaced(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
@@ -337,7 +341,7 @@ async def test_a_connection_that_is_killed_is_told_as_a_loss_and_replaced(
 
 @PROTOCOLS
 @pytest.mark.parametrize("ending", ["kill", "stop"])
-async def test_a_server_that_is_restarted_tells_again(
+async def test_a_server_that_is_restarted_reports_again(
     own_server: RedisServer, store_at: StoreAt, protocol: int, ending: str
 ) -> None:
     listener = Listener(store_at(own_server.url, protocol))
@@ -393,7 +397,7 @@ NOT_TOLD = "user app on >hunter2 ~* &* +@all -client +client|id"
 
 
 @PROTOCOLS
-async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
+async def test_a_server_that_refuses_tracking_is_used_for_everything_else(
     start_server: Callable[..., RedisServer], store_at: StoreAt, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "_REFUSED", 0.05)
@@ -413,7 +417,7 @@ async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
     assert listener.what[-1] == "live"
 
 
-async def test_what_is_refused_is_asked_for_seldom(
+async def test_tracking_that_is_refused_is_asked_for_seldom(
     start_server: Callable[..., RedisServer], store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tracking._REFUSED > 4 * tracking._LONGEST_PAUSE
@@ -436,7 +440,7 @@ async def test_what_is_refused_is_asked_for_seldom(
 @pytest.mark.parametrize(
     "lie", [b"+QUEUED\r\n", b"*0\r\n", b"*2\r\n$4\r\npong\r\n:1\r\n", b"$-1\r\n", b"HTTP/1.1 400\r\n\r\n"], ids=ascii
 )
-async def test_an_answer_that_is_none_is_believed_by_nobody(
+async def test_a_malformed_answer_confirms_nothing(
     own_server: RedisServer, store_at: StoreAt, protocol: int, command: bytes, lie: bytes
 ) -> None:
     async with ScriptedServer(own_server.port, {command: lie}) as scripted:
@@ -456,9 +460,7 @@ async def test_an_answer_that_nobody_asked_for_is_garbage(own_server: RedisServe
 
 
 @pytest.mark.parametrize("names", [b"*1\r\n:1\r\n", b"*1\r\n*0\r\n", b"$3\r\np:1\r\n", b":1\r\n"], ids=ascii)
-async def test_names_of_keys_that_are_none_are_garbage(
-    own_server: RedisServer, store_at: StoreAt, names: bytes
-) -> None:
+async def test_malformed_names_of_keys_are_garbage(own_server: RedisServer, store_at: StoreAt, names: bytes) -> None:
     pong = b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
     message = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n" + names
     async with ScriptedServer(own_server.port, {b"PING": pong + message}) as scripted:
@@ -467,7 +469,7 @@ async def test_names_of_keys_that_are_none_are_garbage(
         assert listener.what[0].cause == "garbage"
 
 
-async def test_a_stranger_who_publishes_on_the_channel_of_redis_deceives_nobody(
+async def test_messages_of_a_stranger_on_the_channel_of_redis_confirm_nothing(
     redis_server: RedisServer, store_at: StoreAt
 ) -> None:
     listener = Listener(store_at(redis_server.url))
@@ -575,7 +577,7 @@ async def test_the_end_of_a_feed_that_was_replaced_is_waited_for_too() -> None:
         await asyncio.wait(ending)
 
 
-async def test_whoever_is_told_that_a_server_was_replaced_may_close_it() -> None:
+async def test_a_listener_may_close_the_feeds_when_a_server_was_replaced() -> None:
     async def connect() -> AbstractConnection:
         raise ConnectionRefusedError
 
@@ -587,7 +589,7 @@ async def test_whoever_is_told_that_a_server_was_replaced_may_close_it() -> None
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_whoever_closes_it_is_told_nothing_that_came_with_the_last(
+async def test_a_listener_that_closes_it_gets_no_report_that_came_with_the_last_one(
     own_server: RedisServer, store_at: StoreAt
 ) -> None:
     class Closing(Listener):
@@ -604,7 +606,7 @@ async def test_whoever_closes_it_is_told_nothing_that_came_with_the_last(
         assert listener.what == [["p:1"]]
 
 
-async def test_whoever_is_told_may_close_it(redis_server: RedisServer, store_at: StoreAt) -> None:
+async def test_a_listener_may_close_it(redis_server: RedisServer, store_at: StoreAt) -> None:
     class Closing(Listener):
         def _changed(self, keys: Sequence[str] | None) -> None:
             super()._changed(keys)
@@ -617,7 +619,7 @@ async def test_whoever_is_told_may_close_it(redis_server: RedisServer, store_at:
     assert listener.what == [None]
 
 
-async def test_a_store_that_is_closed_tells_nothing_and_can_be_used_again(
+async def test_a_store_that_is_closed_reports_nothing_and_can_be_used_again(
     redis_server: RedisServer, store_at: StoreAt
 ) -> None:
     store = store_at(redis_server.url)
@@ -631,7 +633,7 @@ async def test_a_store_that_is_closed_tells_nothing_and_can_be_used_again(
     await again.confirmed()
 
 
-async def test_what_is_dropped_is_told_nothing_more_and_keeps_no_store_alive(redis_server: RedisServer) -> None:
+async def test_a_listener_that_is_dropped_gets_no_report_and_keeps_no_store_alive(redis_server: RedisServer) -> None:
     store = open_store(redis_server.url, clock=SystemClock())
     assert isinstance(store, RedisStore)
     listener = Listener(store)
@@ -680,7 +682,7 @@ def sentinel_setup(binary: ServerBinary) -> Iterator[SentinelSetup]:
 
 
 @PROTOCOLS
-async def test_after_an_orderly_failover_the_new_master_tells_and_the_old_is_not_listened_to(
+async def test_the_new_master_reports_after_an_orderly_failover_and_the_old_one_is_ignored(
     sentinel_setup: SentinelSetup, store_at: StoreAt, protocol: int
 ) -> None:
     """The old one goes on as a master, and would confirm that nothing changes; no operation finds that out."""
@@ -745,7 +747,7 @@ def feeds_of(nodes: Sequence[RedisServer]) -> list[int]:
 
 
 @PROTOCOLS
-async def test_every_master_of_a_cluster_tells(binary: ServerBinary, store_at: StoreAt, protocol: int) -> None:
+async def test_every_master_of_a_cluster_reports(binary: ServerBinary, store_at: StoreAt, protocol: int) -> None:
     with RedisCluster(binary, replicas=0) as nodes:
         store = store_at(nodes.url, protocol)
         listener = Listener(store)
@@ -785,7 +787,7 @@ async def test_a_slot_that_has_moved_is_noticed_though_nothing_is_asked(
         await until(lambda: "p:1" in listener.keys)
 
 
-async def test_whoever_an_operation_is_sent_on_to_is_listened_to(
+async def test_a_node_that_an_operation_is_sent_on_to_has_a_feed(
     binary: ServerBinary, store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node without slots gets its first: keys are read and changed there before the slot is its own."""
@@ -821,7 +823,7 @@ async def test_whoever_an_operation_is_sent_on_to_is_listened_to(
         assert slot_of("p:1") == migration.slot
 
 
-async def test_the_heir_of_a_lost_master_tells(binary: ServerBinary, store_at: StoreAt) -> None:
+async def test_the_replica_promoted_for_a_lost_master_reports(binary: ServerBinary, store_at: StoreAt) -> None:
     with RedisCluster(binary) as nodes:
         listener = Listener(store_at(nodes.url))
         await listener.confirmed()
@@ -835,7 +837,7 @@ async def test_the_heir_of_a_lost_master_tells(binary: ServerBinary, store_at: S
         assert listener.what[-1] != "live"
 
 
-async def test_a_cluster_that_nobody_answers_for_is_told_as_a_failure(store_at: StoreAt) -> None:
+async def test_a_cluster_that_nobody_answers_for_is_reported_as_a_failure(store_at: StoreAt) -> None:
     listener = Listener(store_at(f"redis+cluster://127.0.0.1:{free_port()}"))
     await until(lambda: len(listener.causes) >= 2)
     assert set(listener.causes) == {"unavailable"}

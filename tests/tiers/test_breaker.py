@@ -90,7 +90,7 @@ async def closed(told: list[Event]) -> BreakerClosed:
     ],
     ids=repr,
 )
-async def test_how_many_failures_in_a_row_open_it(error: Exception, calls_let_through: int) -> None:
+async def test_it_opens_after_its_number_of_failures_in_a_row(error: Exception, calls_let_through: int) -> None:
     store = Shards()
     store.fail(error)
     async with Cache(store) as cache:
@@ -122,7 +122,7 @@ async def test_failures_that_are_not_in_a_row_do_not_open_it(sign_of_life: Excep
         assert len(store.asked) == 15
 
 
-async def test_the_timeout_of_what_had_but_a_rest_of_the_deadline_counts_as_any_failure() -> None:
+async def test_the_timeout_of_an_operation_with_a_rest_of_the_deadline_counts_as_any_failure() -> None:
     store = Shards()
     async with Cache(store) as cache:
         guard = cache.runtime._guard
@@ -134,7 +134,7 @@ async def test_the_timeout_of_what_had_but_a_rest_of_the_deadline_counts_as_any_
         assert len(store.asked) == 3
 
 
-async def test_only_the_shard_that_fails_is_left_out_and_a_deletion_reaches_the_others() -> None:
+async def test_only_the_shard_that_fails_rejects_calls_and_a_deletion_reaches_the_others() -> None:
     store = Shards()
     async with Cache(store) as cache:
         await cache.set("a:1", 1, ttl=60)
@@ -157,7 +157,7 @@ async def test_only_the_shard_that_fails_is_left_out_and_a_deletion_reaches_the_
                 await asyncio.sleep(0.005)
 
 
-async def test_the_trouble_of_a_shard_ends_when_that_shard_answers_or_the_one_in_its_place(
+async def test_the_incident_of_a_shard_ends_when_that_shard_or_its_replacement_answers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -274,5 +274,5 @@ def test_each_event_loop_has_circuits_of_its_own_and_a_closed_one_leaves_nothing
     gc.collect()
 
 
-async def test_memory_needs_none_since_it_answers_at_once() -> None:
+async def test_a_memory_store_needs_no_breaker() -> None:
     assert MemoryStore().shard("a:1") is None

@@ -43,7 +43,7 @@ def test_ten_thousand_occurrences_are_one_record_and_the_end_is_another(
     assert "10000 occurrences" in caplog.text
 
 
-def test_a_success_that_was_under_way_does_not_end_a_trouble(clock: FakeClock) -> None:
+def test_a_success_that_was_under_way_does_not_end_an_incident(clock: FakeClock) -> None:
     troubles = Incidents(clock)
     troubles.begin("timeout", "no answer in time")
     clock.advance(QUIET / 2)
@@ -61,7 +61,7 @@ def test_each_cause_has_records_of_its_own(clock: FakeClock, caplog: pytest.LogC
     assert levels(caplog) == ["WARNING", "WARNING", "INFO"]
 
 
-def test_a_trouble_that_comes_and_goes_all_the_time_does_not_flood_the_log(
+def test_an_incident_that_comes_and_goes_all_the_time_does_not_flood_the_log(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     troubles = Incidents(clock)
@@ -72,7 +72,7 @@ def test_a_trouble_that_comes_and_goes_all_the_time_does_not_flood_the_log(
     assert len(caplog.records) <= 6
 
 
-def test_after_a_long_peace_a_trouble_ends_as_fast_as_the_first_time(clock: FakeClock) -> None:
+def test_an_incident_after_a_long_quiet_time_ends_as_fast_as_the_first_one(clock: FakeClock) -> None:
     troubles = Incidents(clock)
     for _ in range(3):
         troubles.begin("timeout", "no answer in time")
@@ -81,7 +81,7 @@ def test_after_a_long_peace_a_trouble_ends_as_fast_as_the_first_time(clock: Fake
         clock.advance(LONGEST_QUIET)
 
 
-async def test_an_event_is_told_at_every_occurrence_and_at_the_end(
+async def test_an_event_reports_every_occurrence_and_the_end(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FailingStore()
@@ -98,7 +98,7 @@ async def test_an_event_is_told_at_every_occurrence_and_at_the_end(
     assert levels(caplog) == ["WARNING", "INFO"]
 
 
-async def test_what_is_wrong_with_one_key_is_told_as_such(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_of_one_key_is_logged_as_such(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
     store = FailingStore()
     store.fail(KeyRefusedError("WRONGTYPE", "it holds a list"))
     await Cache(store, clock=clock).get("k")

@@ -176,7 +176,7 @@ async def test_closing_drains_the_journal(store: FailingStore) -> None:
     assert len(store) == 0
 
 
-async def test_closing_does_not_wait_long_for_a_store_that_is_down_and_says_what_is_left(
+async def test_closing_does_not_wait_long_for_a_store_that_is_down_and_logs_the_keys_that_are_left(
     store: FailingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[Event] = []
@@ -247,7 +247,7 @@ def test_distrust_lasts_as_long_as_the_longest_ttl_in_use() -> None:
     assert not entries.distrusts("b")
 
 
-def test_what_this_process_stored_since_the_overflow_is_trusted_until_it_is_invalidated_in_vain() -> None:
+def test_a_key_stored_since_the_overflow_is_trusted_until_its_invalidation_fails() -> None:
     entries = journal(FakeClock(), limit=1)
     entries.add(["a", "b"])
     entries.stored("b", 60)
@@ -256,7 +256,7 @@ def test_what_this_process_stored_since_the_overflow_is_trusted_until_it_is_inva
     assert entries.distrusts("b")
 
 
-async def test_after_an_overflow_every_value_is_replaced_before_it_is_trusted(
+async def test_every_value_is_replaced_before_it_is_trusted_after_an_overflow(
     store: FailingStore, cache: Cache
 ) -> None:
     cache.runtime.coherence.journal._limit = 1
@@ -284,7 +284,7 @@ async def test_after_an_overflow_every_value_is_replaced_before_it_is_trusted(
     assert await cache.take("challenge") == "new"
 
 
-async def test_a_key_that_the_store_refuses_stands_in_no_other_keys_way(
+async def test_a_key_that_the_store_refuses_delays_no_other_key(
     start_server: Callable[..., RedisServer],
 ) -> None:
     server = start_server("user app on >secret ~app:* ~{app:* +@all")
@@ -387,7 +387,7 @@ async def rolled_back(cache: Cache, key: str) -> None:
     raise LookupError
 
 
-async def test_after_commit_performs_on_a_normal_exit_what_was_collected_inside(
+async def test_after_commit_performs_the_collected_invalidations_on_a_normal_exit(
     store: FailingStore, cache: Cache
 ) -> None:
     told: list[Event] = []
@@ -421,7 +421,7 @@ async def test_after_commit_performs_nothing_when_the_block_raises(cache: Cache)
     assert await cache.get("k") == 1
 
 
-async def test_what_is_read_inside_a_block_that_is_rolled_back_is_not_stored(cache: Cache) -> None:
+async def test_a_value_read_inside_a_block_that_is_rolled_back_is_not_stored(cache: Cache) -> None:
     source = Source(cache)
 
     async def transaction() -> None:
@@ -512,7 +512,7 @@ async def test_a_block_of_one_cache_leaves_another_alone(cache: Cache) -> None:
             assert await other.get("k") is None
 
 
-async def test_keys_of_which_one_is_refused_by_name_are_removed_all_at_once() -> None:
+async def test_keys_are_removed_at_the_same_time_when_one_of_them_is_refused_by_name() -> None:
     """One after the other, each a round trip away, the last would find no time left, and be told as a timeout."""
     keys = [f"k:{n}" for n in range(50)]
 

@@ -105,7 +105,7 @@ async def test_a_near_hit_asks_nobody(redis_server: RedisServer, bench: Bench) -
     assert commands(redis_server) == before
 
 
-async def test_what_nobody_can_change_is_shared_and_all_else_is_built_anew(bench: Bench) -> None:
+async def test_an_immutable_value_is_shared_and_any_other_is_built_anew(bench: Bench) -> None:
     @bench.cache.cached(key="shared:<n>", ttl=600)
     async def shared(n: int) -> tuple[str, tuple[int, ...]]:
         return ("a" * n, (n,))
@@ -139,7 +139,7 @@ async def test_functions_say_for_themselves_whether_their_results_are_kept_near(
     await refuses.cache.aclose()
 
 
-async def test_memory_is_near_enough() -> None:
+async def test_a_memory_store_gets_no_near_tier() -> None:
     bench = Bench("memory://")
     await bench.f(1)
     await bench.f(1)
@@ -148,7 +148,7 @@ async def test_memory_is_near_enough() -> None:
     await bench.cache.aclose()
 
 
-async def test_no_more_is_kept_than_was_asked_for(redis_server: RedisServer) -> None:
+async def test_the_near_tier_keeps_no_more_entries_than_its_bound(redis_server: RedisServer) -> None:
     bench = Bench(redis_server.url, near=10)
     await bench.warm()
     for n in range(100):
@@ -178,7 +178,7 @@ def test_a_choice_that_makes_no_sense_is_refused() -> None:
 # --- what this process changes ------------------------------------------------------------------------------
 
 
-async def test_what_this_process_changed_is_never_served_again(bench: Bench) -> None:
+async def test_a_value_that_this_process_changed_is_never_served_again(bench: Bench) -> None:
     await bench.warm()
     f, source = bench.f, bench.source
 
@@ -264,7 +264,9 @@ async def test_a_change_in_one_thread_is_strict_in_all_others(redis_server: Redi
     "change",
     [("UNLINK", "near:n:1"), ("SET", "near:n:1", "1"), ("FLUSHALL",), ("FLUSHDB",), ("PEXPIRE", "near:n:1", "1")],
 )
-async def test_what_others_changed_is_told(redis_server: RedisServer, bench: Bench, change: tuple[str, ...]) -> None:
+async def test_a_change_by_another_process_is_reported(
+    redis_server: RedisServer, bench: Bench, change: tuple[str, ...]
+) -> None:
     await bench.warm()
     bench.source.version = 1
     redis_server.cli(*change)
@@ -295,7 +297,7 @@ async def test_an_entry_ends_no_later_than_its_key_in_redis(redis_server: RedisS
     assert await bench.f(1) == 1
 
 
-async def test_what_never_ends_in_redis_is_kept_until_something_is_told(
+async def test_a_key_without_ttl_stays_near_until_redis_reports_a_change(
     redis_server: RedisServer, bench: Bench
 ) -> None:
     redis_server.cli("SET", "near:n:1", "5")
@@ -361,7 +363,7 @@ async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_o
     await bench.warm()
 
 
-async def test_of_two_caches_on_one_store_one_goes_on_when_the_other_is_closed(redis_server: RedisServer) -> None:
+async def test_one_of_two_caches_on_one_store_goes_on_when_the_other_is_closed(redis_server: RedisServer) -> None:
     store = open_store(redis_server.url, clock=SystemClock())
     bench = Bench(store)
     await bench.warm()
@@ -373,7 +375,7 @@ async def test_of_two_caches_on_one_store_one_goes_on_when_the_other_is_closed(r
 # --- when nobody tells --------------------------------------------------------------------------------------
 
 
-async def test_a_lost_connection_empties_it_until_redis_tells_again(
+async def test_a_lost_connection_empties_it_until_redis_reports_again(
     redis_server: RedisServer, bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "cachekit")
@@ -396,7 +398,7 @@ async def test_a_lost_connection_empties_it_until_redis_tells_again(
     assert await bench.f(1) == 1
 
 
-async def test_a_restarted_server_is_not_believed_to_hold_what_it_held(own_server: RedisServer) -> None:
+async def test_the_near_tier_is_emptied_when_its_server_is_restarted(own_server: RedisServer) -> None:
     bench = Bench(own_server.url)
     await bench.warm()
     bench.source.version = 1
@@ -430,7 +432,7 @@ async def test_a_half_open_connection_is_believed_for_a_second_at_most(redis_ser
         await bench.cache.aclose()
 
 
-async def test_the_near_cache_of_a_cluster_is_told_by_every_master(shared_cluster: RedisCluster) -> None:
+async def test_every_master_of_a_cluster_reports_to_the_near_cache(shared_cluster: RedisCluster) -> None:
     shared_cluster.reset()
     bench = Bench(shared_cluster.url)
     for n in range(20):
@@ -451,7 +453,7 @@ async def test_the_near_cache_of_a_cluster_is_told_by_every_master(shared_cluste
 
 
 @pytest.mark.server
-async def test_what_is_read_for_the_near_cache_is_found_in_a_slot_that_moves() -> None:
+async def test_a_read_for_the_near_cache_finds_its_key_in_a_slot_that_moves() -> None:
     with RedisCluster(first_server(), replicas=0) as cluster:
         store = open_store(cluster.url, clock=SystemClock())
         assert isinstance(store, RedisStore)
@@ -519,7 +521,7 @@ def near_of(f: CachedFunction[[int], int]) -> NearTier:
     return near
 
 
-async def test_what_is_read_while_tracking_is_lost_is_not_kept(cue: OnCue, on_cue: CachedFunction[[int], int]) -> None:
+async def test_a_value_read_while_tracking_is_lost_is_not_kept(cue: OnCue, on_cue: CachedFunction[[int], int]) -> None:
     cue.while_read = lambda: setattr(cue, "until", 0.0)
     assert await on_cue(1) == 0
     cue.until, cue.while_read = math.inf, dict
@@ -539,7 +541,7 @@ async def test_a_near_read_that_fails_loads(cue: OnCue, on_cue: CachedFunction[[
     assert await on_cue(2) == 0
 
 
-async def test_a_read_of_what_the_journal_came_to_hold_meanwhile_is_a_miss(
+async def test_a_read_of_a_key_that_entered_the_journal_meanwhile_is_a_miss(
     cue: OnCue, on_cue: CachedFunction[[int], int]
 ) -> None:
     journal = on_cue._self_runtime().coherence.journal
@@ -548,7 +550,7 @@ async def test_a_read_of_what_the_journal_came_to_hold_meanwhile_is_a_miss(
     assert near_of(on_cue).find("n:1", on_cue._self_plan.built_codec) is MISS
 
 
-async def test_one_record_when_telling_ends_and_one_when_it_is_resumed(
+async def test_the_log_has_one_record_when_reports_end_and_one_when_they_resume(
     cue: OnCue, on_cue: CachedFunction[[int], int], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "cachekit")
@@ -569,7 +571,7 @@ async def test_one_record_when_telling_ends_and_one_when_it_is_resumed(
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-async def test_what_was_read_while_an_invalidation_was_under_way_is_forgotten_when_it_is_acknowledged(
+async def test_a_value_read_during_an_invalidation_is_forgotten_at_its_acknowledgement(
     cue: OnCue, on_cue: CachedFunction[[int], int]
 ) -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()

@@ -20,7 +20,7 @@ ACTIONS = st.one_of(
 
 
 @given(st.lists(ACTIONS, max_size=200), st.integers(1, 12), st.integers(1, 40))
-def test_it_is_never_above_its_bounds_and_never_gives_what_was_not_put_last(
+def test_it_is_never_above_its_bounds_and_returns_only_the_last_value(
     actions: list[tuple[str, int, int]], entries: int, weight: int
 ) -> None:
     held: S3Fifo[int, int] = S3Fifo(entries=entries, weight=weight)
@@ -47,7 +47,7 @@ def test_it_is_never_above_its_bounds_and_never_gives_what_was_not_put_last(
         assert len(held._ghost) <= entries + 1
 
 
-def test_what_is_asked_for_survives_a_scan() -> None:
+def test_entries_in_use_survive_a_scan() -> None:
     held: S3Fifo[str, int] = S3Fifo(entries=100)
     for n in range(20):
         held.put(f"hot:{n}", n)
@@ -59,7 +59,7 @@ def test_what_is_asked_for_survives_a_scan() -> None:
     assert len(held) == 100
 
 
-def test_what_comes_back_soon_after_it_left_stays() -> None:
+def test_an_entry_that_comes_back_soon_after_it_left_stays() -> None:
     held: S3Fifo[str, int] = S3Fifo(entries=10)
     for n in range(11):
         held.put(f"new:{n}", n)
@@ -76,7 +76,7 @@ def test_bounds_without_room_are_refused(entries: int, weight: float) -> None:
         S3Fifo(entries=entries, weight=weight)
 
 
-def test_what_was_asked_for_goes_round_in_the_main_queue_and_what_was_not_leaves_it() -> None:
+def test_an_entry_in_use_goes_round_in_the_main_queue_and_an_unused_one_leaves_it() -> None:
     held: S3Fifo[str, int] = S3Fifo(entries=4)
     for name in "abcd":
         held.put(name, 0)
