@@ -25,7 +25,7 @@ from tests import ROOT
 
 
 def run(*arguments: str) -> str:
-    # In a process of their own: asyncio's debug mode would be what is measured.
+    # In a process of their own: in this one they would measure asyncio's debug mode.
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=ROOT,
@@ -39,7 +39,7 @@ def run(*arguments: str) -> str:
 
 
 def part(name: str, folder: Path) -> tuple[Any, str]:
-    """Return what a quick run of one part found, and what it printed."""
+    """Return the findings of a quick run of one part, and the text that it printed."""
     printed = run(name, "--quick", "--results", str(folder))
     for chart in folder.glob("*.svg"):
         assert ET.parse(chart).getroot().tag.endswith("svg")
@@ -108,7 +108,7 @@ def test_the_writing_coach_is_asked_over_http(tmp_path: Path) -> None:
     found, _ = part("app", tmp_path)
     assert [(each["callers"], each["variant"]) for each in found] == list(itertools.product(app.CALLERS, app.VARIANTS))
     assert all(each["requests_per_second"] > 0 for each in found)
-    # Of many callers most ask for what is cached, and what is not takes three queries.
+    # Of many callers most ask for a cached profile. A profile that is not cached takes three queries.
     queries = {each["variant"]: each["queries_per_request"] for each in found[-len(app.VARIANTS) :]}
     assert queries["cached"] < 1
     assert queries["uncached"] > 2

@@ -1,4 +1,4 @@
-"""The examples run on every store, print what their docstrings say, and outlive a store that does not answer."""
+"""The examples run on every store, print the output of their docstrings, and survive a store that does not answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Run = Callable[[ModuleType, str], str]
 
 @pytest.fixture(autouse=True)
 def a_plain_pipe_of_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rich follows these variables, which the shell or the CI of whoever runs the tests may have set."""
+    """Rich follows these variables. The shell or the CI that runs the tests may have set them."""
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
@@ -37,7 +37,7 @@ def a_plain_pipe_of_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run an example in this process on a store, and return what it prints."""
+    """Run an example in this process on a store, and return its output."""
 
     def run(module: ModuleType, url: str) -> str:
         module.main(["--redis", url])

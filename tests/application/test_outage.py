@@ -16,7 +16,7 @@ from tests.application.test_benchmarks import run
 
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, bytes]:
-    """What a short run found, printed and drew."""
+    """The findings, the output and the plot of a short run."""
     folder = tmp_path_factory.mktemp("outage")
     figures, plot = folder / "outage.json", folder / "outage.svg"
     printed = run("outage", "--quick", "--json", str(figures), "--svg", str(plot))

@@ -1,4 +1,4 @@
-"""The writing coach, as its users meet it: in a real Chromium, with passkeys, on a real Redis, also when that stops."""
+"""The writing coach as its users see it: in a real Chromium, with passkeys, on a real Redis, which may stop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def ada(browser: Browser) -> Visitor:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a coach of the test's own; each ends with the test, and has printed nothing that it should not."""
+    """Start a coach for one test. It ends with the test, and must have printed no error."""
     started: list[WritingCoach] = []
 
     def start(redis: str = "memory://", *options: str, port: int | None = None) -> WritingCoach:
@@ -79,14 +79,14 @@ async def press_sign_in(page: Page) -> None:
 
 
 async def write(page: Page, text: str) -> None:
-    """Type ``text`` over what is there, and wait until the server has said what became of it."""
+    """Replace the text on the page by ``text``, and wait until the server has said whether it kept it."""
     async with page.expect_response("**/api/text") as answer:
         await page.get_by_role("textbox", name="Write").fill(text)
     await (await answer.value).finished()
 
 
 async def learnt(page: Page) -> set[tuple[str, str]]:
-    """Return what stands in the profile, as pairs of wrong and right."""
+    """Return the corrections in the profile, as pairs of wrong and right."""
     rows = await page.locator("#habits tr").all()
     cells = [await row.locator("td").all_inner_texts() for row in rows]
     return {(wrong, right) for wrong, right, _ in cells}
@@ -120,7 +120,7 @@ async def test_a_writer_signs_up_and_in_writes_corrects_learns_and_is_forgotten(
     assert await learnt(page) == LEARNT
     await expect(page.locator("#kept")).to_contain_text("2 snapshots are kept now")
 
-    # What was learnt is there at once, whichever worker answers, and is found in the cache from then on.
+    # The learnt correction shows at once, from each worker, and is a hit from then on.
     for _ in range(6):
         async with page.expect_response("**/api/profile") as answer:
             await page.get_by_role("button", name="Show the profile again").click()
@@ -131,7 +131,7 @@ async def test_a_writer_signs_up_and_in_writes_corrects_learns_and_is_forgotten(
     await expect(page.locator("#age")).not_to_be_empty()
     await expect(page.locator("#saved")).to_contain_text("≈")
 
-    # The text comes back after a reload, out of the newest snapshot.
+    # After a reload the text comes back from the newest snapshot.
     await page.reload()
     await expect(page.get_by_role("textbox", name="Write")).to_have_value(RIGHT)
     assert b"zebras" not in coach.stored
@@ -238,7 +238,7 @@ async def test_a_pause_inside_a_word_teaches_nothing(start: Start, ada: Visitor,
 
 @pytest.fixture
 def answers() -> Callable[[Page], list[dict[str, Any]]]:
-    """A function that notes what a page sends as answers of its authenticator, and with which cookie."""
+    """A function that notes the answers of the authenticator that a page sends, and their cookies."""
 
     def note(page: Page) -> list[dict[str, Any]]:
         sent: list[dict[str, Any]] = []
@@ -266,7 +266,7 @@ async def test_an_answer_is_accepted_once(
     await press_sign_in(page)
     await expect(page.get_by_role("textbox", name="Write")).to_be_visible()
     (answer,) = sent
-    # By somebody else, who has recorded all that went over the wire.
+    # Somebody else sends it again, who has recorded all traffic.
     thief = (await browser.new_context()).request
     replayed = await thief.post(answer["url"], data=answer["data"], headers=answer["headers"])
     assert replayed.status == 410
@@ -448,7 +448,7 @@ async def test_a_writer_goes_on_when_redis_stops_and_nobody_gets_in_unchecked(
         "2 snapshots" in await page.locator("#kept").inner_text() or await page.get_by_text("cannot be shown").count()
     )
     await asyncio.to_thread(own_server.start if fault == "dead" else own_server.resume)
-    # Nobody touches the page: what was not kept is, and all of it is up to date again.
+    # Nobody touches the page: the text that was not kept is kept now, and the page is up to date again.
     await expect(page.locator("#text-state")).to_contain_text("Snapshot taken", timeout=20_000)
     await expect(page.locator("#health")).to_have_text("The cache answers.", timeout=20_000)
     await expect(page.locator("#outcome")).not_to_have_text("no answer")
@@ -457,7 +457,7 @@ async def test_a_writer_goes_on_when_redis_stops_and_nobody_gets_in_unchecked(
 
 
 async def until_in(page: Page) -> None:
-    """Press the button until it works, as a person would who was told to try again."""
+    """Press the button until it works, as a person does after the advice to try again."""
     for _ in range(100):
         async with page.expect_response(re.compile(r"/api/sign-up")) as answer:
             await page.get_by_role("button", name="Sign up with a passkey").click()
@@ -586,7 +586,7 @@ async def test_a_visitor_who_comes_by_the_ip_address_is_redirected_to_the_host_n
     ("previous", "latest", "pairs"),
     [
         (WRONG, RIGHT, LEARNT),
-        ("I recieve", "I receive", set()),  # nothing follows yet: neither may be finished
+        ("I recieve", "I receive", set()),  # nothing follows yet, so each of the two words may be unfinished
         ("I recieve it", "I receive it", {("recieve", "receive")}),
         ("I reciev", "I received it ", set()),
         ("alot of it. ", "a lot of it. ", {("alot", "a lot")}),

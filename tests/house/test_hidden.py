@@ -1,4 +1,4 @@
-"""What CI hides from the README's commands is hidden: they bring a server of their own, and no browser."""
+"""The programs that CI hides from the README's commands are hidden: the commands bring a server, and no browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN = ROOT / ".ci" / "run"
 
 
 def patterns() -> list[str]:
-    """Return what .ci/run hides."""
+    """Return the patterns of the programs that .ci/run hides."""
     [line] = [line for line in RUN.read_text(encoding="utf-8").splitlines() if line.startswith("hidden=")]
     return shlex.split(line.removeprefix("hidden=").strip("()"))
 

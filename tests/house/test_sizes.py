@@ -18,9 +18,9 @@ LONGEST = 44
 """Lines of a function, its docstring included."""
 DEEPEST = 3
 MANY = 6
-"""So many parameters are many."""
+"""A function with so many parameters has too many."""
 HAVE_MANY = {"cache.py:Cache.__init__"}
-"""The functions that may have as many: their callers write each by name."""
+"""The functions that may have so many: their callers write each parameter by name."""
 
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match)

@@ -91,7 +91,7 @@ values = st.recursive(
 
 
 def meaning(value: object, *, typed: bool) -> object:
-    """Return what a key must tell apart, made without rendering: equal for two values exactly when their keys may be.
+    """Return the meaning of a value, made without rendering: equal for two values exactly when their keys may be equal.
 
     In a template a number, a date and the like are the text that people write for them.
     """
@@ -535,7 +535,7 @@ def test_self_and_cls_enter_the_default_key_of_a_method_only_as_later_arguments(
     assert compile_default_key(Holder.method, signature_of("self, a"))(object(), 1).endswith(":a=1")
     assert compile_default_key(Holder.method, signature_of("cls, a"))(object(), 1).endswith(":a=1")
     assert compile_default_key(Holder.method, signature_of("a, self"))(1, 2).endswith(":a=1:self=2")
-    # Where there is no class they are parameters like any other.
+    # Outside a class they are parameters like any other.
     assert compile_default_key(signature_of, signature_of("self, a"))(2, 1).endswith(":self=2:a=1")
 
 

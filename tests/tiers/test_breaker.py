@@ -1,4 +1,4 @@
-"""The circuit breaker: who is turned away, for how long, and who finds out that the store answers."""
+"""The circuit breaker: it rejects calls, and a probe finds out that the store answers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ REFUSED = StoreUnavailableError("unavailable", "refused on cue")
 
 
 class Shards(MemoryStore):
-    """A store in memory that counts what it is asked, and fails on cue, each shard by itself.
+    """A store in memory that counts its operations, and fails on cue, each shard by itself.
 
-    The shard of a key is what stands before its first colon.
+    The shard of a key is the text before its first colon.
     """
 
     def __init__(self) -> None:
@@ -96,12 +96,12 @@ async def test_it_opens_after_its_number_of_failures_in_a_row(error: Exception, 
     async with Cache(store) as cache:
         told: list[Event] = []
         cache.observe(told.append)
-        # Without a pause: no probe comes in between.
+        # The calls follow without a pause, so that no probe comes in between.
         for _ in range(20):
             assert await cache.get("a:1") is None
         assert len(store.asked) == calls_let_through
         cause = error.cause if isinstance(error, StoreError) else "ZeroDivisionError"
-        assert told.count(StoreFailed("get", cause)) == 20, "an event each time, turned away or not"
+        assert told.count(StoreFailed("get", cause)) == 20, "an event each time, rejected or not"
         assert (BreakerOpened("a", cause) in told) == (calls_let_through < 20)
 
 
@@ -173,7 +173,7 @@ async def test_the_incident_of_a_shard_ends_when_that_shard_or_its_replacement_a
             await cache.get("b:1")
             assert [record.levelno for record in caplog.records] == [logging.WARNING]
             assert "the cache at a is left out" in caplog.text
-            # From here on another server may have what was at this one.
+            # From this line on another server may have the keys of this one.
             store.places["a"] = heir
             await cache.get("a:2")
             assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]

@@ -1,4 +1,7 @@
-"""An invalidation that could not reach the store is kept, holds here at once, and is replayed; and after_commit."""
+"""An invalidation that could not reach the store is kept, holds in this process at once, and is replayed.
+
+The second half is about `after_commit`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ PATIENCE = 30.0
 
 
 class Source:
-    """A cached function over a source of truth."""
+    """A cached function, and the source of truth behind it."""
 
     def __init__(self, cache: Cache) -> None:
         self.truth = "old"
@@ -39,7 +42,7 @@ class Source:
 async def test_redis_down_during_an_invalidation_and_back_with_the_old_value_serves_it_to_nobody(
     own_server: RedisServer,
 ) -> None:
-    """The server hangs while the invalidation is sent, its connection is killed, and it wakes up with the old value."""
+    """The server hangs while the invalidation is sent. Its connection is killed, and it wakes up with the old value."""
     told: list[Event] = []
     async with Cache(own_server.url, timeout=0.2) as here, Cache(own_server.url, timeout=0.2) as elsewhere:
         here.observe(told.append)
@@ -304,7 +307,7 @@ async def test_a_key_that_the_store_refuses_delays_no_other_key(
         await until(lambda: server.cli("DBSIZE") == 0)
         await until(lambda: len(cache.runtime.coherence.journal) == 2)
         assert cache.runtime.coherence.journal.holds("foreign:1"), "refused today, it may be allowed tomorrow"
-        # What cannot even be sent is not kept.
+        # A key that cannot even be sent is not kept.
         assert sum(event.count for event in told if isinstance(event, InvalidationsLost)) == 2
         server.cli("ACL", "SETUSER", "app", "~*")
         await until(lambda: not len(cache.runtime.coherence.journal))
@@ -513,13 +516,13 @@ async def test_a_block_of_one_cache_leaves_another_alone(cache: Cache) -> None:
 
 
 async def test_keys_are_removed_at_the_same_time_when_one_of_them_is_refused_by_name() -> None:
-    """One after the other, each a round trip away, the last would find no time left, and be told as a timeout."""
+    """One after the other, each key would cost a round trip. The last key would find no time left: a timeout."""
     keys = [f"k:{n}" for n in range(50)]
 
     class Refusing(MemoryStore):
         def __init__(self) -> None:
             super().__init__()
-            # Nobody gets through before all have come.
+            # No deletion goes on before all have come.
             self.all_here = asyncio.Barrier(len(keys))
 
         async def delete(self, keys: Sequence[str], timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""The near cache: a hit that asks nobody, and is never out of date for longer than is promised."""
+"""The near cache: a hit asks nobody, and is never out of date for longer than the promise allows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PATIENCE = 10.0
 
 
 class Source:
-    """What is behind the cache: a version for each number, raised by whoever writes."""
+    """The source behind the cache: a version for each number, which each writer raises."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -45,7 +45,7 @@ class Source:
 
 
 class Bench:
-    """A cache with a near tier, a function on it, and how its last call was answered."""
+    """A cache with a near tier, a function on it, and the events of its calls."""
 
     def __init__(self, where: str | Store, **options: Any) -> None:
         self.cache = Cache(where, prefix=PREFIX, timeout=5.0, **{"near": 1000, **options})
@@ -195,7 +195,7 @@ async def test_a_value_that_this_process_changed_is_never_served_again(bench: Be
         await f.take(1)
 
     for change in [invalidate, refresh, put, take] * 25:
-        # Others read all the time, so that a read is under way whenever the change lands.
+        # Other tasks read all the time, so that a read is under way when the change lands.
         readers = [asyncio.ensure_future(f(1)) for _ in range(5)]
         source.version += 1
         changing = asyncio.ensure_future(change())
@@ -281,7 +281,7 @@ async def test_a_change_by_another_process_is_reported(
 
 
 async def test_an_entry_ends_no_later_than_its_key_in_redis(redis_server: RedisServer, bench: Bench) -> None:
-    """Redis tells of an expiry when it deletes the key, up to a second late."""
+    """Redis reports an expiry when it deletes the key, up to a second late."""
     await bench.warm(2)
     redis_server.cli("SET", "near:n:1", "0", "PX", "500")
     ends = time.monotonic() + 0.5
@@ -341,7 +341,7 @@ async def test_a_reply_that_its_invalidation_overtook_is_not_kept(redis_server: 
 
 
 async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_out(bench: Bench) -> None:
-    """As when both come in one read of the sockets, before the coroutine that awaits the reply has run."""
+    """Both come in one read of the sockets, before the coroutine that awaits the reply has run."""
     await bench.warm()
     tier, store = bench.cache.runtime.coherence.near, bench.cache._store
     assert tier is not None
@@ -351,7 +351,7 @@ async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_o
 
     async def parsed_together(key: str, timeout: float) -> tuple[bytes | None, float]:
         reply = asyncio.ensure_future(get_with_ttl(key, timeout=timeout))
-        # Called where replies are, before whoever awaits this one goes on.
+        # It is called in the place of replies, before the task that awaits this reply goes on.
         reply.add_done_callback(lambda _: tier._forget(here, ["n:1"]))
         return await reply
 
@@ -381,7 +381,7 @@ async def test_a_lost_connection_empties_it_until_redis_reports_again(
     caplog.set_level("INFO", "cachekit")
     await bench.warm()
     bench.source.version = 1
-    # With RESP2 what tells is a subscriber; with RESP3 it looks like any other connection.
+    # With RESP2 the feed is a subscriber. With RESP3 it looks like any other connection.
     redis_server.cli(
         "CLIENT", "KILL", "TYPE", "pubsub" if "sub=1" in str(redis_server.cli("CLIENT", "LIST")) else "normal"
     )
@@ -403,7 +403,7 @@ async def test_the_near_tier_is_emptied_when_its_server_is_restarted(own_server:
     await bench.warm()
     bench.source.version = 1
     await asyncio.to_thread(own_server.restart)
-    # Restarted empty: everything is a miss, and what was kept here is out of date.
+    # The server is restarted empty: every key is a miss, and every near entry is out of date.
     assert await bench.f(1) == 1
     await bench.warm()
     assert await bench.f(1) == 1
@@ -426,7 +426,7 @@ async def test_a_half_open_connection_is_believed_for_a_second_at_most(redis_ser
                     break
                 served = began
                 await asyncio.sleep(0.01)
-        # An order, not a time: the last PING that was answered was sent before ``since``.
+        # This asserts an order, not a time: the last PING that was answered was sent before ``since``.
         assert served - since <= LIMIT
         await proxy.set(Fault.NONE)
         await bench.cache.aclose()
@@ -471,7 +471,7 @@ async def test_a_read_for_the_near_cache_finds_its_key_in_a_slot_that_moves() ->
 
 
 class OnCue(MemoryStore):
-    """Tells when a test does, and fails when it is told to."""
+    """A store that reports changes when the test does, and fails on cue."""
 
     def __init__(self) -> None:
         super().__init__()

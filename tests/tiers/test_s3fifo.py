@@ -1,4 +1,4 @@
-"""The map of the near cache: bounded by entries and by weight, whatever is done to it."""
+"""The map of the near cache: bounded by entries and by weight after any sequence of operations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_it_is_never_above_its_bounds_and_returns_only_the_last_value(
         if action == "put":
             assert held.put(key, number, weight=grams) == (grams <= weight)
             last[key] = (number, grams)
-            # What was just put is there, unless it is too heavy; then what it was to replace is gone, too.
+            # A value that was just put is found, unless it is too heavy. Then the value that it replaces is gone, too.
             assert held.get(key) == (number if grams <= weight else None)
         elif action == "get":
             assert held.get(key) in {None, last.get(key, (None, 0))[0]}
@@ -82,7 +82,7 @@ def test_an_entry_in_use_goes_round_in_the_main_queue_and_an_unused_one_leaves_i
         held.put(name, 0)
         held.get(name)
         held.get(name)
-    # Asked for twice, so the first moves on, and what is new waits in its place.
+    # The first names were asked for twice, so they move on to the main queue, and the new ones wait in their place.
     for name in "efgh":
         held.put(name, 0)
     assert len(held) == 4

@@ -1,4 +1,4 @@
-"""What both checkers must accept, and the types they must see. Nothing here is ever called."""
+"""Lines that both checkers must accept, and the types that they must see. Nothing in this module is ever called."""
 
 from __future__ import annotations
 
