@@ -1,6 +1,6 @@
-"""Short runs of the consistency harness: cachekit holds, and a naive cache-aside is found out.
+"""Short runs of the consistency harness: cachekit holds, and the violations of a naive cache-aside are found.
 
-What is checked and why is in `tests.consistency`; ``python -m tests.consistency --minutes N`` runs longer.
+`tests.consistency` describes the checks and their reasons; ``python -m tests.consistency --minutes N`` runs longer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def test_nothing_invalidated_is_read_again_in_any_process_under_any_fault() -> N
 
 
 def test_a_near_hit_is_never_behind_by_more_than_the_limit_under_any_fault() -> None:
-    # Of a known fill: those can be judged by their time to live.
+    # A near hit of a known fill can be judged by its time to live.
     wanted = {"checked": 500, "near hits": 1, "near hits of a known fill": 1}
     report = run(seed=random.randrange(1_000_000), seconds=sized(4, 10), near=True, at_least=wanted)
     assert not report.violations, report
@@ -34,7 +34,7 @@ def test_a_near_hit_is_never_behind_by_more_than_the_limit_under_any_fault() -> 
 
 
 def test_the_harness_finds_the_violations_of_a_naive_cache_aside() -> None:
-    """Or it would prove nothing. It takes a second or two; three seeds make sure."""
+    """Otherwise the harness would prove nothing. A run takes a second or two; three seeds make sure."""
     seeds = iter(range(3))
     report = _naive(next(seeds))
     while not report.violations and (seed := next(seeds, None)) is not None:

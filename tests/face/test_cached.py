@@ -1,4 +1,4 @@
-"""What a decorated function does: on memory and on each server of the run."""
+"""A decorated function: its hits, misses, keys and policies, on memory and on each server of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user configures is checked at once, and the message says what to write instead."""
+"""A setting is checked at once, and the message says how to write it instead."""
 
 from __future__ import annotations
 
@@ -352,7 +352,7 @@ def test_a_url_that_is_no_text_is_refused_by_its_type(url: object) -> None:
         StoreURL.parse(url)
 
 
-# No letters of the host, the schemes or the messages, so that what is found is the password's.
+# No letter is of the host, the schemes or the messages, so that any letter that is found is the password's.
 secrets = st.text("XYZ7890:/?#[]@!$&'()*+,;=% <>{}|\\^`\"~\u00e4", min_size=1, max_size=12)
 urls = st.sampled_from(
     [
@@ -386,7 +386,7 @@ def test_no_part_of_a_password_is_ever_shown(form: str, secret: str, user: str, 
     try:
         parsed = StoreURL.parse(url)
     except ConfigurationError as error:
-        # The names of files are the machine's, and one of them may hold any two letters.
+        # The names of files depend on the machine, and one of them may contain any two letters.
         shown = re.sub(r'File "[^"]*"', "File", "".join(traceback.format_exception(error)))
     else:
         shown = f"{parsed} {parsed!r}"

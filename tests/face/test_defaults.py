@@ -1,4 +1,4 @@
-"""Which cache the module-level functions use: looked up at the call, never at decoration."""
+"""The cache of the module-level functions: looked up at the call, never at decoration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots are private: bounded in number and age, forgotten on request, and never told to anyone."""
+"""Snapshots are private: bounded in number and age, forgotten on request, and never shown in a log or an event."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ from tests.faults.page import PAGE, page
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.kit.binaries import first_server
 
-# What a call may add, at most, with one caller or with any number of them; the median once the circuit breaker is
-# open; and how soon the cache is used again.
+# The targets, in seconds: the most that a call may take, with one caller or with any number of them; the median of
+# calls that the open circuit breaker rejects; and the time until the cache is used again.
 WAIT: Final = 0.30
 REJECTED: Final = 20e-6
 BACK: Final = 1.0
@@ -29,7 +29,7 @@ SHOWN: Final = 5
 
 
 def main() -> int:
-    """Measure, write the page, and return 0 if every call came to what it is to come to."""
+    """Measure, write the page, and return 0 if every call had its right result."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Every fault against every operation.")
     parser.add_argument("--only", metavar="TEXT", action="append", help="faults whose name has it; writes no page")
     parser.add_argument("--calls", type=int, default=200, help="of one caller, while the fault is in force")
@@ -64,7 +64,7 @@ def measure(scenarios: Sequence[Scenario], sizes: Sizes, console: Console) -> li
         for scenario in scenarios:
             for operation in OPERATIONS:
                 progress.update(bar, description=f"{scenario.name}: {operation.name}")
-                # What earlier cells have left behind is not to be collected on a caller's time.
+                # The garbage of earlier cells must not be collected on a caller's time.
                 gc.collect()
                 cells += asyncio.run(run(scenario, [operation], sizes, first_server()))
                 progress.advance(bar)
@@ -72,7 +72,7 @@ def measure(scenarios: Sequence[Scenario], sizes: Sizes, console: Console) -> li
 
 
 def shortfalls(cell: Cell) -> Iterator[str]:
-    """Yield what a cell has missed of the targets."""
+    """Yield the targets that a cell has missed."""
     for what, seconds in (
         ("a call of one caller", cell.slowest),
         *((f"one of {callers:,} callers", seconds) for callers, seconds in cell.crowds.items()),
@@ -87,7 +87,7 @@ def shortfalls(cell: Cell) -> Iterator[str]:
 
 
 def show(console: Console, cells: Sequence[Cell]) -> None:
-    """Print what is wrong, and what has missed a target."""
+    """Print the wrong results, and the missed targets."""
     complaints = 0
     for cell in cells:
         for style, told in (("bold red", cell.wrong[:SHOWN]), ("yellow", [*shortfalls(cell)])):

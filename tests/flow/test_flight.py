@@ -1,4 +1,4 @@
-"""Callers of one cold key share one load: in a process, whoever is cancelled, however calls are nested."""
+"""Callers of one cold key share one load in a process, under every cancellation and every nesting of calls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def cache(store_url: str) -> AsyncIterator[Cache]:
 
 
 class Slow:
-    """A cached function whose loads wait until they are let go."""
+    """A cached function whose loads wait until the test lets them go on."""
 
     def __init__(self, cache: Cache, **settings: Any) -> None:
         self.runs = 0
@@ -60,7 +60,7 @@ class Slow:
 
 @contextlib.asynccontextmanager
 async def two_caches(store_url: str) -> AsyncIterator[tuple[Cache, Cache]]:
-    """Two caches over one store stand for two processes: nothing is shared between them but the store."""
+    """Two caches over one store stand for two processes: they share only the store."""
     store: Any = MemoryStore() if store_url == "memory://" else store_url
     async with Cache(store, timeout=5) as here, Cache(store, timeout=5) as elsewhere:
         yield here, elsewhere
@@ -169,7 +169,7 @@ async def test_a_promoted_caller_cancelled_in_the_same_turn_promotes_the_next_on
     callers = start(4, slow.call)
     await slow.began.wait()
     await turns()
-    # The second is chosen when the first is cancelled, and is cancelled itself before it can begin.
+    # The second caller is promoted when the first is cancelled, and is cancelled itself before it can begin.
     callers[0].cancel()
     callers[1].cancel()
     await turns()
@@ -214,7 +214,7 @@ async def test_a_timeout_of_the_loading_caller_fails_no_other_caller(cache: Cach
     await slow.began.wait()
     others = start(3, slow.call)
     await turns()
-    # Its time is up when the load has begun, and not, on a slow machine, before.
+    # The timeout must end after the load has begun, even on a slow machine.
     limits[0].reschedule(asyncio.get_running_loop().time())
     assert await first == "gave up"
     slow.let_go.set()
@@ -275,7 +275,7 @@ async def test_recursion_with_other_arguments_fills_every_step(cache: Cache) -> 
 
 
 async def test_two_loads_that_need_each_other_do_not_wait_for_ever(cache: Cache) -> None:
-    """Undecorated this ends, since each asks the other only once; each waiting for the other's load would not."""
+    """Undecorated they end, since each asks the other only once. If each waited for the other's load, none would."""
     asked: set[str] = set()
     both = asyncio.Barrier(2)
 
@@ -320,7 +320,7 @@ async def test_a_circle_through_tasks_started_inside_is_seen_too(cache: Cache) -
 
 
 async def test_a_circle_is_seen_after_one_of_two_waiters_has_left(cache: Cache) -> None:
-    """The second still waits, so the other load must not wait for this one."""
+    """The second waiter still waits, so the other load must not wait for this one."""
 
     @cache.cached(key="a:<deep>", ttl=60)
     async def a(deep: bool) -> str:
@@ -512,7 +512,7 @@ async def test_an_invalidation_by_another_cache_wins_over_loads_here(store_url: 
 
 
 async def test_random_interleavings_serve_and_store_nothing_invalidated(cache: Cache) -> None:
-    """Eight readers, two writers; the source of truth is outside the cache. Four hundred of them in the long run."""
+    """Eight readers, two writers; the source of truth is outside the cache. The long run has 400 of them."""
 
     async def interleave(seed: int) -> None:
         chance = random.Random(seed)
@@ -569,7 +569,7 @@ async def test_callers_share_one_load_while_the_store_is_down() -> None:
 
 
 async def test_a_caller_during_a_load_while_the_store_is_down_shares_the_next_load() -> None:
-    """The load may have been invalidated by a process that is not cut off; and no two run at a time."""
+    """A process that is not cut off may have invalidated the load. No two loads run at the same time."""
     store = FailingStore()
     store.fail()
     async with Cache(store) as cache:
@@ -640,7 +640,7 @@ async def test_a_load_of_ten_leases_is_still_one_load(store_url: str) -> None:
 
 
 async def test_a_lease_that_nobody_renews_ends_and_the_next_caller_loads() -> None:
-    """What a killed process leaves behind is a lease and no one to renew it."""
+    """A killed process leaves a lease, and nobody renews it."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     await store.acquire_lease("slow:0", 1, b"the killed one's", lease_ms=5000, unreadable=None)
@@ -674,7 +674,7 @@ async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_sec
         began = asyncio.get_running_loop().time()
         await asyncio.sleep(1.5)
         seconds = asyncio.get_running_loop().time() - began
-        # The first looks come faster; from then on one in 50 to 100 ms, for all the callers of this process together.
+        # The first looks come faster. From then on all callers of this process together look once in 50 to 100 ms.
         assert asked <= 10 + 20 * seconds
         await store.set("slow:0", 1, b'{"run":0}', ttl_ms=60_000)
         async with asyncio.timeout(PATIENCE):

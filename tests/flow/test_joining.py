@@ -1,4 +1,4 @@
-"""The table of who may join: the same rows as in the code and in the docs."""
+"""The table of calls that may join a flight: the same rows as in the code and in the docs."""
 
 from __future__ import annotations
 

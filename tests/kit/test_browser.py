@@ -1,4 +1,4 @@
-"""The kit finds a Chromium where one may be, and says how to bring one where there is none."""
+"""The kit finds a Chromium in each of its places, and says how to bring a missing one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ look = chromium.__wrapped__
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder, which is PATH and holds what Playwright has installed; nothing is chosen."""
+    """An empty folder, which is PATH and the folder of Playwright; no browser is chosen."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path / "installed"))
     monkeypatch.delenv("CACHEKIT_CHROMIUM", raising=False)
@@ -93,7 +93,7 @@ def run_without_a_browser(*options: str, **variables: str) -> subprocess.Complet
 
 
 def test_the_tests_of_a_missing_browser_are_left_out_and_the_last_lines_of_the_run_say_so(bare: Path) -> None:
-    """A worker counts them, of what -k has left; the run tells it."""
+    """A worker counts the tests that -k has left; the run reports the count."""
     done = run_without_a_browser("--numprocesses=1")
     assert done.returncode == 0, done.stdout
     [said] = re.findall(r"^\d+ tests of the writing coach, since .*$", done.stdout, re.MULTILINE)

@@ -27,7 +27,7 @@ def whole(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def cluster(whole: RedisCluster) -> RedisCluster:
-    """One cluster for all tests of a server; each finds it whole and empty."""
+    """One cluster for all tests of a server; each test finds it whole and empty."""
     whole.wait_until_ok()
     whole.reset()
     return whole

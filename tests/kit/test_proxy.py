@@ -1,4 +1,4 @@
-"""The kit's proxy does to connections what networks do: each fault is seen by a plain socket and by redis-py."""
+"""The kit's proxy causes the faults of networks: a plain socket and redis-py see each of them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.kit.servers import RedisServer
 from tests.kit.waiting import until
 
 PATIENCE = 10.0
-# Nothing is expected to happen, so this is how long each such test takes, and no more.
+# In this time nothing may happen, so each test of silence takes exactly so long.
 SILENCE = 0.1
-# Whoever waits for this to pass has failed.
+# A test that waits for so long has failed.
 AGES = 3600.0
 
 PING, PONG = b"PING\r\n", b"+PONG\r\n"
@@ -37,7 +37,7 @@ async def soon(result: Awaitable[_Result]) -> _Result:
 
 
 async def hangs(result: Awaitable[object]) -> bool:
-    """Tell whether ``result`` does not come; it is cancelled then."""
+    """Tell whether ``result`` does not come. Then it is cancelled."""
     try:
         async with asyncio.timeout(SILENCE):
             await result
@@ -56,7 +56,7 @@ class Client:
         await soon(asyncio.get_running_loop().sock_sendall(self._sock, data))
 
     async def receive(self, size: int = 65_536) -> bytes:
-        """Return what comes next, and b"" when the other end has closed in order."""
+        """Return the next bytes, and b"" when the other end has closed in order."""
         return await soon(asyncio.get_running_loop().sock_recv(self._sock, size))
 
     async def receive_all(self, size: int) -> bytes:
@@ -179,7 +179,7 @@ async def test_a_black_hole_lets_a_connect_hang_until_the_network_is_healed(prox
     assert proxy.accepted == 1
     await proxy.heal()
     assert await works(proxy)
-    assert await soon(patient)  # its system has repeated the SYN
+    assert await soon(patient)  # the system of the client has repeated the SYN
     assert await client.is_ignored()
 
 
@@ -230,7 +230,7 @@ async def test_a_drip_gives_one_byte_at_a_time(proxy: FaultProxy, client: Client
 
 async def test_a_truncated_reply_begins_and_is_followed_by_an_end_in_order(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.TRUNCATE)
-    # More requests under way do not make a reset of it.
+    # Further requests under way do not turn the end into a reset.
     many = 200_000
     await client.send(PING * many)
     data = await client.receive_all(len(PONG) * many)
@@ -251,7 +251,7 @@ async def test_garbage_arrives_instead_of_replies(proxy: FaultProxy, client: Cli
 
 async def test_a_fault_may_apply_to_existing_connections_alone(proxy: FaultProxy) -> None:
     for fault in (Fault.HALF_OPEN, Fault.RESET):
-        # The loop gets no turn between the connect and the fault: who has connected is there all the same.
+        # The loop gets no turn between the connect and the fault: the connection exists all the same.
         with socket.create_connection(("127.0.0.1", proxy.port)) as early:
             early.setblocking(False)
             await proxy.set(fault, new=False)
@@ -328,7 +328,7 @@ async def redis_py(proxy: FaultProxy) -> AsyncIterator[Connection]:
 
 
 async def answer(connection: Connection) -> object:
-    """Return the reply to PING; connects first where there is no connection."""
+    """Return the reply to PING, and connect first without a connection."""
     await connection.send_command("PING")
     return await connection.read_response()
 

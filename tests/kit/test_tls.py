@@ -1,4 +1,4 @@
-"""The kit's authority is trusted by who knows it, and servers with TLS show and demand what it issued."""
+"""A client that knows the kit's authority trusts it, and servers with TLS show and demand its certificates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trusting(authority: Path | None, client: Path | None = None) -> ssl.SSLConte
 
 
 def ping(port: int, context: ssl.SSLContext, host: str = "localhost") -> bytes:
-    """Return what comes back through TLS from ``port``; ``host`` is the name that must be certified."""
+    """Return the bytes that come back through TLS from ``port``; ``host`` is the name that must be certified."""
     with (
         socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as plain,
         context.wrap_socket(plain, server_hostname=host) as secure,
@@ -52,7 +52,7 @@ def test_the_files_stand_in_the_folder_and_each_certificate_has_its_key(certific
         assert shown.parent == certificates.ca.parent
         trusting(certificates.ca, shown)
     with pytest.raises(ssl.SSLError):
-        trusting(certificates.ca, certificates.ca)  # who has the authority's certificate cannot issue in its name
+        trusting(certificates.ca, certificates.ca)  # the certificate of the authority issues none
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
@@ -86,7 +86,7 @@ def test_a_server_asks_clients_for_a_certificate_as_it_is_told(
         try:
             return ping(port, trusting(certificates.ca, client)) == b"+PONG\r\n"
         except (ssl.SSLError, ConnectionError):
-            return False  # with TLS 1.3 a refusal comes after the client's handshake
+            return False  # with TLS 1.3 the refusal comes after the client's handshake
 
     assert is_served(certificates.client)
     assert is_served(None) == (clients is not True)
@@ -133,7 +133,7 @@ def test_a_terminator_carries_large_replies_and_reports_the_end_of_its_server(
         assert received == b"$60000\r\n" + b"x" * 60_000 + b"\r\n"
         own_server.kill()
         assert secure.recv(1) == b""
-        # Nothing is behind it any more: a newcomer is turned away, and the terminator lives on.
+        # Nothing is behind it any more: a new connection is closed, and the terminator lives on.
         for _ in range(2):
             with pytest.raises((OSError, IndexError)):
                 assert ping(front.port, trusting(certificates.ca))[0]

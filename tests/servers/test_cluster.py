@@ -1,4 +1,4 @@
-"""A Redis Cluster: who has a slot changes, and no caller notices. On a real one, really resharded and hurt."""
+"""A Redis Cluster: the owner of a slot changes, and no caller notices. The cluster is real, resharded and hurt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def whole_cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def cluster(whole_cluster: RedisCluster) -> RedisCluster:
-    """One that the test may reshard, but not hurt: once for each server that `group_servers` gives."""
+    """A cluster that the test may reshard, but not hurt: once for each server that `group_servers` gives."""
     whole_cluster.reset()
     return whole_cluster
 
@@ -114,7 +114,7 @@ async def test_a_key_that_moved_before_its_slot_is_a_hit(cluster: RedisCluster, 
     assert await counted.call.peek(3) == [3, 9]
     assert await snapshots.save_snapshot("7", "second", 1)
     assert [snapshot.text for snapshot in await snapshots.get_recent_snapshots("7")] == ["second", "first"]
-    # Nothing was learnt by that: the slot is where it was.
+    # The process has learnt nothing from ASK: the slot still has its old owner.
     assert cluster.master_of("value:3") is here.source
     here.finish()
     there.finish()
@@ -179,7 +179,7 @@ async def test_no_invalidated_value_is_served_while_slots_move_under_load(cluste
         while not over.is_set():
             x = random.randrange(12)
             await write(x)
-            # From here on nobody who starts may see what was there before.
+            # A reader that starts from now on must not see the earlier value.
             written[x] = max(written[x], database[x])
             await asyncio.sleep(0.002)
 
@@ -224,7 +224,7 @@ async def test_an_operation_that_nodes_send_on_to_one_another_is_given_up(cluste
     owner = cluster.master_of("k")
     others = [node for node in cluster.nodes if node is not owner]
     network = _network(cache)
-    # As if every node named another: the slot's master stays a stranger to what this process is told.
+    # It is as if every node named another: this process never learns the slot's master.
     network._lane = lambda node, real=network._lane: real(type(node)(node.host, others[0].port))  # type: ignore[attr-defined]
     assert await cache.get("k") is None
     assert failures[0].cause == "MOVED"
@@ -267,7 +267,7 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
                 getattr(victim, fault)()
                 heir = await asyncio.to_thread(cluster.wait_for_promotion, victim)
                 async with asyncio.timeout(PATIENCE):
-                    # Hits at the new master, where the one that was killed had its keys.
+                    # The keys of the killed master are hits at the new one.
                     while await counted.call.peek(3) != [3, 9]:
                         await asyncio.sleep(0.005)
                 assert cluster.master_of("value:3") is heir
@@ -296,7 +296,7 @@ async def test_other_slots_are_used_while_a_slot_has_no_master(caplog: pytest.Lo
             for _ in range(20):
                 assert [await counted.call(x) for x in range(30)] == [[x, x * x] for x in range(30)]
             assert counted.runs == 30 + 20 * len(lost)
-            # Keys of both in one invalidation: those that can be removed are.
+            # One invalidation has keys of both masters: the keys of the live one are removed.
             kept = next(x for x in range(30) if x not in lost)
             await counted.write(3, kept, kept)
             assert not await counted.call.peek(kept)

@@ -1,4 +1,4 @@
-"""Whatever the cache suffers, the caller gets the function's own result: against real servers, really hurt."""
+"""The caller gets the function's own result under every fault: against real servers, really hurt."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
 from tests.kit.waiting import until
 
-# Long enough for a healthy answer on a noisy machine, short enough to be waited for in a test.
+# This is long enough for a healthy answer on a noisy machine, and short enough for a test to wait.
 TIMEOUT = 0.2
-# No test waits longer than this for something that is sure to come.
+# No test waits longer than this for an event that is sure to come.
 PATIENCE = 30.0
 
 
 class Counted:
-    """A cached function that counts its runs and returns what nobody could mistake."""
+    """A cached function that counts its runs and returns a value that no other key has."""
 
     def __init__(self, cache: Cache) -> None:
         self.runs = 0
@@ -44,7 +44,7 @@ class Counted:
 
 
 async def everything_works_without(cache: Cache) -> None:
-    """Every operation of the toolkit gives what it gives on a miss, and none raises."""
+    """Check that every operation of the toolkit has the result of a miss, and none raises."""
     counted = Counted(cache)
 
     @cache.invalidates("value:<x>")
@@ -75,7 +75,7 @@ async def everything_works_without(cache: Cache) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The warnings about troubles; that a journal was left over when the cache was closed is no trouble of its own."""
+    """Return the warnings about incidents. A warning about keys that are left in a closed journal is none of them."""
     messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     return [message for message in messages if "has not acknowledged" not in message]
 
@@ -92,7 +92,7 @@ async def test_every_operation_works_when_nobody_listens(caplog: pytest.LogCaptu
 async def test_every_operation_works_when_the_host_has_no_address(caplog: pytest.LogCaptureFixture) -> None:
     async with Cache("redis://no-such-host.invalid", timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
-    assert 1 <= len(warnings(caplog)) <= 2, "one for each cause: unresolved, or no answer to that in time"
+    assert 1 <= len(warnings(caplog)) <= 2, "one for each cause: unresolved, or not resolved in time"
 
 
 async def test_a_name_server_that_hangs_holds_up_no_thread_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ async def test_a_name_server_that_hangs_holds_up_no_thread_of_the_application(mo
         for _ in range(50):
             assert await cache.get("k") is None
             await asyncio.sleep(0.02)
-        # With one attempt for each probe, all threads of the default executor would wait by now.
+        # If each probe made an attempt, all threads of the default executor would wait by now.
         async with asyncio.timeout(PATIENCE / 2):
             assert await asyncio.to_thread(int, "7") == 7
         assert asked == ["slow.invalid"]
@@ -235,7 +235,7 @@ async def test_a_value_or_a_ttl_that_cannot_be_stored_is_refused_silently_by_the
         with using(cache):
             assert await cache_set("k", object(), 60) is False
             assert await cache_set("k", (1, 2), 60) is False
-            # The arguments mixed up: what stands where the ttl should is a value, and is not told.
+            # The arguments are mixed up: the ttl is a value, so the log must not show it.
             assert await cache_set("k", 600, "a secret text") is False
             assert await cache_get("k") is None
     assert "secret" not in caplog.text
@@ -358,7 +358,7 @@ async def test_a_server_hurt_in_the_middle_of_calls_raises_nothing_and_gives_no_
                     own_server.restart()
                 recovered = sum(isinstance(event, StoreRecovered) for event in told)
                 await until(lambda: sum(isinstance(event, StoreRecovered) for event in told) > recovered)  # noqa: B023
-        # Used again: what is filled now is a hit.
+        # The cache is used again: a key that is filled now is a hit.
         await counted.call(100)
         runs = counted.runs
         assert await counted.call(100) == [100, 10_000]
@@ -388,7 +388,7 @@ async def test_an_invalidation_that_is_not_acknowledged_is_reported(own_server: 
         assert await counted.call.invalidate(3) is False
         own_server.resume()
         assert Invalidated(("value:3",), acknowledged=False) in told
-        # It was sent all the same, and the server carries it out when it wakes.
+        # The invalidation was sent all the same, and the server carries it out when it wakes.
         await until(lambda: own_server.cli("EXISTS", "value:3") == 0)
 
 
@@ -410,7 +410,7 @@ async def test_cancellation_passes_through_at_once_though_the_server_hangs(own_s
         caller = asyncio.create_task(counted.call(3))
         await asyncio.sleep(0.01)
         caller.cancel()
-        # Were it delayed by the cache, this would wait for the deadline.
+        # If the cache delayed the cancellation, this would wait for the deadline.
         async with asyncio.timeout(PATIENCE / 2):
             with pytest.raises(asyncio.CancelledError):
                 await caller
@@ -479,7 +479,7 @@ async def test_every_operation_works_when_the_server_speaks_no_tls(own_server: R
 
 @pytest_asyncio.fixture
 async def stranger() -> AsyncIterator[Callable[[bytes], AsyncIterator[str]]]:
-    """A server that is no Redis: it answers whatever it is asked with the same bytes."""
+    """A server that is no Redis: it answers every command with the same bytes."""
     servers: list[asyncio.Server] = []
 
     async def start(answer: bytes) -> str:
@@ -527,7 +527,7 @@ async def test_every_operation_works_when_a_foreign_server_answers_nonsense(
             assert await cache.take("k") is None
             assert await cache.take(5, "no key") == "no key"  # type: ignore[arg-type]
             assert await cache.get("k") is None
-            # Of answers that happen to fit, what they claim is believed; nothing else is promised.
+            # An answer that happens to fit is believed. Nothing else is promised.
             for answered in (
                 cache.set("k", 1, ttl=60),
                 cache.delete("k"),
@@ -542,7 +542,7 @@ async def test_every_operation_works_when_a_foreign_server_answers_nonsense(
 async def test_a_stray_reply_is_never_taken_for_the_next_answer(
     stranger: Callable[[bytes], object],
 ) -> None:
-    """One reply too many, and every later caller would get its neighbour's value."""
+    """After one reply too many every later caller would get the value of another."""
     url = await stranger(b"$3\r\n[1]\r\n$3\r\n[2]\r\n")  # type: ignore[misc]
     async with Cache(url, timeout=5) as cache:
         answers = [await cache.get("k") for _ in range(6)]
@@ -595,7 +595,7 @@ def test_the_repr_of_a_store_masks_the_password() -> None:
 
 
 async def test_a_lease_held_when_the_store_went_down_is_given_back_when_it_is_up_again(own_server: RedisServer) -> None:
-    """Or the first callers would wait for a load that nobody is at."""
+    """Otherwise the first callers would wait for a load that nobody runs."""
     loading, may_end = asyncio.Event(), asyncio.Event()
     async with FaultProxy(own_server.port) as proxy, Cache(proxy.url, timeout=TIMEOUT) as cache:
 
@@ -609,7 +609,7 @@ async def test_a_lease_held_when_the_store_went_down_is_given_back_when_it_is_up
         await loading.wait()
         assert own_server.cli("EXISTS", "{value:3}:lease") == 1
         await proxy.set(Fault.REFUSE)
-        # Nobody is let through by now.
+        # The circuit breaker is open by now.
         for _ in range(3):
             await cache.get("k")
         may_end.set()

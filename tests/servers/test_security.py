@@ -1,4 +1,4 @@
-"""TLS is verified, logins are used and never shown, and a user needs the documented permissions and no others."""
+"""TLS is verified, logins are used and never shown, and a user needs exactly the documented permissions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def is_used(cache: Cache) -> bool:
 
 
 async def everything(cache: Cache) -> None:
-    """Do all that the toolkit can do with one server."""
+    """Do every operation of the toolkit on one server."""
 
     @cache.cached(key="value:<x>", ttl=60, lease=0.05)
     async def value(x: int) -> list[int]:
@@ -44,7 +44,7 @@ async def everything(cache: Cache) -> None:
     @cache.invalidates("value:<x>", "value:<y>")
     async def write(x: int, y: int) -> None: ...
 
-    # A load that outlives a third of its lease renews it; a caller that starts meanwhile looks at the lease.
+    # A load of more than a third of its lease renews it. A caller that starts meanwhile looks at the lease.
     first = asyncio.create_task(value(3))
     await asyncio.sleep(0.01)
     await asyncio.gather(first, value(3))
@@ -65,7 +65,7 @@ async def everything(cache: Cache) -> None:
     snapshots = SnapshotStore(cache)
     await snapshots.save_snapshot("42", "text", 1)
     await snapshots.get_snapshot_pair("42")
-    # The first is too old by the time of the third, and the list has lived on.
+    # The first snapshot is too old when the third is saved, and the list has lived on.
     aging = SnapshotStore(cache, ttl=0.2)
     for _ in range(3):
         await aging.save_snapshot("43", "text", 1)
@@ -142,7 +142,7 @@ async def test_a_login_goes_through_tls_and_is_shown_nowhere(
 
 
 async def test_a_cluster_is_reached_through_tls(start_tls: Start, certificates: Certificates) -> None:
-    # One node that has all slots, and does not know its own name.
+    # The cluster is one node that has all slots, and does not know its own name.
     url = start_tls("cluster-enabled yes")
     port = int(url.rpartition(":")[2].partition("/")[0])
 
@@ -172,12 +172,12 @@ def user(rules: list[str]) -> str:
 
 
 async def denials(url: str) -> set[str]:
-    """Return what a user is refused when the toolkit does all it can."""
+    """Return the commands that a user is refused when the toolkit does every operation."""
     told: list[Event] = []
     async with Cache(url.replace("://", "://app:hunter2@"), prefix="myapp:", timeout=T) as cache:
         cache.observe(told.append)
         await everything(cache)
-        # Those that come while the first is under way travel as one.
+        # Reads that come while the first is under way travel as one command.
         await asyncio.gather(*[cache.get(f"value:{n}") for n in range(3)])
     return {f"{event.operation} {event.cause}" for event in told if isinstance(event, StoreFailed)}
 
@@ -203,7 +203,7 @@ async def test_no_documented_permission_is_superfluous(start_server: Callable[..
 
 
 async def tracked(server: RedisServer, protocol: int, done: Callable[[list[str], float], bool]) -> list[str]:
-    """Track as ``app`` until ``done`` says so of what was told and of `Tracking.until`; return what was."""
+    """Track as ``app`` until ``done`` holds for the reports and for `Tracking.until`; return the reports."""
     told: list[str] = []
     store = open_store(f"{server.url}?protocol={protocol}".replace("://", "://app:hunter2@"), clock=SystemClock())
     assert isinstance(store, TrackingStore)
@@ -261,7 +261,7 @@ async def test_hits_are_near_with_the_documented_permissions_and_plain_hits_with
         await value(1)
         cache.observe(hits.append)
         async with asyncio.timeout(30):
-            # Near ones; or, without that rule, as many as come while tracking is confirmed for a while.
+            # Wait for near hits. Without that rule, count the hits that come while tracking is confirmed for a while.
             while not any(getattr(event, "near", False) for event in hits) and (lacking is None or len(hits) < 100):
                 await value(1)
                 await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Sentinel: the master is whoever the sentinels name, and the callers need not know. With real ones, really hurt."""
+"""Sentinel: the sentinels name the master, and callers notice no failover. The sentinels are real, and hurt."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
     caplog.set_level(logging.INFO)
     over = asyncio.Event()
     runs = 0
-    # What fails here fails at once; a machine that is slow is not to be told as another trouble.
+    # An operation that fails in this test fails at once. A slow machine must not count as another incident.
     async with Cache(sentinel_setup.url, timeout=T) as cache:
 
         @cache.cached(key="value:<x>", ttl=60)
@@ -75,7 +75,7 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
 
 
 async def test_nobody_stays_with_the_old_master_after_an_orderly_failover(sentinel_setup: SentinelSetup) -> None:
-    """It goes on as a master for seconds: half of the processes would invalidate here, the others there."""
+    """The old master goes on for seconds: half of the processes would invalidate at one master, half at the other."""
     async with Cache(sentinel_setup.url) as cache:
         assert await cache.set("k", 1, ttl=60)
         old = sentinel_setup.master

@@ -21,7 +21,7 @@ from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
 
 MINUTE = 60_000
-T = 5.0  # seconds that a verb may take here: a noisy machine is no failure
+T = 5.0  # seconds that a verb may take: a noisy machine is no failure
 
 
 @pytest_asyncio.fixture
@@ -125,7 +125,7 @@ async def test_an_item_that_another_writer_laid_out_differently_is_understood(st
     for moment in (now - 100, now - 1):
         item = orjson.dumps({"timestamp": timestamp(moment), "text": "theirs"}, option=orjson.OPT_INDENT_2)
         await store.push("w", T, item, WindowBounds(10, MINUTE, ""))
-    # The older of the two stands at the tail and is dropped, the younger stays.
+    # The older item is at the tail and is dropped. The younger one stays.
     await push(store, "w", "new", ttl=10)
     assert await texts(store, "w") == ["new", "theirs"]
 
@@ -154,7 +154,7 @@ async def test_one_refused_key_fails_its_caller_alone(store: Store) -> None:
     await store.set("k", T, b"1", ttl_ms=MINUTE)
     answers = await asyncio.gather(*[store.get(key, T) for key in ["k", "w", "k", "w", "k"]], return_exceptions=True)
     assert answers[::2] == [b"1"] * 3
-    # Among reads that travelled together it looks as if nothing were there.
+    # Among reads that travelled together the key looks empty.
     assert all(answer is None or isinstance(answer, KeyRefusedError) for answer in answers[1::2])
 
 
@@ -174,7 +174,7 @@ async def test_cancelled_callers_disturb_no_other(store: Store) -> None:
             caller.cancel()
     answers = await asyncio.gather(*callers, return_exceptions=True)
     assert all(answer == b"%d" % n or isinstance(answer, asyncio.CancelledError) for n, answer in enumerate(answers))
-    # And no answer that nobody waited for is handed to the next who asks.
+    # An answer for which nobody waits any more must not reach the next caller.
     assert [await store.get(f"k{n}", T) for n in range(100)] == [b"%d" % n for n in range(100)]
 
 

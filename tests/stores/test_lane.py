@@ -1,4 +1,4 @@
-"""A lane: what is asked at the same time travels together, and a lone question pays nothing for it."""
+"""A lane: operations that are asked at the same time travel together, and a lone operation pays nothing for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MINUTE = 60_000
 @pytest_asyncio.fixture
 async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     store = open_store(redis_server.url, clock=SystemClock())
-    # Connected, or the first questions would travel together because they all wait for that.
+    # The store is connected first. Otherwise the first operations would travel together, since all wait for that.
     await store.get("connected", T)
     redis_server.cli("CONFIG", "RESETSTAT")
     yield store
@@ -96,7 +96,7 @@ async def test_a_key_that_may_not_be_read_fails_only_its_caller(start_server: Ca
 async def test_a_read_is_never_answered_from_before_an_invalidation_that_was_asked_first(store: Store) -> None:
     for _ in range(20):
         await store.set("k", T, b"old", ttl_ms=MINUTE)
-        # All in one turn: the first makes the lane busy, the others gather behind it.
+        # All are asked in one turn: the first makes the lane busy, the others gather behind it.
         _, before, _, after, _ = await asyncio.gather(
             store.get("other", T),
             store.get("k", T),
@@ -165,12 +165,12 @@ async def test_only_reads_of_one_slot_of_a_cluster_travel_as_one(shared_cluster:
 
 
 async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_server: RedisServer) -> None:
-    """A stream of replies that is shifted by one would give each caller its neighbour's value."""
+    """A stream of replies that is shifted by one would give each caller the value of another."""
     async with ScriptedServer(own_server.port) as scripted:
         scripted.answer = b":1\r\n$5\r\nwrong\r\n"
         connect, deadlines = connector(StoreURL.parse(scripted.url)), Deadlines("here")
         owner = SingleServer(connect, "here")
-        # Each key in a place of its own, so that each is asked for by a command of its own, all in one batch.
+        # Each key has a command of its own, and all commands are in one batch.
         lane = Lane(connect, "here", weakref.ref(owner), str)
         reads = [Read(f"k{n}", asyncio.get_running_loop().time() + T, deadlines) for n in range(3)]
         for read in reads:
@@ -203,7 +203,7 @@ async def test_a_reply_that_is_no_value_gives_no_caller_the_value_of_another(own
 async def test_connecting_may_take_as_long_as_the_operation_that_waits_for_it(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A store that is far away, or on a busy machine.
+    # The store is far away, or on a busy machine.
     monkeypatch.setattr("cachekit.stores.lane.CONNECT_PATIENCE", 0.001)
     connect = connector(StoreURL.parse(redis_server.url))
 

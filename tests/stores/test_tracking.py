@@ -1,4 +1,4 @@
-"""The feed: whatever changes in Redis is told, and whoever is not told knows that. On real servers, really hurt."""
+"""The feed: Redis reports each change, and a listener without reports knows it. The servers are real, and hurt."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROTOCOLS = pytest.mark.parametrize("protocol", [2, 3], ids=lambda protocol: f"r
 
 
 class Listener:
-    """Tracks a prefix, and keeps what it is told: lists of keys, None, errors, and "live"; each with `until` then."""
+    """Tracks a prefix, and keeps the reports: lists of keys, None, errors, and "live"; each with its `until`."""
 
     def __init__(self, store: RedisStore, prefix: str = PREFIX) -> None:
         self.told: list[tuple[Any, float]] = []
@@ -72,19 +72,19 @@ class Listener:
         return [what.cause for what in self.what if isinstance(what, StoreError)]
 
     async def confirmed(self) -> None:
-        """Wait until tracking is confirmed, and forget what was told so far."""
+        """Wait until tracking is confirmed, and forget the reports so far."""
         await until(lambda: self.live)
         self.told.clear()
 
 
 def connections(server: RedisServer) -> list[bytes]:
-    """Return those of ``server`` through TCP: the test's own is not among them."""
+    """Return the connections of ``server`` through TCP. The connection of the test is not among them."""
     lines: list[bytes] = server.cli("CLIENT", "LIST").splitlines()
     return [line for line in lines if b" addr=127.0.0.1:" in line]
 
 
 def feeds_at(server: RedisServer) -> int:
-    """Return how many clients ``server`` tells what changes: the flag t."""
+    """Return how many clients get reports from ``server``: they have the flag t."""
     return sum(b"t" in line.partition(b" flags=")[2].partition(b" ")[0] for line in connections(server))
 
 
@@ -210,7 +210,7 @@ async def test_thousands_of_changes_that_wait_are_all_reported(
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
-    # The event loop stands still meanwhile; each command is told in a message of its own.
+    # The event loop stands still meanwhile. Each command is reported in a message of its own.
     with redis.Redis(unix_socket_path=str(redis_server.socket_path)) as client:
         for n in range(5000):
             client.set(f"p:{n}", 1)
@@ -268,7 +268,7 @@ async def test_a_pong_confirms_the_moment_at_which_its_ping_was_sent(
         for _ in range(3):
             before = listener.until
             await until(lambda before=before: listener.until != before)
-            # However slow the machine: the answer was on its way for as long as this.
+            # This holds on a slow machine, too: the answer was on its way for so long.
             assert listener.until <= time.monotonic() + LIMIT - delay
 
 
@@ -294,13 +294,13 @@ async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up
     clock = Time()
     monkeypatch.setattr(tracking, "time", clock)
     async with FaultProxy(redis_server.port) as proxy:
-        # Longer than between two looks.
+        # The process stops for longer than the time between two looks.
         await proxy.set(Fault.DELAY, seconds=0.3)
         listener = Listener(store_at(proxy.url))
         await listener.confirmed()
         assert isinstance(listener.tracking, tracking.Feeds)
         (feed,) = listener.tracking._feeds.values()
-        # Stopped while an answer is on its way, and while none is.
+        # It is stopped while an answer is on its way, and while none is.
         for under_way in (True, False):
             await until(lambda under_way=under_way: listener.live and bool(feed._asked) == under_way)
             clock.passed += 3600
@@ -313,7 +313,7 @@ async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up
 
 
 def lost_first(listener: Listener) -> None:
-    """Check that a loss was told as it must be: nobody relies on anything, then None, then why."""
+    """Check that a loss was reported in order: nothing is confirmed any more, then None, then the cause."""
     about_all = [(what, until) for what, until in listener.told if not isinstance(what, list)]
     (first, until_first), (second, until_second), *_ = about_all
     assert (first, until_first, until_second) == (None, 0.0, 0.0)
@@ -539,7 +539,7 @@ async def test_nothing_is_left_when_it_is_closed_while_it_connects(own_server: R
 async def test_a_cancellation_that_is_swallowed_while_it_connects_ends_it_all_the_same(
     redis_server: RedisServer,
 ) -> None:
-    """As redis-py does on Python 3.11."""
+    """redis-py swallows it on Python 3.11."""
     connecting = asyncio.Event()
 
     async def connect() -> AbstractConnection:
@@ -685,7 +685,7 @@ def sentinel_setup(binary: ServerBinary) -> Iterator[SentinelSetup]:
 async def test_the_new_master_reports_after_an_orderly_failover_and_the_old_one_is_ignored(
     sentinel_setup: SentinelSetup, store_at: StoreAt, protocol: int
 ) -> None:
-    """The old one goes on as a master, and would confirm that nothing changes; no operation finds that out."""
+    """The old one goes on as a master, and would confirm that nothing changes. No operation finds that out."""
     listener = Listener(store_at(sentinel_setup.url, protocol))
     await listener.confirmed()
     old = sentinel_setup.master
@@ -758,13 +758,13 @@ async def test_every_master_of_a_cluster_reports(binary: ServerBinary, store_at:
         for key in keys:
             nodes.cli("SET", key, 1, key=key)
         await until(lambda: listener.keys == keys)
-        # One that hangs is enough for nobody to rely on any.
+        # If one master hangs, no near hit is served.
         nodes.nodes[0].pause()
         await until(lambda: not listener.live)
         await until(lambda: listener.causes)
         lost_first(listener)
         while len(listener.causes) < 3:
-            assert listener.until == 0.0, "whatever the others confirm"
+            assert listener.until == 0.0, "though the others confirm"
             await asyncio.sleep(0.005)
         await asyncio.to_thread(nodes.nodes[0].resume)
         await until(lambda: listener.live)
@@ -790,8 +790,8 @@ async def test_a_slot_that_has_moved_is_noticed_though_nothing_is_asked(
 async def test_a_node_that_an_operation_is_sent_on_to_has_a_feed(
     binary: ServerBinary, store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node without slots gets its first: keys are read and changed there before the slot is its own."""
-    # Nobody asks meanwhile who has which slot.
+    """A node gets its first slot: keys are read and changed at it before the slot is its own."""
+    # The owners of slots are not asked for meanwhile.
     monkeypatch.setattr(cluster, "_PERIOD", 3600.0)
     with RedisCluster(binary, replicas=0) as nodes:
         stranger = RedisServer(binary, *nodes.nodes[0]._config, port=free_port())
