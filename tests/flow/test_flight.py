@@ -332,23 +332,27 @@ async def test_a_circle_is_seen_after_one_of_two_waiters_has_left(cache: Cache) 
                 async with asyncio.timeout(0.02):
                     return await b()
             except TimeoutError:
+                left.set()
                 return "gave up"
 
         return f"a{await asyncio.gather(hurried(), b())}"
 
     @cache.cached(key="b", ttl=60)
     async def b() -> str:
-        await asyncio.sleep(0.1)
-        return "b" + (await a(True) if not asked else "")
+        began.set()
+        await left.wait()
+        if asked:
+            return "b"
+        asked.append(True)
+        return "b" + await a(True)
 
     asked: list[bool] = []
+    began, left = asyncio.Event(), asyncio.Event()
     async with asyncio.timeout(PATIENCE):
         first = asyncio.create_task(b())
-        await asyncio.sleep(0.01)
-        second = asyncio.create_task(a(True))
-        await asyncio.sleep(0.05)
-        asked.append(True)
-        await asyncio.gather(first, second)
+        await began.wait()
+        await asyncio.gather(first, a(True))
+    assert asked
 
 
 async def test_loads_in_two_processes_that_need_each_other_wait_no_longer_than_a_lease(store_url: str) -> None:
@@ -672,7 +676,7 @@ async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_sec
         slow = Slow(cache)
         callers = start(100, slow.call)
         began = asyncio.get_running_loop().time()
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.6)
         seconds = asyncio.get_running_loop().time() - began
         # The first looks come faster. From then on all callers of this process together look once in 50 to 100 ms.
         assert asked <= 10 + 20 * seconds

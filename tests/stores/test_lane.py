@@ -208,7 +208,7 @@ async def test_connecting_may_take_as_long_as_the_operation_that_waits_for_it(
     connect = connector(StoreURL.parse(redis_server.url))
 
     async def connect_slowly() -> AbstractConnection:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.02)
         return await connect()
 
     deadlines = Deadlines("here")
