@@ -39,8 +39,8 @@ def main() -> int:
         task = progress.add_task("starting", total=seconds)
 
         def tick(board: Board, passed: float) -> None:
-            told = f"{board.total('checked')} reads checked, {board.total('violations')} violations"
-            progress.update(task, completed=passed, description=told)
+            counts = f"{board.total('checked')} reads checked, {board.total('violations')} violations"
+            progress.update(task, completed=passed, description=counts)
 
         report = run(
             seed=seed,

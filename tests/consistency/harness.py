@@ -279,7 +279,7 @@ def _run(
         trace.close()
     violations = [Violation(kind="worker", key=-1, text=text) for text in wrong]
     for slot in range(settings.workers):
-        violations += _told(folder / f"violations-{slot}", began)
+        violations += _violations_in(folder / f"violations-{slot}", began)
         noise = (folder / f"stderr-{slot}").read_text(encoding="utf-8", errors="replace")
         if noise:
             violations.append(Violation(kind="noise", key=-1, text=noise[-4000:], worker=slot))
@@ -300,7 +300,7 @@ def _run(
     )
 
 
-def _told(path: Path, began: float) -> list[Violation]:
+def _violations_in(path: Path, began: float) -> list[Violation]:
     """Return the violations that one worker wrote down."""
     if not path.exists():
         return []

@@ -252,11 +252,11 @@ class Worker:
     def observe_key(self, event: Hit | Missed | Filled, op: Op | None, label: str) -> None:
         """Take note of an event of one key."""
         key = int(event.key.partition(":")[2])
-        told = type(event).__name__.lower()
+        what = type(event).__name__.lower()
         if isinstance(event, Hit):
             self.count("hits")
             if event.near:
-                told = "near hit"
+                what = "near hit"
                 self.count("near hits")
                 if op is not None:
                     op.near = True
@@ -264,9 +264,9 @@ class Worker:
             self.count("fills")
             if self.settings.near and op is not None and op.loaded is not None:
                 op.filled = op.loaded
-                told = f"filled version {op.filled.version} for {event.ttl:.3f} s"
+                what = f"filled version {op.filled.version} for {event.ttl:.3f} s"
                 self.board.filled(key, op.filled.load, event.ttl)
-        self.note(key, f"{label} {told}")
+        self.note(key, f"{label} {what}")
 
     # --- operations -----------------------------------------------------------------------------
 
@@ -566,14 +566,14 @@ class Worker:
 
     async def watch(self) -> None:
         """Find calls that do not end. End with the parent."""
-        told: set[str] = set()
+        reported: set[str] = set()
         while True:
             await asyncio.sleep(0.25)
             if os.getppid() != self.settings.parent:
                 os._exit(3)
             for label, began in [*self.ongoing.items()]:
-                if time.monotonic() - began > HUNG and label not in told:
-                    told.add(label)
+                if time.monotonic() - began > HUNG and label not in reported:
+                    reported.add(label)
                     self.violate("hung", -1, f"{label} has not ended for {HUNG:g} s", began)
 
 

@@ -224,8 +224,8 @@ async def test_strange_arguments_have_keys_of_their_own(cache: Cache) -> None:
 async def test_an_argument_without_a_text_form_leaves_the_call_uncached_with_one_warning(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
-    cache.observe(told.append)
+    events: list[Event] = []
+    cache.observe(events.append)
 
     @cache.cached(key="f:<x>", ttl=60)
     async def f(x: object) -> int:
@@ -233,7 +233,7 @@ async def test_an_argument_without_a_text_form_leaves_the_call_uncached_with_one
 
     assert [await f(object()) for _ in range(3)] == [1, 1, 1]
     assert len(caplog.records) == 1
-    assert [event for event in told if isinstance(event, Uncached)] == [
+    assert [event for event in events if isinstance(event, Uncached)] == [
         Uncached(f"{__name__}.{f.__qualname__}", "argument")
     ] * 3
     assert await f.peek(object()) is MISS
@@ -345,9 +345,9 @@ async def test_every_form_of_a_ttl_expires_at_the_same_moment(ttl: Any) -> None:
 
 
 async def test_jitter_shortens_a_ttl_by_no_more_than_its_fraction() -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     cache = memory_cache()
-    cache.observe(told.append)
+    cache.observe(events.append)
 
     @cache.cached(key="k:<x>", ttl=100, jitter=0.25)
     async def f(x: int) -> int:
@@ -355,7 +355,7 @@ async def test_jitter_shortens_a_ttl_by_no_more_than_its_fraction() -> None:
 
     for x in range(200):
         await f(x)
-    ttls = [event.ttl for event in told if isinstance(event, Filled)]
+    ttls = [event.ttl for event in events if isinstance(event, Filled)]
     assert len(ttls) == 200
     assert all(75 <= ttl <= 100 for ttl in ttls)
     assert max(ttls) - min(ttls) > 10
@@ -633,8 +633,8 @@ async def test_invalidates_may_name_the_result(cache: Cache) -> None:
 async def test_an_invalidation_whose_key_cannot_be_rendered_is_reported_and_the_others_go_on(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
-    cache.observe(told.append)
+    events: list[Event] = []
+    cache.observe(events.append)
     await cache.set("b", 1, ttl=60)
 
     @cache.invalidates("a:<x>", "b")
@@ -644,8 +644,8 @@ async def test_an_invalidation_whose_key_cannot_be_rendered_is_reported_and_the_
     assert await write(object()) == 1
     assert await cache.get("b") is None
     assert "did not invalidate 'a:<x>'" in caplog.text
-    assert Uncached(f"{__name__}.{write.__qualname__}", "argument") in told
-    assert Invalidated(("b",), acknowledged=True) in told
+    assert Uncached(f"{__name__}.{write.__qualname__}", "argument") in events
+    assert Invalidated(("b",), acknowledged=True) in events
 
 
 async def test_an_invalidation_of_many_keys_is_one_command(redis_server: RedisServer) -> None:
@@ -664,8 +664,8 @@ async def test_an_invalidation_of_many_keys_is_one_command(redis_server: RedisSe
 
 
 async def test_observers_get_every_event_until_they_are_stopped(cache: Cache) -> None:
-    told: list[Event] = []
-    stop = cache.observe(told.append)
+    events: list[Event] = []
+    stop = cache.observe(events.append)
 
     @cache.cached(key="k", ttl=60)
     async def one() -> int:
@@ -676,34 +676,34 @@ async def test_observers_get_every_event_until_they_are_stopped(cache: Cache) ->
     await one.invalidate()
     stop()
     await one()
-    assert [event for event in told if not isinstance(event, Loaded)] == [
+    assert [event for event in events if not isinstance(event, Loaded)] == [
         Missed("k"),
         Filled("k", 60.0),
         Hit("k"),
         Invalidated(("k",), acknowledged=True),
     ]
-    (loaded,) = [event for event in told if isinstance(event, Loaded)]
+    (loaded,) = [event for event in events if isinstance(event, Loaded)]
     assert loaded.seconds >= 0
 
 
 async def test_an_observer_that_raises_breaks_nothing_and_is_reported_once(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
 
     def broken(event: Event) -> None:
         message = "a secret of the observer"
         raise ValueError(message)
 
     cache.observe(broken)
-    cache.observe(told.append)
+    cache.observe(events.append)
 
     @cache.cached(key="k", ttl=60)
     async def one() -> int:
         return 1
 
     assert [await one() for _ in range(5)] == [1] * 5
-    assert len(told) > 5
+    assert len(events) > 5
     assert len(caplog.records) == 1
     assert "ValueError" in caplog.text
     assert "secret" not in caplog.text

@@ -185,9 +185,9 @@ async def test_no_text_reaches_a_log_an_event_a_repr_or_an_error(
     store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(store_url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         store = SnapshotStore(cache)
         await store.save_snapshot("42", SECRET, 7)
         await store.save_snapshot("42", f"{SECRET}\ud800", 7)  # cannot be written as UTF-8
@@ -198,9 +198,9 @@ async def test_no_text_reaches_a_log_an_event_a_repr_or_an_error(
         assert await store.save_snapshot("43", SECRET, 7) is False
         (snapshot,) = await store.get_recent_snapshots("42")
     assert snapshot.text == SECRET
-    assert caplog.records, "the refusals are told, without the text"
-    assert told
-    for shown in (repr(snapshot), repr(told), caplog.text):
+    assert caplog.records, "the refusals are logged, without the text"
+    assert events
+    for shown in (repr(snapshot), repr(events), caplog.text):
         assert SECRET not in shown
 
 

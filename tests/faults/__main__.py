@@ -90,8 +90,8 @@ def show(console: Console, cells: Sequence[Cell]) -> None:
     """Print the wrong results, and the missed targets."""
     complaints = 0
     for cell in cells:
-        for style, told in (("bold red", cell.wrong[:SHOWN]), ("yellow", [*shortfalls(cell)])):
-            for what in told:
+        for style, lines in (("bold red", cell.wrong[:SHOWN]), ("yellow", [*shortfalls(cell)])):
+            for what in lines:
                 complaints += 1
                 line = f"{cell.scenario.name}, {cell.operation.name}: {what}"
                 console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -214,12 +214,12 @@ class _Part:
         seconds = self.operation.added(x, began, time.perf_counter())
         self.words[x] = word
         self.check(x, word)
-        untold = word == self.operation.left_out and len(self.subject.failures) == failures
+        unreported = word == self.operation.left_out and len(self.subject.failures) == failures
         # A lease may run out on a busy machine. That is no failure of the store, and the result is not stored.
         lost = self.sizes.busy and time.monotonic() - self.warmed_up > DEFAULT_LEASE
         lost = lost and self.operation.name == LoadUnderWay.name
-        if self.cell.left_out and untold and not lost:
-            self.complain(f"call {x} was left out, and no event told")
+        if self.cell.left_out and unreported and not lost:
+            self.complain(f"call {x} was not served, and no event reports it")
         return seconds
 
     def check(self, x: int, word: str) -> None:
@@ -264,7 +264,7 @@ class _Part:
         if len(began) > len(causes) + more or len(began) > len({*began}) + more or bool(began) != bool(causes):
             self.complain(f"for the causes {sorted(causes)} the warnings are {began}")
         if len(ended) != len(began):
-            self.complain(f"{len(began)} warnings, and {len(ended)} that tell the end: {ended}")
+            self.complain(f"{len(began)} warnings, and {len(ended)} that report an end: {ended}")
 
     async def look_back(self) -> None:
         """Look at the leftovers of the calls, now that all is well again."""

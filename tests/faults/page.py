@@ -117,8 +117,8 @@ def _in_short(cell: Cell) -> str:
 def _of_one(scenario: Scenario, cells: Sequence[Cell]) -> Iterator[str]:
     yield f"### {scenario.name}\n"
     causes = sorted({cause for cell in cells for cause in cell.causes})
-    told = " and ".join(f"`{cause}`" for cause in causes)
-    yield f"{scenario.what} {f'Cause: {told}.' if causes else 'It has no effect that would have to be told.'}\n"
+    names = " and ".join(f"`{cause}`" for cause in causes)
+    yield f"{scenario.what} {f'Cause: {names}.' if causes else 'It has no effect that would have to be told.'}\n"
     crowds = [f"worst of {callers:,}" for callers in cells[0].crowds]
     yield _row("operation", "result", "first", *crowds, "open, µs", "log", "back after", "afterwards")
     yield _row("---", "---", *["--:"] * (6 + len(crowds) - 1))

@@ -219,10 +219,10 @@ async def _busy(server: RedisServer) -> AsyncGenerator[Place]:
     yield Place(server.url, hurting)
 
 
-# --- what the server is told ------------------------------------------------------------------------------
+# --- commands to the server -------------------------------------------------------------------------------
 
 
-def _told(hurt: Sequence[str], heal: Sequence[str], *, login: str = "") -> Stage:
+def _by_commands(hurt: Sequence[str], heal: Sequence[str], *, login: str = "") -> Stage:
     """Hurt and heal by commands."""
 
     @asynccontextmanager
@@ -577,7 +577,7 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario(
         name="OOM",
         what="`maxmemory` is reached, and the policy is `noeviction`.",
-        stage=_told(["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"]),
+        stage=_by_commands(["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"]),
         served=NAMES - {MissAndFill.name, LoadUnderWay.name, Set.name, Save.name},
         causes=frozenset({"OOM"}),
     )
@@ -591,21 +591,21 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario(
         name="READONLY",
         what="It becomes the replica of a master that is not there.",
-        stage=_told([f"REPLICAOF 127.0.0.1 {free_port()}"], ["REPLICAOF NO ONE"]),
+        stage=_by_commands([f"REPLICAOF 127.0.0.1 {free_port()}"], ["REPLICAOF NO ONE"]),
         served=READS,
         causes=frozenset({"READONLY"}),
     )
     yield Scenario(
         name="MASTERDOWN",
         what="As READONLY, and `replica-serve-stale-data` is off: it does not even read.",
-        stage=_told([f"REPLICAOF 127.0.0.1 {free_port()}"], ["REPLICAOF NO ONE"]),
+        stage=_by_commands([f"REPLICAOF 127.0.0.1 {free_port()}"], ["REPLICAOF NO ONE"]),
         config=("replica-serve-stale-data no",),
         causes=frozenset({"MASTERDOWN", "READONLY"}),
     )
     yield Scenario(
         name="NOREPLICAS",
         what="It wants a replica for its writes (`min-replicas-to-write`), and has none.",
-        stage=_told(["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"]),
+        stage=_by_commands(["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"]),
         served=READS,
         causes=frozenset({"NOREPLICAS"}),
     )
@@ -619,7 +619,7 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario(
         name="WRONGPASS",
         what="The user's password was changed, and its connections were closed.",
-        stage=_told(
+        stage=_by_commands(
             ["ACL SETUSER app resetpass >changed", "CLIENT KILL USER app"],
             ["ACL SETUSER app resetpass >secret"],
             login=APP,
@@ -630,7 +630,7 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario(
         name="NOPERM",
         what="The user has lost all its keys.",
-        stage=_told(["ACL SETUSER app resetkeys"], ["ACL SETUSER app allkeys"], login=APP),
+        stage=_by_commands(["ACL SETUSER app resetkeys"], ["ACL SETUSER app allkeys"], login=APP),
         config=(APP_MAY,),
         causes=frozenset({"NOPERM"}),
     )

@@ -76,7 +76,7 @@ class SentinelSetup(ServerGroup):
             *([f"sentinel auth-pass {service} {password}"] if password is not None else []),
             *(f"sentinel known-replica {service} 127.0.0.1 {node.port}" for node in others),
         )
-        # The sentinels are told about each other, since finding out takes them seconds: port to id.
+        # The sentinels get each other's addresses, since finding out takes them seconds: port to id.
         ids = {free_port(): secrets.token_hex(20) for _ in range(sentinels)}
         self.sentinels = [
             RedisServer(

@@ -1,4 +1,4 @@
-"""The kit's sentinels name the master, promote a replica when it dies or when told to, and leave nothing behind."""
+"""The kit's sentinels name the master, promote a replica when it dies or on command, and leave nothing behind."""
 
 from __future__ import annotations
 

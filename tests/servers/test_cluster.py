@@ -246,10 +246,10 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
     binary: ServerBinary | None, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    told: list[Event] = []
+    events: list[Event] = []
     with RedisCluster(server_or_failure(binary)) as cluster:
         async with Cache(cluster.url) as cache:
-            cache.observe(told.append)
+            cache.observe(events.append)
             counted = Counted(cache)
             over = asyncio.Event()
             victim = cluster.master_of("value:3")
@@ -274,9 +274,9 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
             finally:
                 over.set()
                 await asyncio.gather(*callers)
-            assert shard in {event.shard for event in told if isinstance(event, BreakerOpened)}
+            assert shard in {event.shard for event in events if isinstance(event, BreakerOpened)}
             async with asyncio.timeout(PATIENCE):
-                while shard not in {event.shard for event in told if isinstance(event, BreakerClosed)}:
+                while shard not in {event.shard for event in events if isinstance(event, BreakerClosed)}:
                     await asyncio.sleep(0.005)
     records = [record for record in caplog.records if record.levelno == logging.WARNING]
     began = [record for record in records if f"the cache at {shard} is left out" in record.message]

@@ -151,15 +151,15 @@ async def test_a_server_that_refuses_writes_still_answers_reads(
     start_server: Callable[..., RedisServer], configuration: tuple[str, ...], cause: str
 ) -> None:
     server = start_server(*configuration)
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(server.url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         assert [await counted.call(3) for _ in range(3)] == [[3, 9]] * 3
         assert counted.runs == 3
         assert await counted.call.peek(3) is MISS
-    assert StoreFailed("acquire_lease", cause) in told, "the lease could not be taken, so nothing was filled"
-    assert not [event for event in told if isinstance(event, StoreFailed) and event.operation == "get"]
+    assert StoreFailed("acquire_lease", cause) in events, "the lease could not be taken, so nothing was filled"
+    assert not [event for event in events if isinstance(event, StoreFailed) and event.operation == "get"]
 
 
 async def test_a_server_that_has_become_a_replica_is_connected_to_anew(
@@ -174,14 +174,14 @@ async def test_a_server_that_has_become_a_replica_is_connected_to_anew(
         }
 
     master = start_server()
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         assert await cache.set("k", 1, ttl=60)
         (before,) = clients()
         own_server.cli("REPLICAOF", "127.0.0.1", master.port)
         assert not await cache.set("k", 2, ttl=60)
-        assert StoreFailed("set", "READONLY") in told
+        assert StoreFailed("set", "READONLY") in events
         await cache.get("k")
         (after,) = clients()
     assert after != before
@@ -192,15 +192,15 @@ async def test_a_wrong_password_is_a_failure_like_any_other_and_is_never_shown(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server = start_server(password="the-right-one")
-    told: list[Event] = []
+    events: list[Event] = []
     for login in ("", "app:hunter2@", ":hunter2@"):
         async with Cache(f"redis://{login}127.0.0.1:{server.port}", timeout=5) as cache:
-            cache.observe(told.append)
+            cache.observe(events.append)
             await everything_works_without(cache)
             assert "hunter2" not in repr(cache)
     assert len(warnings(caplog)) == 3
     assert "hunter2" not in caplog.text
-    assert "hunter2" not in repr(told)
+    assert "hunter2" not in repr(events)
 
 
 async def test_the_right_password_opens_the_server(start_server: Callable[..., RedisServer]) -> None:
@@ -280,20 +280,20 @@ async def test_an_incident_is_one_record_when_it_begins_and_one_when_it_ends(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         assert await counted.call(3) == [3, 9]
         own_server.kill()
         for _ in range(200):
             assert await counted.call(3) == [3, 9]
         assert counted.runs == 201
-        failures = [event for event in told if isinstance(event, StoreFailed)]
+        failures = [event for event in events if isinstance(event, StoreFailed)]
         assert len(failures) == 200
         own_server.restart()
         async with asyncio.timeout(PATIENCE):
-            while not any(isinstance(event, StoreRecovered) for event in told):
+            while not any(isinstance(event, StoreRecovered) for event in events):
                 assert await counted.call(3) == [3, 9]
                 await asyncio.sleep(0.01)
         runs = counted.runs
@@ -343,21 +343,21 @@ async def calls_going_on(counted: Counted) -> AsyncIterator[None]:
 async def test_a_server_hurt_in_the_middle_of_calls_raises_nothing_and_gives_no_wrong_value(
     own_server: RedisServer, fault: str
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         async with calls_going_on(counted):
             for _ in range(3):
-                failures = sum(isinstance(event, StoreFailed) for event in told)
+                failures = sum(isinstance(event, StoreFailed) for event in events)
                 getattr(own_server, fault)()
-                await until(lambda: sum(isinstance(event, StoreFailed) for event in told) > failures)  # noqa: B023
+                await until(lambda: sum(isinstance(event, StoreFailed) for event in events) > failures)  # noqa: B023
                 if fault == "pause":
                     own_server.resume()
                 else:
                     own_server.restart()
-                recovered = sum(isinstance(event, StoreRecovered) for event in told)
-                await until(lambda: sum(isinstance(event, StoreRecovered) for event in told) > recovered)  # noqa: B023
+                recovered = sum(isinstance(event, StoreRecovered) for event in events)
+                await until(lambda: sum(isinstance(event, StoreRecovered) for event in events) > recovered)  # noqa: B023
         # The cache is used again: a key that is filled now is a hit.
         await counted.call(100)
         runs = counted.runs
@@ -366,28 +366,28 @@ async def test_a_server_hurt_in_the_middle_of_calls_raises_nothing_and_gives_no_
 
 
 async def test_an_idle_connection_that_the_server_closed_costs_no_miss(own_server: RedisServer) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         await counted.call(3)
         for _ in range(5):
             own_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await counted.call(3)
         assert counted.runs == 1
-    assert not [event for event in told if isinstance(event, StoreFailed)]
+    assert not [event for event in events if isinstance(event, StoreFailed)]
 
 
 async def test_an_invalidation_that_is_not_acknowledged_is_reported(own_server: RedisServer) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         await counted.call(3)
         own_server.pause()
         assert await counted.call.invalidate(3) is False
         own_server.resume()
-        assert Invalidated(("value:3",), acknowledged=False) in told
+        assert Invalidated(("value:3",), acknowledged=False) in events
         # The invalidation was sent all the same, and the server carries it out when it wakes.
         await until(lambda: own_server.cli("EXISTS", "value:3") == 0)
 
@@ -553,15 +553,15 @@ async def test_a_stray_reply_is_never_taken_for_the_next_answer(
 
 
 async def test_an_operation_that_does_not_fit_the_queue_is_a_miss_and_not_a_wait(own_server: RedisServer) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         await cache.get("connected")
         own_server.pause()
-        cache.observe(told.append)
+        cache.observe(events.append)
         answers = await asyncio.gather(*[cache.get("k") for _ in range(QUEUE + 500)])
         own_server.resume()
     assert set(answers) == {None}
-    assert sum(event == StoreFailed("get", "queue full") for event in told) >= 400
+    assert sum(event == StoreFailed("get", "queue full") for event in events) >= 400
 
 
 def test_a_cache_that_was_dropped_without_being_closed_logs_nothing(own_server: RedisServer) -> None:

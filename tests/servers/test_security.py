@@ -130,15 +130,15 @@ async def test_a_login_goes_through_tls_and_is_shown_nowhere(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     url = start_tls("user app on >hunter2 ~* +@all", "user default off")
-    told: list[Event] = []
+    reports: list[Event] = []
     for password in ("hunter2", "hunter3"):
         login = url.replace("://", f"://app:{password}@")
         async with Cache(f"{login}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
-            cache.observe(told.append)
+            cache.observe(reports.append)
             assert await is_used(cache) == (password == "hunter2")
             assert "hunter" not in repr(cache)
-    assert {event.cause for event in told if isinstance(event, StoreFailed)} == {"AUTH"}
-    assert "hunter" not in caplog.text + repr(told)
+    assert {event.cause for event in reports if isinstance(event, StoreFailed)} == {"AUTH"}
+    assert "hunter" not in caplog.text + repr(reports)
 
 
 async def test_a_cluster_is_reached_through_tls(start_tls: Start, certificates: Certificates) -> None:
@@ -173,13 +173,13 @@ def user(rules: list[str]) -> str:
 
 async def denials(url: str) -> set[str]:
     """Return the commands that a user is refused when the toolkit does every operation."""
-    told: list[Event] = []
+    reports: list[Event] = []
     async with Cache(url.replace("://", "://app:hunter2@"), prefix="myapp:", timeout=T) as cache:
-        cache.observe(told.append)
+        cache.observe(reports.append)
         await everything(cache)
         # Reads that come while the first is under way travel as one command.
         await asyncio.gather(*[cache.get(f"value:{n}") for n in range(3)])
-    return {f"{event.operation} {event.cause}" for event in told if isinstance(event, StoreFailed)}
+    return {f"{event.operation} {event.cause}" for event in reports if isinstance(event, StoreFailed)}
 
 
 @pytest.mark.parametrize("binary", SERVERS, ids=label)
@@ -204,19 +204,19 @@ async def test_no_documented_permission_is_superfluous(start_server: Callable[..
 
 async def tracked(server: RedisServer, protocol: int, done: Callable[[list[str], float], bool]) -> list[str]:
     """Track as ``app`` until ``done`` holds for the reports and for `Tracking.until`; return the reports."""
-    told: list[str] = []
+    reports: list[str] = []
     store = open_store(f"{server.url}?protocol={protocol}".replace("://", "://app:hunter2@"), clock=SystemClock())
     assert isinstance(store, TrackingStore)
-    tracking = store.track("myapp:", lambda keys: told.extend(keys or ()), lambda error: told.append(str(error)))
+    tracking = store.track("myapp:", lambda keys: reports.extend(keys or ()), lambda error: reports.append(str(error)))
     try:
         async with asyncio.timeout(30):
-            while not done(told, tracking.until):
+            while not done(reports, tracking.until):
                 await asyncio.sleep(0.01)
                 if tracking.until:
                     server.cli("SET", "myapp:k", 1)
     finally:
         await store.aclose()
-    return told
+    return reports
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -226,7 +226,7 @@ async def test_the_documented_permissions_are_enough_for_a_near_cache(
 ) -> None:
     rules = documented("near cache") if protocol == 2 else ["+client|tracking", "+ping"]
     server = start_server(user(rules), binary=server_or_failure(binary))
-    await tracked(server, protocol, lambda told, until: "myapp:k" in told)
+    await tracked(server, protocol, lambda reports, until: "myapp:k" in reports)
     assert server.cli("ACL", "LOG") == []
 
 
@@ -237,8 +237,8 @@ async def test_no_documented_permission_of_a_near_cache_is_superfluous(
     start_server: Callable[..., RedisServer], rule: str
 ) -> None:
     server = start_server(user([other for other in documented("near cache") if other != rule]))
-    told = await tracked(server, 2, lambda told, until: bool(told))
-    assert "NOPERM" in told[0]
+    reports = await tracked(server, 2, lambda reports, until: bool(reports))
+    assert "NOPERM" in reports[0]
     assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
 
 

@@ -40,15 +40,15 @@ class Listener:
     """Tracks a prefix, and keeps the reports: lists of keys, None, errors, and "live"; each with its `until`."""
 
     def __init__(self, store: RedisStore, prefix: str = PREFIX) -> None:
-        self.told: list[tuple[Any, float]] = []
+        self.reports: list[tuple[Any, float]] = []
         self.tracking: Tracking | None = None
         self.tracking = store.track(prefix, self._changed, self._state)
 
     def _changed(self, keys: Sequence[str] | None) -> None:
-        self.told.append((keys, self.until))
+        self.reports.append((keys, self.until))
 
     def _state(self, error: StoreError | None) -> None:
-        self.told.append((error or "live", self.until))
+        self.reports.append((error or "live", self.until))
 
     @property
     def until(self) -> float:
@@ -60,21 +60,21 @@ class Listener:
         return tracking.time.monotonic() < self.until
 
     @property
-    def what(self) -> list[Any]:
-        return [what for what, _ in self.told]
+    def reported(self) -> list[Any]:
+        return [report for report, _ in self.reports]
 
     @property
     def keys(self) -> set[str]:
-        return {key for what in self.what if isinstance(what, list) for key in what}
+        return {key for report in self.reported if isinstance(report, list) for key in report}
 
     @property
     def causes(self) -> list[str]:
-        return [what.cause for what in self.what if isinstance(what, StoreError)]
+        return [report.cause for report in self.reported if isinstance(report, StoreError)]
 
     async def confirmed(self) -> None:
         """Wait until tracking is confirmed, and forget the reports so far."""
         await until(lambda: self.live)
-        self.told.clear()
+        self.reports.clear()
 
 
 def connections(server: RedisServer) -> list[bytes]:
@@ -112,7 +112,7 @@ def test_redis_reports_changes_and_memory_need_not() -> None:
     assert not isinstance(MemoryStore(), TrackingStore)
 
 
-# --- what is told ---------------------------------------------------------------------------------------
+# --- reports --------------------------------------------------------------------------------------------
 
 
 @PROTOCOLS
@@ -125,7 +125,7 @@ async def test_a_change_by_another_client_is_reported(
     redis_server.cli("MSET", "p:é", 1, "p:a b", 2)
     redis_server.cli("LPUSH", "p:pushed", 1)
     await until(lambda: listener.keys == {"p:set", "p:é", "p:a b", "p:pushed"})
-    listener.told.clear()
+    listener.reports.clear()
     redis_server.cli("UNLINK", "p:set")
     redis_server.cli("GETDEL", "p:é")
     await until(lambda: listener.keys == {"p:set", "p:é"})
@@ -140,7 +140,7 @@ async def test_keys_outside_the_prefix_are_not_reported(
     for key in ("q:1", "P:1", "p", "{p:1}:lease", "p:1"):
         redis_server.cli("SET", key, 1)
     await until(lambda: listener.keys)
-    assert listener.what == [["p:1"]]
+    assert listener.reported == [["p:1"]]
 
 
 async def test_every_key_is_reported_without_a_prefix(redis_server: RedisServer, store_at: StoreAt) -> None:
@@ -188,7 +188,7 @@ async def test_a_key_that_expired_is_reported_when_redis_removes_it(
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
     redis_server.cli("SET", "p:1", 1, "PX", 30)
-    await until(lambda: listener.what == [["p:1"]] * 2)
+    await until(lambda: listener.reported == [["p:1"]] * 2)
 
 
 @PROTOCOLS
@@ -199,8 +199,8 @@ async def test_any_key_may_have_changed_when_all_are_removed_at_once(
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
     redis_server.cli(command)
-    await until(lambda: listener.told)
-    assert listener.what == [None]
+    await until(lambda: listener.reports)
+    assert listener.reported == [None]
     assert listener.until, "tracking goes on"
 
 
@@ -215,7 +215,7 @@ async def test_thousands_of_changes_that_wait_are_all_reported(
         for n in range(5000):
             client.set(f"p:{n}", 1)
     await until(lambda: len(listener.keys) == 5000)
-    assert None not in listener.what, "by one connection"
+    assert None not in listener.reported, "by one connection"
 
 
 async def test_two_listeners_may_track_through_one_store(redis_server: RedisServer, store_at: StoreAt) -> None:
@@ -252,10 +252,10 @@ async def test_nothing_is_confirmed_at_first_and_earlier_changes_are_reported_as
 ) -> None:
     listener = Listener(store_at(redis_server.url))
     assert listener.until == 0.0
-    assert not listener.told
+    assert not listener.reports
     await until(lambda: listener.live)
-    assert listener.what[-2:] == [None, "live"]
-    assert listener.told[-2][1] == 0.0, "told before anybody relies on it"
+    assert listener.reported[-2:] == [None, "live"]
+    assert listener.reports[-2][1] == 0.0, "reported before anything is confirmed"
 
 
 async def test_a_pong_confirms_the_moment_at_which_its_ping_was_sent(
@@ -279,7 +279,7 @@ async def test_changes_that_came_with_the_answer_are_reported_before_it_counts(
     async with ScriptedServer(own_server.port, {b"PING": b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" + message}) as scripted:
         listener = Listener(store_at(scripted.url))
         await until(lambda: listener.live)
-        assert listener.told[:2] == [(["p:1"], 0.0), (None, 0.0)]
+        assert listener.reports[:2] == [(["p:1"], 0.0), (None, 0.0)]
 
 
 async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up(
@@ -306,7 +306,7 @@ async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up
             clock.passed += 3600
             assert not listener.live
             await until(lambda: listener.live)
-        assert not listener.told
+        assert not listener.reports
 
 
 # --- faults ---------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up
 
 def lost_first(listener: Listener) -> None:
     """Check that a loss was reported in order: nothing is confirmed any more, then None, then the cause."""
-    about_all = [(what, until) for what, until in listener.told if not isinstance(what, list)]
+    about_all = [(what, until) for what, until in listener.reports if not isinstance(what, list)]
     (first, until_first), (second, until_second), *_ = about_all
     assert (first, until_first, until_second) == (None, 0.0, 0.0)
     assert isinstance(second, StoreError)
@@ -329,11 +329,11 @@ async def test_a_connection_that_is_killed_is_reported_as_a_loss_and_replaced(
     (victim,) = connections(redis_server)
     redis_server.cli("CLIENT", "KILL", "ID", victim.split()[0].partition(b"=")[2])
     redis_server.cli("SET", "p:1", 1)
-    await until(lambda: listener.live and listener.told)
+    await until(lambda: listener.live and listener.reports)
     lost_first(listener)
     assert listener.causes[0] == "unavailable"
-    assert listener.what[-2:] == [None, "live"]
-    assert listener.told[-2][1] == 0.0, "what changed in between nobody told"
+    assert listener.reported[-2:] == [None, "live"]
+    assert listener.reports[-2][1] == 0.0, "changes in between were not reported"
     assert not listener.keys
     redis_server.cli("SET", "p:2", 1)
     await until(lambda: listener.keys == {"p:2"})
@@ -349,11 +349,11 @@ async def test_a_server_that_is_restarted_reports_again(
     getattr(own_server, ending)()
     await until(lambda: len(listener.causes) >= 3)
     lost_first(listener)
-    assert listener.what.count(None) == 1, "of a loss that goes on, only that it does is told"
+    assert listener.reported.count(None) == 1, "a loss that goes on is reported once"
     assert set(listener.causes) == {"unavailable"}
     await asyncio.to_thread(own_server.restart)
     await until(lambda: listener.live)
-    assert listener.what[-2:] == [None, "live"]
+    assert listener.reported[-2:] == [None, "live"]
     own_server.cli("SET", "p:1", 1)
     await until(lambda: listener.keys == {"p:1"})
 
@@ -369,12 +369,12 @@ async def test_a_peer_that_vanished_is_relied_on_no_longer_and_given_up(
         await proxy.set(fault)
         own_server.cli("SET", "p:1", 1)
         await until(lambda: not listener.live)
-        await until(lambda: listener.told)
+        await until(lambda: listener.reports)
         lost_first(listener)
         assert listener.causes[0] == "timeout"
         await proxy.heal()
         await until(lambda: listener.live)
-        assert listener.what[-2:] == [None, "live"]
+        assert listener.reported[-2:] == [None, "live"]
 
 
 @PROTOCOLS
@@ -389,7 +389,7 @@ async def test_a_server_that_hangs_is_relied_on_no_longer(
     lost_first(listener)
     await asyncio.to_thread(own_server.resume)
     await until(lambda: listener.live)
-    assert listener.what[-2:] == [None, "live"]
+    assert listener.reported[-2:] == [None, "live"]
 
 
 # Redis 6.2 knows no rule that denies one subcommand; every version can allow one.
@@ -406,15 +406,15 @@ async def test_a_server_that_refuses_tracking_is_used_for_everything_else(
     listener = Listener(store)
     await until(lambda: len(listener.causes) >= 2)
     assert set(listener.causes) == {"NOPERM"}
-    assert None not in listener.what
-    assert "live" not in listener.what
+    assert None not in listener.reported
+    assert "live" not in listener.reported
     assert listener.until == 0.0
     await store.set("p:1", T, b"1", ttl_ms=1000)
     assert await store.get("p:1", T) == b"1"
     assert connections(server)
     server.cli("ACL", "SETUSER", "app", "+client|tracking")
     await until(lambda: listener.live)
-    assert listener.what[-1] == "live"
+    assert listener.reported[-1] == "live"
 
 
 async def test_tracking_that_is_refused_is_asked_for_seldom(
@@ -466,7 +466,7 @@ async def test_malformed_names_of_keys_are_garbage(own_server: RedisServer, stor
     async with ScriptedServer(own_server.port, {b"PING": pong + message}) as scripted:
         listener = Listener(store_at(scripted.url))
         await until(lambda: listener.causes)
-        assert listener.what[0].cause == "garbage"
+        assert listener.reported[0].cause == "garbage"
 
 
 async def test_messages_of_a_stranger_on_the_channel_of_redis_confirm_nothing(
@@ -475,7 +475,7 @@ async def test_messages_of_a_stranger_on_the_channel_of_redis_confirm_nothing(
     listener = Listener(store_at(redis_server.url))
     await listener.confirmed()
     redis_server.cli("PUBLISH", "__redis__:invalidate", "p:1")
-    await until(lambda: listener.told)
+    await until(lambda: listener.reports)
     lost_first(listener)
     assert listener.causes == ["garbage"]
     await until(lambda: listener.live)
@@ -487,7 +487,7 @@ async def test_foreign_bytes_end_the_connection(own_server: RedisServer, store_a
         listener = Listener(store_at(proxy.url, protocol))
         await listener.confirmed()
         await proxy.set(Fault.GARBAGE, new=False)
-        await until(lambda: listener.told)
+        await until(lambda: listener.reports)
         lost_first(listener)
         assert listener.causes[0] == "garbage"
         await until(lambda: listener.live)
@@ -520,7 +520,7 @@ async def test_nothing_is_left_when_it_is_closed(redis_server: RedisServer, stor
     await asyncio.wait(ending)
     assert asyncio.all_tasks() == {asyncio.current_task()}
     await until(lambda: feeds_at(redis_server) == 0)
-    assert not listener.told
+    assert not listener.reports
 
 
 async def test_nothing_is_left_when_it_is_closed_while_it_connects(own_server: RedisServer, store_at: StoreAt) -> None:
@@ -601,9 +601,9 @@ async def test_a_listener_that_closes_it_gets_no_report_that_came_with_the_last_
     message = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$3\r\np:1\r\n"
     async with ScriptedServer(own_server.port, {b"PING": b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" + 2 * message}) as scripted:
         listener = Closing(store_at(scripted.url))
-        await until(lambda: listener.told)
+        await until(lambda: listener.reports)
         await until(lambda: feeds_at(own_server) == 0)
-        assert listener.what == [["p:1"]]
+        assert listener.reported == [["p:1"]]
 
 
 async def test_a_listener_may_close_it(redis_server: RedisServer, store_at: StoreAt) -> None:
@@ -614,9 +614,9 @@ async def test_a_listener_may_close_it(redis_server: RedisServer, store_at: Stor
                 self.tracking.close()
 
     listener = Closing(store_at(redis_server.url))
-    await until(lambda: listener.told)
+    await until(lambda: listener.reports)
     await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
-    assert listener.what == [None]
+    assert listener.reported == [None]
 
 
 async def test_a_store_that_is_closed_reports_nothing_and_can_be_used_again(
@@ -627,7 +627,7 @@ async def test_a_store_that_is_closed_reports_nothing_and_can_be_used_again(
     await listener.confirmed()
     await store.aclose()
     assert listener.until == 0.0
-    assert not listener.told
+    assert not listener.reports
     assert asyncio.all_tasks() == {asyncio.current_task()}
     again = Listener(store)
     await again.confirmed()
@@ -768,7 +768,7 @@ async def test_every_master_of_a_cluster_reports(binary: ServerBinary, store_at:
             await asyncio.sleep(0.005)
         await asyncio.to_thread(nodes.nodes[0].resume)
         await until(lambda: listener.live)
-        assert listener.what[-1] == "live"
+        assert listener.reported[-1] == "live"
         await store.aclose()
         await until(lambda: feeds_of(nodes.nodes) == [0, 0, 0])
 
@@ -780,7 +780,7 @@ async def test_a_slot_that_has_moved_is_noticed_though_nothing_is_asked(
         listener = Listener(store_at(nodes.url))
         await listener.confirmed()
         migration = await asyncio.to_thread(nodes.move_slot, "p:1")
-        await until(lambda: None in listener.what)
+        await until(lambda: None in listener.reported)
         assert not listener.causes
         await until(lambda: listener.live)
         migration.target.cli("SET", "p:1", 2)
@@ -808,15 +808,15 @@ async def test_a_node_that_an_operation_is_sent_on_to_has_a_feed(
         migration = nodes.migrate("p:1", stranger)
         migration.move_keys()
         await until(lambda: listener.keys == {"p:1"})
-        listener.told.clear()
+        listener.reports.clear()
         assert await store.get("p:1", T) == b"1", "behind ASK"
-        assert listener.told[0] == (None, 0.0)
+        assert listener.reports[0] == (None, 0.0)
         await until(lambda: listener.live)
         assert feeds_at(stranger) == 1
-        listener.told.clear()
+        listener.reports.clear()
         migration.finish()
         assert await store.get("p:1", T) == b"1", "behind MOVED"
-        assert listener.what[0] is None
+        assert listener.reported[0] is None
         await until(lambda: listener.live)
         stranger.cli("SET", "p:1", 2)
         await until(lambda: listener.keys == {"p:1"})
@@ -834,7 +834,7 @@ async def test_the_replica_promoted_for_a_lost_master_reports(binary: ServerBina
         lost_first(listener)
         heir.cli("SET", "p:1", 1)
         await until(lambda: "p:1" in listener.keys)
-        assert listener.what[-1] != "live"
+        assert listener.reported[-1] != "live"
 
 
 async def test_a_cluster_that_nobody_answers_for_is_reported_as_a_failure(store_at: StoreAt) -> None:
@@ -854,4 +854,4 @@ async def test_a_cluster_is_asked_again_and_again_until_it_is_there(store_at: St
         for node in nodes.nodes:
             await asyncio.to_thread(node.restart)
         await until(lambda: listener.live)
-        assert listener.what[-1] == "live"
+        assert listener.reported[-1] == "live"

@@ -67,10 +67,10 @@ class Shards(MemoryStore):
         self.errors.clear()
 
 
-async def closed(told: list[Event]) -> BreakerClosed:
+async def closed(events: list[Event]) -> BreakerClosed:
     async with asyncio.timeout(PATIENCE):
         while True:
-            for event in told:
+            for event in events:
                 if isinstance(event, BreakerClosed):
                     return event
             await asyncio.sleep(0.005)
@@ -94,15 +94,15 @@ async def test_it_opens_after_its_number_of_failures_in_a_row(error: Exception, 
     store = Shards()
     store.fail(error)
     async with Cache(store) as cache:
-        told: list[Event] = []
-        cache.observe(told.append)
+        events: list[Event] = []
+        cache.observe(events.append)
         # The calls follow without a pause, so that no probe comes in between.
         for _ in range(20):
             assert await cache.get("a:1") is None
         assert len(store.asked) == calls_let_through
         cause = error.cause if isinstance(error, StoreError) else "ZeroDivisionError"
-        assert told.count(StoreFailed("get", cause)) == 20, "an event each time, rejected or not"
-        assert (BreakerOpened("a", cause) in told) == (calls_let_through < 20)
+        assert events.count(StoreFailed("get", cause)) == 20, "an event each time, rejected or not"
+        assert (BreakerOpened("a", cause) in events) == (calls_let_through < 20)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ async def test_the_incident_of_a_shard_ends_when_that_shard_or_its_replacement_a
 async def test_it_closes_when_a_probe_is_answered_and_not_before() -> None:
     store = Shards()
     async with Cache(store) as cache:
-        told: list[Event] = []
-        cache.observe(told.append)
+        events: list[Event] = []
+        cache.observe(events.append)
         await cache.set("a:1", 1, ttl=60)
         store.fail(StoreTimeoutError("timeout", ""))
         await cache.get("a:1")
@@ -195,9 +195,9 @@ async def test_it_closes_when_a_probe_is_answered_and_not_before() -> None:
                 await asyncio.sleep(0.005)
         store.recover()
         assert await cache.get("a:1") is None, "no caller is the probe"
-        assert (await closed(told)).shard == "a"
+        assert (await closed(events)).shard == "a"
         assert await cache.get("a:1") == 1
-        assert [type(event) for event in told if isinstance(event, BreakerOpened | BreakerClosed)] == [
+        assert [type(event) for event in events if isinstance(event, BreakerOpened | BreakerClosed)] == [
             BreakerOpened,
             BreakerClosed,
         ]
@@ -206,12 +206,12 @@ async def test_it_closes_when_a_probe_is_answered_and_not_before() -> None:
 async def test_a_probe_that_finds_one_key_refused_has_found_the_server() -> None:
     store = Shards()
     async with Cache(store) as cache:
-        told: list[Event] = []
-        cache.observe(told.append)
+        events: list[Event] = []
+        cache.observe(events.append)
         store.fail(StoreTimeoutError("timeout", ""))
         await cache.get("a:1")
         store.fail(KeyRefusedError("NOPERM", ""))
-        assert await closed(told)
+        assert await closed(events)
 
 
 async def test_a_late_answer_does_not_close_it() -> None:
@@ -243,8 +243,8 @@ async def test_its_probe_ends_with_the_cache() -> None:
 async def test_a_probe_that_somebody_cancelled_is_started_again() -> None:
     store = Shards()
     async with Cache(store) as cache:
-        told: list[Event] = []
-        cache.observe(told.append)
+        events: list[Event] = []
+        cache.observe(events.append)
         store.fail(StoreTimeoutError("timeout", ""))
         await cache.get("a:1")
         for task in asyncio.all_tasks():
@@ -254,7 +254,7 @@ async def test_a_probe_that_somebody_cancelled_is_started_again() -> None:
         await asyncio.sleep(0)
         store.recover()
         await cache.get("a:1")
-        assert await closed(told)
+        assert await closed(events)
 
 
 def test_each_event_loop_has_circuits_of_its_own_and_a_closed_one_leaves_nothing_behind() -> None:

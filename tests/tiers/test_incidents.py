@@ -86,15 +86,15 @@ async def test_an_event_reports_every_occurrence_and_the_end(
 ) -> None:
     store = FailingStore()
     cache = Cache(store, clock=clock)
-    told: list[Event] = []
-    cache.observe(told.append)
+    events: list[Event] = []
+    cache.observe(events.append)
     store.fail(StoreTimeoutError("timeout", "no answer in time"))
     for _ in range(3):
         assert await cache.get("k") is None
     store.recover()
     clock.advance(7.0)
     assert await cache.get("k") is None
-    assert told == [StoreFailed("get", "timeout")] * 3 + [StoreRecovered("timeout", 7.0)]
+    assert events == [StoreFailed("get", "timeout")] * 3 + [StoreRecovered("timeout", 7.0)]
     assert levels(caplog) == ["WARNING", "INFO"]
 
 

@@ -43,9 +43,9 @@ async def test_redis_down_during_an_invalidation_and_back_with_the_old_value_ser
     own_server: RedisServer,
 ) -> None:
     """The server hangs while the invalidation is sent. Its connection is killed, and it wakes up with the old value."""
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=0.2) as here, Cache(own_server.url, timeout=0.2) as elsewhere:
-        here.observe(told.append)
+        here.observe(events.append)
         ours, theirs = Source(here), Source(elsewhere)
         assert [await ours.read(), await theirs.read()] == ["old", "old"]
 
@@ -55,13 +55,13 @@ async def test_redis_down_during_an_invalidation_and_back_with_the_old_value_ser
 
         own_server.pause()
         await write()
-        assert Invalidated(("k",), acknowledged=False) in told
+        assert Invalidated(("k",), acknowledged=False) in events
         assert await ours.read() == "new", "it holds here at once"
         own_server.resume()
         assert await ours.read() == "new", "and before it is replayed"
         await until(lambda: not len(here.runtime.coherence.journal))
         assert await theirs.read() == "new", "and after the replay everywhere"
-        assert InvalidationsReplayed(1) in told
+        assert InvalidationsReplayed(1) in events
 
 
 async def test_a_server_that_was_killed_and_came_back_with_its_data_serves_nothing_invalidated_meanwhile(
@@ -156,16 +156,16 @@ async def test_a_value_set_after_a_failed_invalidation_replaces_what_was_to_be_r
 
 
 async def test_the_journal_is_replayed_in_batches(store: FailingStore, cache: Cache) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     for number in range(2 * BATCH + 1):
         await cache.set(f"k{number}", number, ttl=60)
     store.fail()
     for number in range(2 * BATCH + 1):
         await cache.delete(f"k{number}")
-    cache.observe(told.append)
+    cache.observe(events.append)
     store.recover()
     await until(lambda: not len(cache.runtime.coherence.journal))
-    replayed = [event.count for event in told if isinstance(event, InvalidationsReplayed)]
+    replayed = [event.count for event in events if isinstance(event, InvalidationsReplayed)]
     assert replayed == [BATCH, BATCH, 1]
     assert len(store) == 0
 
@@ -182,23 +182,23 @@ async def test_closing_drains_the_journal(store: FailingStore) -> None:
 async def test_closing_does_not_wait_long_for_a_store_that_is_down_and_logs_the_keys_that_are_left(
     store: FailingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(store) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         store.fail()
         await cache.delete("a")
         await cache.delete("b")
-    assert InvalidationsLost(2) in told
+    assert InvalidationsLost(2) in events
     assert "closed with 2 invalidations" in caplog.text
 
 
 # --- bounded --------------------------------------------------------------------------------------------
 
 
-def journal(clock: FakeClock, limit: int, told: list[Event] | None = None) -> Journal:
+def journal(clock: FakeClock, limit: int, events: list[Event] | None = None) -> Journal:
     reporter = Reporter(clock)
-    if told is not None:
-        reporter.observe(told.append)
+    if events is not None:
+        reporter.observe(events.append)
     return Journal(reporter, limit=limit)
 
 
@@ -220,12 +220,12 @@ def test_an_acknowledgement_does_not_cover_an_invalidation_that_came_after_it_wa
 
 
 def test_a_full_journal_loses_keys_as_an_event_and_stays_correct_here(caplog: pytest.LogCaptureFixture) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     clock = FakeClock()
-    entries = journal(clock, limit=2, told=told)
+    entries = journal(clock, limit=2, events=events)
     entries.add(["a", "b", "c", "d"])
     entries.add(["e"])
-    assert [event.count for event in told if isinstance(event, InvalidationsLost)] == [2, 1]
+    assert [event.count for event in events if isinstance(event, InvalidationsLost)] == [2, 1]
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert entries.distrusts("any key at all"), "nobody knows which were lost"
     clock.advance(10 * DAY)
@@ -291,9 +291,9 @@ async def test_a_key_that_the_store_refuses_delays_no_other_key(
     start_server: Callable[..., RedisServer],
 ) -> None:
     server = start_server("user app on >secret ~app:* ~{app:* +@all")
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(f"redis://app:secret@127.0.0.1:{server.port}", timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         for number in range(3):
             await cache.set(f"app:{number}", "old", ttl=600)
 
@@ -308,7 +308,7 @@ async def test_a_key_that_the_store_refuses_delays_no_other_key(
         await until(lambda: len(cache.runtime.coherence.journal) == 2)
         assert cache.runtime.coherence.journal.holds("foreign:1"), "refused today, it may be allowed tomorrow"
         # A key that cannot even be sent is not kept.
-        assert sum(event.count for event in told if isinstance(event, InvalidationsLost)) == 2
+        assert sum(event.count for event in events if isinstance(event, InvalidationsLost)) == 2
         server.cli("ACL", "SETUSER", "app", "~*")
         await until(lambda: not len(cache.runtime.coherence.journal))
 
@@ -393,7 +393,7 @@ async def rolled_back(cache: Cache, key: str) -> None:
 async def test_after_commit_performs_the_collected_invalidations_on_a_normal_exit(
     store: FailingStore, cache: Cache
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     source = Source(cache)
     await source.read()
     await cache.set("other", 1, ttl=60)
@@ -403,15 +403,15 @@ async def test_after_commit_performs_the_collected_invalidations_on_a_normal_exi
         source.truth = "new"
 
     async with cache.after_commit():
-        cache.observe(told.append)
+        cache.observe(events.append)
         await write()
         assert await source.read.invalidate() is False
         assert await cache.delete("other") is False
         assert await source.read() == "new", "inside, the transaction sees what it wrote"
         assert await source.read.peek() is MISS
         assert await store.get("k", 1) == b'"old"', "others do not, before it has committed"
-        assert told.count(Invalidated(("k", "other"), acknowledged=True)) == 0
-    assert told.count(Invalidated(("k", "other"), acknowledged=True)) == 1, "in one step"
+        assert events.count(Invalidated(("k", "other"), acknowledged=True)) == 0
+    assert events.count(Invalidated(("k", "other"), acknowledged=True)) == 1, "in one step"
     assert await source.read() == "new"
     assert await cache.get("other") is None
 
@@ -534,11 +534,11 @@ async def test_keys_are_removed_at_the_same_time_when_one_of_them_is_refused_by_
                 await super().delete(keys, timeout)
 
     store = Refusing()
-    told: list[Event] = []
+    events: list[Event] = []
     cache = Cache(store)
-    cache.observe(told.append)
+    cache.observe(events.append)
     coherence = cache.runtime.coherence
     async with asyncio.timeout(PATIENCE / 2):
         assert not await coherence.invalidate(keys, cache.runtime.budget())
     assert coherence.journal.batch() == ["k:7"]
-    assert {event.cause for event in told if isinstance(event, StoreFailed)} == {"NOPERM"}
+    assert {event.cause for event in events if isinstance(event, StoreFailed)} == {"NOPERM"}
