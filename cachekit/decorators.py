@@ -335,7 +335,7 @@ class Decorators:
 
 
 # For people and tools that look at the signature: the options by name, with their defaults.
-_self, _key, _ = inspect.signature(Decorators.cached).parameters.values()
+_self, _key, _options = inspect.signature(Decorators.cached).parameters.values()
 Decorators.cached.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [_self, _key, *inspect.signature(Policy).parameters.values()]
 )
