@@ -8,7 +8,7 @@
     ├── RenderError             an argument has no stable text form for a key
     ├── RoundTripError          a value would not come back from JSON as it was
     ├── DecodeError             bytes in the store do not decode into the annotated type
-    └── StoreError              the store did not do what it was asked to do
+    └── StoreError              the store did not do as it was asked
         ├── StoreUnavailableError   nobody answered: refused, reset, unresolved, closed
         ├── StoreTimeoutError       no answer by the deadline
         ├── StoreGarbageError       the bytes that came back are no answer to the question
@@ -89,7 +89,7 @@ class DecodeError(CachekitError):
 
 
 class StoreError(CachekitError):
-    """The store did not do what it was asked to do.
+    """The store did not do as it was asked.
 
     ``cause`` is a short word that stays the same for failures of one kind (``"unavailable"``, ``"timeout"``,
     ``"OOM"``): logs and events group by it.

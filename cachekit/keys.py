@@ -126,7 +126,7 @@ def _render_enum(value: Any) -> str:
     return f"%.{kind}%={value.value!r}" if value.name is None else f"%.{kind}.{escape(value.name)}"
 
 
-# Order matters: bool is an int, datetime is a date, and a mixed-in Enum is what it is mixed with.
+# Order matters: bool is an int, datetime is a date, and a mixed-in Enum is also of the type that it is mixed with.
 _ATOMS: Final[tuple[tuple[Any, str, Callable[[Any], str]], ...]] = (
     (type(None), "", lambda _: "%none"),
     (bool, "", lambda value: "%true" if value else "%false"),

@@ -147,7 +147,7 @@ async def test_a_writer_signs_up_and_in_writes_corrects_learns_and_is_forgotten(
         assert not [key for key in own_server.cli("KEYS", "*") if not key.startswith(b"profile:")]
 
 
-async def test_redis_keeps_what_the_page_says_for_as_long_as_it_says(
+async def test_redis_keeps_the_data_that_the_page_names_for_as_long_as_it_says(
     start: Start, own_server: RedisServer, ada: Visitor
 ) -> None:
     page = await sign_up(ada, start(own_server.url))
@@ -266,7 +266,7 @@ async def test_an_answer_is_accepted_once(
     await press_sign_in(page)
     await expect(page.get_by_role("textbox", name="Write")).to_be_visible()
     (answer,) = sent
-    # Somebody else sends it again, who has recorded all traffic.
+    # Somebody else has recorded all traffic, and sends the answer again.
     thief = (await browser.new_context()).request
     replayed = await thief.post(answer["url"], data=answer["data"], headers=answer["headers"])
     assert replayed.status == 410
@@ -610,9 +610,7 @@ async def test_a_visitor_who_comes_by_the_ip_address_is_redirected_to_the_host_n
         ("", "", set()),
     ],
 )
-def test_a_correction_is_what_a_writer_changed_in_finished_words(
-    previous: str, latest: str, pairs: set[tuple[str, str]]
-) -> None:
+def test_a_correction_is_a_change_of_a_finished_word(previous: str, latest: str, pairs: set[tuple[str, str]]) -> None:
     assert {(each.wrong, each.right) for each in learnt_from(previous, latest)} == pairs
 
 

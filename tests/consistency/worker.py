@@ -1,4 +1,4 @@
-"""One process of a run: tasks that do random operations on its cache, and check what they read.
+"""One process of a run: tasks that do random operations on its cache, and check the results of reads.
 
 Started by `tests.consistency.harness` as ``python -m tests.consistency.worker SETTINGS SLOT GENERATION``.
 """

@@ -19,7 +19,7 @@ MODULES = ["cachekit", *(module.name for module in pkgutil.walk_packages(cacheki
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_in_docstrings_run_and_print_what_they_say(name: str) -> None:
+def test_the_examples_in_docstrings_run_and_print_their_output(name: str) -> None:
     module = importlib.import_module(name)
     # The public names are imported, as they are for a reader who followed the README.
     names = {key: getattr(cachekit, key) for key in cachekit.__all__}

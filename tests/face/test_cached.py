@@ -122,7 +122,7 @@ async def test_a_hit_has_the_type_of_the_miss(cache: Cache, annotation: Any, val
         assert [type(item) for item in hit] == [type(item) for item in value]
 
 
-async def test_without_an_annotation_a_tuple_is_returned_uncached_with_one_warning(
+async def test_a_tuple_without_an_annotation_is_returned_uncached_with_one_warning(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = 0

@@ -40,7 +40,7 @@ async def test_the_newest_snapshot_comes_first(cache: Cache) -> None:
     assert abs((datetime.now(UTC) - recent[0].timestamp).total_seconds()) < 60
 
 
-async def test_a_pair_is_previous_and_latest_and_none_while_there_are_not_two(cache: Cache) -> None:
+async def test_a_pair_is_previous_and_latest_or_none_with_fewer_than_two(cache: Cache) -> None:
     store = SnapshotStore(cache)
     assert await store.get_snapshot_pair("42") is None
     await store.save_snapshot("42", "one", 1)
@@ -119,7 +119,7 @@ async def test_nothing_older_than_the_ttl_is_ever_returned() -> None:
     assert await store.get_snapshot_pair("42") is None
 
 
-async def test_a_save_drops_what_has_grown_too_old_from_the_store() -> None:
+async def test_a_save_drops_old_snapshots_from_the_store() -> None:
     clock = FakeClock()
     memory = MemoryStore(clock=clock)
     store = SnapshotStore(Cache(memory, clock=clock), ttl="1h")

@@ -498,7 +498,7 @@ async def test_a_value_set_by_hand_during_a_load_stays(cache: Cache) -> None:
     assert await cache.get("slow:0") == "by hand"
 
 
-async def test_an_invalidation_by_another_cache_wins_over_loads_here(store_url: str) -> None:
+async def test_an_invalidation_by_another_cache_wins_over_loads_of_this_one(store_url: str) -> None:
     async with two_caches(store_url) as (here, elsewhere):
         slow = Slow(here)
         before = start(3, slow.call)
@@ -685,7 +685,7 @@ async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_sec
             assert await asyncio.gather(*callers) == [{"run": 0}] * 100
 
 
-async def test_when_results_are_not_stored_callers_elsewhere_do_not_load_one_after_the_other() -> None:
+async def test_callers_in_other_caches_do_not_load_one_after_the_other_when_results_are_not_stored() -> None:
     store = MemoryStore()
     caches = [Cache(store) for _ in range(6)]
     going_on = most = 0

@@ -32,7 +32,7 @@ def flight(*, token: bytes | None = None) -> Flight:
     return opened
 
 
-def test_every_relation_has_its_row_here_and_in_the_docs() -> None:
+def test_every_relation_has_its_row_in_this_test_and_in_the_docs() -> None:
     assert {relation: relation.joining for relation in Relation} == ROWS
     page = (ROOT / "docs" / "architecture.md").read_text()
     for relation, joining in ROWS.items():

@@ -314,7 +314,7 @@ plain_json = LEAVES[-1][1]
 
 @few
 @given(plain_json)
-def test_without_an_annotation_plain_json_comes_back(value: Any) -> None:
+def test_plain_json_comes_back_without_an_annotation(value: Any) -> None:
     assert exactly(PLAIN.decode(PLAIN.encode(value))) == exactly(value)
 
 
@@ -354,7 +354,7 @@ NOT_PLAIN = [
 
 
 @pytest.mark.parametrize("value", NOT_PLAIN, ids=shown)
-def test_without_an_annotation_all_else_is_refused_with_the_advice_to_annotate(value: object) -> None:
+def test_any_other_value_without_an_annotation_is_refused_with_the_advice_to_annotate(value: object) -> None:
     with pytest.raises(RoundTripError) as caught:
         PLAIN.encode(value)
     assert f"a value of type {type(value).__qualname__}" in str(caught.value)

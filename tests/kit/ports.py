@@ -93,7 +93,7 @@ def free_port() -> int:
     """Return a free loopback port outside the range that the system hands out by itself.
 
     A port of that range can be taken by any outgoing connection while its server is down, and a
-    client that keeps connecting to a dead server there can end up connected to itself.
+    client that keeps connecting to a dead server in that range can end up connected to itself.
     The port `BUS` above it is free, too: the nodes of a cluster talk to each other on it.
 
     Raises:

@@ -37,7 +37,7 @@ _Answer = TypeVar("_Answer")
 
 
 class ServerError(Exception):
-    """A server did not do what a test asked of it. The tail of its log is quoted, if it has one."""
+    """A server did not do as a test asked. The tail of its log is quoted, if it has one."""
 
 
 class RedisServer:

@@ -48,7 +48,7 @@ def test_a_failover_by_hand_promotes_the_replica_while_the_master_lives(sentinel
 
 
 @pytest.mark.server
-def test_a_setup_that_cannot_start_says_why_and_leaves_nothing_behind() -> None:
+def test_sentinels_that_cannot_start_say_why_and_leave_nothing_behind() -> None:
     sentinel_setup = SentinelSetup(first_server(), config=["maxmemory nonsense"])
     with pytest.raises(ServerError, match="maxmemory"):
         sentinel_setup.start()

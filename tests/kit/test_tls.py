@@ -77,7 +77,7 @@ def test_a_certificate_of_another_host_is_for_that_host_alone(start_tls: Start, 
 
 
 @pytest.mark.parametrize("clients", [False, True, "optional"])
-def test_a_server_asks_clients_for_a_certificate_as_it_is_told(
+def test_a_server_asks_clients_for_a_certificate_as_it_is_configured(
     start_tls: Start, certificates: Certificates, tmp_path: Path, clients: Clients
 ) -> None:
     port = start_tls(clients=clients)

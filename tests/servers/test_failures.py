@@ -242,7 +242,7 @@ async def test_a_value_or_a_ttl_that_cannot_be_stored_is_refused_silently_by_the
     assert len(warnings(caplog)) == 2, "one for the value, one for the ttl"
 
 
-async def test_a_store_that_cannot_even_be_shown_is_contained(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_store_whose_repr_raises_is_contained(caplog: pytest.LogCaptureFixture) -> None:
     class Odd(FailingStore):
         def __repr__(self) -> str:
             raise ZeroDivisionError
@@ -464,7 +464,7 @@ async def test_a_fill_that_ran_out_of_time_before_it_was_sent_is_never_sent(own_
 
 
 @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
-def test_a_certificate_that_is_not_there_is_refused_at_once(name: str) -> None:
+def test_a_missing_certificate_file_is_refused_at_once(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name}='/nowhere.pem' is not a file"):
         Cache(f"rediss://localhost?{name}=/nowhere.pem")
 

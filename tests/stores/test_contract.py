@@ -98,7 +98,7 @@ async def test_a_window_never_exceeds_its_limit(store: Store) -> None:
     assert len(await texts(store, "w")) == 3
 
 
-async def test_a_push_drops_what_is_older_than_the_horizon(store: Store) -> None:
+async def test_a_push_drops_items_older_than_the_horizon(store: Store) -> None:
     await push(store, "w", "old", age=50)
     await push(store, "w", "older still, pushed later by a slow clock", age=55)
     await push(store, "w", "young", age=1)
@@ -233,7 +233,7 @@ def test_a_memory_store_of_no_size_is_refused(maxsize: int) -> None:
 async def test_nothing_older_than_the_ttl_survives_in_redis_while_the_writer_keeps_writing(
     redis_server: RedisServer,
 ) -> None:
-    """The list's own EXPIRE slides with each save; the age of each entry is what keeps the promise."""
+    """The list's own EXPIRE slides with each save; the age of each entry keeps the promise."""
     ttl = 0.3
     async with Cache(redis_server.url, timeout=T) as cache:
         window = RollingWindow(cache, "w", limit=1000, ttl=ttl)

@@ -47,7 +47,7 @@ LIMIT = 3
 keys = st.sampled_from(KEYS)
 tokens = st.sampled_from(TOKENS)
 values = st.sampled_from([b"1", b"2", b"", b"\x00\xff"])
-# Times here are whole eighths of a second: sums of them are exact.
+# Times in this model are whole eighths of a second: sums of them are exact.
 spans = st.sampled_from([1_000, 2_000, 5_000, HOUR])
 
 

@@ -845,7 +845,7 @@ async def test_a_cluster_that_nobody_answers_for_is_reported_as_a_failure(store_
 
 
 @pytest.mark.server
-async def test_a_cluster_is_asked_again_and_again_until_it_is_there(store_at: StoreAt) -> None:
+async def test_a_cluster_is_asked_again_and_again_until_it_answers(store_at: StoreAt) -> None:
     with RedisCluster(first_server(), replicas=0) as nodes:
         for node in nodes.nodes:
             node.kill()

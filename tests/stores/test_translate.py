@@ -69,7 +69,7 @@ def test_a_foreign_error_becomes_ours_and_shows_no_argument(
     assert SECRET not in str(ours)
 
 
-def test_every_row_of_the_table_is_tried_here_and_shown_in_the_docs() -> None:
+def test_every_row_of_the_table_is_tested_and_shown_in_the_docs() -> None:
     # These two are no foreign errors: tests/servers/test_failures.py and tests/servers/test_cluster.py have them.
     assert {fault.cause for fault in FAULTS} - {cause for _, _, cause in ROWS} == {"queue full", "no cluster"}
 

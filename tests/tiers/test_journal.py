@@ -144,7 +144,7 @@ async def test_an_invalidation_whose_caller_was_cancelled_is_kept_or_done(own_se
     assert own_server.cli("EXISTS", "k") == 0
 
 
-async def test_a_value_set_after_a_failed_invalidation_replaces_what_was_to_be_removed(
+async def test_a_value_set_after_a_failed_invalidation_replaces_the_value_to_remove(
     store: FailingStore, cache: Cache
 ) -> None:
     await cache.set("k", "old", ttl=60)
@@ -219,7 +219,7 @@ def test_an_acknowledgement_does_not_cover_an_invalidation_that_came_after_it_wa
     assert entries.batch() == ["a"]
 
 
-def test_a_full_journal_loses_keys_as_an_event_and_stays_correct_here(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_journal_reports_lost_keys_and_stays_correct_in_this_process(caplog: pytest.LogCaptureFixture) -> None:
     events: list[Event] = []
     clock = FakeClock()
     entries = journal(clock, limit=2, events=events)

@@ -206,7 +206,7 @@ async def test_a_value_that_this_process_changed_is_never_served_again(bench: Be
         assert await f(1) == source.version, change.__name__
 
 
-async def test_an_invalidation_that_the_store_does_not_acknowledge_holds_here_at_once(
+async def test_an_invalidation_that_the_store_does_not_acknowledge_holds_in_this_process_at_once(
     redis_server: RedisServer, url: str
 ) -> None:
     store = open_store(url, clock=SystemClock())
