@@ -1,7 +1,7 @@
 """Fail when fewer branches than the floor were taken.
 
-coverage's own ``fail_under`` counts lines and branches together, which lets many plain lines hide
-untaken branches.
+coverage's own ``fail_under`` counts lines and branches together, so many plain lines can hide branches
+that were not taken.
 
 Usage: ``python branch_floor.py COVERAGE_JSON PERCENT``.
 """

@@ -1,8 +1,9 @@
-"""Print what cachekit needs at run time, each at the lowest version that pyproject.toml allows: requirements for pip.
+"""Print the run-time dependencies, each at the lowest version that pyproject.toml allows, as requirements for pip.
 
-The floors stand in ``[project] dependencies`` and nowhere else. One that is missing is an error.
+The floors stand in ``[project] dependencies`` and nowhere else. A dependency without a floor is an error.
 
-Usage: ``python lowest.py PYPROJECT [REQUIREMENTS]``; into the second file, if there is one, the same is written.
+Usage: ``python lowest.py PYPROJECT [REQUIREMENTS]``. The requirements are also written to the second file, if one is
+named.
 """
 
 import re
@@ -10,7 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-# The name with its extras, then the floor, wherever it stands among the bounds; a marker comes behind a semicolon.
+# The name with its extras, then the floor at any place among the bounds; a marker comes behind a semicolon.
 FLOOR = re.compile(r"(?P<name>[\w.-]+(\[[^]]*\])?)[^;]*?>=\s*(?P<version>[\w.]+)")
 
 

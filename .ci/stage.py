@@ -7,9 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
-# The package itself, what builds leave behind, and what the platform or an editor hides.
+# The package itself, leftovers of builds, and hidden files of the platform or an editor.
 LEFT_BEHIND = ("cachekit", "build", "dist", "__pycache__", "*.egg-info", ".*")
-# Hidden, and read by tests all the same.
+# These are hidden, but tests read them.
 BROUGHT = {".ci", ".github", ".pre-commit-config.yaml"}
 
 
@@ -25,7 +25,7 @@ def main(checkout: Path, target: Path) -> None:
 
     shutil.copytree(checkout, target, ignore=ignore, dirs_exist_ok=True)
 
-    import cachekit  # noqa: PLC0415 - what is imported here is the question
+    import cachekit  # noqa: PLC0415 - the place of the imported package is the question
 
     home = Path(cachekit.__file__).resolve()
     if home.is_relative_to(checkout.resolve()) and "site-packages" not in home.parts:

@@ -5,18 +5,35 @@ invalidated.
 
 The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, the stores keep*::
 
-    functions.py    cached, invalidates, cache_get, cache_set, cache_delete, configure, using
-    snapshots.py    RollingWindow, SnapshotStore, Snapshot
-    testing.py      what users' tests need: a clock, a store that fails on cue, a memory cache
-      cache.py      Cache: wires the tiers together and owns their life
-      decorators.py what a decorated function is
-        _flow/      how one call goes: plan, read, flight, lease, load, write, and the table of verdicts
-        _tiers/     where values are: shared, behind its guard and breaker; journal, outcomes, troubles, events
-        stores/     who keeps bytes: the protocol, memory, redis; one server, Sentinel or a cluster
-          keys.py codecs.py entry.py    pure: no I/O, no clock
-            urls.py                     where a store is
-              config.py events.py clock.py
-                errors.py               one tree
+    functions.py      the default cache: cached, invalidates, cache_get, cache_set, cache_delete, configure,
+                      default_cache, using
+    snapshots.py      RollingWindow, SnapshotStore, Snapshot
+    testing.py        tools for the tests of an application: a clock, a store that fails on cue, a cache in memory
+    cache.py          Cache: puts the parts together and owns their life
+    decorators.py     the decorators, and the functions that they return
+    _flow/            how one call goes
+      plan, policy    made at decoration
+      read            looks, and does what the table in verdict says
+      call, joining, flight, lease, load, nesting     a call that was no hit
+      write, commit   invalidations
+      runtime         the objects that all calls of a cache share
+    _tiers/           where values are
+      values, windows, leases     in the store
+      coherence       alone knows the journal, its replay and the near tier (in an s3fifo map)
+      guard, breaker  the one door to the store
+      outcome, incidents, reporter, background    serve them all
+    stores/           who keeps bytes
+      base, scripts   the protocol, and its atomic steps
+      memory, redis   the two stores; keyspace, the keys of the one in memory
+      network, sentinel, cluster    the servers of a store, and which one has a key
+      lane, operations, deadlines   one connection, and the commands on it
+      tracking        the feed of changes
+      connect, names, translate     URLs, host names, foreign errors
+    keys.py codecs.py entry.py      pure: no I/O, no clock
+    urls.py           where a store is
+    config.py events.py clock.py loops.py backoff.py
+                      settings, events, the time, state of each event loop, pauses with jitter
+    errors.py         one tree
 """
 
 from cachekit._tiers.outcome import MISS, Miss

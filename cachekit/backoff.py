@@ -13,7 +13,7 @@ class Backoff:
     Args:
         first: The bound of the first pause.
         longest: The most that the bound grows to; without it all pauses have the same bound.
-        factor: What the bound is multiplied by.
+        factor: The bound is multiplied by it after each pause.
         least: The beginning of the interval, as a fraction of the bound.
 
     Example:

@@ -52,17 +52,18 @@ class Cache(Decorators):
         prefix: Stands before every key in the store. No blanks, no braces.
         timeout: Seconds that all cache work of one call may take together, from 0.001 up; default 0.25.
         near: How many results of decorated functions are kept in this process as well, in each event loop: a near
-            hit asks nobody. None keeps those of functions decorated with ``near=True`` alone. Redis tells what
-            changes: after an invalidation of this process that is strict, after one of another it takes some 150 us,
-            and never longer than a second (docs/near.md). With ``memory://`` it has no effect.
-        near_bytes: How many bytes of JSON, with 300 for each entry, they may come to together; default 64 MiB.
+            hit asks nobody. None keeps only results of functions decorated with ``near=True``. Redis reports
+            changes: an invalidation by this process takes effect at once, one by another process after some 150 us,
+            and never later than a second (docs/near.md). With ``memory://`` it has no effect.
+        near_bytes: The most bytes that near results may take together: their JSON, and 300 bytes for each; default
+            64 MiB.
         clock: Tells the time; for tests (`cachekit.testing.FakeClock`).
 
     Raises:
         ConfigurationError: An unknown URL scheme or option, or a setting that makes no sense.
 
-    No method but ``cached`` and ``invalidates`` raises, whatever the store does: `get` and `take` return
-    their default, `set` and `delete` return False. One cache serves any number of event loops and threads.
+    Only ``cached`` and ``invalidates`` raise. No failure of the store raises: `get` and `take` return their
+    default, `set` and `delete` return False. One cache serves any number of event loops and threads.
 
     Example:
         >>> import asyncio
@@ -113,14 +114,14 @@ class Cache(Decorators):
         return self.runtime
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
-        """Hold invalidations back until a block ends normally: so that a database commits first.
+        """Hold invalidations back until a block ends normally, so that a database commits first.
 
         ``async with cache.after_commit():`` collects the invalidations of this cache that are made inside,
-        by `invalidates`, ``.invalidate()`` and `delete`, which return False meanwhile. When the block ends
-        normally they are performed in one step; when it raises, none is. Meanwhile calls inside the block
-        whose key is among them run uncached: they see what the transaction sees, and store nothing of it.
-        Blocks nest: the outermost one performs. A window's `forget` waits as well. It follows `contextvars`:
-        tasks started inside belong to the block while it lasts.
+        by `invalidates`, ``.invalidate()`` and `delete`. ``.invalidate()`` and `delete` return False meanwhile.
+        When the block ends normally, all are performed in one step. When it raises, none is. Inside the block
+        a call whose key is among them runs uncached: it sees the data of the transaction, and stores nothing.
+        Blocks nest: the outermost one performs. A window's `forget` waits as well. The block follows
+        `contextvars`: tasks started inside belong to it while it lasts.
 
         Example:
             >>> import asyncio
@@ -157,9 +158,9 @@ class Cache(Decorators):
     async def set(self, key: str, value: Any, ttl: Duration) -> bool:
         """Store ``value`` for ``ttl``. Returns whether the store confirmed it.
 
-        Only plain JSON is stored: dict with text keys, list, str, int, float, bool, None. Anything else
-        would come back as another type, so it is refused, with one warning, and False is returned; so is
-        a ttl that makes no sense. Loads that are going on do not overwrite it.
+        Only plain JSON is stored: dict with text keys, list, str, int, float, bool, None. Any other value
+        would come back as another type: it is refused with one warning, and False is returned. A ttl that
+        makes no sense is refused in the same way. Loads that are going on do not overwrite the value.
 
         Example:
             >>> import asyncio
@@ -171,13 +172,13 @@ class Cache(Decorators):
         try:
             seconds = parse_duration(ttl)
         except ConfigurationError:
-            # By its type alone: whoever mixed up the arguments passed the value here.
+            # By its type alone: a caller that mixed up the arguments passed the value here.
             self.runtime.reporter.skipped(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
             return False
         return await self.runtime.values.store(key, value, _SET, seconds, self.runtime.budget())
 
     async def delete(self, key: str) -> bool:
-        """Invalidate ``key``. Returns whether the store acknowledged it, whether or not a value was there.
+        """Invalidate ``key``. Returns whether the store acknowledged it, even if the key had no value.
 
         Example:
             >>> import asyncio
@@ -189,7 +190,7 @@ class Cache(Decorators):
     async def take(self, key: str, default: T | None = None) -> Any | T | None:
         """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.
 
-        All others, and everybody when the store fails, get ``default``.
+        All other takers get ``default``. When the store fails, every taker does.
 
         Example:
             >>> import asyncio
@@ -216,9 +217,9 @@ class Cache(Decorators):
     def observe(self, observer: Callable[[Event], object]) -> Callable[[], None]:
         """Pass every event of this cache to ``observer``; returns a function that ends it.
 
-        Observers are called in line, so they should be quick. What one raises is logged once and goes
-        no further. The events are in `cachekit.events`: hits, misses, loads and fills of decorated functions,
-        invalidations, and what failed.
+        Observers are called in line, so they should be quick. An exception of an observer is logged once and
+        goes no further. The events are in `cachekit.events`: hits, misses, loads and fills of decorated functions,
+        invalidations, and failures.
 
         Example:
             >>> import asyncio
@@ -232,12 +233,12 @@ class Cache(Decorators):
 
     @property
     def healthy(self) -> bool:
-        """Whether the store answers, and every invalidation has reached it, by what this process has met.
+        """Whether, as far as this process knows, the store answers and every invalidation has reached it.
 
-        It is False from the first failure on, until the store has answered for half a second again. It tells a
-        value that is not there from one that could not be asked for, where that matters: a ticket that was spent
-        is refused, with one that nobody can look up its holder may try again. It asks nobody: without a call it
-        stays what it was. True before the first use.
+        It is False from the first failure on, until the store has answered for half a second again. An application
+        can tell by it a missing value from a value that could not be read. An example: a ticket that was spent is
+        refused, but the holder of a ticket that could not be read may try again. The property asks nobody: without
+        a call it does not change. It is True before the first use.
 
         Example:
             >>> Cache("memory://").healthy
@@ -248,9 +249,9 @@ class Cache(Decorators):
     # --- life -----------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Give leases back and send what is left of the journal, for at most a second each; close the connections.
+        """Give leases back and send the rest of the journal, for at most a second each; close the connections.
 
-        What the store has not acknowledged by then is logged. The cache can be used again afterwards.
+        Keys that the store has not acknowledged by then are logged. The cache can be used again afterwards.
         """
         await self.runtime.aclose()
         await self._store.aclose()

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What tells the time; all values are seconds."""
+    """Tells the time; all values are seconds."""
 
     def monotonic(self) -> float:
         """Seconds that never go backwards: for durations and for expiry in process."""

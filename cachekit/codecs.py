@@ -1,8 +1,8 @@
 """Values to bytes and back, so that a hit has the type of the miss.
 
 orjson writes, msgspec decodes straight into the annotated type, pydantic models validate themselves. A
-value is encoded, decoded once and compared before it is stored: what would not come back equal and of the
-same type is refused with a `RoundTripError`, never altered.
+value is encoded, decoded once and compared before it is stored. A value that would not come back equal and of
+the same type is refused with a `RoundTripError`, never altered.
 
 This module is pure: no I/O, no clock. No pickle, no evaluation of data.
 """
@@ -36,7 +36,7 @@ class Codec:
     Args:
         annotation: The type that comes back from `decode`. `Any` means plain JSON: dict with text keys,
             list, str, int, float, bool, None.
-        name: Whose values they are, for logs and events.
+        name: The name of the function or verb that has the values, for logs and events.
 
     Raises:
         TypeError: No decoder can be built for the annotation.
@@ -72,7 +72,8 @@ class Codec:
         """Return ``value`` as compact JSON that is known to decode into an equal value of the same type.
 
         Raises:
-            RoundTripError: It would not. The message names types, never the value.
+            RoundTripError: The JSON would decode into another value or type. The message names types, never the
+                value.
         """
         hook = _Hook()
         try:
@@ -111,7 +112,7 @@ def _name(annotation: Any) -> str:
 
 
 class _Hook:
-    """Returns what orjson can write in place of what it cannot, and notes that there was any."""
+    """Replaces a value that orjson cannot write by one that it can, and notes that it did."""
 
     used = False
 
@@ -122,7 +123,8 @@ class _Hook:
 
 def _builtin(value: Any) -> Any:
     if _is_model(type(value)):
-        # A warning of pydantic's would quote the value; what does not fit its field does not come back the same.
+        # A warning of pydantic's would quote the value. A value that does not fit its field is refused anyway: it does
+        # not come back the same.
         return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
     if isinstance(value, (tuple, set, frozenset)):
         return list(value)
@@ -134,7 +136,7 @@ def _builtin(value: Any) -> Any:
 
 
 def _is_model(kind: Any) -> bool:
-    # By its methods: pydantic is the user's dependency, not ours.
+    # A model is recognised by its methods: pydantic is the user's dependency, not ours.
     return isinstance(kind, type) and hasattr(kind, "model_validate_json") and hasattr(kind, "__pydantic_validator__")
 
 
@@ -153,9 +155,9 @@ def _decoder(annotation: Any) -> Decode:
 
 
 def _with_int(annotation: Any) -> Any:
-    """Let an int stand where a float is annotated (PEP 484), and come back as an int.
+    """Accept an int where a float is annotated (PEP 484), and let it come back as an int.
 
-    JSON keeps them apart (``1`` and ``1.0``); a decoder of float alone would turn one into the other.
+    JSON keeps them apart (``1`` and ``1.0``). A decoder of float alone would turn an int into a float.
     """
     if annotation is float:
         return int | float
@@ -174,10 +176,10 @@ _CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset, Sequence, Map
 
 
 def _first_of(decoders: list[Decode]) -> Decode:
-    """Decode a union that msgspec cannot tell apart: the first member that fits.
+    """Return a decoder of a union that msgspec cannot tell apart: the first member that fits wins.
 
-    Which one fits depends on the bytes alone, and encoding compares: a value that an earlier member would
-    claim is refused when it is written, so a hit is never of another member's type.
+    The member that fits depends on the bytes alone, and encoding compares: a value that an earlier member would
+    accept is refused when it is written. So a hit is never of another member's type.
     """
 
     def decode(data: bytes) -> Any:
@@ -193,9 +195,9 @@ def _first_of(decoders: list[Decode]) -> Decode:
 
 
 def _from_builtin(kind: Any, value: Any) -> Any:
-    """Build what msgspec has no knowledge of from the plain JSON that it decoded."""
+    """Build a type that msgspec does not know from the plain JSON that it decoded."""
     if _is_model(kind):
-        # As JSON again, for pydantic's JSON mode: in Python mode a strict model refuses a date as text.
+        # The value becomes JSON again, for pydantic's JSON mode: in Python mode a strict model refuses a date as text.
         return kind.model_validate_json(orjson.dumps(value))
     message = f"no way to build a {_name(kind)} from JSON"
     raise NotImplementedError(message)
@@ -207,13 +209,13 @@ def _from_builtin(kind: Any, value: Any) -> Any:
 def _alike(a: Any, b: Any) -> bool:
     """Tell whether ``a`` and ``b`` are known to be `same`, in a tenth of its time: most results are plain JSON.
 
-    What marshal writes keeps apart the types of builtins, subclasses of them, and the order of a dict. It is compared
-    and thrown away, never read. Its second version knows nothing of interned and of shared objects, which alike
-    values may differ in. It writes all kinds of bytes in one way, but orjson writes none of them without help.
+    The bytes of marshal keep apart the types of builtins, subclasses of them, and the order of a dict. They are
+    compared and thrown away, never read. Version 2 of the format does not mark interned and shared objects, in which
+    alike values may differ. It writes all kinds of bytes in one way, but orjson writes none of them without help.
     """
     try:
         return marshal.dumps(a, 2) == marshal.dumps(b, 2)
-    # Something that is no builtin, or nested too deep.
+    # A value is no builtin, or is nested too deep.
     except ValueError:
         return False
 
@@ -251,8 +253,8 @@ _LEAVES: Final = frozenset({str, int, float, bool, bytes, type(None), dt.date, d
 
 
 def _same_zone(a: dt.tzinfo | None, b: dt.tzinfo | None) -> bool:
-    # A named zone would come back as a fixed offset: equal now, another answer after adding a month. Fixed
-    # offsets (those that need no date to tell) are alike, whichever library made them.
+    # A named zone would come back as a fixed offset: equal now, but different after adding a month. Fixed offsets
+    # (a zone that needs no date to know its offset) are alike, even if two libraries made them.
     if a is None or b is None:
         return a is b
     offset = a.utcoffset(None)
@@ -275,7 +277,10 @@ def _same_object(a: Any, b: Any) -> bool:
 
 
 def _same_attributes(a: Any, b: Any, *, beside: Sequence[str] = ()) -> bool:
-    """Compare what is set on an instance beside its fields or items: twice at each level would be 2 ** levels."""
+    """Compare the attributes of an instance beside its fields or items.
+
+    The fields are excluded, since a second comparison at each level would cost 2 ** levels.
+    """
     more_of_a, more_of_b = ({**getattr(one, "__dict__", {})} for one in (a, b))
     for name in beside:
         more_of_a.pop(name, None)
@@ -287,7 +292,7 @@ def _same_attributes(a: Any, b: Any, *, beside: Sequence[str] = ()) -> bool:
 
 
 def is_immutable(value: Any) -> bool:
-    """Tell whether several callers may be handed this very object: nothing in it can be changed.
+    """Tell whether several callers may get this very object: nothing in it can be changed.
 
     Example:
         >>> is_immutable(("recieve", 3)), is_immutable(("recieve", [3]))
@@ -295,7 +300,7 @@ def is_immutable(value: Any) -> bool:
     """
     try:
         return _is_immutable(value)
-    # What the user's types run when a field is read may raise anything; or it is nested too deep.
+    # Code of the user's types, which runs when a field is read, may raise anything; or the value is nested too deep.
     except Exception:
         return False
 
@@ -307,9 +312,9 @@ def _is_immutable(value: Any) -> bool:
     if kind in {tuple, frozenset}:
         return all(map(_is_immutable, value))
     if isinstance(value, tuple):
-        # A named tuple; one that takes further attributes has a place for them.
+        # A named tuple. One that accepts further attributes has a __dict__ for them.
         return not hasattr(value, "__dict__") and all(map(_is_immutable, value))
-    # Of the class itself: a subclass that is no dataclass takes further attributes.
+    # The parameters of the class itself, not of a base: a subclass that is no dataclass accepts further attributes.
     frozen = vars(kind).get("__dataclass_params__")
     if frozen is not None and frozen.frozen:
         names = [field.name for field in dataclasses.fields(value)]
@@ -321,9 +326,10 @@ def _is_immutable(value: Any) -> bool:
 
 
 def _holds_more(value: Any, names: Sequence[str]) -> bool:
-    """Tell whether an instance has a place for more than its fields, and something in it or to come.
+    """Tell whether an instance has a place for more than its fields, and something is or may come into it.
 
-    A `functools.cached_property`, or its like in another library, writes there though the class is frozen.
+    A `functools.cached_property`, or a similar one of another library, writes into that place though the class is
+    frozen.
     """
     if not hasattr(value, "__dict__"):
         return False

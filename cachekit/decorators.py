@@ -1,4 +1,4 @@
-"""What a decorated function is: the same function, typed the same, with a few methods more.
+"""The decorators, and the functions that they return: typed as before, with a few methods more.
 
 A decorated function binds nothing and decides nothing: its plan was made at decoration, its cache is
 looked up at the call.
@@ -22,7 +22,7 @@ from cachekit.keys import defined_in_class
 if TYPE_CHECKING:
 
     class ObjectProxy:
-        """What the checkers need to know of wrapt's class, which has no types."""
+        """The parts of wrapt's class that the checkers must know: it has no types."""
 
         __wrapped__: Any
         __name__: str
@@ -45,7 +45,7 @@ Lookup: TypeAlias = Callable[[], Runtime]
 
 
 class BoundCachedFunction(ObjectProxy, Generic[P, R]):
-    """A decorated function with its leading arguments in place: what ``instance.method`` gives.
+    """A decorated function with its leading arguments in place, as ``instance.method`` gives it.
 
     The methods take the same arguments as the call itself. None of them raises for a failure of the cache.
 
@@ -76,7 +76,7 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         self._self_bound = bound
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Return the cached result, or run the function and cache what it returns."""
+        """Return the cached result, or run the function and cache its result."""
         return serve(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -111,10 +111,10 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         return await peek(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function now and store what it returns, whatever is cached. Returns that.
+        """Run the function now, even on a key that is cached, and store its result. Returns the result.
 
         Raises:
-            Exception: What the function raises, unchanged; the cached value then stays.
+            Exception: Of the function, unchanged. The cached value then stays.
         """
         return await refresh(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
@@ -125,7 +125,7 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
     async def take(self, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
         """Return the cached value and remove it in one step: of many takers exactly one gets it.
 
-        Returns `MISS` for all others, when there is no value, and when the store fails. Never loads.
+        All other takers get `MISS`. So does every taker when there is no value or the store fails. Never loads.
         """
         return await take(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
@@ -164,7 +164,7 @@ class CachedFunction(BoundCachedFunction[P, R]):
         self._self_binds = binds
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Return the cached result, or run the function and cache what it returns."""
+        """Return the cached result, or run the function and cache its result."""
         # As above, with nothing to put before the arguments.
         return serve(self._self_runtime(), self._self_plan, args, kwargs)
 
@@ -189,13 +189,13 @@ class CachedFunction(BoundCachedFunction[P, R]):
 
 
 class CachedClassMethod(Protocol[P, R]):
-    """What ``cached(…)(classmethod(…))`` gives: bound wherever it is read from."""
+    """The result of ``cached(…)(classmethod(…))``: bound, read from the class or from an instance."""
 
     def __get__(self, instance: object, owner: type | None = None, /) -> BoundCachedFunction[P, R]: ...
 
 
 class CachedDecorator(Protocol):
-    """What ``cached(…)`` returns, for every kind of function it may stand above."""
+    """The decorator that ``cached(…)`` returns, for every kind of function that it may stand above."""
 
     @overload
     def __call__(self, function: classmethod[Any, P, Coroutine[Any, Any, R]], /) -> CachedClassMethod[P, R]: ...
@@ -205,7 +205,7 @@ class CachedDecorator(Protocol):
 
 def make_cached(runtime: Lookup, key: str | None, options: CachedOptions) -> CachedDecorator:
     """Return the decorator that caches in the cache that ``runtime`` looks up."""
-    # What can be checked without the function is checked at once, at the line of the decorator.
+    # Arguments that can be checked without the function are checked at once, at the line of the decorator.
     if key is not None and not isinstance(key, str):
         name = getattr(key, "__qualname__", repr(key))
         message = f"@cached was given {name} for a key template; write @cached(ttl=600) with its parentheses"
@@ -226,7 +226,7 @@ def make_cached(runtime: Lookup, key: str | None, options: CachedOptions) -> Cac
 
 
 def _unwrapped(function: Any) -> tuple[Any, str]:
-    """Return the plain function, and what it binds when it is read from a class."""
+    """Return the plain function, and the thing that it binds when it is read from a class."""
     if isinstance(function, classmethod):
         return function.__func__, "class"
     if isinstance(function, staticmethod):
@@ -234,7 +234,7 @@ def _unwrapped(function: Any) -> tuple[Any, str]:
     code = getattr(function, "__code__", None)
     if defined_in_class(function) and code is not None and code.co_argcount and code.co_varnames[0] == "cls":
         # Above a descriptor that is no function, classmethod hands the class to the call alone: .key() and
-        # its like would get none.
+        # the other methods would get none.
         message = f"@cached stands below @classmethod at {function.__qualname__}; write it above @classmethod"
         raise DecorationError(message)
     return function, "instance"
@@ -262,7 +262,7 @@ class InvalidatingFunction(ObjectProxy, Generic[P, R]):
 
 
 def make_invalidates(runtime: Lookup, templates: tuple[str, ...]) -> Callable[[F], F]:
-    """Return the decorator that invalidates in whatever ``runtime`` looks up."""
+    """Return the decorator that invalidates in the cache that ``runtime`` looks up."""
     for template in templates:
         if not isinstance(template, str):
             message = f'@invalidates takes key templates, not {template!r}; write @invalidates("profile:<user_id>")'
@@ -270,7 +270,7 @@ def make_invalidates(runtime: Lookup, templates: tuple[str, ...]) -> Callable[[F
 
     def decorate(function: Any) -> Any:
         if isinstance(function, (classmethod, staticmethod)):
-            # Around the whole: what it wraps is bound by the descriptor outside.
+            # The descriptor stays outside: it binds the function inside.
             return type(function)(decorate(function.__func__))
         plan: WritePlan[..., Any] = WritePlan(function, templates)
         return InvalidatingFunction(function, plan, runtime)
@@ -290,14 +290,14 @@ class Decorators:
 
         A hit has the type that the return annotation names. A failure of the cache never reaches the caller. An
         exception of the function does, unchanged, and is not cached. Callers of one cold key share one load, in the
-        task of the first of them; an invalidation that lands while it runs wins.
+        task of the first caller; an invalidation that lands while the load runs wins.
 
         Args:
             key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``. Without
                 one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
             ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that gets the
                 result and returns one of these. From 1 ms to 100 years.
-            when: Gets the result and returns whether to store it; None stores every one, None included.
+            when: Gets the result and returns whether to store it. None stores every result, even None.
             jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that entries
                 made together do not expire together.
             lease: Seconds for which a killed loader can delay others; a live one renews it while it loads.
@@ -322,7 +322,7 @@ class Decorators:
         A failure of the cache never reaches the caller. The function keeps its type.
 
         Args:
-            keys: Templates as for `cached`; ``<return.id>`` and its like use the result.
+            keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result.
 
         Raises:
             DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.

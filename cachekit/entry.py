@@ -1,4 +1,4 @@
-"""What stands at a key: an entry is compact JSON, and room for metadata behind one newline.
+"""The entry at a key: compact JSON, and room for metadata behind one newline.
 
 Compact JSON never contains a newline, so a second line is unmistakable. This version writes none and
 understands none: an entry that has one was written by a later version and is a miss here.
@@ -13,10 +13,10 @@ from msgspec import Struct
 
 
 def lease_key(key: str) -> str:
-    """Return where the lease of ``key`` lives: in the same slot of a cluster, where one is possible.
+    """Return the key of the lease of ``key``: in the same slot of a cluster, where that is possible.
 
-    A key with a hash tag takes ``:lease`` behind it; one without takes braces round it. A key such as
-    ``a}b`` has no lease key in its slot; templates cannot make one, see `cachekit.keys`.
+    A key with a hash tag gets ``:lease`` behind it. A key without one gets braces round it as well. A key such as
+    ``a}b`` has no lease key in its slot; templates cannot make such a key, see `cachekit.keys`.
 
     Example:
         >>> lease_key("profile:42"), lease_key("{user:42}:profile")
@@ -26,13 +26,13 @@ def lease_key(key: str) -> str:
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """What stands at a key: the JSON of one value."""
+    """The entry at a key: the JSON of one value."""
 
     data: bytes
 
 
 def parse(raw: bytes) -> Entry | None:
-    """Return the entry in ``raw``, or None for one that this version does not understand."""
+    """Return the entry in ``raw``, or None for an entry that this version does not understand."""
     return None if b"\n" in raw else Entry(raw)
 
 
@@ -47,14 +47,14 @@ def timestamp(seconds: float) -> str:
 
 
 def stamp(item: dict[str, object], seconds: float) -> dict[str, object]:
-    """Return ``item`` with its ``timestamp`` last, where the trimming script looks first."""
+    """Return ``item`` with its ``timestamp`` at the end, where the trimming script looks first."""
     stamped = {name: value for name, value in item.items() if name != "timestamp"}
     stamped["timestamp"] = timestamp(seconds)
     return stamped
 
 
 def timestamp_of(item: bytes) -> str:
-    """Return the timestamp inside a window's item, or ``""``, which is older than all, when it has none."""
+    """Return the timestamp inside a window's item. An item without one gives ``""``, which is older than all."""
     try:
         stamped = orjson.loads(item)
     except orjson.JSONDecodeError:

@@ -8,14 +8,14 @@
     ├── RenderError             an argument has no stable text form for a key
     ├── RoundTripError          a value would not come back from JSON as it was
     ├── DecodeError             bytes in the store do not decode into the annotated type
-    └── StoreError              the store did not do what it was asked
+    └── StoreError              the store did not do as it was asked
         ├── StoreUnavailableError   nobody answered: refused, reset, unresolved, closed
         ├── StoreTimeoutError       no answer by the deadline
-        ├── StoreGarbageError       what came back is no answer to what was asked
+        ├── StoreGarbageError       the bytes that came back are no answer to the question
         ├── StoreRefusedError       the server refuses everything (LOADING, BUSY, NOAUTH, …)
         ├── CommandRefusedError     the server refuses one kind of command, such as writes (OOM, READONLY, …)
         ├── KeyRefusedError         the server refuses one key (WRONGTYPE, NOPERM, …)
-        └── QueueFullError          nothing was asked: too much waits already
+        └── QueueFullError          nothing was asked: too many operations wait already
 
 The first two are raised where you configure or decorate. `RenderError` is raised by ``.key()`` alone.
 All others stay inside the toolkit: above the guard a failure is a value, not an exception.
@@ -89,16 +89,16 @@ class DecodeError(CachekitError):
 
 
 class StoreError(CachekitError):
-    """The store did not do what it was asked.
+    """The store did not do as it was asked.
 
     ``cause`` is a short word that stays the same for failures of one kind (``"unavailable"``, ``"timeout"``,
     ``"OOM"``): logs and events group by it.
     """
 
     opens_after: ClassVar[int | None] = FAILURES
-    """How many failures in a row open the circuit breaker when this is the last; None: it never does."""
+    """How many failures in a row open the circuit breaker when this is the last one. None: this one never opens it."""
     answered: ClassVar[bool] = False
-    """Whether it is an answer, given at once, of a server that goes on serving other questions."""
+    """Whether it is an answer, given at once, by a server that goes on serving other questions."""
 
     def __init__(self, cause: str, detail: str) -> None:
         super().__init__(detail)
@@ -112,20 +112,20 @@ class StoreUnavailableError(StoreError):
 class StoreTimeoutError(StoreError):
     """No answer by the deadline."""
 
-    # Each has cost a caller the whole deadline: no second one is to pay it.
+    # Each timeout has cost a caller the whole deadline. No second caller is to pay it.
     opens_after: ClassVar[int | None] = 1
 
 
 class StoreGarbageError(StoreError):
-    """What came back is no answer to what was asked; the connection is not trusted any further."""
+    """The bytes that came back are no answer to the question; the connection is not trusted any further."""
 
 
 class StoreRefusedError(StoreError):
-    """The server answered that it serves nobody now, or not this client, such as LOADING or NOAUTH."""
+    """The server answered that it serves nobody now, or does not serve this client, such as LOADING or NOAUTH."""
 
 
 class CommandRefusedError(StoreError):
-    """The server refuses one kind of command and serves others: no writes when OOM or READONLY, for one."""
+    """The server refuses one kind of command and serves others: with OOM or READONLY it refuses writes."""
 
     opens_after: ClassVar[int | None] = None
     answered: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What happened, as frozen values: for metrics, for tests, for a panel that shows hits and misses.
+"""Events: facts as frozen values, for metrics, for tests, for a panel that shows hits and misses.
 
 An event names keys, durations and causes. It never holds a value, the text of a snapshot or a password.
 """
@@ -19,13 +19,13 @@ class Hit(Struct, frozen=True):
 
 
 class Missed(Struct, frozen=True):
-    """The store answered, and has no value, or none that decodes. A store that fails is a `StoreFailed`."""
+    """The store answered, and has no value, or no value that decodes. A failure of the store is a `StoreFailed`."""
 
     key: str
 
 
 class Loaded(Struct, frozen=True):
-    """The decorated function ran and returned; ``seconds`` is what it took."""
+    """The decorated function ran and returned, after ``seconds``."""
 
     key: str
     seconds: float
@@ -46,7 +46,7 @@ class Invalidated(Struct, frozen=True):
 
 
 class Uncached(Struct, frozen=True):
-    """A step of caching was left out for a call of the function ``name``.
+    """A step of caching was skipped for a call of the function ``name``.
 
     ``reason`` is ``"argument"`` (no stable text form), ``"value"`` (would not make the round trip),
     ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (``when`` or ``ttl`` raised or answered
@@ -58,7 +58,7 @@ class Uncached(Struct, frozen=True):
 
 
 class StoreFailed(Struct, frozen=True):
-    """One operation on the store failed, or was left out since the circuit breaker is open.
+    """One operation on the store failed, or was rejected since the circuit breaker is open.
 
     ``cause`` is one word for all failures of one kind; while the breaker is open it is the cause that opened it.
     """
@@ -68,14 +68,14 @@ class StoreFailed(Struct, frozen=True):
 
 
 class StoreRecovered(Struct, frozen=True):
-    """The store answers again; ``seconds`` is how long ``cause`` lasted."""
+    """The store answers again: an incident has ended, which had ``cause`` and lasted for ``seconds``."""
 
     cause: str
     seconds: float
 
 
 class BreakerOpened(Struct, frozen=True):
-    """From now on ``shard`` is asked by probes alone, since it failed, at last by ``cause``.
+    """From now on probes alone ask ``shard``, since it failed; ``cause`` is the cause of its last failure.
 
     ``shard`` is ``""`` for a store of one server, else ``"host:port"`` of the server in the cluster.
     """
@@ -92,7 +92,7 @@ class BreakerClosed(Struct, frozen=True):
 
 
 class NearPaused(Struct, frozen=True):
-    """The near cache is emptied and bypassed, since Redis does not tell what changes; ``cause`` groups as elsewhere."""
+    """The near cache is emptied and bypassed, since Redis does not report changes; ``cause`` is one word."""
 
     cause: str
 
@@ -104,7 +104,7 @@ class NearResumed(Struct, frozen=True):
 
 
 class InvalidationsReplayed(Struct, frozen=True):
-    """``count`` invalidations that the store had not acknowledged reached it after all."""
+    """``count`` invalidations that the store had not acknowledged have reached it by a replay."""
 
     count: int
 

@@ -30,14 +30,15 @@ def configure(
 ) -> Cache:
     """Set the default cache of this process and return it.
 
-    Functions that are decorated already use it from their next call on. The previous one is not closed:
-    whoever still holds it may go on using it.
+    Functions that are decorated already use it from their next call on. The previous default cache is not
+    closed: code that still holds it may go on using it.
 
     Args:
-        url: A URL, a `Store`, a `Cache`, or None for ``CACHEKIT_URL``, ``REDIS_URL`` or the local Redis.
-        prefix: Stands before every key; not with a `Cache`, which has its own.
-        timeout: Seconds that all cache work of one call may take together; not with a `Cache`.
-        near: How many results are kept in this process as well; not with a `Cache`.
+        url: A URL, a `Store`, a `Cache`, or None for ``CACHEKIT_URL``, ``REDIS_URL`` or the local Redis. A `Cache`
+            has settings of its own, so the settings below are refused with it.
+        prefix: Stands before every key.
+        timeout: Seconds that all cache work of one call may take together.
+        near: How many results are kept in this process as well.
 
     Raises:
         ConfigurationError: A setting makes no sense.
@@ -57,9 +58,9 @@ def configure(
 
 
 def default_cache() -> Cache:
-    """Return the cache that module-level functions use here and now.
+    """Return the cache that module-level functions use in this context at this moment.
 
-    That is the one of an enclosing `using`, else the configured one, else one for ``CACHEKIT_URL``, else
+    It is the cache of an enclosing `using`, else the configured one. Else it is a cache for ``CACHEKIT_URL``, else
     ``REDIS_URL``, else ``redis://localhost:6379/0``, made at first need.
 
     Raises:
@@ -81,9 +82,9 @@ def default_cache() -> Cache:
 
 @contextmanager
 def using(cache: Cache) -> Generator[Cache, None, None]:
-    """Make ``cache`` the default inside a ``with`` block, and in the tasks that are started there.
+    """Make ``cache`` the default inside a ``with`` block, and in the tasks that are started inside.
 
-    It follows `contextvars`: concurrent requests, threads and tests each see their own.
+    It follows `contextvars`: each concurrent request, thread and test sees its own default.
 
     Example:
         >>> with using(Cache("memory://")) as cache:
@@ -98,7 +99,7 @@ def using(cache: Cache) -> Generator[Cache, None, None]:
 
 
 class _DefaultDecorators(Decorators):
-    """Those of the default cache, which is looked up at each call."""
+    """The decorators of the default cache, which is looked up at each call."""
 
     def _find_runtime(self) -> Runtime:
         return default_cache().runtime
@@ -125,8 +126,8 @@ async def cache_set(key: str, value: Any, ttl: Duration) -> bool:
     """Store plain JSON at ``key`` for ``ttl`` (seconds, timedelta or ``"10m"``) in the default cache.
 
     Returns:
-        Whether the store confirmed it. False, and never an exception, for a value that is not plain
-        JSON, a ttl that makes no sense, and every failure of the store.
+        Whether the store confirmed it. A value that is not plain JSON, a ttl that makes no sense, and every
+        failure of the store give False, and never an exception.
 
     Example:
         >>> import asyncio

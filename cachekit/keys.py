@@ -25,9 +25,9 @@ Escaped text is UTF-8 in percent form, in upper case hexadecimal, for
 ``% : { } < > * ? [ ] \``, whitespace, control characters and surrogates. A percent sign that is not
 followed by two such digits therefore starts one of the forms above, which no text can imitate.
 
-In a template an ``int`` and the text of its digits are one key on purpose: in a URL and in a database
-they are one id, and what caches and what invalidates often have different types for it. The default key
-(no template) is private to its function, so there the type counts and they are two.
+In a template an ``int`` and the text of its digits are one key on purpose. In a URL and in a database
+they are one id, and the caching and the invalidating function often have different types for it. The default
+key (no template) is private to its function, so the type counts in it, and they are two keys.
 
 This module is pure: no I/O, no clock.
 """
@@ -87,7 +87,7 @@ def render(value: Any) -> str:
     kind = type(value)
     if kind is str:
         return escape(value)
-    # What nearly all numbers are, in a third of the time; larger ones may have too many digits.
+    # Nearly all numbers are short, and this takes a third of the time; larger ones may have too many digits.
     if kind is int and -_SHORT < value < _SHORT:
         return int.__repr__(value)
     return _render(value, typed=False)
@@ -97,7 +97,7 @@ _SHORT: Final = 1 << 63
 
 
 def render_typed(value: object) -> str:
-    """Return a form of ``value`` that differs from that of every unequal type: for default keys."""
+    """Return a form of ``value`` that no value of an unequal type has: for default keys."""
     return _render(value, typed=True)
 
 
@@ -113,8 +113,8 @@ def _render(value: object, *, typed: bool) -> str:
         return _render_container(value, typed=typed)
     except RenderError:
         raise
-    # A list that contains itself, an int of more digits than Python is willing to write, and code of the user's
-    # types: a time zone without an offset, a proxy to nothing, whose __class__ raises.
+    # A list may contain itself, an int may have more digits than Python is willing to write, and code of the user's
+    # types may raise: a time zone without an offset, a proxy to nothing, whose __class__ raises.
     except Exception as error:
         message = f"this {type(value).__name__} has no stable text form for a key ({type(error).__name__})"
         raise RenderError(message) from None
@@ -122,11 +122,11 @@ def _render(value: object, *, typed: bool) -> str:
 
 def _render_enum(value: Any) -> str:
     kind = escape(type(value).__qualname__)
-    # Members of a Flag that are combinations of none, or of what has no name, have no name.
+    # A member of a Flag that combines no members, or a member without a name, has no name.
     return f"%.{kind}%={value.value!r}" if value.name is None else f"%.{kind}.{escape(value.name)}"
 
 
-# Order matters: bool is an int, datetime is a date, and a mixed-in Enum is what it is mixed with.
+# Order matters: bool is an int, datetime is a date, and a mixed-in Enum is also of the type that it is mixed with.
 _ATOMS: Final[tuple[tuple[Any, str, Callable[[Any], str]], ...]] = (
     (type(None), "", lambda _: "%none"),
     (bool, "", lambda value: "%true" if value else "%false"),
@@ -146,7 +146,7 @@ def _render_container(value: object, *, typed: bool) -> str:
     def each(items: Iterable[object]) -> list[str]:
         return [_render(item, typed=typed) for item in items]
 
-    # Exact types: a subclass, such as a named tuple, may mean something else by its items.
+    # Exact types: the items of a subclass, such as a named tuple, may have another meaning.
     kind = type(value)
     if isinstance(value, (list, tuple)) and kind in (list, tuple):
         return _bracketed("l" if kind is list else "t", each(value))
@@ -168,7 +168,7 @@ def _bracketed(mark: str, items: list[str]) -> str:
 
 
 def shorten(key: str) -> str:
-    """Return ``key``, or for one of over 512 bytes its beginning and a hash of the whole.
+    """Return ``key``. For a key of over 512 bytes return its beginning and a hash of the whole.
 
     The hash is BLAKE2b (RFC 7693) of 20 bytes; ``%~`` before it appears in no shorter key.
     """
@@ -195,7 +195,7 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
 
     Args:
         template: Literal text and placeholders: ``<user_id>``, ``<user.id>``, ``<item[sku]>``.
-        signature: Of the decorated function. The compiled function has the same parameters.
+        signature: The signature of the decorated function. The compiled function has the same parameters.
         with_result: Take the function's result before the arguments, for ``<return.id>``.
 
     Returns:
@@ -203,7 +203,7 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
         `RenderError` for a value without a stable text form.
 
     Raises:
-        DecorationError: The template is no text, is empty, has unbalanced marks, names what the
+        DecorationError: The template is no text, is empty, has unbalanced marks, names a parameter that the
             signature lacks, has braces that are no hash tag, or has nothing between two placeholders
             that keeps their values apart.
 
@@ -268,7 +268,7 @@ def _check_braces(template: str, signature: inspect.Signature) -> None:
 
 
 def _check_neighbours(pieces: list[str | _Placeholder], template: str) -> None:
-    """Refuse two placeholders that only such text separates as their values may contain.
+    """Refuse two placeholders when their values may contain the text between them.
 
     With ``<a>-<b>`` the arguments ``"x-y", "z"`` and ``"x", "y-z"`` would have one key. A rendered value never
     contains a colon, so one between two placeholders keeps them apart.
@@ -283,7 +283,7 @@ def _check_neighbours(pieces: list[str | _Placeholder], template: str) -> None:
 
 
 class _Placeholder:
-    """One ``<name.attribute[item]>``: where the value is found from the name on."""
+    """One ``<name.attribute[item]>``: a name, and the steps from it to the value."""
 
     __slots__ = ("name", "steps")
 
@@ -302,7 +302,7 @@ class _Placeholder:
                     value = getattr(value, attribute)
                 else:
                     value = value[int(item) if item.lstrip("-").isdecimal() else item]
-            # A property of the user's object may raise anything; the call then has no key, no more.
+            # A property of the user's object may raise anything. The call then has no key; nothing else happens.
             except Exception as error:
                 step = f".{attribute}" if attribute else f"[{item}]"
                 message = f"{self}: {step} cannot be read ({type(error).__name__})"
@@ -331,7 +331,7 @@ def _build(
 ) -> KeyFunction:
     """Make one function with the parameters of ``signature`` whose body is one f-string.
 
-    `inspect.Signature.bind` and a format cost 4 to 7 us a call; this costs 0.15 us. Only names that
+    `inspect.Signature.bind` and a format cost 4 to 7 us a call; this function costs 0.15 us. Only names that
     Python itself accepted as parameters, and literals through `repr`, enter the source.
     """
     own = {name: _unused(name, signature) for name in ("render", "shorten", "result", "type", "str")}
@@ -360,7 +360,7 @@ def _build(
             source += f"{{{own['render']}({name})}}"
     parameters = _parameters(signature, namespace, result=own["result"] if with_result else None)
     code = f'def key({parameters}):\n return {own["shorten"]}(f"{source}")'
-    exec(code, namespace)  # noqa: S102 - see the docstring for what the source is made of
+    exec(code, namespace)  # noqa: S102 - the docstring says of which parts the source is made
     key: KeyFunction = namespace["key"]
     return key
 

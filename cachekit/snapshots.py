@@ -1,7 +1,7 @@
 """Rolling windows of private text: bounded in number, bounded in age, gone on request.
 
-What is promised: nothing older than the TTL is ever returned, nor kept while the writer keeps writing; a
-window never exceeds its limit; `SnapshotStore.forget` leaves nothing; no text reaches a log, an event or
+The promise: an item older than the TTL is never returned, and is not kept while the writer keeps writing. A
+window never exceeds its limit. `SnapshotStore.forget` leaves nothing. No text reaches a log, an event or
 an exception message. After the last save the list as a whole lives for one more TTL, no longer.
 """
 
@@ -27,17 +27,17 @@ class RollingWindow:
     """The newest items of one list: at most ``limit`` of them, none older than ``ttl``.
 
     Args:
-        cache: Where the list lives.
+        cache: The cache in whose store the list lives.
         key: Its key, without the cache's prefix.
         limit: The most items kept, at least 1.
-        ttl: How old an item may grow: seconds, a timedelta or text such as ``"24h"``. Older ones are never
-            returned, and are removed by the next push; after the last push the list lives for one more ttl.
+        ttl: How old an item may grow: seconds, a timedelta or text such as ``"24h"``. Older items are never
+            returned, and the next push removes them. After the last push the list lives for one more ttl.
 
     Raises:
         ConfigurationError: A setting makes no sense.
 
-    Items are dicts of plain JSON. Each gets a ``timestamp`` (UTC, ISO 8601) when it is pushed, in place of
-    one that it has. No method raises for a failure of the store.
+    Items are dicts of plain JSON. Each gets a ``timestamp`` (UTC, ISO 8601) when it is pushed, in place of a
+    timestamp of its own. No method raises for a failure of the store.
 
     Example:
         >>> import asyncio
@@ -63,17 +63,17 @@ class RollingWindow:
         self._ttl = parse_duration(ttl)
 
     async def push(self, item: Mapping[str, Any]) -> bool:
-        """Put ``item`` at the head, and drop what is too much or too old, in one round trip.
+        """Put ``item`` at the head, and drop items above the limit or too old, in one round trip.
 
         Returns:
-            Whether the store confirmed it; False too for an item that is not plain JSON.
+            Whether the store confirmed it. An item that is not plain JSON gives False, too.
         """
         return await self._runtime.windows.push(self._key, dict(item), _ITEM, limit=self._limit, ttl=self._ttl)
 
     async def recent(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` items, newest first; [] when there are none or the store fails.
 
-        Reads from the store only as many as it returns.
+        It reads from the store only as many items as it returns.
         """
         if count < 1:
             return []
@@ -104,13 +104,13 @@ class Snapshot:
 
 
 class SnapshotStore:
-    """What each user has been writing lately: private, bounded in number and age.
+    """The recent texts of each user: private, bounded in number and age.
 
     Args:
-        cache: Where the snapshots live.
+        cache: The cache in whose store the snapshots live.
         limit: The most snapshots kept for a user, at least 1.
-        ttl: How old one may grow: seconds, a timedelta or text; default 24 hours. Older ones are never
-            returned, and are removed by the next save; after the last save the list lives for one more ttl.
+        ttl: How old a snapshot may grow: seconds, a timedelta or text; default 24 hours. Older snapshots are never
+            returned, and the next save removes them. After the last save the list lives for one more ttl.
 
     Raises:
         ConfigurationError: A setting makes no sense.
@@ -131,7 +131,7 @@ class SnapshotStore:
     """
 
     def __init__(self, cache: Cache, limit: int = 50, ttl: Duration = DAY) -> None:
-        # Checked here, at once, by a window that nobody uses.
+        # A window that nobody uses checks the settings at once.
         RollingWindow(cache, "snapshots:", limit, ttl)
         self._cache = cache
         self._limit = limit
@@ -155,7 +155,7 @@ class SnapshotStore:
         return [snapshot for item in items if (snapshot := _snapshot(item)) is not None]
 
     async def get_snapshot_pair(self, user_id: object) -> tuple[Snapshot, Snapshot] | None:
-        """Return (previous, latest), or None while there are not two, or when the store fails."""
+        """Return (previous, latest), or None while there are fewer than two, or when the store fails."""
         recent = await self.get_recent_snapshots(user_id, 2)
         return (recent[1], recent[0]) if len(recent) == 2 else None  # noqa: PLR2004 - a pair
 
@@ -174,7 +174,7 @@ class SnapshotStore:
 
 
 def _snapshot(item: dict[str, Any]) -> Snapshot | None:
-    """Return ``item`` as a snapshot, or None when it is none of ours."""
+    """Return ``item`` as a snapshot, or None when another program wrote it."""
     text, words, stamp = item.get("text"), item.get("word_count"), item.get("timestamp")
     if not (isinstance(text, str) and isinstance(words, int) and isinstance(stamp, str)):
         return None

@@ -1,4 +1,4 @@
-"""What the tests of an application need: a clock to move, a store that fails on cue, a cache in memory."""
+"""Tools for the tests of an application: a clock to move, a store that fails on cue, a cache in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FakeClock:
         self._epoch = epoch
 
     def monotonic(self) -> float:
-        """Return the seconds it was moved by."""
+        """Return the seconds by which the clock was moved."""
         return self._elapsed
 
     def time(self) -> float:
@@ -36,12 +36,12 @@ class FakeClock:
         return self._epoch + self._elapsed
 
     def advance(self, seconds: float) -> None:
-        """Move it forward."""
+        """Move the clock forward."""
         self._elapsed += seconds
 
 
 class FailingStore(MemoryStore):
-    """A memory store that fails whenever you say so, for tests of what your application does then.
+    """A memory store that fails from `fail` on until `recover`, to test how your application behaves then.
 
     Args:
         maxsize: The most keys kept.
@@ -58,11 +58,11 @@ class FailingStore(MemoryStore):
     def __init__(self, *, maxsize: int = DEFAULT_MAXSIZE, clock: Clock | None = None) -> None:
         super().__init__(maxsize=maxsize, clock=clock)
         self.error: StoreError | None = None
-        # Every verb takes the lock first, so that is where all of them can be made to fail.
+        # Every verb takes the lock first, so the lock can make all of them fail.
         self._lock = _Gate(self)
 
     def fail(self, error: StoreError | None = None) -> None:
-        """Raise ``error`` from every verb from now on; without one, as if nobody answered."""
+        """Raise ``error`` from every verb from now on. Without an error the store fails as if nobody answered."""
         self.error = error or StoreUnavailableError("unavailable", "the store fails on cue")
 
     def recover(self) -> None:

@@ -1,8 +1,8 @@
 """The fixtures that all tests share: servers, stores, and the check that no task outlives its test.
 
-A test that asks for `redis_server` runs once for each server that this run is for; one that asks
-for `store_url` runs on ``memory://`` as well. No server at all is a failure with a sentence, never
-a skip.
+A test that asks for `redis_server` runs once for each server of this run. A test that asks for
+`store_url` runs on ``memory://`` as well. Without any server a test fails with a sentence; it is
+never skipped.
 """
 
 from __future__ import annotations
@@ -27,39 +27,40 @@ from tests.kit.browser import BRING_A_BROWSER, chromium
 from tests.kit.cluster import RedisCluster
 from tests.kit.servers import RedisServer, ServerPool
 from tests.kit.sizes import is_long
-from tests.kit.tls import has_tls
+from tests.kit.tls import Certificates, has_tls
 
-# In debug mode asyncio reports what took over 0.1 s: a noisy machine, here, and no record that a test counts.
+# In debug mode asyncio reports each callback that took over 0.1 s. In these tests that means a noisy machine, and such
+# a record must not count in a test.
 logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
 
 
 # Debug mode records the stack of every callback, coroutine and future, which took more than half of the time of all
-# tests. The innermost frame says where it was made; what debug mode checks is the same.
+# tests. The innermost frame says where an object was made. The checks of debug mode are the same without the rest.
 asyncio.constants.DEBUG_STACK_DEPTH = 1
 _walk_stack = traceback.walk_stack
-# Futures in C ask for the whole stack, whatever that constant says.
+# Futures in C ask for the whole stack in spite of that constant.
 traceback.walk_stack = lambda frame: itertools.islice(_walk_stack(frame), 1)
 
 OF_A_SERVER = {
     "binary",
     "own_server",
     "redis_server",
-    "setup",
+    "sentinel_setup",
     "shared_cluster",
     "start_server",
     "start_tls",
     "whole",
     "whole_cluster",
 }
-"""Fixtures that are, or start, a real server: a test that has one is marked `server`."""
+"""Fixtures that are, or start, a real server. A test with such a fixture is marked `server`."""
 
 COSTLY = {"outage", "whole", "whole_cluster"}
-"""Fixtures of a module that start a cluster or an outage: the tests that share one run in one worker."""
+"""Fixtures of a module that start a cluster or an outage. The tests that share one run in one worker."""
 
 MOST_WORKERS = 16
 
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
-"""How many tests were left out: since there is no browser, and since they take long."""
+"""How many tests were left out for want of a browser, and how many because they take long."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,9 +73,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say at once what is missing that must be there."""
+    """Fail at once when a requirement of this run is missing."""
     if config.getoption("--long"):
-        # Asked for by `tests.kit.sizes`, here and in the workers.
+        # `tests.kit.sizes` reads it, in this process and in the workers.
         os.environ["CACHEKIT_LONG"] = "1"
     config.stash[LEFT_OUT] = {}
     try:
@@ -94,10 +95,10 @@ def pytest_report_header() -> str:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run few tests in this process: starting workers takes longer than they do.
+    """Run few tests in this process: starting workers takes longer than the tests do.
 
-    Tests wait for servers and deadlines more than half of their time, so there are twice as many workers as cores,
-    and one more; beyond `MOST_WORKERS` each costs more to start than it saves.
+    Tests wait for servers and deadlines more than half of their time. So the number of workers is twice the number
+    of cores, and one more. Beyond `MOST_WORKERS` each worker costs more to start than it saves.
     """
     named = [argument for argument in config.args if "::" in argument or argument.endswith(".py")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -106,7 +107,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what a server or a browser decides, and keep together what shares something costly."""
+    """Mark the tests of a server or a browser, and keep the tests that share a costly fixture in one worker."""
     fixtures = {*getattr(item, "fixturenames", ())}
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     if fixtures & OF_A_SERVER or parameters.get("store_url", "memory") != "memory":
@@ -120,7 +121,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this run is not for, of what -k and -m have left."""
+    """Leave out the tests that this run is not for. The options -k and -m have had their turn before."""
     browser = [item for item in items if item.get_closest_marker("browser") and chromium() is None]
     long = [item for item in items if item.get_closest_marker("long") and not is_long()]
     counts = config.stash[LEFT_OUT] = {"browser": len(browser), "long": len(long)}
@@ -129,18 +130,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out := {*browser, *long}:
         config.hook.pytest_deselected(items=[*left_out])
         items[:] = [item for item in items if item not in left_out]
-    # Those that wait come first: at the end no worker is to wait alone.
+    # The tests that wait come first, so that no worker waits alone at the end.
     items.sort(key=lambda item: item.get_closest_marker("server") is None)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take from a worker how many tests it left out: all of them leave out the same, but for one that crashed."""
+    """Take from a worker how many tests it left out. All workers leave out the same, unless one crashed."""
     node.config.stash[LEFT_OUT].update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was left out, why, and how to bring it."""
+    """Say which tests were left out, why, and how to run them."""
     counts = config.stash[LEFT_OUT]
     if not any(counts.values()):
         return
@@ -156,7 +157,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def server_pool() -> Iterator[ServerPool]:
-    """The shared servers, by binary."""
+    """The shared servers, one for each binary."""
     pool = ServerPool()
     yield pool
     pool.close()
@@ -191,10 +192,10 @@ def store_url(request: pytest.FixtureRequest, server_pool: ServerPool) -> str:
 
 @pytest.fixture
 def start_server() -> Iterator[Callable[..., RedisServer]]:
-    """A function that starts a server of the test's own: ``start_server("maxmemory 2mb")``.
+    """A function that starts a server for one test: ``start_server("maxmemory 2mb")``.
 
-    It takes lines of redis.conf, and ``password`` and ``binary`` by name; without ``binary`` it is
-    the preferred one.
+    It takes lines of redis.conf, and ``password`` and ``binary`` by name. Without ``binary`` it starts
+    the preferred server.
     """
     started: list[RedisServer] = []
 
@@ -214,11 +215,17 @@ def own_server(start_server: Callable[..., RedisServer]) -> RedisServer:
     return start_server()
 
 
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The certificates of one throwaway authority, for all tests of this process."""
+    return Certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
 @pytest_asyncio.fixture
 async def _tasks_of_the_loop() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
-    # A task that was cancelled or told to end gets the turns of the loop that it needs for that.
+    # A task that was cancelled or asked to end gets the turns of the loop that it needs to end.
     for _ in range(10):
         await asyncio.sleep(0)
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
@@ -227,7 +234,7 @@ async def _tasks_of_the_loop() -> AsyncIterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_task_is_left_over(request: pytest.FixtureRequest) -> None:
-    """After an async test no task of its loop may be alive: each has an owner that ends it."""
+    """No task of the loop may be alive after an async test: each task has an owner that ends it."""
     function = getattr(request, "function", None)
     # Sync tests get no loop; they may want to run their own.
     if function is not None and inspect.iscoroutinefunction(inspect.unwrap(function)):
@@ -236,5 +243,5 @@ def no_task_is_left_over(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def the_default_cache_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test configures is no other test's default."""
+    """The default cache of one test is not the default of another."""
     monkeypatch.setattr(functions, "_configured", None)

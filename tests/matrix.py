@@ -1,7 +1,7 @@
-"""``python -m tests.matrix``: the tests that a server decides, on each server of the matrix; writes `docs/servers.md`.
+"""``python -m tests.matrix``: the tests of servers, on each server of the matrix; writes `docs/servers.md`.
 
-Each server has a run of pytest of its own, so that nothing of one is left for the next. A server that is missing is an
-error before the first run; the message says how to bring it.
+Each server has a run of pytest of its own, so that one server leaves nothing for the next. A missing server is an error
+before the first run; the message says how to bring it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AREAS: Final[Mapping[str, tuple[str, ...]]] = {
     "Sentinel": ("tests/servers/test_sentinel.py", "tests/kit/test_sentinel.py"),
     "TLS and permissions": ("tests/servers/test_security.py", "tests/kit/test_tls.py"),
 }
-"""What a server decides, and where its tests are: files and folders."""
+"""The areas that depend on a server, and the files and folders of their tests."""
 
 BEGIN: Final = "<!-- the table: python -m tests.matrix -->"
 END: Final = "<!-- the end of the table -->"
@@ -55,13 +55,13 @@ class MissingError(Exception):
 
 @dataclass(slots=True)
 class Result:
-    """What the tests came to on one server.
+    """The results of the tests on one server.
 
     Attributes:
         binary: The server.
         passed: Tests that passed, by area.
-        failed: The names of those that did not, by area.
-        output: What pytest printed.
+        failed: The names of tests that failed, by area.
+        output: The output of pytest.
     """
 
     binary: ServerBinary
@@ -99,7 +99,7 @@ def area_of(classname: str) -> str:
 
 
 def read_report(report: Path, result: Result) -> None:
-    """Count what pytest wrote down in ``report``."""
+    """Count the results that pytest wrote into ``report``."""
     for case in ET.parse(report).getroot().iter("testcase"):
         area = area_of(case.attrib["classname"])
         if all(case.find(bad) is None for bad in ("failure", "error", "skipped")):
@@ -132,7 +132,7 @@ def run(binary: ServerBinary, options: Sequence[str]) -> Result:
 
 
 def rows(results: Sequence[Result]) -> list[list[str]]:
-    """Return the table: a heading, then a row for each area; a number is of tests that passed."""
+    """Return the table: a heading, then a row for each area. A number counts the tests that passed."""
 
     def cell(result: Result, area: str) -> str:
         failed = len(result.failed.get(area, ()))
@@ -147,7 +147,7 @@ def rows(results: Sequence[Result]) -> list[list[str]]:
 
 
 def page(before: str, table: Sequence[Sequence[str]]) -> str:
-    """Return the page ``before`` with ``table`` in place of the one that it has."""
+    """Return the page ``before`` with ``table`` in place of its own table."""
     head, _, rest = before.partition(BEGIN)
     _, _, tail = rest.partition(END)
     lines = [f"| {' | '.join(row)} |" for row in table]

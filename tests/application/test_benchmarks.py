@@ -36,7 +36,7 @@ CHART = Chart(
 
 
 def run(*arguments: str) -> str:
-    # In a process of their own: asyncio's debug mode would be what is measured.
+    # In a process of their own: in this one they would measure asyncio's debug mode.
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=ROOT,
@@ -50,7 +50,7 @@ def run(*arguments: str) -> str:
 
 
 def part(name: str, folder: Path) -> tuple[Any, str]:
-    """Return what a quick run of one part found, and what it printed."""
+    """Return the findings of a quick run of one part, and the text that it printed."""
     printed = run(name, "--quick", "--results", str(folder))
     for chart in folder.glob("*.svg"):
         assert ET.parse(chart).getroot().tag.endswith("svg")
@@ -119,7 +119,7 @@ def test_the_writing_coach_is_asked_over_http(tmp_path: Path) -> None:
     found, _ = part("app", tmp_path)
     assert [(each["callers"], each["variant"]) for each in found] == list(itertools.product(app.CALLERS, app.VARIANTS))
     assert all(each["requests_per_second"] > 0 for each in found)
-    # Of many callers most ask for what is cached, and what is not takes three queries.
+    # Of many callers most ask for a cached profile. A profile that is not cached takes three queries.
     queries = {each["variant"]: each["queries_per_request"] for each in found[-len(app.VARIANTS) :]}
     assert queries["cached"] < 1
     assert queries["uncached"] > 2
@@ -140,7 +140,7 @@ def test_parts_and_questions_are_listed(capsys: pytest.CaptureFixture[str]) -> N
         (["zipf", "--docs"], "--docs writes one page about all parts"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
+def test_arguments_that_make_no_sense_are_refused(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refusal:
@@ -149,7 +149,7 @@ def test_what_cannot_be_measured_is_refused(
     assert said in f"{refusal.value.code}{capsys.readouterr().err}"
 
 
-def test_one_question_is_answered_alone_with_all_figures_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_one_question_is_answered_alone_and_with_all_figures_on_request(tmp_path: Path) -> None:
     run("--only", "pair", "--quick", "--json", str(tmp_path / "all.json"), "--results", str(tmp_path))
     figures = orjson.loads((tmp_path / "all.json").read_bytes())
     assert [answer["name"] for answer in figures["targets"]] == ["pair"]

@@ -1,4 +1,4 @@
-"""The examples run on every store, print what their docstrings say, and outlive a store that does not answer."""
+"""The examples run on every store, print the output of their docstrings, and survive a store that does not answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Run = Callable[[ModuleType, str], str]
 
 @pytest.fixture(autouse=True)
 def a_plain_pipe_of_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rich follows these variables, which the shell or the CI of whoever runs the tests may have set."""
+    """Rich follows these variables. The shell or the CI that runs the tests may have set them."""
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
@@ -37,7 +37,7 @@ def a_plain_pipe_of_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run an example in this process on a store, and return what it prints."""
+    """Run an example in this process on a store, and return its output."""
 
     def run(module: ModuleType, url: str) -> str:
         module.main(["--redis", url])
@@ -152,7 +152,7 @@ def test_error_profile_begins_with_a_miss_however_soon_it_is_run_again(run: Run,
     assert steps(first) == steps(second)
 
 
-def test_error_profile_says_how_to_look_at_what_it_leaves_in_redis(run: Run, redis_server: RedisServer) -> None:
+def test_error_profile_says_how_to_look_at_its_entry_in_redis(run: Run, redis_server: RedisServer) -> None:
     assert f"redis-cli -u {redis_server.url} GET profile:42" in run(error_profile, redis_server.url)
     assert f"redis-cli -s {redis_server.socket_path} GET profile:42" in run(error_profile, redis_server.unix_url)
     assert redis_server.cli("KEYS", "*") == [b"profile:42"]
@@ -223,7 +223,9 @@ async def test_a_challenge_lives_in_redis_for_at_most_300_seconds(redis_server: 
 # --- adaptive_loop --------------------------------------------------------------------------------
 
 
-def test_adaptive_loop_prints_each_difference_what_is_learnt_and_that_nothing_is_left(run: Run, store_url: str) -> None:
+def test_adaptive_loop_prints_each_difference_each_correction_and_that_nothing_is_left(
+    run: Run, store_url: str
+) -> None:
     printed = run(adaptive_loop, store_url)
     text = flat(printed)
     assert len(re.findall(r"save \d, \d+ words, \d+\.\d\d ms", printed)) == len(adaptive_loop.VERSIONS)
@@ -242,7 +244,7 @@ def test_adaptive_loop_leaves_nothing_in_redis(run: Run, redis_server: RedisServ
     assert redis_server.cli("KEYS", "*") == []
 
 
-async def test_the_loop_compares_nothing_before_there_are_two_snapshots() -> None:
+async def test_the_loop_compares_nothing_before_the_second_snapshot() -> None:
     async with Cache("memory://") as cache:
         loop = adaptive_loop.AdaptiveLoop(SnapshotStore(cache), "42")
         assert await loop.save("I recieve it") is None
@@ -262,7 +264,5 @@ async def test_the_loop_compares_nothing_before_there_are_two_snapshots() -> Non
         ("", "", []),
     ],
 )
-def test_only_what_is_alike_is_taken_for_a_correction(
-    previous: str, latest: str, learnt: list[tuple[str, str]]
-) -> None:
+def test_only_a_similar_word_counts_as_a_correction(previous: str, latest: str, learnt: list[tuple[str, str]]) -> None:
     assert adaptive_loop.corrections(previous, latest) == learnt

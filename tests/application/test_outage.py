@@ -16,7 +16,7 @@ from tests.application.test_benchmarks import run
 
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, bytes]:
-    """What a short run found, printed and drew."""
+    """The findings, the output and the plot of a short run."""
     folder = tmp_path_factory.mktemp("outage")
     figures, plot = folder / "outage.json", folder / "outage.svg"
     printed = run("outage", "--quick", "--json", str(figures), "--svg", str(plot))
@@ -58,7 +58,7 @@ def test_the_plot_shows_every_phase(outage: tuple[dict[str, Any], str, bytes]) -
     assert all(f"<!-- {step.name} -->".encode() in outage[2] for step in STEPS)
 
 
-def test_what_a_recording_comes_to() -> None:
+def test_a_recording_becomes_figures_for_each_phase() -> None:
     """Ten calls, two a second: hits, an outage in which one waits, and a hit 0.5 s after the server is back."""
     took = [0.001, 0.001, 0.25, 0.00001, 0.00003, 0.00002, 0.001, 0.001, 0.001, 0.001]
     recording = Recording(
@@ -98,7 +98,7 @@ def test_what_a_recording_comes_to() -> None:
     assert [kept for *_, kept in promises(found)] == ["yes"] * 4
 
 
-def test_durations_are_told_in_the_unit_that_suits_them() -> None:
+def test_a_duration_is_shown_in_a_unit_of_its_size() -> None:
     assert [duration(seconds) for seconds in (None, 0.0000123, 0.00056, 0.0123, 0.2531, 1.5)] == [
         "",
         "12.3 us",

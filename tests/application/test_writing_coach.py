@@ -1,4 +1,4 @@
-"""The writing coach, as its users meet it: in a real Chromium, with passkeys, on a real Redis, also when that stops."""
+"""The writing coach as its users see it: in a real Chromium, with passkeys, on a real Redis, which may stop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def ada(browser: Browser) -> Visitor:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a coach of the test's own; each ends with the test, and has printed nothing that it should not."""
+    """Start a coach for one test. It ends with the test, and must have printed no error."""
     started: list[WritingCoach] = []
 
     def start(redis: str = "memory://", *options: str, port: int | None = None) -> WritingCoach:
@@ -79,14 +79,14 @@ async def press_sign_in(page: Page) -> None:
 
 
 async def write(page: Page, text: str) -> None:
-    """Type ``text`` over what is there, and wait until the server has said what became of it."""
+    """Replace the text on the page by ``text``, and wait until the server has said whether it kept it."""
     async with page.expect_response("**/api/text") as answer:
         await page.get_by_role("textbox", name="Write").fill(text)
     await (await answer.value).finished()
 
 
 async def learnt(page: Page) -> set[tuple[str, str]]:
-    """Return what stands in the profile, as pairs of wrong and right."""
+    """Return the corrections in the profile, as pairs of wrong and right."""
     rows = await page.locator("#habits tr").all()
     cells = [await row.locator("td").all_inner_texts() for row in rows]
     return {(wrong, right) for wrong, right, _ in cells}
@@ -120,7 +120,7 @@ async def test_a_writer_signs_up_and_in_writes_corrects_learns_and_is_forgotten(
     assert await learnt(page) == LEARNT
     await expect(page.locator("#kept")).to_contain_text("2 snapshots are kept now")
 
-    # What was learnt is there at once, whichever worker answers, and is found in the cache from then on.
+    # The learnt correction shows at once, from each worker, and is a hit from then on.
     for _ in range(6):
         async with page.expect_response("**/api/profile") as answer:
             await page.get_by_role("button", name="Show the profile again").click()
@@ -131,7 +131,7 @@ async def test_a_writer_signs_up_and_in_writes_corrects_learns_and_is_forgotten(
     await expect(page.locator("#age")).not_to_be_empty()
     await expect(page.locator("#saved")).to_contain_text("≈")
 
-    # The text comes back after a reload, out of the newest snapshot.
+    # After a reload the text comes back from the newest snapshot.
     await page.reload()
     await expect(page.get_by_role("textbox", name="Write")).to_have_value(RIGHT)
     assert b"zebras" not in coach.stored
@@ -147,7 +147,7 @@ async def test_a_writer_signs_up_and_in_writes_corrects_learns_and_is_forgotten(
         assert not [key for key in own_server.cli("KEYS", "*") if not key.startswith(b"profile:")]
 
 
-async def test_redis_keeps_what_the_page_says_for_as_long_as_it_says(
+async def test_redis_keeps_the_data_that_the_page_names_for_as_long_as_it_says(
     start: Start, own_server: RedisServer, ada: Visitor
 ) -> None:
     page = await sign_up(ada, start(own_server.url))
@@ -198,7 +198,7 @@ async def test_two_writers_see_nothing_of_each_other(start: Start, browser: Brow
     await expect(his.locator("#kept")).to_contain_text("1 snapshot is kept now")
 
 
-async def test_what_is_on_its_way_when_a_writer_forgets_is_forgotten_too(start: Start, ada: Visitor) -> None:
+async def test_a_text_on_its_way_when_a_writer_forgets_is_forgotten_too(start: Start, ada: Visitor) -> None:
     page = await sign_up(ada, start())
     async with Held(page, "**/api/text") as text:
         await page.get_by_role("textbox", name="Write").fill(WRONG)
@@ -238,7 +238,7 @@ async def test_a_pause_inside_a_word_teaches_nothing(start: Start, ada: Visitor,
 
 @pytest.fixture
 def answers() -> Callable[[Page], list[dict[str, Any]]]:
-    """A function that notes what a page sends as answers of its authenticator, and with which cookie."""
+    """A function that notes the answers of the authenticator that a page sends, and their cookies."""
 
     def note(page: Page) -> list[dict[str, Any]]:
         sent: list[dict[str, Any]] = []
@@ -266,14 +266,14 @@ async def test_an_answer_is_accepted_once(
     await press_sign_in(page)
     await expect(page.get_by_role("textbox", name="Write")).to_be_visible()
     (answer,) = sent
-    # By somebody else, who has recorded all that went over the wire.
+    # Somebody else has recorded all traffic, and sends the answer again.
     thief = (await browser.new_context()).request
     replayed = await thief.post(answer["url"], data=answer["data"], headers=answer["headers"])
     assert replayed.status == 410
     assert (await replayed.json())["detail"].startswith("This attempt has expired, or its answer was used before.")
 
 
-async def test_of_many_who_present_one_answer_at_once_one_gets_in(
+async def test_one_answer_that_is_sent_many_times_at_once_signs_in_once(
     start: Start, own_server: RedisServer, browser: Browser, ada: Visitor, answers: Any
 ) -> None:
     coach = start(own_server.url, "--workers", "2")
@@ -319,7 +319,7 @@ async def test_an_answer_to_another_site_is_refused(start: Start, ada: Visitor) 
     await refused_with(page, f"This answer was given to {coach.url}. Only answers to {other} are accepted.")
 
 
-async def test_an_answer_to_one_ceremony_is_none_to_the_other(start: Start, ada: Visitor, answers: Any) -> None:
+async def test_an_answer_to_one_ceremony_is_refused_by_the_other(start: Start, ada: Visitor, answers: Any) -> None:
     page = ada.page
     sent = answers(page)
     await page.route("**/api/sign-up", lambda route: route.abort())
@@ -381,7 +381,7 @@ MALFORMED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("ceremony", ["sign-up", "sign-in"])
-async def test_an_answer_that_is_none_is_refused_in_a_sentence(start: Start, ada: Visitor, ceremony: str) -> None:
+async def test_a_malformed_answer_is_refused_in_a_sentence(start: Start, ada: Visitor, ceremony: str) -> None:
     coach = start()
     for malformed in MALFORMED:
         await ada.page.request.post(f"{coach.url}/api/{ceremony}/options", data={"name": "Ada"})
@@ -393,7 +393,7 @@ async def test_an_answer_that_is_none_is_refused_in_a_sentence(start: Start, ada
 # --- the server stops in the middle ---------------------------------------------------------------
 
 
-async def test_what_could_not_be_sent_is_sent_later(start: Start, ada: Visitor) -> None:
+async def test_a_text_that_could_not_be_sent_is_sent_later(start: Start, ada: Visitor) -> None:
     page = await sign_up(ada, start())
     await page.route("**/api/text", lambda route: route.abort())
     await page.get_by_role("textbox", name="Write").fill(WRONG)
@@ -448,7 +448,7 @@ async def test_a_writer_goes_on_when_redis_stops_and_nobody_gets_in_unchecked(
         "2 snapshots" in await page.locator("#kept").inner_text() or await page.get_by_text("cannot be shown").count()
     )
     await asyncio.to_thread(own_server.start if fault == "dead" else own_server.resume)
-    # Nobody touches the page: what was not kept is, and all of it is up to date again.
+    # Nobody touches the page: the text that was not kept is kept now, and the page is up to date again.
     await expect(page.locator("#text-state")).to_contain_text("Snapshot taken", timeout=20_000)
     await expect(page.locator("#health")).to_have_text("The cache answers.", timeout=20_000)
     await expect(page.locator("#outcome")).not_to_have_text("no answer")
@@ -457,7 +457,7 @@ async def test_a_writer_goes_on_when_redis_stops_and_nobody_gets_in_unchecked(
 
 
 async def until_in(page: Page) -> None:
-    """Press the button until it works, as a person would who was told to try again."""
+    """Press the button until it works, as a person does after the advice to try again."""
     for _ in range(100):
         async with page.expect_response(re.compile(r"/api/sign-up")) as answer:
             await page.get_by_role("button", name="Sign up with a passkey").click()
@@ -481,7 +481,7 @@ async def test_an_answer_that_cannot_be_checked_is_not_accepted(
     await expect(page.get_by_role("textbox", name="Write")).to_be_hidden()
 
 
-async def test_what_was_to_be_forgotten_while_redis_hung_is_gone_when_it_is_back(
+async def test_snapshots_forgotten_while_redis_hung_are_gone_when_it_is_back(
     start: Start, own_server: RedisServer, ada: Visitor
 ) -> None:
     page = await sign_up(ada, start(own_server.url))
@@ -541,7 +541,7 @@ STORY = [
 # --- what the server says -------------------------------------------------------------------------
 
 
-async def test_nothing_is_told_to_who_is_not_signed_in(start: Start, ada: Visitor) -> None:
+async def test_a_visitor_without_a_session_learns_nothing(start: Start, ada: Visitor) -> None:
     coach = start()
     ask = ada.page.request
     replies = [
@@ -573,7 +573,7 @@ async def test_the_page_runs_no_code_but_its_own(start: Start, ada: Visitor) -> 
     assert ada.complaints == []
 
 
-async def test_whoever_comes_by_the_address_is_sent_to_the_name(start: Start, ada: Visitor) -> None:
+async def test_a_visitor_who_comes_by_the_ip_address_is_redirected_to_the_host_name(start: Start, ada: Visitor) -> None:
     coach = start()
     await ada.page.goto(coach.url.replace("localhost", "127.0.0.1"))
     assert ada.page.url == f"{coach.url}/"
@@ -586,7 +586,7 @@ async def test_whoever_comes_by_the_address_is_sent_to_the_name(start: Start, ad
     ("previous", "latest", "pairs"),
     [
         (WRONG, RIGHT, LEARNT),
-        ("I recieve", "I receive", set()),  # nothing follows yet: neither may be finished
+        ("I recieve", "I receive", set()),  # nothing follows yet, so each of the two words may be unfinished
         ("I recieve it", "I receive it", {("recieve", "receive")}),
         ("I reciev", "I received it ", set()),
         ("alot of it. ", "a lot of it. ", {("alot", "a lot")}),
@@ -610,9 +610,7 @@ async def test_whoever_comes_by_the_address_is_sent_to_the_name(start: Start, ad
         ("", "", set()),
     ],
 )
-def test_a_correction_is_what_a_writer_changed_in_finished_words(
-    previous: str, latest: str, pairs: set[tuple[str, str]]
-) -> None:
+def test_a_correction_is_a_change_of_a_finished_word(previous: str, latest: str, pairs: set[tuple[str, str]]) -> None:
     assert {(each.wrong, each.right) for each in learnt_from(previous, latest)} == pairs
 
 
@@ -665,7 +663,7 @@ async def test_a_profile_is_invalidated_once_the_database_has_committed(tmp_path
         (["--database", f"postgresql+asyncpg://localhost:{free_port()}/coach"], "--database: "),
     ],
 )
-def test_what_makes_no_sense_is_an_error_of_usage(
+def test_an_option_that_makes_no_sense_is_an_error_of_usage(
     capsys: pytest.CaptureFixture[str], arguments: list[str], advice: str
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

@@ -1,4 +1,4 @@
-"""``python -m tests.consistency --minutes N``: a long run, with a progress bar and a table of what happened."""
+"""``python -m tests.consistency --minutes N``: a long run, with a progress bar and a table of counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 10
 
 
 def main() -> int:
-    """Run, report, and return 0 if what was expected was found: violations in the naive cache alone."""
+    """Run, report, and return 0 if the result is as expected: violations in the naive cache alone."""
     parser = argparse.ArgumentParser(prog="python -m tests.consistency", description="Look for stale reads.")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long the workers work")
     parser.add_argument("--seed", type=int, help="of all random choices; without one a new one is drawn")
@@ -39,8 +39,8 @@ def main() -> int:
         task = progress.add_task("starting", total=seconds)
 
         def tick(board: Board, passed: float) -> None:
-            told = f"{board.total('checked')} reads checked, {board.total('violations')} violations"
-            progress.update(task, completed=passed, description=told)
+            counts = f"{board.total('checked')} reads checked, {board.total('violations')} violations"
+            progress.update(task, completed=passed, description=counts)
 
         report = run(
             seed=seed,

@@ -1,4 +1,4 @@
-"""The memory that the processes share: the source of truth, the floors, counters, and traces of what happened.
+"""The memory that the processes share: the source of truth, the floors, counters, and traces of events.
 
 All of it survives the SIGKILL of any worker at any instruction: cells are single aligned words, and the one lock is
 released by the kernel when its holder dies.
@@ -42,7 +42,7 @@ COUNTERS: Final = (
     "store failures",
     "violations",
 )
-"""What each worker counts."""
+"""The counters of each worker."""
 
 NEAR_COUNTERS: Final = (
     "set",
@@ -53,14 +53,14 @@ NEAR_COUNTERS: Final = (
     "near paused",
     "near resumed",
 )
-"""What each worker counts beside them when there is a near cache."""
+"""Further counters of each worker with a near cache."""
 
 _COUNTER: Final = {name: position for position, name in enumerate((*COUNTERS, *NEAR_COUNTERS))}
 _PER_KEY: Final = 3
 _PER_LOAD: Final = 2
 
 _RAISES: Final = 64
-"""So many raises of each floor are kept with their times: some seconds of the hottest key."""
+"""So many raises of each floor are kept with their times: for the hottest key they cover some seconds."""
 
 _FILLS: Final = 64
 _EMPTYINGS: Final = 8
@@ -68,12 +68,12 @@ _EMPTYINGS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """What became of one load in the store, as far as somebody was told; times in ns, 0 for what has not been.
+    """The acknowledged events of one load in the store. Times are in ns; 0 stands for an event that has not happened.
 
     Attributes:
-        filled: When it was acknowledged that it was stored, by `time.monotonic_ns`.
+        filled: When its fill was acknowledged, by `time.monotonic_ns`.
         filled_wall: The same moment by `time.time_ns`, the clock of Redis.
-        ttl: For how long it was.
+        ttl: The time to live of the fill.
         taken: When a take had returned it, by `time.monotonic_ns`.
     """
 
@@ -84,9 +84,10 @@ class Fill:
 
 
 class _Ring:
-    """The last few records of something, in cells: the number of the next one, then the records, all zero at first.
+    """The last few records of one kind, in cells: the number of the next one, then the records, all zero at first.
 
-    A record begins with what names it, never 0, which is written last: whoever is killed in the middle leaves none.
+    A record begins with its name, which is never 0 and is written last. So a process that is killed in the middle
+    leaves no record.
     """
 
     def __init__(self, at: int, records: int, width: int) -> None:
@@ -104,7 +105,7 @@ class _Ring:
         cells[self._at] += 1
 
     def places(self, cells: memoryview[int]) -> Iterator[int]:
-        """Yield where the records are, in no order."""
+        """Yield the places of the records, in no order."""
         for at in range(self._at + 1, self._at + self.size, self._width):
             if cells[at]:
                 yield at
@@ -114,9 +115,9 @@ class Board:
     """The cells of one run, in a file that every process maps.
 
     Args:
-        folder: Of the run.
-        workers: How many slots there are; a worker that is started anew takes the slot of the one before it.
-        keys: How many keys there are.
+        folder: The folder of the run.
+        workers: The number of slots. A worker that is started anew takes the slot of the one before it.
+        keys: The number of keys.
     """
 
     def __init__(self, folder: Path, workers: int, keys: int) -> None:
@@ -159,7 +160,7 @@ class Board:
 
     @property
     def stopped(self) -> bool:
-        """Whether the workers are to end."""
+        """Whether the workers must end."""
         return bool(self._cells[0])
 
     def stop(self) -> None:
@@ -168,7 +169,7 @@ class Board:
     # --- the truth ------------------------------------------------------------------------------
 
     def version(self, key: int) -> int:
-        """Return the version of ``key``: what a load finds in the source."""
+        """Return the version of ``key`` that a load finds in the source."""
         with self._locked() as cells:
             return cells[1 + _PER_KEY * key]
 
@@ -188,15 +189,15 @@ class Board:
         with self._locked() as cells:
             at = 2 + _PER_KEY * key
             if version > cells[at]:
-                # In this order: a floor without its time would be missed by who looks for it.
+                # The order matters: a reader would miss a floor without its time.
                 self._raises[key].add(cells, version, time.monotonic_ns())
                 cells[at] = version
 
     def raised_above(self, key: int, version: int) -> int:
         """Return when the floor of ``key`` was first raised above ``version``, by `time.monotonic_ns`.
 
-        That is as far back as it is known: a raise that is no longer kept leaves it to a later one, which makes what
-        is judged by it look younger, never older.
+        The answer is as old as the kept raises allow: a raise that is no longer kept leaves the answer to a later
+        one. The read that is judged by it then looks younger, never older.
         """
         with self._locked() as cells:
             places = self._raises[key].places(cells)
@@ -217,7 +218,7 @@ class Board:
                     cells[at + 4] = time.monotonic_ns()
 
     def fill(self, key: int, load: int) -> Fill | None:
-        """Return what is known of ``load``, if anything still is."""
+        """Return the record of ``load``, if it is still kept."""
         with self._locked() as cells:
             for at in self._fills[key].places(cells):
                 if cells[at] == load:
@@ -225,12 +226,12 @@ class Board:
         return None
 
     def emptied(self, since: int) -> None:
-        """Note that the store holds nothing by now of what it held at ``since``, by `time.monotonic_ns`."""
+        """Note that the store has lost everything that it held at ``since``, by `time.monotonic_ns`."""
         with self._locked() as cells:
             self._emptyings.add(cells, since, time.monotonic_ns())
 
     def emptied_after(self, when: int) -> int | None:
-        """Return when the store had first lost what it held at ``when``, or None if it has not."""
+        """Return when the store had first lost everything that it held at ``when``, or None if it has not."""
         with self._locked() as cells:
             places = self._emptyings.places(cells)
             return min((cells[at + 1] for at in places if cells[at] > when), default=None)
@@ -260,7 +261,7 @@ class Board:
             cells[self._load(worker, key)] -= 1
 
     def is_loading(self, worker: int) -> bool:
-        """Tell whether ``worker`` is loading anything just now."""
+        """Tell whether ``worker`` is loading any key now."""
         return any(self._cells[self._load(worker, key)] > 0 for key in range(self.keys))
 
     def forget_loads(self, worker: int) -> None:
@@ -277,7 +278,7 @@ class Board:
         self._cells[self._counters_at + worker * len(_COUNTER) + _COUNTER[name]] += more
 
     def total(self, name: str) -> int:
-        """Return what all workers counted under ``name``."""
+        """Return the sum of the counters ``name`` of all workers."""
         at = self._counters_at + _COUNTER[name]
         return sum(self._cells[at + worker * len(_COUNTER)] for worker in range(self.workers))
 
@@ -289,11 +290,11 @@ _ROOM: Final = RECORD - _HEAD.size
 
 
 class Trace:
-    """The last 8192 things that one worker did, readable by all: the interleaving behind a violation.
+    """The last 8192 events of one worker, readable by all: the interleaving behind a violation.
 
     Args:
-        folder: Of the run.
-        worker: Whose trace it is.
+        folder: The folder of the run.
+        worker: The worker of the trace.
     """
 
     def __init__(self, folder: Path, worker: int) -> None:
@@ -308,14 +309,14 @@ class Trace:
         self._map.close()
 
     def note(self, key: int, text: str) -> None:
-        """Note what happened to ``key``; -1 stands for all keys."""
+        """Note an event of ``key``; -1 stands for all keys."""
         at = RECORD * (self._next % RECORDS)
         self._next += 1
         data = text.encode()[:_ROOM]
         self._map[at : at + _HEAD.size + len(data)] = _HEAD.pack(time.monotonic(), key, len(data)) + data
 
     def read(self, key: int, since: float) -> list[tuple[float, str]]:
-        """Return what happened to ``key`` from the time ``since`` on, in no order."""
+        """Return the events of ``key`` from the time ``since`` on, in no order."""
         found = []
         for at in range(0, RECORD * RECORDS, RECORD):
             when, what, size = _HEAD.unpack_from(self._map, at)

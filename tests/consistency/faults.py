@@ -1,4 +1,4 @@
-"""What is done to the server, to connections and to workers: one fault at a time, and healed after each."""
+"""The faults of the server, of connections and of workers: one at a time, and healed after each."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ NEAR_WEIGHTS: Final = WEIGHTS | {
     "replies overtaken": 24,
     "everything flushed": 8,
 }
-"""With a near cache. What is paused for long is so for longer than what is near may be served unconfirmed."""
+"""The faults with a near cache. A long pause is longer than near entries may be served without a confirmation."""
 
 
 _FEED: Final = re.compile(rb" flags=\w*B")
-"""In CLIENT LIST: tracks in broadcast mode."""
+"""The flags in CLIENT LIST of a client that tracks in broadcast mode."""
 
 
 def user_of(slot: int) -> str:
@@ -52,7 +52,7 @@ def user_of(slot: int) -> str:
 
 
 class Workers(Protocol):
-    """What can be done to workers."""
+    """The worker processes, which faults may kill and pause."""
 
     def kill(self, slot: int) -> None: ...
     def pause(self, slot: int) -> None: ...
@@ -63,12 +63,12 @@ class Faults(threading.Thread):
     """Does faults until it is ended, and leaves the server healed.
 
     Args:
-        server: To be hurt.
-        board: Tells who is loading.
-        workers: To be hurt as well.
-        seed: Of the choice of faults, their lengths, and the pauses between.
-        note: Gets what is done.
-        relay: With near caches: what keeps them coherent is hurt as well.
+        server: The server, which is hurt.
+        board: Tells which worker is loading.
+        workers: The workers, which are hurt as well.
+        seed: The seed of the choice of faults, their lengths, and the pauses between.
+        note: Gets the name of each fault.
+        relay: With near caches, the way of reports to the workers, which is hurt as well.
     """
 
     def __init__(
@@ -83,30 +83,30 @@ class Faults(threading.Thread):
     ) -> None:
         super().__init__(name="faults")
         self.done: Counter[str] = Counter()
-        self.trouble: Exception | None = None
+        self.error: Exception | None = None
         self._server = server
         self._board = board
         self._workers = workers
         self._random = random.Random(f"{seed}/faults")
         self._note = note
         self._relay = relay
-        # Feeds in RESP2 are of another type than what clients open otherwise.
+        # In RESP2 the connections of feeds have another type than all other connections of clients.
         self._types = ("normal", "pubsub") if relay else ("normal",)
         self._ended = threading.Event()
 
     def end(self) -> None:
-        """End, after the fault that is going on; raise what went wrong with the faults themselves."""
+        """End after the fault that is going on. Raise an error of the faults themselves."""
         self._ended.set()
         self.join()
-        if self.trouble is not None:
-            raise self.trouble
+        if self.error is not None:
+            raise self.error
 
     def run(self) -> None:
         chances = NEAR_WEIGHTS if self._relay else WEIGHTS
         names, weights = [*chances], [*chances.values()]
         try:
             while not self._ended.wait(self._random.uniform(0.05, 0.8)):
-                # Each fault draws from its own source, so that how one goes does not change which is next.
+                # Each fault draws from its own source, so that the course of one does not change the next.
                 chance = random.Random(self._random.getrandbits(64))
                 name = self._random.choices(names, weights)[0]
                 self._note(f"fault begins: {name}")
@@ -114,12 +114,12 @@ class Faults(threading.Thread):
                 self._note(f"fault ended: {name}")
                 self.done[name] += 1
         except (ServerError, RedisError, OSError) as error:
-            self.trouble = error
+            self.error = error
 
     def _do(self, name: str, chance: random.Random) -> None:
         slot = chance.randrange(self._board.workers)
         if name == "worker killed in a load":
-            # Whoever loads holds a lease, or the store is down.
+            # A worker that loads holds a lease, or the store is down.
             for _ in range(2000):
                 if self._board.is_loading(slot) or self._ended.wait(0.0005):
                     break
@@ -146,14 +146,14 @@ class Faults(threading.Thread):
             self._command(name, chance)
 
     def _hold(self, relay: Relay, name: str, chance: random.Random) -> None:
-        """Hold up what comes from the server, on some connections while others go on."""
+        """Hold back bytes from the server, on some connections while others go on."""
         silent = name == "feeds silent"
         if silent:
             relay.hold(feeds=True)
         if silent and chance.random() < 0.5:
             self._wait(chance, 0.02, 2.2)
         else:
-            # Replies for less than the timeout of the caches.
+            # Replies are held back for less than the timeout of the caches.
             for _ in range(chance.randint(3, 15)):
                 relay.hold(feeds=False)
                 self._wait(chance, 0.03, 0.14)
@@ -162,19 +162,19 @@ class Faults(threading.Thread):
         relay.let_go(feeds=True)
 
     def _cut_off(self, user: str, chance: random.Random) -> None:
-        """Fail one worker alone: what the others invalidate meanwhile is acknowledged."""
+        """Fail one worker alone. The invalidations of the others are acknowledged meanwhile."""
         self._server.cli("ACL", "SETUSER", user, "off")
         self._server.cli("CLIENT", "KILL", "USER", user)
         self._wait(chance, 0.02, 1.2)
         self._server.cli("ACL", "SETUSER", user, "on")
 
     def _command(self, name: str, chance: random.Random) -> None:  # noqa: C901 - a list of what there is
-        """Do what the server does to its clients when it is told to."""
+        """Send the server a command that hurts its clients."""
         cli = self._server.cli
         if name == "all connections killed":
             self._kill_all()
         elif name == "one connection killed":
-            # flags=U: this thread's own, over the unix socket.
+            # flags=U marks the connection of this thread, over the unix socket.
             lines = [line for line in cli("CLIENT", "LIST").splitlines() if b" flags=U" not in line]
             if lines:
                 self._kill(chance.choice(lines))
@@ -183,7 +183,7 @@ class Faults(threading.Thread):
                 self._kill_all()
                 self._wait(chance, 0.0, 0.015)
         elif name == "writes refused":
-            # Reads are answered, and no invalidation is taken: the old values stay for as long as this lasts.
+            # Reads are answered, and no invalidation is accepted: the old values stay for as long as the fault lasts.
             cli("CONFIG", "SET", "min-replicas-to-write", 1)
             self._wait(chance, 0.05, 1.2)
             cli("CONFIG", "SET", "min-replicas-to-write", 0)
@@ -209,7 +209,7 @@ class Faults(threading.Thread):
             self._server.cli("CLIENT", "KILL", "TYPE", kind)
 
     def _kill(self, line: bytes) -> None:
-        """Kill the client that has this line in CLIENT LIST, if it is still there."""
+        """Kill the client that has this line in CLIENT LIST, if it still exists."""
         self._server.cli("CLIENT", "KILL", "ID", line.split()[0].removeprefix(b"id="))
 
     def _wait(self, chance: random.Random, shortest: float, longest: float) -> None:

@@ -1,4 +1,4 @@
-"""Starts a server, workers and faults; ends them; says what was found."""
+"""Starts a server, workers and faults; ends them; reports the violations."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.kit.servers import RedisServer
 
 COMMAND: Final = (sys.executable, "-W", "default", "-m", "tests.consistency.worker")
 NEAR: Final = 100
-"""Entries of each near cache: room for all keys. What leaves for want of room is the matter of other tests."""
+"""Entries of each near cache: room for all keys. Other tests are about entries that leave for want of room."""
 
 END: Final = 45.0
-"""Seconds within which workers must have ended: longer than a call takes to be told hung."""
+"""Seconds within which workers must have ended: longer than the time after which a call counts as hung."""
 
 
 PATIENCE: Final = 120.0
-"""Seconds within which the counts that a run must reach are reached, on the busiest machine."""
+"""Seconds within which a run reaches its required counts, on the busiest machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,15 @@ class Violation:
     """One broken promise.
 
     Attributes:
-        kind: ``"stale"``, or another of those that the package's docstring names.
+        kind: ``"stale"``, or another kind that the package's docstring names.
         key: -1 when it is about no single key.
-        text: What was read, and what should have been.
-        worker: The slot, -1 for the harness itself.
-        generation: How many workers had that slot before.
+        text: The version that was read, and the version that was due.
+        worker: The slot; -1 for the harness itself.
+        generation: The number of workers that had the slot before.
         began: When the operation began, in seconds since the run did.
-        ended: And when it ended.
-        trace: What all workers did to the key before, seconds relative to the beginning; for the first few.
+        ended: When it ended, likewise.
+        trace: Earlier events of the key in all workers, in seconds relative to the beginning; only the first few
+            violations have one.
     """
 
     kind: str
@@ -69,7 +70,7 @@ class Violation:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a run came to."""
+    """The result of a run."""
 
     seed: int
     seconds: float
@@ -77,7 +78,7 @@ class Report:
     faults: dict[str, int]
     violations: list[Violation]
     behind: list[float] = field(default_factory=list)
-    """Of each near hit that was behind, for how many seconds what it should have been had been acknowledged; sorted."""
+    """For each near hit that was behind, the seconds since the newer version was acknowledged; sorted."""
 
     @property
     def lags(self) -> dict[str, float]:
@@ -121,7 +122,7 @@ class Crew:
             )
 
     def kill(self, slot: int) -> None:
-        """Kill one, and start another in its slot."""
+        """Kill a worker, and start another in its slot."""
         with self._lock:
             process = self._processes[slot]
             if process.poll() is None:
@@ -138,7 +139,7 @@ class Crew:
         self._processes[slot].send_signal(signal.SIGCONT)
 
     def ended(self) -> list[str]:
-        """Tell of workers that ended by themselves."""
+        """Return the workers that ended by themselves."""
         with self._lock:
             return [
                 f"worker {slot} ended with {process.returncode}"
@@ -147,7 +148,7 @@ class Crew:
             ]
 
     def wait(self) -> list[str]:
-        """Wait until all have ended, as they were told. Returns who did not, or not well."""
+        """Wait until all workers have ended, as they must. Returns the workers that did not, or failed."""
         deadline = time.monotonic() + END
         wrong = []
         for slot, process in enumerate(self._processes):
@@ -183,16 +184,16 @@ def run(
     """Run the harness once.
 
     Args:
-        seed: Of all random choices.
+        seed: The seed of all random choices.
         seconds: How long the workers work.
-        workers: Processes.
-        keys: Hot keys.
+        workers: The number of processes.
+        keys: The number of hot keys.
         faults: Whether to do faults.
         naive: Test the naive cache-aside, in place of cachekit.
-        near: Give each worker a near cache, and do the faults that matter for it.
+        near: Give each worker a near cache, and do the faults that concern it.
         until_violation: End at the first violation.
-        at_least: Counts to be reached, each, before the workers end; on a busy machine that takes longer than
-            ``seconds``, and `PATIENCE` at most. With faults, one of them is done at least.
+        at_least: Counts that must be reached before the workers end. On a busy machine that takes longer than
+            ``seconds``, and `PATIENCE` at most. With faults, at least one fault is done.
         tick: Called now and then with the board and the seconds that have passed.
     """
     folder = Path(tempfile.mkdtemp(prefix="cachekit-consistency-"))
@@ -278,7 +279,7 @@ def _run(
         trace.close()
     violations = [Violation(kind="worker", key=-1, text=text) for text in wrong]
     for slot in range(settings.workers):
-        violations += _told(folder / f"violations-{slot}", began)
+        violations += _violations_in(folder / f"violations-{slot}", began)
         noise = (folder / f"stderr-{slot}").read_text(encoding="utf-8", errors="replace")
         if noise:
             violations.append(Violation(kind="noise", key=-1, text=noise[-4000:], worker=slot))
@@ -299,12 +300,12 @@ def _run(
     )
 
 
-def _told(path: Path, began: float) -> list[Violation]:
-    """Return what one worker wrote down."""
+def _violations_in(path: Path, began: float) -> list[Violation]:
+    """Return the violations that one worker wrote down."""
     if not path.exists():
         return []
     found: list[Violation] = []
-    # A line that is not whole was cut off by the worker's death.
+    # The worker died while it wrote a line that is not whole.
     for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         fields: dict[str, Any] = json.loads(line)
         fields["began"] -= began
@@ -314,7 +315,7 @@ def _told(path: Path, began: float) -> list[Violation]:
 
 
 def _left(server: RedisServer, board: Board) -> list[Violation]:
-    """Return which keys Redis holds in a version that was invalidated."""
+    """Return a violation for each key that Redis holds in an invalidated version."""
     found = []
     for key in range(board.keys):
         raw = server.cli("GET", f"item:{key}")

@@ -1,8 +1,8 @@
-"""Stands between some workers and the server, and can keep back what feeds are told, or what others are answered.
+"""Stands between some workers and the server, and can keep back reports to feeds, or replies on other connections.
 
-A connection that dies is noticed; one on which nothing comes any more, while all others go on, is what the bound on
-near hits is for. A reply that the news of its own change has overtaken is what its marks are for. No command to the
-server makes either.
+A connection that dies is noticed. The bound on near hits is for a connection on which nothing comes any more, while all
+others go on. The marks of the near tier are for a reply that the report of its own change has overtaken. No command to
+the server causes either of the two.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Relay:
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def hold(self, *, feeds: bool) -> None:
-        """Keep back what the server tells feeds, or what it answers on other connections, from now on."""
+        """From now on keep back reports of the server to feeds, or its replies on other connections."""
         self._loop.call_soon_threadsafe((self._feeds if feeds else self._others).clear)
 
     def let_go(self, *, feeds: bool) -> None:
-        """Pass on what was kept back, and what follows."""
+        """Pass on the bytes that were kept back, and all that follow."""
         self._loop.call_soon_threadsafe((self._feeds if feeds else self._others).set)
 
     def close(self) -> None:
@@ -56,13 +56,13 @@ class Relay:
             task.cancel()
         if others:
             await asyncio.wait(others)
-        # A turn for the transports to close their sockets.
+        # The transports need a turn to close their sockets.
         await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         feed = asyncio.Event()
         try:
-            # Whatever breaks on one side ends both.
+            # An error on one side ends both.
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
                 ways = [

@@ -1,4 +1,4 @@
-"""What is tested: cachekit, and a naive cache-aside on bare redis-py that must be found out."""
+"""The tested caches: cachekit, and a naive cache-aside on bare redis-py whose violations must be found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWN_TTL = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is cached: the version of one key, and which load brought it, of all that there are."""
+    """The cached value: the version of one key, and the number of the load that brought it, unique in the run."""
 
     key: int
     version: int
@@ -56,13 +56,13 @@ class CachekitSubject:
     """cachekit as a user decorates with it.
 
     Args:
-        url: Of the server.
+        url: The URL of the server.
         load: Loads a key.
-        commit: Writes keys; invalidating them is the business of the decorator.
-        ttl: Of what was loaded, in seconds.
+        commit: Writes keys. The decorator invalidates them.
+        ttl: The time to live of a loaded value, in seconds.
         observer: Gets the events of the cache.
-        timeout: Of the cache, in seconds.
-        lease: In seconds.
+        timeout: The option of the cache, in seconds.
+        lease: The option of the functions, in seconds.
         near: How many results are kept in this process as well; 0 for no near cache.
     """
 
@@ -121,7 +121,7 @@ class CachekitSubject:
         return await self._item.invalidate(key)
 
     async def put(self, name: str, number: int) -> bool:
-        """Set what `own` finds. Returns whether the store confirmed it."""
+        """Set the value that `own` finds. Returns whether the store confirmed it."""
         return await self._cache.set(f"own:{name}", number, OWN_TTL)
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
@@ -137,9 +137,9 @@ class CachekitSubject:
 
 
 class NaiveSubject:
-    """GET, load, SET; DEL. What everybody writes first, errors of the store contained.
+    """GET, load, SET; DEL: the usual first version, with errors of the store contained.
 
-    Args are those of `CachekitSubject`.
+    It has the arguments of `CachekitSubject`.
     """
 
     keeps = False

@@ -1,6 +1,6 @@
-"""Short runs of the consistency harness: cachekit holds, and a naive cache-aside is found out.
+"""Short runs of the consistency harness: cachekit holds, and the violations of a naive cache-aside are found.
 
-What is checked and why is in `tests.consistency`; ``python -m tests.consistency --minutes N`` runs longer.
+`tests.consistency` describes the checks and their reasons; ``python -m tests.consistency --minutes N`` runs longer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.kit.sizes import sized
 pytestmark = pytest.mark.server
 
 
-def test_nothing_invalidated_is_read_again_in_any_process_whatever_fails() -> None:
+def test_nothing_invalidated_is_read_again_in_any_process_under_any_fault() -> None:
     wanted = {"checked": 500, "loads": 1, "failed loads": 1, "unacknowledged": 1}
     report = run(seed=random.randrange(1_000_000), seconds=sized(4, 12), at_least=wanted)
     assert not report.violations, report
@@ -24,8 +24,8 @@ def test_nothing_invalidated_is_read_again_in_any_process_whatever_fails() -> No
     assert report.faults, report
 
 
-def test_what_is_near_is_never_behind_by_more_than_the_limit_whatever_fails() -> None:
-    # Of a known fill: those can be judged by their time to live.
+def test_a_near_hit_is_never_behind_by_more_than_the_limit_under_any_fault() -> None:
+    # A near hit of a known fill can be judged by its time to live.
     wanted = {"checked": 500, "near hits": 1, "near hits of a known fill": 1}
     report = run(seed=random.randrange(1_000_000), seconds=sized(4, 10), near=True, at_least=wanted)
     assert not report.violations, report
@@ -33,8 +33,8 @@ def test_what_is_near_is_never_behind_by_more_than_the_limit_whatever_fails() ->
     assert report.faults, report
 
 
-def test_the_harness_finds_a_naive_cache_aside_out() -> None:
-    """Or it would prove nothing. It takes a second or two; three seeds make sure."""
+def test_the_harness_finds_the_violations_of_a_naive_cache_aside() -> None:
+    """Otherwise the harness would prove nothing. A run takes a second or two; three seeds make sure."""
     seeds = iter(range(3))
     report = _naive(next(seeds))
     while not report.violations and (seed := next(seeds, None)) is not None:

@@ -1,4 +1,4 @@
-"""One process of a run: tasks that do random operations on its cache, and check what they read.
+"""One process of a run: tasks that do random operations on its cache, and check the results of reads.
 
 Started by `tests.consistency.harness` as ``python -m tests.consistency.worker SETTINGS SLOT GENERATION``.
 """
@@ -38,10 +38,10 @@ from tests.consistency.faults import user_of
 from tests.consistency.subjects import CachekitSubject, Item, NaiveSubject, Subject
 
 HUNG: Final = 20.0
-"""Seconds after which a call has not merely been slow: all that it may wait for takes less than five."""
+"""Seconds after which a call counts as hung: all that it may wait for takes less than five."""
 
 TRACED: Final = 5
-"""Violations of one worker that carry the trace of all workers with them."""
+"""So many violations of one worker carry the trace of all workers."""
 
 KINDS: Final = {
     "read": 60,
@@ -55,42 +55,42 @@ KINDS: Final = {
     "after_commit": 3,
     "cancelled": 6,
 }
-"""What a task does next, by weight."""
+"""The operations of a task, with their weights."""
 
 _AGE: Final = struct.Struct("=d")
 _LIMIT: Final = round(1e9 * LIMIT)
 
 _ROUNDED: Final = 20_000_000
-"""Nanoseconds: Redis counts times to live in milliseconds, from when it had last looked at its clock."""
+"""Nanoseconds: Redis counts times to live in milliseconds, from its last look at its clock."""
 
 NEAR_KINDS: Final = KINDS | {"set": 4, "take": 4}
-"""With a near cache."""
+"""The operations with a near cache."""
 
 CHANGES: Final = frozenset({"take", "refresh", "write", "invalidate", "after_commit"})
 QUIET: Final = (0.4, 1.25)
-"""Seconds for which a key is changed and is left alone, in turns, with near caches: what an invalidation leaves behind
-is known to be wrong when it is older than the limit, and the next one would remove it."""
+"""Seconds for which a key is changed and is left alone, in turns, with near caches. An entry that an invalidation
+leaves by mistake is known to be wrong only when it is older than the limit, and the next one would remove it."""
 
 CANCELLED: Final = ("read", "read", "refresh", "write", "invalidate", "after_commit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Of one run; all of it together, and the system's scheduling, decide what happens.
+    """The settings of one run. Together with the system's scheduling they decide its course.
 
     Attributes:
-        seed: Of all random choices.
-        port: Of the server.
-        folder: Where the board, the traces and the reports are.
-        workers: Processes.
-        keys: Hot keys; the first ones are the hottest.
-        tasks: Tasks in the first worker; each further one has half as many as the one before it, but at least
-            two. What a busy worker hides, since something always goes on, a quiet one shows.
+        seed: The seed of all random choices.
+        port: The port of the server.
+        folder: The folder of the board, the traces and the reports.
+        workers: The number of processes.
+        keys: The number of hot keys; the first ones are the hottest.
+        tasks: Tasks in the first worker. Each further one has half as many as the one before it, but at least
+            two. A quiet worker shows faults that a busy one hides, since in that one an operation always goes on.
         naive: Test the naive cache-aside, in place of cachekit.
         near: Entries of each near cache; 0 for none.
         relay: The port by which half of the workers reach the server; 0 for that of the server.
-        timeout: Of the caches, in seconds.
-        lease: Seconds.
+        timeout: The option of the caches, in seconds.
+        lease: The option of the functions, in seconds.
         parent: The process without which a worker ends itself.
     """
 
@@ -112,7 +112,7 @@ class Settings:
         return cls(**json.loads(text))
 
     def url(self, slot: int) -> str:
-        """Return where one worker finds the server. With a near cache one in four goes each way there is."""
+        """Return the URL at which one worker finds the server. With a near cache four ways are taken in turn."""
         resp3 = "?protocol=3" if self.near and slot % 2 else ""
         port = self.relay if self.relay and slot % 4 in {1, 2} else self.port
         return f"redis://{user_of(slot)}:secret@127.0.0.1:{port}/0{resp3}"
@@ -122,7 +122,7 @@ class Settings:
 
 
 class LoadError(Exception):
-    """What a load raises now and then: to come out of the cache as it is."""
+    """A load raises it now and then. It must come out of the cache unchanged."""
 
 
 class RollbackError(Exception):
@@ -131,7 +131,7 @@ class RollbackError(Exception):
 
 @dataclass
 class Op:
-    """One operation of one task, of whichever code runs inside it."""
+    """One operation of one task, and of all code that runs inside it."""
 
     label: str
     random: random.Random
@@ -159,14 +159,14 @@ class Worker:
         self.note = self.traces[slot].note
         self.violations = folder / f"violations-{slot}"
         self.traced = 0
-        # What was invalidated here, whether or not the store knows.
+        # The versions that this process invalidated, acknowledged or not.
         self.local = [0] * settings.keys
-        # What a refresh of this process has stored, and which loads takes of this process have returned.
+        # The versions that refreshes of this process have stored, and the loads that its takes have returned.
         self.refreshed = [0] * settings.keys
         self.taken: set[int] = set()
-        # Of each process its own: no two loads have one number.
+        # Each process has a range of its own, so that no two loads have one number.
         self.loads = itertools.count((generation << 40) + (slot << 32) + 1)
-        # The key of this process alone, and what was set there and confirmed.
+        # The key that only this process sets, and the number that was set at it and confirmed.
         self.own = itertools.count()
         self.name, self.number = self.named(), 0
         self.setting = asyncio.Lock()
@@ -226,7 +226,7 @@ class Worker:
         return chance.uniform(0.01, 0.3) if chance.random() < 0.1 else 600.0
 
     def observe(self, event: Event) -> None:
-        """Take note of what the cache says. Called in line, in the context of the operation if there is one."""
+        """Take note of an event of the cache. It is called in line, in the context of the operation if there is one."""
         op = _OP.get(None)
         label = op.label if op else "background"
         if isinstance(event, (Hit, Missed, Filled)):
@@ -250,13 +250,13 @@ class Worker:
             self.violate("an invalidation was lost", -1, str(event.count))
 
     def observe_key(self, event: Hit | Missed | Filled, op: Op | None, label: str) -> None:
-        """Take note of what happened to one key."""
+        """Take note of an event of one key."""
         key = int(event.key.partition(":")[2])
-        told = type(event).__name__.lower()
+        what = type(event).__name__.lower()
         if isinstance(event, Hit):
             self.count("hits")
             if event.near:
-                told = "near hit"
+                what = "near hit"
                 self.count("near hits")
                 if op is not None:
                     op.near = True
@@ -264,14 +264,14 @@ class Worker:
             self.count("fills")
             if self.settings.near and op is not None and op.loaded is not None:
                 op.filled = op.loaded
-                told = f"filled version {op.filled.version} for {event.ttl:.3f} s"
+                what = f"filled version {op.filled.version} for {event.ttl:.3f} s"
                 self.board.filled(key, op.filled.load, event.ttl)
-        self.note(key, f"{label} {told}")
+        self.note(key, f"{label} {what}")
 
     # --- operations -----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Do operations until the run is stopped; then close the cache and look at what is left."""
+        """Do operations until the run is stopped; then close the cache and look at the rest of the journal."""
         busy = max(2, self.settings.tasks >> self.slot)
         tasks = [asyncio.create_task(self.actor(number)) for number in range(busy)]
         watch = asyncio.create_task(self.watch())
@@ -341,7 +341,7 @@ class Worker:
             victim.result()
 
     async def look(self, kind: str, key: int, op: Op) -> None:
-        """Read, and compare the version with what had been invalidated before."""
+        """Read, and compare the version with the versions that had been invalidated before."""
         op.loads = kind != "refresh"
         verb: Callable[[int], Awaitable[Item | None]] = getattr(self.subject, kind)
         acknowledged, local = self.board.floor(key), self.local[key]
@@ -352,7 +352,7 @@ class Worker:
             item = await verb(key)
         except LoadError:
             return
-        except Exception as error:  # noqa: BLE001 - nothing else may come out, and what does is a finding
+        except Exception as error:  # noqa: BLE001 - nothing else may come out, and any other exception is a violation
             self.violate("raised", key, f"{op.label} raised {error!r}", began)
             return
         if item is None:
@@ -370,19 +370,19 @@ class Worker:
             self.look_near(key, item, op, began_ns, wall)
         if item.key != key or item.version > self.board.version(key):
             self.violate("foreign", key, f"{op.label} got {item}", began)
-        # What is near may be behind, which was looked at just now.
+        # A near hit may be behind; `look_near` has judged that.
         if (item.version < acknowledged and not near) or (self.subject.keeps and item.version < local):
             text = f"{op.label} got version {item.version}; acknowledged before it began: {acknowledged}, here: {local}"
             self.violate("stale", key, text, began)
 
     def look_near(self, key: int, item: Item, op: Op, began: int, wall: int) -> None:
         """Judge a near hit, by the times at which its read began, in ns."""
-        # Nothing was awaited since the read began, so what this process did is what it had done then.
+        # Nothing was awaited since the read began, so this process has done nothing since then.
         refreshed, taken = self.refreshed[key], item.load in self.taken
         if item.version < refreshed or taken:
             text = f"{op.label} got {item} near; refreshed here: {refreshed}, taken here: {taken}"
             self.violate("stale", key, text, began / 1e9)
-        # What is noted later than it happened makes this too small, never too large.
+        # An event that is noted later than it happened makes this too small, never too large.
         late = began - self.board.raised_above(key, item.version)
         if late > 0:
             self.count("behind")
@@ -396,7 +396,7 @@ class Worker:
         if fill is None:
             return
         self.count("near hits of a known fill")
-        # By both clocks: Redis goes by the one that somebody may set.
+        # Both clocks are asked: Redis uses the clock that somebody may set.
         over = min(began - fill.filled, wall - fill.filled_wall) - fill.ttl
         if over > _ROUNDED:
             self.violate("expired", key, f"{op.label} got {item} near, {over / 1e9:.6f} s too late", began / 1e9)
@@ -424,7 +424,7 @@ class Worker:
                 self.number = number
                 self.count("set confirmed")
             else:
-                # It may be carried out at any time, so a later one need not be the last one there.
+                # This set may be carried out at any time, so a later one need not be the last one at the key.
                 self.name, self.number = self.named(), 0
             for reader in readers:
                 await reader
@@ -440,12 +440,12 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - as above
             self.violate("raised", -1, f"{op.label} raised {error!r}", began)
             return
-        # 0 is what a load returns, which is not stored.
+        # A load returns 0, which is not stored.
         if 0 < found < number:
             self.violate("stale", -1, f"{op.label} got {found}, and {number} had been set here", began)
 
     async def invalidate(self, kind: str, key: int, op: Op) -> None:
-        """Write and invalidate, in one of the ways there are."""
+        """Write and invalidate, in one of several ways."""
         keys = [key]
         try:
             if kind == "write":
@@ -481,7 +481,7 @@ class Worker:
             self.cover(op, keys)
 
     def cover(self, op: Op, keys: Sequence[int]) -> None:
-        """Note what the invalidation that begins now covers."""
+        """Note the versions that the invalidation that begins now covers."""
         for key in keys:
             op.covers[key] = self.board.version(key)
             self.board.new_epoch(key)
@@ -500,7 +500,7 @@ class Worker:
                 self.board.raise_floor(key, version)
 
     def delivered(self) -> None:
-        """Note what the store knows by now, since the journal was replayed."""
+        """Note the invalidations that the store has by now, since the journal was replayed."""
         for key, version in enumerate(self.local):
             if version > self.board.floor(key) and not self.subject.undelivered(key):
                 self.board.raise_floor(key, version)
@@ -513,12 +513,12 @@ class Worker:
         return chance.randrange(min(2, self.settings.keys) if chance.random() < 0.5 else self.settings.keys)
 
     def another(self, key: int, chance: random.Random) -> int:
-        """Return a key to be changed with ``key``; the same one if the other is to be left alone."""
+        """Return a key to change together with ``key``; the same key if the other is left alone now."""
         other = self.pick(chance)
         return key if self.is_quiet(other) else other
 
     def is_quiet(self, key: int) -> bool:
-        """Tell whether ``key`` is to be left alone just now, by all processes: they share the clock."""
+        """Tell whether all processes leave ``key`` alone now: they share the clock."""
         busy, quiet = QUIET
         return self.settings.near > 0 and (time.monotonic() + 0.2 * key) % (busy + quiet) > busy
 
@@ -542,7 +542,7 @@ class Worker:
         self.board.count(self.slot, name, more)
 
     def violate(self, kind: str, key: int, text: str, began: float | None = None) -> None:
-        """Write a violation down, with what all workers did to the key lately."""
+        """Write a violation down, with the last events of the key in all workers."""
         now = time.monotonic()
         began = now if began is None else began
         self.count("violations")
@@ -565,21 +565,21 @@ class Worker:
             file.write(json.dumps(found) + "\n")
 
     async def watch(self) -> None:
-        """Find calls that do not end; end with the parent."""
-        told: set[str] = set()
+        """Find calls that do not end. End with the parent."""
+        reported: set[str] = set()
         while True:
             await asyncio.sleep(0.25)
             if os.getppid() != self.settings.parent:
                 os._exit(3)
             for label, began in [*self.ongoing.items()]:
-                if time.monotonic() - began > HUNG and label not in told:
-                    told.add(label)
+                if time.monotonic() - began > HUNG and label not in reported:
+                    reported.add(label)
                     self.violate("hung", -1, f"{label} has not ended for {HUNG:g} s", began)
 
 
 def main(settings: Settings, slot: int, generation: int) -> None:
     """Run one worker to its end."""
-    # What the library says about troubles is part of the show; what asyncio says is a fault, and goes to stderr.
+    # Records of the library about incidents are expected. A record of asyncio is a violation, and goes to stderr.
     logger = logging.getLogger("cachekit")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False

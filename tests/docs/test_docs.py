@@ -1,4 +1,4 @@
-"""What the documentation shows is run: every docstring's example, every Python block of the README and docs."""
+"""The code of the documentation runs: every example of a docstring, every Python block of the README and docs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MODULES = ["cachekit", *(module.name for module in pkgutil.walk_packages(cacheki
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_in_docstrings_run_and_print_what_they_say(name: str) -> None:
+def test_the_examples_in_docstrings_run_and_print_their_output(name: str) -> None:
     module = importlib.import_module(name)
-    # The public names are at hand, as they are for a reader who followed the README.
+    # The public names are imported, as they are for a reader who followed the README.
     names = {key: getattr(cachekit, key) for key in cachekit.__all__}
     results = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS)
     assert results.failed == 0

@@ -1,4 +1,4 @@
-"""What a decorated function does: on memory and on each server of the run."""
+"""A decorated function: its hits, misses, keys and policies, on memory and on each server of the run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def cache(store_url: str) -> AsyncIterator[Cache]:
         yield cache
 
 
-async def test_a_hit_is_what_the_miss_returned_and_the_function_ran_once(cache: Cache) -> None:
+async def test_a_hit_equals_the_miss_and_the_function_ran_once(cache: Cache) -> None:
     runs = 0
 
     @cache.cached(key="profile:<user_id>", ttl=600)
@@ -122,7 +122,7 @@ async def test_a_hit_has_the_type_of_the_miss(cache: Cache, annotation: Any, val
         assert [type(item) for item in hit] == [type(item) for item in value]
 
 
-async def test_without_an_annotation_a_tuple_is_returned_uncached_with_one_warning(
+async def test_a_tuple_without_an_annotation_is_returned_uncached_with_one_warning(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = 0
@@ -155,7 +155,7 @@ async def test_a_cached_none_is_a_hit(cache: Cache) -> None:
     assert await nothing.peek() is None
 
 
-async def test_a_caller_may_change_what_it_got(cache: Cache) -> None:
+async def test_a_caller_may_change_its_result(cache: Cache) -> None:
     @cache.cached(key="k", ttl=60)
     async def numbers() -> list[int]:
         return [1]
@@ -165,7 +165,7 @@ async def test_a_caller_may_change_what_it_got(cache: Cache) -> None:
     assert await numbers() == [1]
 
 
-async def test_what_the_function_raises_passes_through_and_is_not_cached(cache: Cache) -> None:
+async def test_an_exception_of_the_function_passes_through_and_is_not_cached(cache: Cache) -> None:
     runs = 0
 
     class OwnError(Exception):
@@ -224,8 +224,8 @@ async def test_strange_arguments_have_keys_of_their_own(cache: Cache) -> None:
 async def test_an_argument_without_a_text_form_leaves_the_call_uncached_with_one_warning(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
-    cache.observe(told.append)
+    events: list[Event] = []
+    cache.observe(events.append)
 
     @cache.cached(key="f:<x>", ttl=60)
     async def f(x: object) -> int:
@@ -233,7 +233,7 @@ async def test_an_argument_without_a_text_form_leaves_the_call_uncached_with_one
 
     assert [await f(object()) for _ in range(3)] == [1, 1, 1]
     assert len(caplog.records) == 1
-    assert [event for event in told if isinstance(event, Uncached)] == [
+    assert [event for event in events if isinstance(event, Uncached)] == [
         Uncached(f"{__name__}.{f.__qualname__}", "argument")
     ] * 3
     assert await f.peek(object()) is MISS
@@ -266,7 +266,7 @@ async def test_peek_never_loads_and_tells_a_miss_from_a_cached_none(cache: Cache
     assert await f.peek(1) is None
 
 
-async def test_refresh_loads_now_and_fills_whatever_is_cached(cache: Cache) -> None:
+async def test_refresh_loads_now_and_replaces_the_cached_value(cache: Cache) -> None:
     runs = 0
 
     @cache.cached(key="k", ttl=60)
@@ -293,7 +293,7 @@ async def test_invalidate_makes_the_next_call_load(cache: Cache) -> None:
     assert await count(1) == 2
 
 
-async def test_of_many_takers_exactly_one_gets_the_value(cache: Cache) -> None:
+async def test_exactly_one_of_many_takers_gets_the_value(cache: Cache) -> None:
     @cache.cached(key="challenge:<challenge_id>", ttl=300)
     async def challenge(challenge_id: str) -> bytes:
         return b"secret"
@@ -345,9 +345,9 @@ async def test_every_form_of_a_ttl_expires_at_the_same_moment(ttl: Any) -> None:
 
 
 async def test_jitter_shortens_a_ttl_by_no_more_than_its_fraction() -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     cache = memory_cache()
-    cache.observe(told.append)
+    cache.observe(events.append)
 
     @cache.cached(key="k:<x>", ttl=100, jitter=0.25)
     async def f(x: int) -> int:
@@ -355,13 +355,13 @@ async def test_jitter_shortens_a_ttl_by_no_more_than_its_fraction() -> None:
 
     for x in range(200):
         await f(x)
-    ttls = [event.ttl for event in told if isinstance(event, Filled)]
+    ttls = [event.ttl for event in events if isinstance(event, Filled)]
     assert len(ttls) == 200
     assert all(75 <= ttl <= 100 for ttl in ttls)
     assert max(ttls) - min(ttls) > 10
 
 
-async def test_what_stands_in_redis_is_plain_json_at_the_documented_key(redis_server: RedisServer) -> None:
+async def test_the_value_in_redis_is_plain_json_at_the_documented_key(redis_server: RedisServer) -> None:
     async with Cache(redis_server.url, prefix="myapp:", timeout=5) as cache:
 
         @cache.cached(key="profile:<user_id>", ttl=600)
@@ -469,7 +469,7 @@ async def test_classmethods_and_staticmethods_are_cached_and_bind_as_before(cach
             assert await function.peek(3) == 3
 
 
-async def test_a_decorated_function_is_still_the_function_to_whoever_inspects_it() -> None:
+async def test_inspection_of_a_decorated_function_shows_the_function() -> None:
     async def plain(a: int, b: str = "x") -> int:
         """Its docstring."""
         return a
@@ -495,7 +495,7 @@ def refused(decorator: Any, function: Any) -> str:
     return str(refusal.value)
 
 
-def test_what_cannot_be_decorated_is_refused_with_what_to_do_instead() -> None:
+def test_an_object_that_cannot_be_decorated_is_refused_with_the_text_to_write() -> None:
     def sync() -> int:
         return 1
 
@@ -564,7 +564,7 @@ def test_other_settings_that_make_no_sense_are_refused_at_decoration(settings: d
         cached(ttl=1, **settings)(function)
 
 
-async def test_an_annotation_that_cannot_be_resolved_is_told_once_and_plain_json_is_cached(
+async def test_an_annotation_that_cannot_be_resolved_is_reported_once_and_plain_json_is_cached(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     runs = 0
@@ -581,7 +581,7 @@ async def test_an_annotation_that_cannot_be_resolved_is_told_once_and_plain_json
     assert len(caplog.records) == 1
 
 
-async def test_an_annotation_may_name_what_is_defined_further_down() -> None:
+async def test_an_annotation_may_name_a_type_that_is_defined_further_down() -> None:
     @memory_cache().cached(key="k", ttl=60)
     async def function() -> DefinedBelow:
         return DefinedBelow(1)
@@ -630,11 +630,11 @@ async def test_invalidates_may_name_the_result(cache: Cache) -> None:
     assert [await cache.get("user:7"), await cache.get("user:8")] == [None, 1]
 
 
-async def test_an_invalidation_whose_key_cannot_be_rendered_is_told_and_the_others_go_on(
+async def test_an_invalidation_whose_key_cannot_be_rendered_is_reported_and_the_others_go_on(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
-    cache.observe(told.append)
+    events: list[Event] = []
+    cache.observe(events.append)
     await cache.set("b", 1, ttl=60)
 
     @cache.invalidates("a:<x>", "b")
@@ -644,8 +644,8 @@ async def test_an_invalidation_whose_key_cannot_be_rendered_is_told_and_the_othe
     assert await write(object()) == 1
     assert await cache.get("b") is None
     assert "did not invalidate 'a:<x>'" in caplog.text
-    assert Uncached(f"{__name__}.{write.__qualname__}", "argument") in told
-    assert Invalidated(("b",), acknowledged=True) in told
+    assert Uncached(f"{__name__}.{write.__qualname__}", "argument") in events
+    assert Invalidated(("b",), acknowledged=True) in events
 
 
 async def test_an_invalidation_of_many_keys_is_one_command(redis_server: RedisServer) -> None:
@@ -663,9 +663,9 @@ async def test_an_invalidation_of_many_keys_is_one_command(redis_server: RedisSe
 # --- events -------------------------------------------------------------------------------------------
 
 
-async def test_observers_are_told_what_happened_until_they_are_stopped(cache: Cache) -> None:
-    told: list[Event] = []
-    stop = cache.observe(told.append)
+async def test_observers_get_every_event_until_they_are_stopped(cache: Cache) -> None:
+    events: list[Event] = []
+    stop = cache.observe(events.append)
 
     @cache.cached(key="k", ttl=60)
     async def one() -> int:
@@ -676,39 +676,39 @@ async def test_observers_are_told_what_happened_until_they_are_stopped(cache: Ca
     await one.invalidate()
     stop()
     await one()
-    assert [event for event in told if not isinstance(event, Loaded)] == [
+    assert [event for event in events if not isinstance(event, Loaded)] == [
         Missed("k"),
         Filled("k", 60.0),
         Hit("k"),
         Invalidated(("k",), acknowledged=True),
     ]
-    (loaded,) = [event for event in told if isinstance(event, Loaded)]
+    (loaded,) = [event for event in events if isinstance(event, Loaded)]
     assert loaded.seconds >= 0
 
 
-async def test_an_observer_that_raises_breaks_nothing_and_is_told_once(
+async def test_an_observer_that_raises_breaks_nothing_and_is_reported_once(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
 
     def broken(event: Event) -> None:
         message = "a secret of the observer"
         raise ValueError(message)
 
     cache.observe(broken)
-    cache.observe(told.append)
+    cache.observe(events.append)
 
     @cache.cached(key="k", ttl=60)
     async def one() -> int:
         return 1
 
     assert [await one() for _ in range(5)] == [1] * 5
-    assert len(told) > 5
+    assert len(events) > 5
     assert len(caplog.records) == 1
     assert "ValueError" in caplog.text
     assert "secret" not in caplog.text
 
 
-def test_configure_returns_what_the_module_level_functions_use() -> None:
+def test_configure_returns_the_cache_that_the_module_level_functions_use() -> None:
     configured = configure("memory://", prefix="x:")
     assert default_cache() is configured

@@ -1,4 +1,4 @@
-"""What a user configures is checked at once, and the message says what to write instead."""
+"""A setting is checked at once, and the message says how to write it instead."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def name_of(value: object) -> str:
 
 
 @pytest.mark.parametrize("nonsense", NO_DURATIONS, ids=name_of)
-def test_what_is_no_duration_is_refused_with_its_text_and_the_valid_forms(nonsense: object) -> None:
+def test_a_value_that_is_no_duration_is_refused_with_its_text_and_the_valid_forms(nonsense: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_duration(nonsense, "lease")
     assert str(caught.value).startswith(f"lease={nonsense!r} is not a duration; write ")
@@ -141,14 +141,14 @@ def test_a_fraction_is_from_0_to_below_1(fraction: float) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [-0.1, 1, 1.0, 2, math.nan, math.inf, "0.1", None, True, False, 1j], ids=repr)
-def test_what_is_no_fraction_is_refused(nonsense: object) -> None:
+def test_a_value_that_is_no_fraction_is_refused(nonsense: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_fraction(nonsense, "jitter")
     assert str(caught.value).startswith(f"jitter={nonsense!r} is not a fraction; write ")
 
 
 @pytest.mark.parametrize("nonsense", [0, -1, 1.0, 1.5, "1", None, True, math.nan], ids=repr)
-def test_what_is_no_count_is_refused(nonsense: object) -> None:
+def test_a_value_that_is_no_count_is_refused(nonsense: object) -> None:
     assert parse_count(1, "limit") == 1
     with pytest.raises(ConfigurationError) as caught:
         parse_count(nonsense, "limit")
@@ -265,14 +265,14 @@ def test_a_prefix_with_blanks_or_braces_or_without_utf8_is_refused(nonsense: obj
         ("memory://?maxsize=5", MemoryURL(maxsize=5), "memory://"),
     ],
 )
-def test_a_url_is_taken_apart(url: str, expected: StoreURL, shown: str | None) -> None:
+def test_a_url_is_parsed(url: str, expected: StoreURL, shown: str | None) -> None:
     parsed = parse(url)
     assert parsed == expected
     if shown:
         assert str(parsed) == shown
 
 
-def test_a_url_that_was_taken_apart_stays_as_it_is() -> None:
+def test_a_parsed_url_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse("memory://").maxsize = 1  # type: ignore[misc, union-attr]
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -377,7 +377,7 @@ def test_an_unknown_scheme_is_refused_with_its_text_and_the_valid_forms(url: str
     ],
     ids=lambda text: text[:40],
 )
-def test_a_bad_url_is_refused_with_what_is_bad_and_what_to_write(url: str, says: str) -> None:
+def test_a_bad_url_is_refused_with_its_bad_part_and_the_text_to_write(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse(url)
     assert says in str(caught.value)
@@ -389,7 +389,7 @@ def test_a_url_that_is_no_text_is_refused_by_its_type(url: object) -> None:
         parse(url)
 
 
-# No letters of the host, the schemes or the messages, so that what is found is the password's.
+# No letter is of the host, the schemes or the messages, so that any letter that is found is the password's.
 secrets = st.text("XYZ7890:/?#[]@!$&'()*+,;=% <>{}|\\^`\"~\u00e4", min_size=1, max_size=12)
 urls = st.sampled_from(
     [
@@ -424,7 +424,7 @@ def test_no_part_of_a_password_is_ever_shown(form: str, secret: str, user: str, 
     try:
         parsed = parse(url)
     except ConfigurationError as error:
-        # The names of files are the machine's, and one of them may hold any two letters.
+        # The names of files depend on the machine, and one of them may contain any two letters.
         shown = re.sub(r'File "[^"]*"', "File", "".join(traceback.format_exception(error)))
     else:
         shown = f"{parsed} {parsed!r}"

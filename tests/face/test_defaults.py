@@ -1,4 +1,4 @@
-"""Which cache the module-level functions use: looked up at the call, never at decoration."""
+"""The cache of the module-level functions: looked up at the call, never at decoration."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def who() -> str:
 async def write() -> None: ...
 
 
-def test_without_configuration_it_is_the_local_redis() -> None:
+def test_the_default_cache_is_the_local_redis_without_configuration() -> None:
     assert repr(default_cache()) == "Cache(RedisStore(redis://localhost:6379/0), prefix='')"
     assert default_cache() is default_cache()
 
@@ -111,7 +111,7 @@ async def test_a_decorated_function_follows_the_configuration_of_the_moment() ->
     assert await second.get("who") == "loaded"
 
 
-async def test_using_holds_inside_its_block_and_in_tasks_started_there() -> None:
+async def test_using_holds_inside_its_block_and_in_tasks_started_in_it() -> None:
     configure("memory://")
     inner = memory_cache()
     with using(inner) as cache:

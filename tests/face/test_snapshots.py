@@ -1,4 +1,4 @@
-"""Snapshots are private: bounded in number and age, forgotten on request, and never told to anyone."""
+"""Snapshots are private: bounded in number and age, forgotten on request, and never shown in a log or an event."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_the_newest_snapshot_comes_first(cache: Cache) -> None:
     assert abs((datetime.now(UTC) - recent[0].timestamp).total_seconds()) < 60
 
 
-async def test_a_pair_is_previous_and_latest_and_none_while_there_are_not_two(cache: Cache) -> None:
+async def test_a_pair_is_previous_and_latest_or_none_with_fewer_than_two(cache: Cache) -> None:
     store = SnapshotStore(cache)
     assert await store.get_snapshot_pair("42") is None
     await store.save_snapshot("42", "one", 1)
@@ -86,7 +86,7 @@ async def test_users_of_strange_names_have_windows_of_their_own(cache: Cache, us
     assert len(await store.get_recent_snapshots("bystander")) == 1
 
 
-async def test_what_stands_in_redis_is_the_documented_json_with_a_ttl(redis_server: RedisServer) -> None:
+async def test_the_list_in_redis_is_the_documented_json_with_a_ttl(redis_server: RedisServer) -> None:
     async with Cache(redis_server.url, prefix="app:", timeout=5) as cache:
         await SnapshotStore(cache).save_snapshot("42", "I recieve", 2)
     (item,) = redis_server.cli("LRANGE", "app:snapshots:42", 0, -1)
@@ -119,7 +119,7 @@ async def test_nothing_older_than_the_ttl_is_ever_returned() -> None:
     assert await store.get_snapshot_pair("42") is None
 
 
-async def test_a_save_drops_what_has_grown_too_old_from_the_store() -> None:
+async def test_a_save_drops_old_snapshots_from_the_store() -> None:
     clock = FakeClock()
     memory = MemoryStore(clock=clock)
     store = SnapshotStore(Cache(memory, clock=clock), ttl="1h")
@@ -130,7 +130,7 @@ async def test_a_save_drops_what_has_grown_too_old_from_the_store() -> None:
     assert SECRET.encode() not in b"".join(await memory.window("snapshots:42", 1, 100))
 
 
-async def test_what_another_program_left_in_the_list_is_passed_over(redis_server: RedisServer) -> None:
+async def test_items_of_another_program_in_the_list_are_ignored(redis_server: RedisServer) -> None:
     async with Cache(redis_server.url, timeout=5) as cache:
         store = SnapshotStore(cache)
         await store.save_snapshot("42", "ours", 1)
@@ -147,7 +147,7 @@ async def test_what_another_program_left_in_the_list_is_passed_over(redis_server
 
 
 @pytest.mark.parametrize(("text", "words"), [(b"bytes", 1), ("text", 1.0), ("text", True), (None, 1)])
-async def test_what_is_no_snapshot_is_refused_when_it_is_saved(
+async def test_a_text_or_word_count_of_a_wrong_type_is_refused(
     text: str, words: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = SnapshotStore(memory_cache())
@@ -168,7 +168,7 @@ async def test_a_failing_store_is_no_error_for_the_writer() -> None:
         failing.recover()
 
 
-async def test_what_was_to_be_forgotten_while_the_store_failed_is_forgotten_at_once_and_for_good() -> None:
+async def test_snapshots_forgotten_while_the_store_failed_are_gone_at_once_and_for_good() -> None:
     failing = FailingStore()
     async with Cache(failing) as cache:
         store = SnapshotStore(cache)
@@ -185,9 +185,9 @@ async def test_no_text_reaches_a_log_an_event_a_repr_or_an_error(
     store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(store_url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         store = SnapshotStore(cache)
         await store.save_snapshot("42", SECRET, 7)
         await store.save_snapshot("42", f"{SECRET}\ud800", 7)  # cannot be written as UTF-8
@@ -198,9 +198,9 @@ async def test_no_text_reaches_a_log_an_event_a_repr_or_an_error(
         assert await store.save_snapshot("43", SECRET, 7) is False
         (snapshot,) = await store.get_recent_snapshots("42")
     assert snapshot.text == SECRET
-    assert caplog.records, "the refusals are told, without the text"
-    assert told
-    for shown in (repr(snapshot), repr(told), caplog.text):
+    assert caplog.records, "the refusals are logged, without the text"
+    assert events
+    for shown in (repr(snapshot), repr(events), caplog.text):
         assert SECRET not in shown
 
 

@@ -19,17 +19,17 @@ from tests.faults.page import PAGE, page
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.kit.binaries import first_server
 
-# What a call may add, at most, with one caller or with any number of them; the median once the circuit breaker is
-# open; and how soon the cache is used again.
+# The targets, in seconds: the most that a call may take, with one caller or with any number of them; the median of
+# calls that the open circuit breaker rejects; and the time until the cache is used again.
 WAIT: Final = 0.30
-TURNED_AWAY: Final = 20e-6
+REJECTED: Final = 20e-6
 BACK: Final = 1.0
 
 SHOWN: Final = 5
 
 
 def main() -> int:
-    """Measure, write the page, and return 0 if every call came to what it is to come to."""
+    """Measure, write the page, and return 0 if every call had its right result."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Every fault against every operation.")
     parser.add_argument("--only", metavar="TEXT", action="append", help="faults whose name has it; writes no page")
     parser.add_argument("--calls", type=int, default=200, help="of one caller, while the fault is in force")
@@ -42,8 +42,10 @@ def main() -> int:
     cells = measure(chosen, sizes, console)
     show(console, cells)
     if not options.only:
-        redis = first_server().version
-        text = page(cells, redis=redis, calls=1 + sizes.calls, timed=sizes.timed)
+        server = first_server()
+        text = page(
+            cells, server=f"{server.product.capitalize()} {server.version}", calls=1 + sizes.calls, timed=sizes.timed
+        )
         options.output.write_text(text, encoding="utf-8")
         console.print(f"{options.output} is written")
     return 1 if any(cell.wrong for cell in cells) else 0
@@ -62,7 +64,7 @@ def measure(scenarios: Sequence[Scenario], sizes: Sizes, console: Console) -> li
         for scenario in scenarios:
             for operation in OPERATIONS:
                 progress.update(bar, description=f"{scenario.name}: {operation.name}")
-                # What earlier cells have left behind is not to be collected on a caller's time.
+                # The garbage of earlier cells must not be collected on a caller's time.
                 gc.collect()
                 cells += asyncio.run(run(scenario, [operation], sizes, first_server()))
                 progress.advance(bar)
@@ -70,7 +72,7 @@ def measure(scenarios: Sequence[Scenario], sizes: Sizes, console: Console) -> li
 
 
 def shortfalls(cell: Cell) -> Iterator[str]:
-    """Yield what a cell has missed of the targets."""
+    """Yield the targets that a cell has missed."""
     for what, seconds in (
         ("a call of one caller", cell.slowest),
         *((f"one of {callers:,} callers", seconds) for callers, seconds in cell.crowds.items()),
@@ -78,18 +80,18 @@ def shortfalls(cell: Cell) -> Iterator[str]:
     ):
         if seconds > WAIT:
             yield f"{what} took {seconds:.3f} s"
-    if cell.opened is not None and cell.opened > TURNED_AWAY:
+    if cell.opened is not None and cell.opened > REJECTED:
         yield f"with the breaker open a call takes {1e6 * cell.opened:.1f} µs"
     if cell.back > BACK:
         yield f"used again after {cell.back:.2f} s"
 
 
 def show(console: Console, cells: Sequence[Cell]) -> None:
-    """Print what is wrong, and what has missed a target."""
+    """Print the wrong results, and the missed targets."""
     complaints = 0
     for cell in cells:
-        for style, told in (("bold red", cell.wrong[:SHOWN]), ("yellow", [*shortfalls(cell)])):
-            for what in told:
+        for style, lines in (("bold red", cell.wrong[:SHOWN]), ("yellow", [*shortfalls(cell)])):
+            for what in lines:
                 complaints += 1
                 line = f"{cell.scenario.name}, {cell.operation.name}: {what}"
                 console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

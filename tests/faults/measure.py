@@ -1,8 +1,8 @@
-"""Runs operations under a fault: checks what they come to, and measures what they cost.
+"""Runs operations under a fault: checks their results, and measures their cost.
 
-Each operation has several caches: of the first there is one caller, which calls many times; of
-each of the others there are many callers at the same moment. Log records belong to the cache whose caller, or whose
-background work, wrote them: a context variable tells, which tasks and timers inherit.
+Each operation has several caches. The first has one caller, which calls many times. Each of the
+others has many callers at the same moment. A log record belongs to the cache whose caller, or whose
+background work, wrote it: a context variable names the cache, and tasks and timers inherit it.
 
 All durations are seconds.
 """
@@ -31,7 +31,7 @@ from tests.kit.binaries import ServerBinary
 from tests.kit.servers import RedisServer
 
 PATIENCE: Final = 30.0
-"""Seconds within which whatever is sure to come must have come."""
+"""Seconds within which an event that is sure to come must have come."""
 
 NO_LEASE: Final = 4.0
 """Seconds within which the leases are given back. They would end by themselves after five."""
@@ -43,12 +43,12 @@ LOOK: Final = 0.005
 """Seconds between two looks at whether all is well again."""
 
 MEDIANS: Final = 3
-"""The lowest of so many is taken: whatever else the machine does lasts for longer than a few calls."""
+"""The lowest of so many medians is taken: other work of the machine lasts for longer than a few calls."""
 
 SAMPLE: Final = 6
-"""Calls of each cache of which it is checked afterwards what they left behind."""
+"""The number of calls of each cache whose leftovers are checked afterwards."""
 
-# The number of a call that belongs to no operation: whether the cache is used again.
+# The number of a call that belongs to no operation: it tells whether the cache is used again.
 AGAIN: Final = -2
 
 _SPEAKER: ContextVar[str] = ContextVar("whose log records these are", default="")
@@ -56,18 +56,18 @@ _SPEAKER: ContextVar[str] = ContextVar("whose log records these are", default=""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How much is called.
+    """The numbers of calls and callers.
 
     Attributes:
-        calls: Of one caller, one after the other, each checked.
-        seconds: When those take longer, they are fewer.
-        timed: More of them, once the circuit breaker is open, for each of several medians.
-        crowds: Callers at the same moment, each number of them with a cache of their own.
+        calls: Calls of one caller, one after the other, each checked.
+        seconds: The most that these calls may take together; then the caller stops.
+        timed: Further calls, once the circuit breaker is open, for each of several medians.
+        crowds: Numbers of callers at the same moment. Each number has a cache of its own.
         loads: The most loads of one cache that are under way when the fault begins.
-        timeout: The caches' option, where a fault is noticed by waiting for it.
-        longer: The caches' option elsewhere.
-        busy: Whether other programs may take the machine's time: then what is late is held against nobody. An
-            operation may time out, and what waits may be told twice, or arrive together.
+        timeout: The caches' option for faults that callers notice by the deadline.
+        longer: The caches' option for all other faults.
+        busy: Whether other programs may take the machine's time. Then nothing is wrong because it is late: an
+            operation may time out, and a waiting record may come twice, or together with another.
     """
 
     calls: int
@@ -82,20 +82,20 @@ class Sizes:
 
 @dataclass(slots=True)
 class Cell:
-    """What one operation came to under one fault, and what it cost.
+    """The results of one operation under one fault, and their cost.
 
     Attributes:
         scenario: The fault.
         operation: Its class.
-        words: What the calls of one caller came to, and how often.
-        causes: Of what was not served.
-        wrong: What was not as it must be; empty if all is well.
+        words: The results of the calls of one caller, and how often each came.
+        causes: The causes of calls that were not served.
+        wrong: The violations; empty if all is well.
         first: Seconds of the first call.
         slowest: Seconds of the slowest call of one caller.
         crowds: Seconds of the slowest of so many callers.
         opened: Median seconds of a call once the circuit breaker is open; None: it did not open.
-        began: Log records that say that a trouble began.
-        ended: Log records that say that one ended.
+        began: Log records that say that an incident began.
+        ended: Log records that say that an incident ended.
         back: Seconds from the end of the fault until a call is a hit.
         afterwards: Seconds of the slowest call since then.
     """
@@ -116,7 +116,7 @@ class Cell:
 
     @property
     def expected(self) -> frozenset[str]:
-        """The words that the operation may come to."""
+        """The words of the results that the operation may have."""
         name, scenario = self.operation.name, self.scenario
         if name in scenario.instead:
             return scenario.instead[name]
@@ -183,7 +183,7 @@ class _Part:
         self.cell.wrong.append(f"{self.speaker}: {what}")
 
     async def contained(self, work: Callable[[_Part], Awaitable[None]]) -> None:
-        """Do ``work`` under the name of this cache; what is raised is a complaint."""
+        """Do ``work`` under the name of this cache; an exception becomes a complaint."""
         _SPEAKER.set(self.speaker)
         [raised] = await asyncio.gather(work(self), return_exceptions=True)
         if isinstance(raised, WrongError):
@@ -194,7 +194,7 @@ class _Part:
             raise raised
 
     async def warm_up(self, warm: Warmth) -> None:
-        """Do what was done before the fault."""
+        """Do the calls that come before the fault."""
         if warm is Warmth.ELSEWHERE:
             await asyncio.to_thread(asyncio.run, self.subject.connect())
         elif warm is Warmth.CONNECTED:
@@ -207,28 +207,28 @@ class _Part:
         raise NotImplementedError
 
     async def timed(self, x: int) -> float:
-        """Call once, check what it came to, and return what it took."""
+        """Call once, check the result, and return the seconds that it took."""
         failures = len(self.subject.failures)
         began = time.perf_counter()
         word = await self.operation.call(x)
         seconds = self.operation.added(x, began, time.perf_counter())
         self.words[x] = word
         self.check(x, word)
-        untold = word == self.operation.left_out and len(self.subject.failures) == failures
-        # A lease that has run out on a busy machine is no failure of the store, and keeps the result from it.
+        unreported = word == self.operation.left_out and len(self.subject.failures) == failures
+        # A lease may run out on a busy machine. That is no failure of the store, and the result is not stored.
         lost = self.sizes.busy and time.monotonic() - self.warmed_up > DEFAULT_LEASE
         lost = lost and self.operation.name == LoadUnderWay.name
-        if self.cell.left_out and untold and not lost:
-            self.complain(f"call {x} was left out, and no event told")
+        if self.cell.left_out and unreported and not lost:
+            self.complain(f"call {x} was not served, and no event reports it")
         return seconds
 
     def check(self, x: int, word: str) -> None:
-        """Check what a call came to."""
+        """Check the result of a call."""
         if word not in self.expected:
             self.complain(f"call {x} came to {word!r}, expected {sorted(self.expected)}")
 
     async def recover(self, healed: float, records: _Records) -> None:
-        """Call until the cache is used again and all that was broken is over."""
+        """Call until the cache is used again and every incident is over."""
         async with asyncio.timeout(PATIENCE):
             while await self.subject.result(AGAIN) != HIT:
                 await asyncio.sleep(LOOK)
@@ -240,7 +240,7 @@ class _Part:
         self._check_records(records)
 
     async def _until_all_is_over(self, records: _Records) -> None:
-        """Wait until each trouble has ended, which it has when it has kept away for half a second."""
+        """Wait until each incident has ended: an incident ends when it has not come again for half a second."""
         while len(self.subject.cache.runtime.coherence.journal):
             await asyncio.sleep(LOOK)
         while len(records.of(self.speaker, logging.INFO)) < len(records.of(self.speaker, logging.WARNING)):
@@ -251,7 +251,7 @@ class _Part:
         """Note that the cache was used again after so many seconds."""
 
     def _check_records(self, records: _Records) -> None:
-        """Check that each trouble began and ended with one record, and that there was none without a cause."""
+        """Check that each incident began and ended with one record, and that none was without a cause."""
         causes = {failure.cause for failure in self.subject.failures}
         self.cell.causes |= causes
         late = {"timeout"} if self.sizes.busy else set[str]()
@@ -259,15 +259,15 @@ class _Part:
             self.complain(f"the causes are {sorted(causes)}, expected {sorted(self.cell.scenario.causes)}")
         began = records.of(self.speaker, logging.WARNING)
         ended = records.of(self.speaker, logging.INFO)
-        # A machine that stands still ends a trouble too early, and it begins once more.
+        # A machine that stands still ends an incident too early, and it begins once more.
         more = 1 if causes & late else 0
         if len(began) > len(causes) + more or len(began) > len({*began}) + more or bool(began) != bool(causes):
             self.complain(f"for the causes {sorted(causes)} the warnings are {began}")
         if len(ended) != len(began):
-            self.complain(f"{len(began)} warnings, and {len(ended)} that tell the end: {ended}")
+            self.complain(f"{len(began)} warnings, and {len(ended)} that report an end: {ended}")
 
     async def look_back(self) -> None:
-        """Look at what the calls left behind, now that all is well again."""
+        """Look at the leftovers of the calls, now that all is well again."""
         for x in range(0, len(self.words), max(1, len(self.words) // SAMPLE)):
             began = time.perf_counter()
             await self.operation.afterwards(x, self.words[x])
@@ -295,16 +295,16 @@ class _One(_Part):
             self.cell.opened = await self._median(numbers)
 
     async def _median(self, numbers: Iterator[int]) -> float:
-        """Return what a call takes that the circuit breaker turns away, and that nobody observes."""
+        """Return the median seconds of a call that the circuit breaker rejects, without an observer."""
         self.subject.look_away()
         medians = []
         for _ in range(MEDIANS):
-            medians.append(statistics.median([await self._turned_away(next(numbers)) for _ in range(self.sizes.timed)]))
+            medians.append(statistics.median([await self._rejected(next(numbers)) for _ in range(self.sizes.timed)]))
             await asyncio.sleep(0.05)
         self.subject.look_again()
         return min(medians)
 
-    async def _turned_away(self, x: int) -> float:
+    async def _rejected(self, x: int) -> float:
         began = time.perf_counter()
         word = await self.operation.call(x)
         seconds = self.operation.added(x, began, time.perf_counter())
@@ -331,7 +331,7 @@ class _Crowd(_Part):
 
 
 class _Records(logging.Handler):
-    """Keeps the log records of the package, by who wrote them."""
+    """Keeps the log records of the package, by the cache that wrote them."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -362,13 +362,13 @@ async def _all_together(parts: Sequence[_Part], work: Callable[[_Part], Awaitabl
 
 
 async def _one_by_one(parts: Sequence[_Part], work: Callable[[_Part], Awaitable[None]]) -> None:
-    """Do ``work`` for one after the other: while nothing is broken, nothing is to be late."""
+    """Do ``work`` for one cache after the other, since nothing may be late before the fault."""
     for part in parts:
         await asyncio.create_task(part.contained(work))
 
 
 def _prepare(server: RedisServer, parts: Sequence[_Part]) -> None:
-    """Put into the store what stands there before the fault."""
+    """Put into the store the keys that it has before the fault."""
     with (
         redis.Redis(unix_socket_path=str(server.socket_path)) as client,
         client.pipeline(transaction=False) as pipeline,
@@ -381,7 +381,7 @@ def _prepare(server: RedisServer, parts: Sequence[_Part]) -> None:
 
 
 async def _look_into(server: RedisServer, parts: Sequence[_Part]) -> None:
-    """Check that nothing stands in the store that was invalidated, and no lease for nobody."""
+    """Check that the store has no invalidated value, and no lease that nobody holds."""
     for part in parts:
         gone = {part.operation.key(x): old for x in part.words if (old := part.operation.must_be_gone(x)) is not None}
         found = server.cli("MGET", *gone) if gone else []

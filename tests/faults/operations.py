@@ -1,7 +1,7 @@
-"""The operations as data: what each does to a cache, what it comes to, and what it must never come to.
+"""The operations as data: how each uses a cache, the results that it has, and the results that it must never have.
 
-Every operation has keys of its own behind a prefix of its own, so that what one does no other sees. Values say which
-version of their source they are: one that was invalidated is never to be seen again.
+Every operation has keys of its own behind a prefix of its own, so that no operation sees the work of another. A value
+names the version of its source: an invalidated version must never be seen again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AT_A_TIME: Final = 50
 WRITERS: Final = 40
 """Users who have snapshots."""
 
-# What an operation comes to, in a word or two.
+# The results of operations, each in a word or two.
 HIT, FILLED, OWN_RESULT = "hit", "own result, filled", "own result"
 ACKNOWLEDGED, KEPT = "acknowledged", "own result, kept"
 VALUE, NO_VALUE, DEFAULT = "value", "MISS", "default"
@@ -34,15 +34,15 @@ LIST, EMPTY = "list", "[]"
 
 
 class WrongError(Exception):
-    """An operation came to what it never may: a wrong value, or one that was invalidated."""
+    """An operation had a result that it must never have: a wrong value, or an invalidated one."""
 
 
 class Subject:
     """A cache, and an application that uses it.
 
     Args:
-        url: Where the cache finds its server.
-        prefix: Of all its keys.
+        url: The URL of the cache.
+        prefix: The prefix of all its keys.
         timeout: The cache's option.
     """
 
@@ -111,7 +111,7 @@ class Subject:
         """Call the decorated function, and return where its result came from.
 
         Raises:
-            WrongError: It is not the one that the function itself would return.
+            WrongError: The result is not the one that the function itself would return.
         """
         runs = self.runs
         found = await self.value(x)
@@ -126,64 +126,64 @@ class Operation:
     """One operation on one cache, called with one number after the other.
 
     Args:
-        subject: The cache, and what uses it.
+        subject: The cache, and the application that uses it.
     """
 
     name: ClassVar[str]
     """A column of the table."""
     what: ClassVar[str]
-    """What is called."""
+    """The call, in words."""
     served: ClassVar[str]
-    """What it comes to when it is served."""
+    """Its result when it is served."""
     left_out: ClassVar[str]
-    """What it comes to when it is not."""
+    """Its result when it is not served."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
 
     def key(self, x: int) -> str:
-        """Return the key that it uses, prefix and all."""
+        """Return the key that it uses, with the prefix."""
         return f"{self.subject.prefix}value:{x}"
 
     def prepared(self, x: int) -> Iterator[Command]:
-        """Yield the commands that put into the store what stands there before the fault."""
+        """Yield the commands that put into the store the keys that it has before the fault."""
         yield ("SET", self.key(x), _json([x, 1]), "PX", TTL_MS)
 
     async def begin(self, numbers: int) -> None:
-        """Begin, before the fault, what `call` is to end, for each number below ``numbers``."""
+        """Begin, before the fault, the work that `call` is to end, for each number below ``numbers``."""
 
     async def call(self, x: int) -> str:
-        """Do it once, and return what it came to.
+        """Do it once, and return its result.
 
         Raises:
-            WrongError: It came to what it never may.
+            WrongError: It had a result that it must never have.
         """
         raise NotImplementedError
 
     def added(self, x: int, began: float, ended: float) -> float:
-        """Return what the cache added to a call that took from ``began`` to ``ended``."""
+        """Return the seconds that the cache added to a call that took from ``began`` to ``ended``."""
         return ended - began
 
     async def at_once(self, x: int) -> None:
-        """Check what must hold as soon as `call` has returned, whatever is broken.
+        """Check the promises that must hold as soon as `call` has returned, under any fault.
 
         Raises:
-            WrongError: It does not.
+            WrongError: One does not hold.
         """
 
     async def afterwards(self, x: int, word: str) -> None:
-        """Check what must hold when all is well again, and `call` had come to ``word``.
+        """Check the promises that must hold when all is well again, after `call` had the result ``word``.
 
         Raises:
-            WrongError: It does not.
+            WrongError: One does not hold.
         """
 
     def must_be_gone(self, x: int) -> str | None:
-        """Return what must not stand at the key when all is well again."""
+        """Return the value that must not stand at the key when all is well again."""
         return None
 
     async def end(self) -> None:
-        """End what was begun and not called."""
+        """End the work that was begun and not called."""
 
 
 class Hit(Operation):
@@ -248,7 +248,7 @@ class LoadUnderWay(Operation):
         return await (self._load(x) if loading is None else loading)
 
     def added(self, x: int, began: float, ended: float) -> float:
-        # Of what was under way, from the end of the function until the caller has its result.
+        # It counts from the end of the function until the caller has its result.
         return self._returned[x] - (self.subject.ended[x] if x < self._begun else began)
 
     async def afterwards(self, x: int, word: str) -> None:

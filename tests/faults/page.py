@@ -40,7 +40,7 @@ This command starts a real redis-server of its own for each cell. It causes the 
 the server (a proxy, a name server, this process's own file table). It calls the operation, ends the fault, and calls
 again until everything is normal. A scripted server sends the replies that a real server sends only in a disaster. The
 caches have default options. The functions take no time, so the time of a call is the time that the cache adds to it.
-Everything ran in one process beside its server, on loopback, with Redis {redis}. Proxies and scripted servers share the
+Everything ran in one process beside its server, on loopback, with {server}. Proxies and scripted servers share the
 event loop with the callers, so the figures are too high rather than too low. The tests run the same table and check the
 result of each call. Times are measured only here; they differ from run to run and from machine to machine.
 
@@ -74,11 +74,11 @@ The table in `cachekit/stores/translate.py` translates every foreign error into 
 """
 
 
-def page(cells: Sequence[Cell], *, redis: str, calls: int, timed: int) -> str:
+def page(cells: Sequence[Cell], *, server: str, calls: int, timed: int) -> str:
     """Return the whole page."""
     crowds = [*cells[0].crowds]
     beginning = _BEGINNING.format(
-        redis=redis, operations="\n".join(f"| {operation.name} | {operation.what} |" for operation in OPERATIONS)
+        server=server, operations="\n".join(f"| {operation.name} | {operation.what} |" for operation in OPERATIONS)
     )
     figures = _FIGURES.format(
         crowds=" and of ".join(f"{callers:,}" for callers in crowds), timed=timed, medians=MEDIANS, calls=calls
@@ -118,8 +118,8 @@ def _in_short(cell: Cell) -> str:
 def _of_one(scenario: Scenario, cells: Sequence[Cell]) -> Iterator[str]:
     yield f"### {scenario.name}\n"
     causes = sorted({cause for cell in cells for cause in cell.causes})
-    told = " and ".join(f"`{cause}`" for cause in causes)
-    yield f"{scenario.what} {f'Cause: {told}.' if causes else 'No failure is reported.'}\n"
+    names = " and ".join(f"`{cause}`" for cause in causes)
+    yield f"{scenario.what} {f'Cause: {names}.' if causes else 'No failure is reported.'}\n"
     crowds = [f"worst of {callers:,}" for callers in cells[0].crowds]
     yield _row("operation", "result", "first", *crowds, "open, µs", "log", "back after", "afterwards")
     yield _row("---", "---", *["--:"] * (6 + len(crowds) - 1))

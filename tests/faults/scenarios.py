@@ -1,4 +1,4 @@
-"""The faults as data: how each is done to a real server, or to what leads to it, and what still works meanwhile."""
+"""The faults as data: how each is done to a real server or to the way to it, and which operations work meanwhile."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PATIENCE: Final = 30.0
 
 
 class Warmth(Enum):
-    """What a cache has done when the fault begins."""
+    """The state of a cache when the fault begins."""
 
     CONNECTED = "connected"
     NEVER = "before the first connection"
@@ -55,7 +55,7 @@ class Warmth(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a cache finds its server, and what is done to that."""
+    """The URL at which a cache finds its server, and the fault on the way to it."""
 
     url: str
     hurting: Callable[[Sequence[str]], AbstractAsyncContextManager[None]]
@@ -63,7 +63,7 @@ class Place:
 
 
 Stage: TypeAlias = Callable[[RedisServer], AbstractAsyncContextManager[Place]]
-"""Gets a healthy server of its own; what leads to it stands as long as it lasts."""
+"""Gets a healthy server of its own. The way to the server exists as long as this context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +72,15 @@ class Scenario:
 
     Attributes:
         name: A row of the table.
-        what: What is done, in a sentence.
+        what: The fault, in a sentence.
         stage: Does it.
         served: The operations that are served as if nothing were wrong.
         partly: Whether some of many callers at the same moment may be served, and others not.
-        instead: What operations come to that are neither served as ever nor left out.
-        warm: What the caches have done before.
+        instead: The results of operations that are neither served as usual nor kept from being served.
+        warm: The state of the caches before.
         config: Lines of the server's redis.conf.
         silent: Whether callers notice it by the deadline alone.
-        causes: One or several of them are the cause of what is not served; none are told if there are none.
+        causes: The causes that events may name for operations that are not served; empty if no event is expected.
     """
 
     name: str
@@ -117,7 +117,7 @@ def _through_proxy(fault: Fault, *, seconds: float = 0.05) -> Stage:
 
 
 def _answering(line: str, *, cluster: bool = False) -> Stage:
-    """Have every command answered with ``line``, in which ``{port}`` is the port of the one who says so."""
+    """Have every command answered with ``line``, in which ``{port}`` is the port of the server that answers."""
 
     @asynccontextmanager
     async def stage(server: RedisServer) -> AsyncGenerator[Place]:
@@ -181,7 +181,7 @@ async def _killed_and_restarted(server: RedisServer) -> AsyncGenerator[Place]:
 
 @asynccontextmanager
 async def _loading(server: RedisServer) -> AsyncGenerator[Place]:
-    """Restart it with so many keys on disk, and so slow a disk, that it loads until it is told to hurry."""
+    """Restart it with so many keys on disk, and so slow a load, that it loads until the fault is healed."""
 
     @asynccontextmanager
     async def hurting(_: Sequence[str]) -> AsyncGenerator[None]:
@@ -219,10 +219,10 @@ async def _busy(server: RedisServer) -> AsyncGenerator[Place]:
     yield Place(server.url, hurting)
 
 
-# --- what the server is told ------------------------------------------------------------------------------
+# --- commands to the server -------------------------------------------------------------------------------
 
 
-def _told(hurt: Sequence[str], heal: Sequence[str], *, login: str = "") -> Stage:
+def _by_commands(hurt: Sequence[str], heal: Sequence[str], *, login: str = "") -> Stage:
     """Hurt and heal by commands."""
 
     @asynccontextmanager
@@ -260,7 +260,7 @@ async def _password_wanted(server: RedisServer) -> AsyncGenerator[Place]:
 
 @asynccontextmanager
 async def _cannot_save(server: RedisServer) -> AsyncGenerator[Place]:
-    """Put a folder where its file is to be."""
+    """Put a folder at the path of its file."""
     folder = server.socket_path.parent / "dump.rdb"
     await _tell(server, "CONFIG", "SET", "save", "3600 1000000")
     write = ("SET", "a sign of", "life")
@@ -282,13 +282,13 @@ async def _cannot_save(server: RedisServer) -> AsyncGenerator[Place]:
 
 @asynccontextmanager
 async def _keys_of_another_kind(server: RedisServer) -> AsyncGenerator[Place]:
-    """Have each key hold what none of its commands can use."""
+    """Have each key hold a value that none of its commands can use."""
     swap = """for _, key in ipairs(KEYS) do
         redis.call('DEL', key)
         if string.find(key, 'snapshots:', 1, true) then redis.call('SET', key, 'theirs')
         else redis.call('RPUSH', key, 'theirs') end
     end"""
-    # What was set meanwhile stays.
+    # Values that were set meanwhile stay.
     remove = """for _, key in ipairs(KEYS) do
         local text = string.find(key, 'snapshots:', 1, true) and 'string' or 'list'
         if redis.call('TYPE', key).ok == text then redis.call('DEL', key) end
@@ -354,7 +354,7 @@ async def _no_files_left(server: RedisServer) -> AsyncGenerator[Place]:
         async def hurting(_: Sequence[str]) -> AsyncGenerator[None]:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             tell("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            # What is open stays open; nothing else can be opened.
+            # Open files stay open; no other can be opened.
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
             try:
                 yield
@@ -365,7 +365,7 @@ async def _no_files_left(server: RedisServer) -> AsyncGenerator[Place]:
 
 
 def _without_names(*, hangs: bool) -> Stage:
-    """Have a name server that knows the cache's host by day, and fails or hangs in the night."""
+    """Have a name server that knows the cache's host before the fault, and fails or hangs during it."""
 
     @asynccontextmanager
     async def stage(server: RedisServer) -> AsyncGenerator[Place]:
@@ -438,7 +438,7 @@ async def _until_answered(server: RedisServer, *command: str) -> None:
 
 @contextlib.contextmanager
 def _operator(server: RedisServer) -> Any:
-    """Keep a connection to the server, by which it can be told what to do when nobody else gets in."""
+    """Keep a connection to the server, so that it takes commands when nobody else can connect."""
     with redis.Redis(unix_socket_path=str(server.socket_path), single_connection_client=True) as client:
         client.execute_command("PING")
         yield client.execute_command
@@ -449,7 +449,7 @@ def _operator(server: RedisServer) -> Any:
 APP: Final = "app:secret@"
 APP_MAY: Final = "user app on >secret ~* &* +@all"
 
-# What Redis 7 needs to load slowly, and to answer meanwhile; 6.2 answers each two megabytes only.
+# Redis 7 needs these to load slowly, and to answer meanwhile; 6.2 answers only after every two megabytes.
 SLOW_TO_LOAD: Final = ("key-load-delay 200", "loading-process-events-interval-bytes 1024")
 LOADS_FOR_REAL: Final = SERVERS[0] is not None and int(SERVERS[0].version.split(".")[0]) >= 7
 
@@ -495,7 +495,7 @@ def _scenarios() -> Iterator[Scenario]:
         what="Each reply comes 20 ms late.",
         stage=_through_proxy(Fault.DELAY, seconds=0.02),
         served=NAMES,
-        # A miss takes three round trips: with so many callers, the third may come too late.
+        # A miss takes three round trips: the third may come too late with so many callers.
         partly=True,
         causes=timeout,
     )
@@ -577,7 +577,7 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario(
         name="OOM",
         what="`maxmemory` is reached, and the policy is `noeviction`.",
-        stage=_told(["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"]),
+        stage=_by_commands(["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"]),
         served=NAMES - {MissAndFill.name, LoadUnderWay.name, Set.name, Save.name},
         causes=frozenset({"OOM"}),
     )
@@ -591,21 +591,21 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario(
         name="READONLY",
         what="It becomes the replica of a master that is not there.",
-        stage=_told([f"REPLICAOF 127.0.0.1 {free_port()}"], ["REPLICAOF NO ONE"]),
+        stage=_by_commands([f"REPLICAOF 127.0.0.1 {free_port()}"], ["REPLICAOF NO ONE"]),
         served=READS,
         causes=frozenset({"READONLY"}),
     )
     yield Scenario(
         name="MASTERDOWN",
         what="As READONLY, and `replica-serve-stale-data` is off: it does not even read.",
-        stage=_told([f"REPLICAOF 127.0.0.1 {free_port()}"], ["REPLICAOF NO ONE"]),
+        stage=_by_commands([f"REPLICAOF 127.0.0.1 {free_port()}"], ["REPLICAOF NO ONE"]),
         config=("replica-serve-stale-data no",),
         causes=frozenset({"MASTERDOWN", "READONLY"}),
     )
     yield Scenario(
         name="NOREPLICAS",
         what="It wants a replica for its writes (`min-replicas-to-write`), and has none.",
-        stage=_told(["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"]),
+        stage=_by_commands(["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"]),
         served=READS,
         causes=frozenset({"NOREPLICAS"}),
     )
@@ -613,13 +613,13 @@ def _scenarios() -> Iterator[Scenario]:
         name="NOAUTH",
         what="It demands a password that the URL lacks, and has closed its connections.",
         stage=_password_wanted,
-        # Redis 7 closes the connection of a stranger to whom it would have to say no for more than a kilobyte.
+        # Redis 7 closes the connection of a client without a login when its refusals exceed a kilobyte.
         causes=frozenset({"AUTH", "unavailable"}),
     )
     yield Scenario(
         name="WRONGPASS",
         what="The user's password was changed, and its connections were closed.",
-        stage=_told(
+        stage=_by_commands(
             ["ACL SETUSER app resetpass >changed", "CLIENT KILL USER app"],
             ["ACL SETUSER app resetpass >secret"],
             login=APP,
@@ -630,7 +630,7 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario(
         name="NOPERM",
         what="The user has lost all its keys.",
-        stage=_told(["ACL SETUSER app resetkeys"], ["ACL SETUSER app allkeys"], login=APP),
+        stage=_by_commands(["ACL SETUSER app resetkeys"], ["ACL SETUSER app allkeys"], login=APP),
         config=(APP_MAY,),
         causes=frozenset({"NOPERM"}),
     )

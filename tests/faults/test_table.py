@@ -1,6 +1,6 @@
-"""Whatever is broken, each operation comes to what it is to come to: the whole table, against real servers.
+"""Each operation has its documented result under each fault: the whole table, against real servers.
 
-No time is asserted; ``python -m tests.faults`` measures them.
+No time is asserted; ``python -m tests.faults`` measures times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.kit.binaries import first_server
 from tests.kit.sizes import sized
 
-# In debug mode, and on a noisy machine, a call costs many times as much: what answers is given time to answer.
+# In debug mode, and on a noisy machine, a call costs many times as much: a server that answers gets the time for it.
 SIZES = sized(
     Sizes(calls=40, seconds=0.45, timed=3, crowds=(20,), loads=60, timeout=0.35, longer=5.0, busy=True),
     Sizes(calls=200, seconds=0.45, timed=10, crowds=(20,), loads=260, timeout=0.35, longer=5.0, busy=True),
@@ -24,7 +24,7 @@ SIZES = sized(
 
 @pytest.mark.server
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-async def test_each_operation_comes_to_what_it_is_to_come_to(scenario: Scenario) -> None:
+async def test_each_operation_has_its_documented_result_under_each_fault(scenario: Scenario) -> None:
     cells = await run(scenario, OPERATIONS, SIZES, first_server())
     wrong = [what for cell in cells for what in cell.wrong]
     assert not wrong, "\n".join(wrong)

@@ -1,4 +1,4 @@
-"""Callers of one cold key share one load: in a process, whoever is cancelled, however calls are nested."""
+"""Callers of one cold key share one load in a process, under every cancellation and every nesting of calls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def cache(store_url: str) -> AsyncIterator[Cache]:
 
 
 class Slow:
-    """A cached function whose loads wait until they are let go."""
+    """A cached function whose loads wait until the test lets them go on."""
 
     def __init__(self, cache: Cache, **settings: Any) -> None:
         self.runs = 0
@@ -61,7 +61,7 @@ class Slow:
 
 @contextlib.asynccontextmanager
 async def two_caches(store_url: str) -> AsyncIterator[tuple[Cache, Cache]]:
-    """Two caches over one store stand for two processes: nothing is shared between them but the store."""
+    """Two caches over one store stand for two processes: they share only the store."""
     store: Any = MemoryStore() if store_url == "memory://" else store_url
     async with Cache(store, timeout=5) as here, Cache(store, timeout=5) as elsewhere:
         yield here, elsewhere
@@ -88,7 +88,7 @@ async def test_two_hundred_callers_of_a_cold_key_share_one_load(cache: Cache) ->
     assert await slow.call() == {"run": 1}
 
 
-async def test_a_caller_that_changes_what_it_got_changes_nobody_elses(cache: Cache) -> None:
+async def test_a_caller_that_changes_its_result_changes_no_other_result(cache: Cache) -> None:
     slow = Slow(cache)
     callers = start(10, slow.call)
     await slow.began.wait()
@@ -99,7 +99,7 @@ async def test_a_caller_that_changes_what_it_got_changes_nobody_elses(cache: Cac
     assert results[1:] == [{"run": 1}] * 9
 
 
-async def test_a_failed_load_is_one_exception_for_all_who_waited_and_is_not_cached(cache: Cache) -> None:
+async def test_a_failed_load_is_one_exception_for_all_callers_that_waited_and_is_not_cached(cache: Cache) -> None:
     slow = Slow(cache)
     failure = LookupError("no such user")
 
@@ -165,12 +165,12 @@ async def test_all_callers_cancelled_leave_nothing_behind(cache: Cache) -> None:
         assert await slow.call() == {"run": slow.runs}
 
 
-async def test_the_chosen_one_cancelled_in_the_same_turn_passes_it_on(cache: Cache) -> None:
+async def test_a_promoted_caller_cancelled_in_the_same_turn_promotes_the_next_one(cache: Cache) -> None:
     slow = Slow(cache)
     callers = start(4, slow.call)
     await slow.began.wait()
     await turns()
-    # The second is chosen when the first is cancelled, and is cancelled itself before it can begin.
+    # The second caller is promoted when the first is cancelled, and is cancelled itself before it can begin.
     callers[0].cancel()
     callers[1].cancel()
     await turns()
@@ -197,7 +197,7 @@ async def test_the_load_runs_in_its_callers_own_task_and_context(cache: Cache) -
     assert request.get() == "changed inside", "as if undecorated"
 
 
-async def test_a_timeout_of_the_loading_caller_is_its_own(cache: Cache) -> None:
+async def test_a_timeout_of_the_loading_caller_fails_no_other_caller(cache: Cache) -> None:
     slow = Slow(cache)
 
     limits: list[asyncio.Timeout] = []
@@ -215,14 +215,14 @@ async def test_a_timeout_of_the_loading_caller_is_its_own(cache: Cache) -> None:
     await slow.began.wait()
     others = start(3, slow.call)
     await turns()
-    # Its time is up when the load has begun, and not, on a slow machine, before.
+    # The timeout must end after the load has begun, even on a slow machine.
     limits[0].reschedule(asyncio.get_running_loop().time())
     assert await first == "gave up"
     slow.let_go.set()
     assert await asyncio.gather(*others) == [{"run": 2}] * 3
 
 
-async def test_a_type_that_refuses_its_own_bytes_a_moment_later_reaches_nobody(cache: Cache) -> None:
+async def test_a_type_that_refuses_its_own_bytes_a_moment_later_fails_no_caller(cache: Cache) -> None:
     decoded = 0
 
     @dataclasses.dataclass
@@ -276,7 +276,7 @@ async def test_recursion_with_other_arguments_fills_every_step(cache: Cache) -> 
 
 
 async def test_two_loads_that_need_each_other_do_not_wait_for_ever(cache: Cache) -> None:
-    """Undecorated this ends, since each asks the other only once; each waiting for the other's load would not."""
+    """Undecorated they end, since each asks the other only once. If each waited for the other's load, none would."""
     asked: set[str] = set()
     both = asyncio.Barrier(2)
 
@@ -320,8 +320,8 @@ async def test_a_circle_through_tasks_started_inside_is_seen_too(cache: Cache) -
         assert await outer() >= 1
 
 
-async def test_one_of_two_waiters_inside_a_load_leaving_hides_no_circle(cache: Cache) -> None:
-    """The second still waits, so the other load must not wait for this one."""
+async def test_a_circle_is_seen_after_one_of_two_waiters_has_left(cache: Cache) -> None:
+    """The second waiter still waits, so the other load must not wait for this one."""
 
     @cache.cached(key="a:<deep>", ttl=60)
     async def a(deep: bool) -> str:
@@ -333,23 +333,27 @@ async def test_one_of_two_waiters_inside_a_load_leaving_hides_no_circle(cache: C
                 async with asyncio.timeout(0.02):
                     return await b()
             except TimeoutError:
+                left.set()
                 return "gave up"
 
         return f"a{await asyncio.gather(hurried(), b())}"
 
     @cache.cached(key="b", ttl=60)
     async def b() -> str:
-        await asyncio.sleep(0.1)
-        return "b" + (await a(True) if not asked else "")
+        began.set()
+        await left.wait()
+        if asked:
+            return "b"
+        asked.append(True)
+        return "b" + await a(True)
 
     asked: list[bool] = []
+    began, left = asyncio.Event(), asyncio.Event()
     async with asyncio.timeout(PATIENCE):
         first = asyncio.create_task(b())
-        await asyncio.sleep(0.01)
-        second = asyncio.create_task(a(True))
-        await asyncio.sleep(0.05)
-        asked.append(True)
-        await asyncio.gather(first, second)
+        await began.wait()
+        await asyncio.gather(first, a(True))
+    assert asked
 
 
 async def test_loads_in_two_processes_that_need_each_other_wait_no_longer_than_a_lease(store_url: str) -> None:
@@ -391,7 +395,7 @@ async def test_functions_that_share_a_key_by_mistake_do_not_share_a_load(cache: 
         assert await asyncio.gather(number(), text(), number()) == [1, "one", 1]
 
 
-async def test_what_is_inside_a_load_is_forgotten_when_it_has_landed(cache: Cache) -> None:
+async def test_the_nesting_of_a_load_is_forgotten_when_it_has_landed(cache: Cache) -> None:
     depths: list[int] = []
     done = asyncio.Event()
     tasks: set[asyncio.Task[int]] = set()
@@ -495,7 +499,7 @@ async def test_a_value_set_by_hand_during_a_load_stays(cache: Cache) -> None:
     assert await cache.get("slow:0") == "by hand"
 
 
-async def test_an_invalidation_by_another_cache_wins_over_loads_here(store_url: str) -> None:
+async def test_an_invalidation_by_another_cache_wins_over_loads_of_this_one(store_url: str) -> None:
     async with two_caches(store_url) as (here, elsewhere):
         slow = Slow(here)
         before = start(3, slow.call)
@@ -512,8 +516,8 @@ async def test_an_invalidation_by_another_cache_wins_over_loads_here(store_url: 
         assert await elsewhere.get("slow:0") == {"run": 2}
 
 
-async def test_random_interleavings_end_with_and_serve_nothing_invalidated(cache: Cache) -> None:
-    """Eight readers, two writers; the source of truth is outside the cache. Four hundred of them in the long run."""
+async def test_random_interleavings_serve_and_store_nothing_invalidated(cache: Cache) -> None:
+    """Eight readers, two writers; the source of truth is outside the cache. The long run has 400 of them."""
 
     async def interleave(seed: int) -> None:
         chance = random.Random(seed)
@@ -569,8 +573,8 @@ async def test_callers_share_one_load_while_the_store_is_down() -> None:
         assert await asyncio.gather(*callers) == [{"run": 1}] * 20
 
 
-async def test_who_comes_during_a_load_while_the_store_is_down_shares_the_next_one() -> None:
-    """The load may have been invalidated by a process that is not cut off; and no two run at a time."""
+async def test_a_caller_during_a_load_while_the_store_is_down_shares_the_next_load() -> None:
+    """A process that is not cut off may have invalidated the load. No two loads run at the same time."""
     store = FailingStore()
     store.fail()
     async with Cache(store) as cache:
@@ -589,7 +593,7 @@ async def test_who_comes_during_a_load_while_the_store_is_down_shares_the_next_o
 
 
 @pytest.mark.parametrize("cancelled", ["the first", "the one that would load next"])
-async def test_a_load_that_follows_another_begins_whatever_became_of_that(cancelled: str) -> None:
+async def test_a_load_that_follows_another_begins_however_the_other_ended(cancelled: str) -> None:
     store = FailingStore()
     store.fail()
     async with Cache(store) as cache:
@@ -640,8 +644,8 @@ async def test_a_load_of_ten_leases_is_still_one_load(store_url: str) -> None:
         assert await caller == await waiting == {"run": 1}
 
 
-async def test_a_lease_that_nobody_renews_ends_and_the_next_one_loads() -> None:
-    """What a killed process leaves behind is a lease and no one to renew it."""
+async def test_a_lease_that_nobody_renews_ends_and_the_next_caller_loads() -> None:
+    """A killed process leaves a lease, and nobody renews it."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     await store.run("slow:0", 1, AcquireLease(b"the killed one's", 5000))
@@ -673,16 +677,16 @@ async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_sec
         slow = Slow(cache)
         callers = start(100, slow.call)
         began = asyncio.get_running_loop().time()
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.6)
         seconds = asyncio.get_running_loop().time() - began
-        # The first looks come faster; from then on one in 50 to 100 ms, for all the callers of this process together.
+        # The first looks come faster. From then on all callers of this process together look once in 50 to 100 ms.
         assert asked <= 10 + 20 * seconds
         await store.set("slow:0", 1, b'{"run":0}', ttl_ms=60_000)
         async with asyncio.timeout(PATIENCE):
             assert await asyncio.gather(*callers) == [{"run": 0}] * 100
 
 
-async def test_when_results_are_not_stored_callers_elsewhere_do_not_load_one_after_the_other() -> None:
+async def test_callers_in_other_caches_do_not_load_one_after_the_other_when_results_are_not_stored() -> None:
     store = MemoryStore()
     caches = [Cache(store) for _ in range(6)]
     going_on = most = 0
@@ -769,7 +773,7 @@ def test_a_lease_that_makes_no_sense_is_refused_at_decoration(lease: Any) -> Non
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_loop_that_ends_while_callers_wait_makes_no_noise(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_ends_while_callers_wait_logs_nothing(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         cache = Cache(store_url, timeout=5)
         slow = Slow(cache)

@@ -1,4 +1,4 @@
-"""The table of who may join: the same rows as in the code and in the docs."""
+"""The table of calls that may join a flight: the same rows as in the code and in the docs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def flight(*, token: bytes | None = None) -> Flight:
     return opened
 
 
-def test_every_relation_has_its_row_here_and_in_the_docs() -> None:
+def test_every_relation_has_its_row_in_this_test_and_in_the_docs() -> None:
     assert {relation: relation.joining for relation in Relation} == ROWS
     page = (ROOT / "docs" / "architecture.md").read_text()
     for relation, joining in ROWS.items():

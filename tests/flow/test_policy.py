@@ -12,7 +12,7 @@ from cachekit._flow.policy import CachedOptions, Policy
 from cachekit.errors import DecorationError
 
 
-def test_the_options_that_checkers_know_are_those_of_the_policy() -> None:
+def test_the_options_that_checkers_know_are_the_options_of_the_policy() -> None:
     known = typing.get_type_hints(CachedOptions, include_extras=True)
     for name, option in inspect.signature(Policy).parameters.items():
         needed = option.default is option.empty

@@ -1,4 +1,4 @@
-"""What holds across processes: real ones, over a real server."""
+"""The promises across processes: real processes, over a real server."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_round_trips_are_one_for_a_hit_three_for_a_miss_and_one_for_an_inv
     async def counted(call: Callable[[], Any]) -> dict[str, int]:
         redis_server.cli("CONFIG", "RESETSTAT")
         await call()
-        # What a script calls inside is counted by the server as well, and travels nowhere.
+        # The server also counts the commands inside a script, which cost no round trip.
         return {name: n for name, n in commands().items() if name in ("get", "evalsha", "unlink", "mget", "eval")}
 
     async with Cache(redis_server.url, timeout=5) as cache:

@@ -23,7 +23,7 @@ def test_every_outcome_has_its_verdict(outcome: Outcome, decided: Verdict) -> No
     assert TABLE[type(outcome)] is decided
 
 
-def test_no_outcome_is_left_out_here_or_in_the_docs() -> None:
+def test_the_tests_and_the_docs_have_every_outcome() -> None:
     assert set(TABLE) == {type(outcome) for outcome, _ in ROWS}
     page = (ROOT / "docs" / "architecture.md").read_text()
     for outcome, decided in ROWS:

@@ -39,7 +39,7 @@ def named_environments() -> list[str]:
     return sorted({name for page in pages for name in re.findall(r"tox -e (\w+)", page)})
 
 
-def test_the_version_of_the_package_is_that_of_the_distribution() -> None:
+def test_the_package_has_the_version_of_the_distribution() -> None:
     assert cachekit.__version__ == version("cachekit-redis")
     assert "__version__" not in cachekit.__all__
 
@@ -49,7 +49,7 @@ def test_the_version_stands_in_one_place() -> None:
     assert PROJECT["dynamic"] == ["version"]
 
 
-def test_the_changelog_knows_the_version_or_what_is_unreleased() -> None:
+def test_the_changelog_has_the_version_or_an_unreleased_section() -> None:
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert {cachekit.__version__, "Unreleased"} & {*headings}
 
@@ -70,7 +70,7 @@ def test_every_hook_comes_from_the_package_index_at_one_version() -> None:
 
 
 @pytest.mark.parametrize(("workflow", "command"), [("ci.yml", ".ci/run"), ("servers.yml", "tox -e servers")])
-def test_a_workflow_runs_what_runs_on_any_machine(workflow: str, command: str) -> None:
+def test_a_workflow_runs_a_command_that_runs_on_any_machine(workflow: str, command: str) -> None:
     text = (ROOT / ".github" / "workflows" / workflow).read_text()
     assert command in re.findall(r"\brun: (.+)$", text, re.MULTILINE)
 

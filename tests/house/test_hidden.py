@@ -1,4 +1,4 @@
-"""What CI hides from the README's commands is hidden: they bring a server of their own, and no browser."""
+"""The programs that CI hides from the README's commands are hidden: the commands bring a server, and no browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN = ROOT / ".ci" / "run"
 
 
 def patterns() -> list[str]:
-    """Return what .ci/run hides."""
+    """Return the patterns of the programs that .ci/run hides."""
     [line] = [line for line in RUN.read_text(encoding="utf-8").splitlines() if line.startswith("hidden=")]
     return shlex.split(line.removeprefix("hidden=").strip("()"))
 
@@ -38,7 +38,7 @@ def a_program(path: Path, says: str) -> None:
     path.chmod(0o755)
 
 
-def test_a_hidden_program_is_missing_and_all_others_are_there_the_first_of_a_name_first(tmp_path: Path) -> None:
+def test_a_hidden_program_is_missing_and_the_first_of_each_other_name_is_kept(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         for name in ("redis-server", "redis-cli", "chromium", "sh", "tool"):
             a_program(tmp_path / folder / name, folder)
@@ -51,7 +51,7 @@ def test_a_hidden_program_is_missing_and_all_others_are_there_the_first_of_a_nam
     assert subprocess.run([f"{path}/tool"], capture_output=True, text=True, check=True).stdout == "one\n"
 
 
-def test_nothing_that_ci_hides_is_found_on_the_path_that_it_makes_of_this_machines_own(tmp_path: Path) -> None:
+def test_no_program_that_ci_hides_is_found_on_the_path_that_it_makes(tmp_path: Path) -> None:
     path = hide(tmp_path / "bin", *patterns())
     for name in (*ON_PATH, *NAMES):
         assert shutil.which(name, path=path) is None
@@ -59,12 +59,12 @@ def test_nothing_that_ci_hides_is_found_on_the_path_that_it_makes_of_this_machin
 
 
 @pytest.mark.parametrize("name", [*ON_PATH, *NAMES])
-def test_all_that_the_tests_look_for_on_path_is_among_what_ci_hides(tmp_path: Path, name: str) -> None:
+def test_ci_hides_all_programs_that_the_tests_look_for_on_path(tmp_path: Path, name: str) -> None:
     a_program(tmp_path / "one" / name, "")
     assert [*Path(hide(tmp_path / "bin", *patterns(), path=str(tmp_path / "one"))).iterdir()] == []
 
 
-def test_with_these_hidden_servers_come_from_wheels_alone_and_no_browser_is_found(tmp_path: Path) -> None:
+def test_servers_come_from_wheels_alone_and_no_browser_is_found_when_these_are_hidden(tmp_path: Path) -> None:
     asked = (
         "from tests.kit.binaries import available_servers\n"
         "from tests.kit.browser import chromium\n"

@@ -1,4 +1,4 @@
-"""The house: imports go downwards only, and the failure policy stands in the rooms it belongs to."""
+"""The house: imports go downwards only, and the failure policy stands in its rooms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import ROOT
 PACKAGE = Path(cachekit.__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-# Who may catch everything, and what for.
+# The modules that may catch everything, and the reason of each.
 BROAD = {
     "_flow/load.py": "a failed load is shared as its exception, and raised again as it is",
     "_flow/plan.py": "the user's policy and annotations",

@@ -1,4 +1,4 @@
-"""The matrix of servers: what its program reads and writes, and that the page is about the servers that are tested."""
+"""The matrix of servers: its program reads reports and writes a table, and the page is about the tested servers."""
 
 from __future__ import annotations
 

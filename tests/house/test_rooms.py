@@ -1,4 +1,4 @@
-"""The way of a call through the rooms: docs/architecture.md says it, and a traced call goes it."""
+"""The way of a call through the rooms: docs/architecture.md describes it, and a traced call goes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 class Trace:
-    """The rooms that the traced code enters: in order of the first time, and which room enters which."""
+    """The rooms that the traced code enters, in order of the first time, and which room enters which."""
 
     def __init__(self) -> None:
         self.rooms: list[str] = []
@@ -68,7 +68,7 @@ async def ways() -> dict[str, Trace]:
     @cache.invalidates("square:<x>")
     async def change(x: int) -> None: ...
 
-    # What happens once, such as building the codec, belongs to no way.
+    # A step that happens once, such as building the codec, belongs to no way.
     await square(1)
     await square.refresh(1)
     await change(2)

@@ -18,9 +18,9 @@ LONGEST = 44
 """Lines of a function, its docstring included."""
 DEEPEST = 3
 MANY = 6
-"""So many parameters are many."""
+"""A function with so many parameters has too many."""
 HAVE_MANY = {"cache.py:Cache.__init__"}
-"""The functions that may have as many: their callers write each by name."""
+"""The functions that may have so many: their callers write each parameter by name."""
 
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match)
@@ -94,7 +94,7 @@ def test_no_module_imports_itself_through_others() -> None:
     TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
-def test_the_measures_see_what_is_too_long_too_deep_or_too_wide() -> None:
+def test_the_measures_count_parameters_lines_and_depth() -> None:
     loop = " for x in a:\n  if x:\n   pass\n  elif b:\n   with c:\n    try: pass\n    finally: pass"
     (name, node), *_ = definitions(ast.parse(f"async def f(self, a, *, b, **c):\n{loop}"))
     assert (name, parameters(node), lines(node), depth(node)) == ("f", 3, 8, 4)

@@ -1,4 +1,4 @@
-"""A hit equals the miss: what is encoded comes back equal and of the same type, or is refused."""
+"""A hit equals the miss: an encoded value comes back equal and of the same type, or is refused."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def exactly(value: Any) -> Any:
 
 @many
 @given(annotated(), st.data())
-def test_what_fits_its_annotation_comes_back_equal_and_of_the_same_types(
+def test_a_value_that_fits_its_annotation_comes_back_equal_and_of_the_same_types(
     pair: tuple[Any, st.SearchStrategy[Any]], data: st.DataObject
 ) -> None:
     annotation, values = pair
@@ -297,7 +297,7 @@ hard = st.one_of(
 @many
 @given(annotated(), annotated(), st.data())
 @example((int, st.none()), (bool, st.just(True)), None)
-def test_what_does_not_fit_its_annotation_is_refused_and_never_altered(
+def test_a_value_that_does_not_fit_its_annotation_is_refused_and_never_altered(
     asked: tuple[Any, Any], given_: tuple[Any, st.SearchStrategy[Any]], data: st.DataObject | None
 ) -> None:
     codec = Codec(asked[0])
@@ -314,7 +314,7 @@ plain_json = LEAVES[-1][1]
 
 @few
 @given(plain_json)
-def test_without_an_annotation_plain_json_comes_back(value: Any) -> None:
+def test_plain_json_comes_back_without_an_annotation(value: Any) -> None:
     assert exactly(PLAIN.decode(PLAIN.encode(value))) == exactly(value)
 
 
@@ -354,7 +354,7 @@ NOT_PLAIN = [
 
 
 @pytest.mark.parametrize("value", NOT_PLAIN, ids=shown)
-def test_without_an_annotation_all_else_is_refused_with_the_advice_to_annotate(value: object) -> None:
+def test_any_other_value_without_an_annotation_is_refused_with_the_advice_to_annotate(value: object) -> None:
     with pytest.raises(RoundTripError) as caught:
         PLAIN.encode(value)
     assert f"a value of type {type(value).__qualname__}" in str(caught.value)
@@ -387,7 +387,7 @@ def test_without_an_annotation_all_else_is_refused_with_the_advice_to_annotate(v
     ],
     ids=str,
 )
-def test_the_json_is_compact_and_what_other_programs_expect(annotation: Any, value: Any, written: bytes) -> None:
+def test_the_json_is_compact_and_as_other_programs_expect(annotation: Any, value: Any, written: bytes) -> None:
     codec = Codec(annotation)
     assert codec.encode(value) == written
     assert exactly(codec.decode(written)) == exactly(value)
@@ -538,7 +538,7 @@ REFUSED: dict[str, tuple[Any, Callable[[], Any]]] = {
 
 
 @pytest.mark.parametrize(("annotation", "make"), REFUSED.values(), ids=REFUSED)
-def test_what_would_not_come_back_as_it_was_is_refused(annotation: Any, make: Callable[[], Any]) -> None:
+def test_a_value_that_would_not_come_back_as_it_was_is_refused(annotation: Any, make: Callable[[], Any]) -> None:
     with pytest.raises(RoundTripError) as caught:
         Codec(annotation).encode(make())
     assert "sEcReT" not in "".join(traceback.format_exception(caught.value))
@@ -558,7 +558,7 @@ def test_what_would_not_come_back_as_it_was_is_refused(annotation: Any, make: Ca
         (Model, lambda: Model(name="a", inner=Inner(when=dt.datetime(2026, 1, 1, tzinfo=dt.UTC), tags={"b"}))),
     ],
 )
-def test_what_comes_back_as_it_was_is_accepted(annotation: Any, make: Callable[[], Any]) -> None:
+def test_a_value_that_comes_back_as_it_was_is_accepted(annotation: Any, make: Callable[[], Any]) -> None:
     codec = Codec(annotation)
     assert exactly(codec.decode(codec.encode(make()))) == exactly(make())
 
@@ -580,7 +580,7 @@ def test_a_model_of_the_wrong_content_makes_no_warning_that_quotes_it() -> None:
 
 
 @pytest.mark.parametrize("annotation", [complex | int, list[Cat | Dog], dict[Cat, int], T], ids=str)
-def test_an_annotation_that_nobody_can_decode_stores_nothing_wrong(annotation: Any) -> None:
+def test_an_annotation_that_cannot_be_decoded_stores_nothing_wrong(annotation: Any) -> None:
     """It is refused when the codec is made, or every value is."""
     try:
         codec = Codec(annotation)
@@ -797,7 +797,7 @@ class Grows(Frozen):
     ],
     ids=shown,
 )
-def test_what_nobody_can_change_may_be_shared(value: object) -> None:
+def test_an_immutable_value_may_be_shared(value: object) -> None:
     assert is_immutable(value)
 
 
@@ -822,7 +822,7 @@ def test_what_nobody_can_change_may_be_shared(value: object) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_a_caller_could_change_is_not_shared(value: object) -> None:
+def test_a_mutable_value_is_not_shared(value: object) -> None:
     assert not is_immutable(value)
 
 
@@ -831,19 +831,19 @@ _LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 @given(st.recursive(_LEAF, lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner)))
 @few
-def test_what_is_alike_by_its_bytes_is_the_same_and_a_change_of_one_type_is_seen(value: Any) -> None:
+def test_values_alike_by_their_bytes_are_the_same_and_a_changed_type_is_seen(value: Any) -> None:
     twin = copy.deepcopy(value)
     assert _alike(value, twin)
     assert not _alike([value], (value,))
     assert not _alike({"a": 1, "b": value}, {"b": value, "a": 1})
     assert not _alike([1, value], [True, value])
     assert not _alike([1, value], [1.0, value])
-    # What is no builtin is looked at by the slower way.
+    # A value that is no builtin is compared in the slower way.
     assert not _alike([Level.LOW, value], [Level.LOW, value])
 
 
-def test_comparing_takes_as_long_as_there_is_to_compare() -> None:
-    """Each level was once compared twice: 50 of them would take longer than the sun will shine."""
+def test_comparing_takes_time_in_proportion_to_the_value() -> None:
+    """Each level was once compared twice: 50 levels would have taken 2 ** 50 comparisons."""
     nested: Nested | None = None
     for _ in range(50):
         nested = Nested(nested)

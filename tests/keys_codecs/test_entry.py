@@ -1,4 +1,4 @@
-"""What stands at a key, and the timestamps of a window's items."""
+"""The entry at a key, and the timestamps of a window's items."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_entry_with_a_second_line_was_written_by_a_later_version(value: objec
 def test_the_order_of_timestamps_is_the_order_of_time(a: float, b: float) -> None:
     earlier, later = sorted([a, b])
     assert timestamp(earlier) <= timestamp(later)
-    if later - earlier > 1e-4:  # what a float of that size can tell apart
+    if later - earlier > 1e-4:  # the smallest difference between floats of that size
         assert timestamp(earlier) < timestamp(later)
 
 

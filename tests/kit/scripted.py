@@ -1,6 +1,6 @@
-"""A server that answers every command with the same line, in the place of a real one, for as long as it is told to.
+"""A server that answers every command with the same line, in the place of a real one, until the line is removed.
 
-For what a real server says only in the midst of a disaster: LOADING, CLUSTERDOWN, MOVED.
+It is for lines that a real server sends only in rare states: LOADING, CLUSTERDOWN, MOVED.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ CHUNK: Final = 65_536
 class ScriptedServer:
     r"""Speaks RESP on a free loopback port; passes commands on to a real server until it gets a line of its own.
 
-    It runs in the test's own event loop. On each connection, what is passed on is answered before anything else is
-    looked at, so that replies keep their order.
+    It runs in the test's own event loop. On each connection a command that is passed on is answered before the next
+    one is looked at, so that replies keep their order.
 
     Args:
-        target_port: Where the real server listens, on loopback.
+        target_port: The port of the real server, on loopback.
         always: Commands, in upper case, that are never passed on, and the replies that they always get, in RESP.
 
     Attributes:
-        port: Where it listens.
-        answer: What it answers to every other command, in RESP; None: what the real server answers.
+        port: The port of this server.
+        answer: Its answer to every other command, in RESP. With None the real server answers.
 
     Example:
         >>> async with ScriptedServer(server.port) as scripted:
@@ -48,7 +48,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of this server."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Self:
@@ -68,7 +68,7 @@ class ScriptedServer:
             task.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
-        # At last: from Python 3.12 on it waits for every connection.
+        # It comes last: from Python 3.12 on it waits for every connection.
         if self._server is not None:
             await self._server.wait_closed()
 
@@ -76,7 +76,7 @@ class ScriptedServer:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
-        # A task that is cancelled before its first step runs none of its own code, so this stands outside of it.
+        # A task that is cancelled before its first step runs none of its own code, so this callback stands outside.
         task.add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -98,12 +98,12 @@ class ScriptedServer:
             real_writer.close()
 
     def _answer(self, command: list[bytes]) -> bytes | None:
-        """Return what is answered here; None: the command is passed on."""
+        """Return the answer of this server. With None the command is passed on."""
         return self.always.get(command[0].upper(), self.answer)
 
 
 async def _replies(reader: asyncio.StreamReader, number: int) -> bytes:
-    """Return the bytes of so many replies: with no other command under way, all that comes until they are whole."""
+    """Return the bytes of so many replies. No other command is under way, so all bytes until they are whole."""
     parser = hiredis.Reader()
     raw = b""
     while number:

@@ -1,4 +1,4 @@
-"""A master, its replicas and real sentinels for tests: whole within a second, and failing over for real.
+"""A master, its replicas and real sentinels for tests: they are whole within a second, and really fail over.
 
 As in `tests.kit.servers`, everything is synchronous and bounded by deadlines.
 """
@@ -16,28 +16,28 @@ from tests.kit.servers import RedisServer, ServerGroup
 
 
 class SentinelSetup(ServerGroup):
-    """A replicated server with no data on disk, and sentinels that watch it: all of our own.
+    """A replicated server with no data on disk, and sentinels that watch it. All of them belong to the test.
 
     A master that is killed and restarted at once comes back empty, and as the master; later the
     sentinels make it a replica. `wait_until_ok` waits until every sentinel that is awake names the
-    same master, sees exactly those that are awake, and could promote any of their replicas. With an
-    old master that lives or is back that takes 20 s: so long the sentinels let it be, as a master.
+    same master, sees exactly the servers that are awake, and could promote any of their replicas. This takes 20 s
+    when the old master lives or is back: for so long the sentinels leave it a master.
     A sentinel that was paused for over 2 s starts no failover for 30 s (TILT).
 
     Args:
         binary: The server to run.
         service: The name by which the sentinels know the master.
-        sentinels: How many; the majority of them can promote a replica.
+        sentinels: The number of sentinels; the majority of them can promote a replica.
         replicas: How many replicas the master has.
         down_after_ms: After so long a silent server counts as down; promotion takes 1 to 3 s more.
-        password: What the master and its replicas demand; the sentinels demand none.
+        password: The master and its replicas demand it; the sentinels demand none.
         config: Further lines of the redis.conf of the master and its replicas.
 
     Example:
-        >>> with SentinelSetup(first_server()) as setup:
-        ...     old = setup.master
+        >>> with SentinelSetup(first_server()) as sentinel_setup:
+        ...     old = sentinel_setup.master
         ...     old.kill()
-        ...     new = setup.wait_for_promotion(old)
+        ...     new = sentinel_setup.wait_for_promotion(old)
         ...     new.cli("SET", "k", "v")
         True
     """
@@ -65,10 +65,10 @@ class SentinelSetup(ServerGroup):
             RedisServer(binary, f"replicaof 127.0.0.1 {first.port}", *settings, password=password)
             for _ in range(replicas)
         ]
-        # The first master, then its replicas.
+        # The first server is the master. The others are its replicas.
         self.nodes = [first, *others]
         watch = (
-            # The majority decides, and a lost election is soon held again.
+            # The majority decides, and a lost election is soon repeated.
             f"sentinel monitor {service} 127.0.0.1 {first.port} {sentinels // 2 + 1}",
             f"sentinel down-after-milliseconds {service} {down_after_ms}",
             f"sentinel failover-timeout {service} 3000",
@@ -76,7 +76,7 @@ class SentinelSetup(ServerGroup):
             *([f"sentinel auth-pass {service} {password}"] if password is not None else []),
             *(f"sentinel known-replica {service} 127.0.0.1 {node.port}" for node in others),
         )
-        # Told about each other instead of left to find out, which takes seconds: port to id.
+        # The sentinels get each other's addresses, since finding out takes them seconds: port to id.
         ids = {free_port(): secrets.token_hex(20) for _ in range(sentinels)}
         self.sentinels = [
             RedisServer(
@@ -93,25 +93,25 @@ class SentinelSetup(ServerGroup):
 
     @property
     def url(self) -> str:
-        """Where the sentinels listen, and whom to ask them for, without a password."""
+        """The URL of the sentinels and of the service that they know, without a password."""
         places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         return f"redis+sentinel://{places}/{self.service}/0"
 
     @property
     def master(self) -> RedisServer:
-        """The one that most sentinels name now, dead or alive."""
+        """The master that most sentinels name now, dead or alive."""
         return Counter(map(self._named_by, self._watching())).most_common(1)[0][0]
 
     @property
     def replicas(self) -> list[RedisServer]:
-        """All but `master`."""
+        """All servers but `master`."""
         master = self.master
         return [node for node in self.nodes if node is not master]
 
     def failover(self) -> RedisServer:
         """Have the sentinels promote a replica while the master lives, wait for it and return it.
 
-        They demote the old master 10 s later or more; what is written to it meanwhile is lost.
+        They demote the old master 10 s later or more. Writes to it meanwhile are lost.
 
         Raises:
             redis.RedisError: There is no replica to promote, or a failover is under way.
@@ -152,7 +152,7 @@ class SentinelSetup(ServerGroup):
         )
 
     def _follow(self, master: RedisServer) -> bool:
-        """Tell whether ``master`` is one, and all others that are awake are in sync with it."""
+        """Tell whether ``master`` is a master, and all others that are awake are in sync with it."""
         others = [_replication(node) for node in self.nodes if node.awake and node is not master]
         return _replication(master)["role"] == "master" and all(
             (info.get("master_port"), info.get("master_link_status")) == (master.port, "up") for info in others
@@ -167,11 +167,11 @@ class SentinelSetup(ServerGroup):
         return next(node for node in self.nodes if node.port == int(port))
 
     def _seen_by(self, sentinel: RedisServer) -> set[int]:
-        """Return the ports of those that ``sentinel`` finds well: the replicas it could promote, too."""
+        """Return the ports of the servers that ``sentinel`` finds well, and of the replicas that it could promote."""
         master = sentinel.cli("SENTINEL MASTER", self.service)
         replicas = sentinel.cli("SENTINEL SLAVES", self.service)
         peers = sentinel.cli("SENTINEL SENTINELS", self.service)
-        # Any trouble is a further flag, such as s_down or disconnected.
+        # A server that is not well has a further flag, such as s_down or disconnected.
         return {
             seen["port"]
             for seen in (master, *replicas, *peers)

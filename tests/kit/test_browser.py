@@ -1,4 +1,4 @@
-"""The kit finds a Chromium where one may be, and says how to bring one where there is none."""
+"""The kit finds a Chromium in each of its places, and says how to bring a missing one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ look = chromium.__wrapped__
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder, which is PATH and holds what Playwright has installed; nothing is chosen."""
+    """An empty folder, which is PATH and the folder of Playwright; no browser is chosen."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path / "installed"))
     monkeypatch.delenv("CACHEKIT_CHROMIUM", raising=False)
@@ -34,11 +34,11 @@ def a_program(path: Path) -> str:
     return str(path)
 
 
-def test_there_may_be_none(bare: Path) -> None:
+def test_a_machine_may_have_no_chromium(bare: Path) -> None:
     assert look() is None
 
 
-def test_the_chosen_one_comes_first_then_one_on_path_then_the_newest_that_playwright_installed(
+def test_the_chosen_chromium_comes_first_then_one_on_path_then_the_newest_of_playwright(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_program(bare / "installed" / "chromium-999" / "chrome-linux" / "chrome")
@@ -66,7 +66,7 @@ def test_a_choice_that_does_not_run_is_an_error(bare: Path, monkeypatch: pytest.
         ("nonsense", "it is no requirement; those are: browser, tls, redis-6.2"),
     ],
 )
-def test_what_is_required_and_missing_is_an_error_that_says_how_to_bring_it(
+def test_a_missing_requirement_is_an_error_that_says_how_to_bring_it(
     bare: Path, monkeypatch: pytest.MonkeyPatch, required: str, said: str
 ) -> None:
     monkeypatch.setattr(absences, "available_servers", list)
@@ -78,7 +78,7 @@ def test_what_is_required_and_missing_is_an_error_that_says_how_to_bring_it(
         check_requirements()
 
 
-def test_what_is_required_and_there_is_no_error(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requirement_that_is_met_is_no_error(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(absences, "chromium", lambda: "/usr/bin/chromium")
     monkeypatch.setattr(absences, "has_tls", lambda _binary: True)
     monkeypatch.setenv("CACHEKIT_REQUIRE", "browser, tls, valkey-9.1")
@@ -92,8 +92,8 @@ def run_without_a_browser(*options: str, **variables: str) -> subprocess.Complet
     return subprocess.run(command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=False)
 
 
-def test_without_a_browser_its_tests_are_left_out_and_the_last_lines_of_the_run_say_so(bare: Path) -> None:
-    """A worker counts them, of what -k has left; the run tells it."""
+def test_the_tests_of_a_missing_browser_are_left_out_and_the_last_lines_of_the_run_say_so(bare: Path) -> None:
+    """A worker counts the tests that -k has left; the run reports the count."""
     done = run_without_a_browser("--numprocesses=1")
     assert done.returncode == 0, done.stdout
     [said] = re.findall(r"^\d+ tests of the writing coach, since .*$", done.stdout, re.MULTILINE)
@@ -102,7 +102,7 @@ def test_without_a_browser_its_tests_are_left_out_and_the_last_lines_of_the_run_
     assert re.search(r"^\d+ passed", done.stdout[done.stdout.index(said) :], re.MULTILINE)
 
 
-def test_without_a_browser_that_is_required_the_run_fails_with_a_sentence(bare: Path) -> None:
+def test_a_run_without_a_required_browser_fails_with_a_sentence(bare: Path) -> None:
     done = run_without_a_browser(CACHEKIT_REQUIRE="browser")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert done.stderr.startswith("ERROR: CACHEKIT_REQUIRE names browser, but there is no Chromium on this machine")

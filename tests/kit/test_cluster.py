@@ -27,7 +27,7 @@ def whole(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def cluster(whole: RedisCluster) -> RedisCluster:
-    """One cluster for all tests of a server; each finds it whole and empty."""
+    """One cluster for all tests of a server; each test finds it whole and empty."""
     whole.wait_until_ok()
     whole.reset()
     return whole
@@ -61,7 +61,7 @@ def test_a_moved_slot_is_answered_moved_at_its_old_node_and_took_its_keys_along(
     assert cluster.cli("GET", "k", key="k") == b"v"
 
 
-def test_a_slot_on_its_way_answers_ask_and_try_again_for_keys_that_are_elsewhere(cluster: RedisCluster) -> None:
+def test_a_slot_on_its_way_answers_ask_and_try_again_for_keys_of_the_other_node(cluster: RedisCluster) -> None:
     here, there = "{tag}1", "{tag}2"
     for key in (here, there):
         cluster.cli("SET", key, "v", key=key)
@@ -85,7 +85,7 @@ def test_a_slot_on_its_way_answers_ask_and_try_again_for_keys_that_are_elsewhere
     assert cluster.cli("MGET", here, there, key="tag") == [b"v", b"v"]
 
 
-def test_a_killed_master_is_replaced_by_its_replica_and_comes_back_as_one(cluster: RedisCluster) -> None:
+def test_a_killed_master_is_replaced_by_its_replica_and_comes_back_as_a_replica(cluster: RedisCluster) -> None:
     old = cluster.master_of("k")
     replica = cluster.replica_of(old)
     old.kill()

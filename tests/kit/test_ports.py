@@ -1,4 +1,4 @@
-"""The kit gives each port once, on whatever machine and to however many processes."""
+"""The kit gives each port once, on any machine and to any number of processes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def some_ports(_: int) -> set[int]:
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_no_two_processes_are_given_the_same_port(method: str) -> None:
-    # A fork inherits what its parent has found out.
+    # A forked process inherits the block of its parent.
     here = {free_port()}
     context = multiprocessing.get_context(method)
     with Pool(3, context=context) as pool:
         given = [here, *pool.map(some_ports, range(3), chunksize=1)]
-        # Terminated and not waited for, its processes leave pipes behind.
+        # Processes that are terminated and not waited for leave pipes behind.
         pool.close()
         pool.join()
     assert len(set().union(*given)) == 1 + 3 * 20

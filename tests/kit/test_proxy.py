@@ -1,11 +1,11 @@
-"""The kit's proxy does to connections what networks do: each fault is seen by a plain socket and by redis-py."""
+"""The kit's proxy causes the faults of networks: a plain socket and redis-py see each of them."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -18,11 +18,12 @@ from redis.backoff import NoBackoff
 
 from tests.kit.proxy import GARBAGE, Fault, FaultProxy
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PATIENCE = 10.0
-# Nothing is expected to happen, so this is how long each such test takes, and no more.
+# In this time nothing may happen, so each test of silence takes exactly so long.
 SILENCE = 0.1
-# Whoever waits for this to pass has failed.
+# A test that waits for so long has failed.
 AGES = 3600.0
 
 PING, PONG = b"PING\r\n", b"+PONG\r\n"
@@ -36,19 +37,13 @@ async def soon(result: Awaitable[_Result]) -> _Result:
 
 
 async def hangs(result: Awaitable[object]) -> bool:
-    """Tell whether ``result`` does not come; it is cancelled then."""
+    """Tell whether ``result`` does not come. Then it is cancelled."""
     try:
         async with asyncio.timeout(SILENCE):
             await result
     except TimeoutError:
         return True
     return False
-
-
-async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not done():
-            await asyncio.sleep(0.001)
 
 
 class Client:
@@ -61,7 +56,7 @@ class Client:
         await soon(asyncio.get_running_loop().sock_sendall(self._sock, data))
 
     async def receive(self, size: int = 65_536) -> bytes:
-        """Return what comes next, and b"" when the other end has closed in order."""
+        """Return the next bytes, and b"" when the other end has closed in order."""
         return await soon(asyncio.get_running_loop().sock_recv(self._sock, size))
 
     async def receive_all(self, size: int) -> bytes:
@@ -115,7 +110,7 @@ async def client(proxy: FaultProxy) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_without_a_fault_everything_is_passed_on_both_ways(proxy: FaultProxy, client: Client) -> None:
+async def test_everything_is_passed_on_both_ways_without_a_fault(proxy: FaultProxy, client: Client) -> None:
     value = b"$%d\r\n%b\r\n" % (2**21, bytes(range(256)) * 2**13)
     await client.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n" + value + b"GET k\r\n")
     expected = b"+OK\r\n" + value
@@ -131,7 +126,7 @@ async def test_connections_are_counted_when_accepted_and_as_long_as_they_are_ope
     assert proxy.accepted == 2
 
 
-async def test_refuse_resets_who_is_connected_and_lets_nobody_connect(proxy: FaultProxy, client: Client) -> None:
+async def test_refuse_resets_connections_and_lets_nobody_connect(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.REFUSE)
     assert proxy.open == 0
     assert await client.is_reset()
@@ -142,7 +137,7 @@ async def test_refuse_resets_who_is_connected_and_lets_nobody_connect(proxy: Fau
     assert proxy.accepted == 2
 
 
-async def test_reset_resets_who_is_connected_and_who_connects(proxy: FaultProxy, client: Client) -> None:
+async def test_reset_resets_existing_and_new_connections(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.RESET)
     assert await client.is_reset()
     # The reset may be faster than the end of the connect.
@@ -153,7 +148,7 @@ async def test_reset_resets_who_is_connected_and_who_connects(proxy: FaultProxy,
     assert await works(proxy)
 
 
-async def test_half_open_swallows_and_who_has_met_it_stays_dead(
+async def test_half_open_swallows_bytes_and_its_connections_stay_dead(
     proxy: FaultProxy, client: Client, redis_server: RedisServer
 ) -> None:
     await proxy.set(Fault.HALF_OPEN)
@@ -169,7 +164,7 @@ async def test_half_open_swallows_and_who_has_met_it_stays_dead(
     assert redis_server.cli("GET", "k") is None
 
 
-async def test_who_is_half_open_can_still_be_reset(proxy: FaultProxy, client: Client) -> None:
+async def test_a_half_open_connection_can_still_be_reset(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.HALF_OPEN)
     await proxy.set(Fault.RESET, new=False)
     assert await client.is_reset()
@@ -184,7 +179,7 @@ async def test_a_black_hole_lets_a_connect_hang_until_the_network_is_healed(prox
     assert proxy.accepted == 1
     await proxy.heal()
     assert await works(proxy)
-    assert await soon(patient)  # its system has repeated the SYN
+    assert await soon(patient)  # the system of the client has repeated the SYN
     assert await client.is_ignored()
 
 
@@ -197,7 +192,7 @@ async def test_a_delay_holds_replies_back_in_their_order(proxy: FaultProxy, clie
     assert loop.time() - began >= 0.05
 
 
-async def test_what_a_delay_held_back_arrives_with_the_healing(proxy: FaultProxy, client: Client) -> None:
+async def test_replies_that_a_delay_held_back_arrive_with_the_healing(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.DELAY, seconds=AGES)
     assert await client.is_ignored()
     await proxy.heal()
@@ -205,7 +200,7 @@ async def test_what_a_delay_held_back_arrives_with_the_healing(proxy: FaultProxy
     assert await client.ping() == PONG
 
 
-async def test_what_a_delay_held_back_meets_the_next_fault(proxy: FaultProxy) -> None:
+async def test_replies_that_a_delay_held_back_meet_the_next_fault(proxy: FaultProxy) -> None:
     async with connected(proxy) as one, connected(proxy) as other:
         await proxy.set(Fault.DELAY, seconds=AGES)
         assert await one.is_ignored()
@@ -235,7 +230,7 @@ async def test_a_drip_gives_one_byte_at_a_time(proxy: FaultProxy, client: Client
 
 async def test_a_truncated_reply_begins_and_is_followed_by_an_end_in_order(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.TRUNCATE)
-    # More requests under way do not make a reset of it.
+    # Further requests under way do not turn the end into a reset.
     many = 200_000
     await client.send(PING * many)
     data = await client.receive_all(len(PONG) * many)
@@ -246,7 +241,7 @@ async def test_a_truncated_reply_begins_and_is_followed_by_an_end_in_order(proxy
     assert await works(proxy)
 
 
-async def test_garbage_comes_instead_of_replies(proxy: FaultProxy, client: Client) -> None:
+async def test_garbage_arrives_instead_of_replies(proxy: FaultProxy, client: Client) -> None:
     await proxy.set(Fault.GARBAGE)
     await client.send(PING)
     assert await client.receive() == GARBAGE
@@ -254,9 +249,9 @@ async def test_garbage_comes_instead_of_replies(proxy: FaultProxy, client: Clien
     assert await client.ping() == PONG
 
 
-async def test_a_fault_may_befall_only_those_who_are_connected(proxy: FaultProxy) -> None:
+async def test_a_fault_may_apply_to_existing_connections_alone(proxy: FaultProxy) -> None:
     for fault in (Fault.HALF_OPEN, Fault.RESET):
-        # The loop gets no turn between the connect and the fault: who has connected is there all the same.
+        # The loop gets no turn between the connect and the fault: the connection exists all the same.
         with socket.create_connection(("127.0.0.1", proxy.port)) as early:
             early.setblocking(False)
             await proxy.set(fault, new=False)
@@ -264,7 +259,7 @@ async def test_a_fault_may_befall_only_those_who_are_connected(proxy: FaultProxy
             assert await works(proxy)
 
 
-async def test_a_fault_may_befall_only_newcomers(proxy: FaultProxy, client: Client) -> None:
+async def test_a_fault_may_apply_to_new_connections_alone(proxy: FaultProxy, client: Client) -> None:
     for fault in (Fault.REFUSE, Fault.BLACK_HOLE, Fault.RESET, Fault.HALF_OPEN):
         await proxy.set(fault, existing=False)
         assert await client.ping() == PONG
@@ -333,7 +328,7 @@ async def redis_py(proxy: FaultProxy) -> AsyncIterator[Connection]:
 
 
 async def answer(connection: Connection) -> object:
-    """Return the reply to PING; connects first where there is no connection."""
+    """Return the reply to PING, and connect first without a connection."""
     await connection.send_command("PING")
     return await connection.read_response()
 

@@ -1,4 +1,4 @@
-"""The kit's sentinels name the master, promote a replica when it dies or when told to, and leave nothing behind."""
+"""The kit's sentinels name the master, promote a replica when it dies or on command, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from tests.kit.servers import RedisServer, ServerError
 
 
 @pytest.fixture(params=group_servers(), ids=label)
-def setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
+def sentinel_setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
     binary: ServerBinary | None = request.param
-    with SentinelSetup(server_or_failure(binary), password="secret") as setup:
-        yield setup
-    assert nothing_is_left_of(setup)
+    with SentinelSetup(server_or_failure(binary), password="secret") as sentinel_setup:
+        yield sentinel_setup
+    assert nothing_is_left_of(sentinel_setup)
 
 
-def nothing_is_left_of(setup: SentinelSetup) -> bool:
-    return not any(member.running or member.socket_path.parent.exists() for member in setup.members)
+def nothing_is_left_of(sentinel_setup: SentinelSetup) -> bool:
+    return not any(member.running or member.socket_path.parent.exists() for member in sentinel_setup.members)
 
 
-def every_sentinel_names(setup: SentinelSetup, master: RedisServer) -> bool:
-    answers = [node.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster") for node in setup.sentinels]
+def every_sentinel_names(sentinel_setup: SentinelSetup, master: RedisServer) -> bool:
+    answers = [node.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster") for node in sentinel_setup.sentinels]
     return answers == [[b"127.0.0.1", b"%d" % master.port]] * 3
 
 
-def test_the_sentinels_name_the_master_and_its_replica_once_the_master_is_killed(setup: SentinelSetup) -> None:
-    old, (replica,) = setup.master, setup.replicas
-    assert every_sentinel_names(setup, old)
-    ports = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in setup.sentinels)
-    assert setup.url == f"redis+sentinel://{ports}/mymaster/0"
+def test_the_sentinels_name_the_master_and_its_replica_once_the_master_is_killed(sentinel_setup: SentinelSetup) -> None:
+    old, (replica,) = sentinel_setup.master, sentinel_setup.replicas
+    assert every_sentinel_names(sentinel_setup, old)
+    ports = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinel_setup.sentinels)
+    assert sentinel_setup.url == f"redis+sentinel://{ports}/mymaster/0"
     old.cli("SET", "k", "v")
     old.kill()
-    assert setup.wait_for_promotion(old) is setup.master is replica
-    assert every_sentinel_names(setup, replica)
+    assert sentinel_setup.wait_for_promotion(old) is sentinel_setup.master is replica
+    assert every_sentinel_names(sentinel_setup, replica)
     assert replica.cli("SET", "k", "w") is True
 
 
-def test_a_failover_by_hand_promotes_the_replica_while_the_master_lives(setup: SentinelSetup) -> None:
-    old, (replica,) = setup.master, setup.replicas
-    assert setup.failover() is setup.master is replica
+def test_a_failover_by_hand_promotes_the_replica_while_the_master_lives(sentinel_setup: SentinelSetup) -> None:
+    old, (replica,) = sentinel_setup.master, sentinel_setup.replicas
+    assert sentinel_setup.failover() is sentinel_setup.master is replica
     assert old.running
-    assert every_sentinel_names(setup, replica)
+    assert every_sentinel_names(sentinel_setup, replica)
 
 
 @pytest.mark.server
-def test_a_setup_that_cannot_start_says_why_and_leaves_nothing_behind() -> None:
-    setup = SentinelSetup(first_server(), config=["maxmemory nonsense"])
+def test_sentinels_that_cannot_start_say_why_and_leave_nothing_behind() -> None:
+    sentinel_setup = SentinelSetup(first_server(), config=["maxmemory nonsense"])
     with pytest.raises(ServerError, match="maxmemory"):
-        setup.start()
-    assert nothing_is_left_of(setup)
+        sentinel_setup.start()
+    assert nothing_is_left_of(sentinel_setup)

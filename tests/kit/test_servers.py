@@ -13,7 +13,7 @@ from redis.retry import Retry
 from tests.kit.binaries import first_server
 from tests.kit.servers import RedisServer, ServerError, ServerPool
 
-# redis-py tries ten times unless it is told not to.
+# redis-py tries ten times by default.
 AT_ONCE = Retry(NoBackoff(), 0)
 
 
@@ -22,9 +22,9 @@ def test_each_server_answers_on_tcp_and_on_its_socket(redis_server: RedisServer)
     for url in (redis_server.url, redis_server.unix_url):
         with redis.Redis.from_url(url) as client:
             assert client.get("k") == b"\xff"
-            told = client.info("server")
-            # A fork keeps the version of Redis that it began from beside its own.
-            assert told.get("valkey_version", told["redis_version"]) == redis_server.binary.version
+            info = client.info("server")
+            # A fork reports the version of Redis from which it began, beside its own.
+            assert info.get("valkey_version", info["redis_version"]) == redis_server.binary.version
 
 
 def test_a_shared_server_is_empty_in_every_test(redis_server: RedisServer) -> None:

@@ -1,4 +1,4 @@
-"""The kit's authority is trusted by who knows it, and servers with TLS show and demand what it issued."""
+"""A client that knows the kit's authority trusts it, and servers with TLS show and demand its certificates."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ from tests.kit.servers import DEADLINE, RedisServer, ServerError
 from tests.kit.tls import Certificates, Clients, TlsTerminator, has_tls, tls_config, tls_server, tls_variants
 
 Start = Callable[..., int]
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.make(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(params=tls_variants(), ids=lambda variant: variant.label)
@@ -43,7 +38,7 @@ def trusting(authority: Path | None, client: Path | None = None) -> ssl.SSLConte
 
 
 def ping(port: int, context: ssl.SSLContext, host: str = "localhost") -> bytes:
-    """Return what comes back through TLS from ``port``; ``host`` is the name that must be certified."""
+    """Return the bytes that come back through TLS from ``port``; ``host`` is the name that must be certified."""
     with (
         socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as plain,
         context.wrap_socket(plain, server_hostname=host) as secure,
@@ -57,7 +52,7 @@ def test_the_files_stand_in_the_folder_and_each_certificate_has_its_key(certific
         assert shown.parent == certificates.ca.parent
         trusting(certificates.ca, shown)
     with pytest.raises(ssl.SSLError):
-        trusting(certificates.ca, certificates.ca)  # who has the authority's certificate cannot issue in its name
+        trusting(certificates.ca, certificates.ca)  # the certificate of the authority issues none
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
@@ -74,7 +69,7 @@ def test_a_client_that_does_not_know_the_authority_trusts_nothing(start_tls: Sta
             ping(port, trusting(stranger))
 
 
-def test_a_certificate_of_elsewhere_is_for_elsewhere_alone(start_tls: Start, certificates: Certificates) -> None:
+def test_a_certificate_of_another_host_is_for_that_host_alone(start_tls: Start, certificates: Certificates) -> None:
     port = start_tls(certificates.elsewhere)
     with pytest.raises(ssl.SSLCertVerificationError, match="not valid for 'localhost'"):
         ping(port, trusting(certificates.ca))
@@ -82,7 +77,7 @@ def test_a_certificate_of_elsewhere_is_for_elsewhere_alone(start_tls: Start, cer
 
 
 @pytest.mark.parametrize("clients", [False, True, "optional"])
-def test_a_server_asks_clients_for_a_certificate_as_it_is_told(
+def test_a_server_asks_clients_for_a_certificate_as_it_is_configured(
     start_tls: Start, certificates: Certificates, tmp_path: Path, clients: Clients
 ) -> None:
     port = start_tls(clients=clients)
@@ -91,7 +86,7 @@ def test_a_server_asks_clients_for_a_certificate_as_it_is_told(
         try:
             return ping(port, trusting(certificates.ca, client)) == b"+PONG\r\n"
         except (ssl.SSLError, ConnectionError):
-            return False  # with TLS 1.3 a refusal comes after the client's handshake
+            return False  # with TLS 1.3 the refusal comes after the client's handshake
 
     assert is_served(certificates.client)
     assert is_served(None) == (clients is not True)
@@ -123,7 +118,7 @@ def test_each_server_is_tried_behind_a_terminator_and_by_itself_if_it_was_built_
     ]
 
 
-def test_a_terminator_carries_what_is_large_and_tells_when_its_server_has_ended(
+def test_a_terminator_carries_large_replies_and_reports_the_end_of_its_server(
     own_server: RedisServer, certificates: Certificates
 ) -> None:
     with (
@@ -138,14 +133,14 @@ def test_a_terminator_carries_what_is_large_and_tells_when_its_server_has_ended(
         assert received == b"$60000\r\n" + b"x" * 60_000 + b"\r\n"
         own_server.kill()
         assert secure.recv(1) == b""
-        # Nothing is behind it any more: a newcomer is turned away, and the terminator lives on.
+        # Nothing is behind it any more: a new connection is closed, and the terminator lives on.
         for _ in range(2):
             with pytest.raises((OSError, IndexError)):
                 assert ping(front.port, trusting(certificates.ca))[0]
 
 
 @pytest.mark.parametrize("state", ["before the handshake", "in use", "the server has ended"])
-def test_a_terminator_ends_whatever_its_clients_are_doing(
+def test_a_terminator_ends_in_any_state_of_its_clients(
     own_server: RedisServer, certificates: Certificates, state: str
 ) -> None:
     with ExitStack() as clients:
@@ -163,7 +158,7 @@ def test_a_terminator_ends_whatever_its_clients_are_doing(
         assert front.ended
 
 
-def test_a_server_that_does_not_say_why_it_did_not_start_has_not_been_shown_to_have_tls(
+def test_a_server_that_fails_for_another_reason_does_not_count_as_a_server_with_tls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def start(server: RedisServer) -> RedisServer:

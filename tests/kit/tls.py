@@ -1,4 +1,4 @@
-"""TLS for tests: certificates of a throwaway authority, and what shows them.
+"""TLS for tests: certificates of a throwaway authority, and servers that show them.
 
 A terminator of our own stands in front of any server. A redis-server that was built with TLS speaks it itself, too.
 """
@@ -26,7 +26,7 @@ from tests.kit.servers import DEADLINE, RedisServer, ServerError
 T = TypeVar("T")
 
 Clients: TypeAlias = bool | Literal["optional"]
-"""Whether clients must show a certificate; ``"optional"`` checks those that are shown."""
+"""Whether clients must show a certificate. ``"optional"`` checks a certificate if one is shown."""
 
 VERIFY: Final[dict[Clients, ssl.VerifyMode]] = {
     False: ssl.CERT_NONE,
@@ -37,13 +37,13 @@ VERIFY: Final[dict[Clients, ssl.VerifyMode]] = {
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM files of one authority: a server's for this machine, one for elsewhere, a client's.
+    """PEM files of one authority: for a server on this machine, for a server with another name, for a client.
 
     Attributes:
-        ca: Who trusts this trusts all the others.
+        ca: The certificate of the authority. A client that trusts it trusts all the others.
         server: Certificate and key of ``localhost`` and 127.0.0.1 in one file.
-        elsewhere: Of a server with another name.
-        client: Of a client.
+        elsewhere: Certificate and key of a server with another name.
+        client: Certificate and key of a client.
     """
 
     ca: Path
@@ -71,10 +71,10 @@ def tls_config(certificates: Certificates, port: int, shown: Path, *, clients: C
     """Return the lines of redis.conf for TLS on ``port``, beside the plain port.
 
     Args:
-        certificates: Whose authority the server trusts.
-        port: Where it speaks TLS.
-        shown: The certificate that it shows, and its key.
-        clients: Whether clients must show one, too; ``"optional"`` checks those that are shown.
+        certificates: The server trusts their authority.
+        port: The port for TLS.
+        shown: The certificate that the server shows, and its key.
+        clients: Whether clients must show one, too. ``"optional"`` checks a certificate if one is shown.
     """
     asked = clients if clients == "optional" else "yes" if clients else "no"
     return [
@@ -96,11 +96,11 @@ def has_tls(binary: ServerBinary) -> bool:
     server = RedisServer(binary, f"tls-port {free_port()}")
     try:
         server.start()
-    except ServerError as trouble:
-        if "tls-cert-file" in str(trouble):
+    except ServerError as error:
+        if "tls-cert-file" in str(error):
             return True
-        # The second is Valkey's, which knows the setting in any case.
-        if any(reason in str(trouble) for reason in ("Bad directive", "Failed finding TLS support")):
+        # The second text is of Valkey, which knows the setting even without TLS.
+        if any(reason in str(error) for reason in ("Bad directive", "Failed finding TLS support")):
             return False
         raise
     finally:
@@ -148,7 +148,7 @@ def tls_server(
 
     Args:
         variant: The server, and how it comes to speak TLS.
-        certificates: Whose authority is trusted.
+        certificates: Their authority is trusted.
         shown: The certificate that is shown, and its key.
         config: Further lines of redis.conf.
         clients: Whether clients must show one, too.
@@ -161,7 +161,7 @@ def tls_server(
         with RedisServer(binary, *config, *lines):
             yield port
         return
-    # A node tells its clients where it is reached: through the terminator.
+    # A node announces its address to clients: it is the one of the terminator.
     announced = [f"cluster-announce-port {port}"] if clustered else []
     with (
         RedisServer(binary, *config, *announced) as server,
@@ -171,17 +171,17 @@ def tls_server(
 
 
 class TlsTerminator:
-    """Speaks TLS on a free port for a server that listens on the port ``behind``, whatever that was built with.
+    """Speaks TLS on a free port for a server on the port ``behind``, even if that was built without TLS.
 
     It has a thread and an event loop of its own, so that neither a test that blocks nor one whose loop stands still
     holds it up.
 
     Args:
-        certificates: Whose authority it trusts.
+        certificates: It trusts their authority.
         shown: The certificate that it shows, and its key.
-        clients: Whether clients must show one, too; ``"optional"`` checks those that are shown.
-        behind: Where the server listens.
-        port: Where it listens; a free port unless given.
+        clients: Whether clients must show one, too. ``"optional"`` checks a certificate if one is shown.
+        behind: The port of the server.
+        port: The port of the terminator; a free port unless given.
 
     Example:
         >>> with TlsTerminator(certificates, certificates.server, clients=False, behind=server.port) as front:
@@ -205,7 +205,7 @@ class TlsTerminator:
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
-        # A client that refuses our certificate is under test; asyncio would log each as an error.
+        # Tests have clients that refuse our certificate. asyncio would log each of them as an error.
         self._loop.set_exception_handler(lambda _loop, _context: None)
         self._thread = threading.Thread(target=self._loop.run_forever, name="TlsTerminator", daemon=True)
 
@@ -218,7 +218,7 @@ class TlsTerminator:
         self._thread.start()
         try:
             self._server = self._wait_for(asyncio.start_server(self._accept, "127.0.0.1", self.port))
-        except BaseException:  # a KeyboardInterrupt, too, would leave the thread behind; it goes on its way
+        except BaseException:  # a KeyboardInterrupt would leave the thread behind, too; it is raised again
             self._end_thread()
             raise
         return self
@@ -254,12 +254,12 @@ class TlsTerminator:
         for writer in self._writers:
             writer.transport.abort()
         await self._server.wait_closed()
-        # The transports of closed connections are torn down in the next turns, too.
+        # The transports of closed connections end in the next turns, too.
         for _ in range(5):
             await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Know a connection from its first moment: with asyncio's own ``ssl=`` it is known after its handshake."""
+        """Note a connection at its first moment. With asyncio's own ``ssl=`` it is known only after its handshake."""
         self._writers.add(writer)
         task = self._loop.create_task(self._serve(reader, writer))
         self._connections.add(task)
@@ -286,7 +286,7 @@ class TlsTerminator:
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on what comes until it ends, then end the other way as well."""
+    """Pass bytes on until one direction ends, then end the other direction as well."""
     with contextlib.suppress(OSError):
         while data := await reader.read(65_536):
             writer.write(data)

@@ -1,4 +1,4 @@
-"""A Redis Cluster: who has a slot changes, and no caller notices. On a real one, really resharded and hurt."""
+"""A Redis Cluster: the owner of a slot changes, and no caller notices. The cluster is real, resharded and hurt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def whole_cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def cluster(whole_cluster: RedisCluster) -> RedisCluster:
-    """One that the test may reshard, but not hurt: once for each server that `group_servers` gives."""
+    """A cluster that the test may reshard, but not hurt: once for each server that `group_servers` gives."""
     whole_cluster.reset()
     return whole_cluster
 
@@ -86,7 +86,7 @@ async def test_the_value_stands_at_its_key_with_its_lease_beside_it(cluster: Red
         assert slot_of(key) == slot_of(lease_key(key))
 
 
-async def test_a_slot_that_has_moved_is_found_where_it_is_now(cluster: RedisCluster, cache: Cache) -> None:
+async def test_a_slot_that_has_moved_is_found_at_its_new_master(cluster: RedisCluster, cache: Cache) -> None:
     failures = await failures_of(cache)
     counted = Counted(cache)
     await counted.call(3)
@@ -100,7 +100,7 @@ async def test_a_slot_that_has_moved_is_found_where_it_is_now(cluster: RedisClus
     assert not failures
 
 
-async def test_a_key_that_has_gone_ahead_of_its_slot_is_a_hit(cluster: RedisCluster, cache: Cache) -> None:
+async def test_a_key_that_moved_before_its_slot_is_a_hit(cluster: RedisCluster, cache: Cache) -> None:
     failures = await failures_of(cache)
     counted = Counted(cache)
     snapshots = SnapshotStore(cache)
@@ -114,7 +114,7 @@ async def test_a_key_that_has_gone_ahead_of_its_slot_is_a_hit(cluster: RedisClus
     assert await counted.call.peek(3) == [3, 9]
     assert await snapshots.save_snapshot("7", "second", 1)
     assert [snapshot.text for snapshot in await snapshots.get_recent_snapshots("7")] == ["second", "first"]
-    # Nothing was learnt by that: the slot is where it was.
+    # The process has learnt nothing from ASK: the slot still has its old owner.
     assert cluster.master_of("value:3") is here.source
     here.finish()
     there.finish()
@@ -123,7 +123,7 @@ async def test_a_key_that_has_gone_ahead_of_its_slot_is_a_hit(cluster: RedisClus
 
 
 @pytest.mark.parametrize("ahead", [(), ("value",), ("lease",), ("value", "lease")], ids=str)
-async def test_an_invalidation_while_the_slot_moves_reaches_key_and_lease_wherever_each_is(
+async def test_an_invalidation_while_the_slot_moves_reaches_key_and_lease_on_either_node(
     cluster: RedisCluster, cache: Cache, ahead: tuple[str, ...]
 ) -> None:
     names = {"value": "value:3", "lease": lease_key("value:3")}
@@ -179,7 +179,7 @@ async def test_no_invalidated_value_is_served_while_slots_move_under_load(cluste
         while not over.is_set():
             x = random.randrange(12)
             await write(x)
-            # From here on nobody who starts may see what was there before.
+            # A reader that starts from now on must not see the earlier value.
             written[x] = max(written[x], database[x])
             await asyncio.sleep(0.002)
 
@@ -201,7 +201,7 @@ async def test_a_seed_that_is_dead_does_no_harm(cluster: RedisCluster) -> None:
         assert await cache.get("k") == 1
 
 
-async def test_a_server_that_is_in_no_cluster_is_named_with_what_to_write(
+async def test_a_server_that_is_in_no_cluster_is_named_with_the_url_to_write(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Cache(f"redis+cluster://127.0.0.1:{own_server.port}", timeout=5) as cache:
@@ -209,7 +209,7 @@ async def test_a_server_that_is_in_no_cluster_is_named_with_what_to_write(
     assert f"is in no cluster; write redis://127.0.0.1:{own_server.port}" in caplog.text
 
 
-async def test_a_cluster_that_is_taken_for_a_server_is_told_apart(
+async def test_a_cluster_behind_the_url_of_one_server_is_recognised(
     cluster: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     stranger = next(f"k{n}" for n in range(99) if cluster.master_of(f"k{n}") is not cluster.nodes[0])
@@ -218,15 +218,13 @@ async def test_a_cluster_that_is_taken_for_a_server_is_told_apart(
     assert "the URL of a cluster begins with redis+cluster://" in caplog.text
 
 
-async def test_nodes_that_send_each_operation_on_to_one_another_are_left_alone_after_a_while(
-    cluster: RedisCluster, cache: Cache
-) -> None:
+async def test_an_operation_that_nodes_send_on_to_one_another_is_given_up(cluster: RedisCluster, cache: Cache) -> None:
     failures = await failures_of(cache)
     await cache.get("k")
     owner = cluster.master_of("k")
     others = [node for node in cluster.nodes if node is not owner]
     network = _network(cache)
-    # As if every node named another: the slot's master stays a stranger to what this process is told.
+    # It is as if every node named another: this process never learns the slot's master.
     network._lane = lambda node, real=network._lane: real(type(node)(node.host, others[0].port))  # type: ignore[attr-defined]
     assert await cache.get("k") is None
     assert failures[0].cause == "MOVED"
@@ -248,10 +246,10 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
     binary: ServerBinary | None, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    told: list[Event] = []
+    events: list[Event] = []
     with RedisCluster(server_or_failure(binary)) as cluster:
         async with Cache(cluster.url) as cache:
-            cache.observe(told.append)
+            cache.observe(events.append)
             counted = Counted(cache)
             over = asyncio.Event()
             victim = cluster.master_of("value:3")
@@ -269,16 +267,16 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
                 getattr(victim, fault)()
                 heir = await asyncio.to_thread(cluster.wait_for_promotion, victim)
                 async with asyncio.timeout(PATIENCE):
-                    # Hits at the new master, where the one that was killed had its keys.
+                    # The keys of the killed master are hits at the new one.
                     while await counted.call.peek(3) != [3, 9]:
                         await asyncio.sleep(0.005)
                 assert cluster.master_of("value:3") is heir
             finally:
                 over.set()
                 await asyncio.gather(*callers)
-            assert shard in {event.shard for event in told if isinstance(event, BreakerOpened)}
+            assert shard in {event.shard for event in events if isinstance(event, BreakerOpened)}
             async with asyncio.timeout(PATIENCE):
-                while shard not in {event.shard for event in told if isinstance(event, BreakerClosed)}:
+                while shard not in {event.shard for event in events if isinstance(event, BreakerClosed)}:
                     await asyncio.sleep(0.005)
     records = [record for record in caplog.records if record.levelno == logging.WARNING]
     began = [record for record in records if f"the cache at {shard} is left out" in record.message]
@@ -286,7 +284,7 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
 
 
 @pytest.mark.server
-async def test_while_a_slot_has_no_master_the_others_are_used(caplog: pytest.LogCaptureFixture) -> None:
+async def test_other_slots_are_used_while_a_slot_has_no_master(caplog: pytest.LogCaptureFixture) -> None:
     with RedisCluster(first_server(), replicas=0, full_coverage=False) as cluster:
         async with Cache(cluster.url) as cache:
             counted = Counted(cache)
@@ -298,7 +296,7 @@ async def test_while_a_slot_has_no_master_the_others_are_used(caplog: pytest.Log
             for _ in range(20):
                 assert [await counted.call(x) for x in range(30)] == [[x, x * x] for x in range(30)]
             assert counted.runs == 30 + 20 * len(lost)
-            # Keys of both in one invalidation: those that can be removed are.
+            # One invalidation has keys of both masters: the keys of the live one are removed.
             kept = next(x for x in range(30) if x not in lost)
             await counted.write(3, kept, kept)
             assert not await counted.call.peek(kept)
@@ -312,7 +310,7 @@ async def test_while_a_slot_has_no_master_the_others_are_used(caplog: pytest.Log
 
 
 @pytest.mark.server
-async def test_when_every_node_is_gone_each_call_is_as_if_undecorated(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_call_is_as_if_undecorated_when_every_node_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     with RedisCluster(first_server(), replicas=0) as cluster:
         async with Cache(cluster.url) as cache:
             counted = Counted(cache)

@@ -1,4 +1,4 @@
-"""Whatever the cache suffers, the caller gets the function's own result: against real servers, really hurt."""
+"""The caller gets the function's own result under every fault: against real servers, really hurt."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from cachekit.stores.lane import QUEUE
 from cachekit.testing import FailingStore
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
-# Long enough for a healthy answer on a noisy machine, short enough to be waited for in a test.
+# This is long enough for a healthy answer on a noisy machine, and short enough for a test to wait.
 TIMEOUT = 0.2
-# No test waits longer than this for something that is sure to come.
+# No test waits longer than this for an event that is sure to come.
 PATIENCE = 30.0
 
 
 class Counted:
-    """A cached function that counts its runs and returns what nobody could mistake."""
+    """A cached function that counts its runs and returns a value that no other key has."""
 
     def __init__(self, cache: Cache) -> None:
         self.runs = 0
@@ -43,7 +44,7 @@ class Counted:
 
 
 async def everything_works_without(cache: Cache) -> None:
-    """Every operation of the toolkit gives what it gives on a miss, and none raises."""
+    """Check that every operation of the toolkit has the result of a miss, and none raises."""
     counted = Counted(cache)
 
     @cache.invalidates("value:<x>")
@@ -74,12 +75,12 @@ async def everything_works_without(cache: Cache) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The warnings about troubles; that a journal was left over when the cache was closed is no trouble of its own."""
+    """Return the warnings about incidents. A warning about keys that are left in a closed journal is none of them."""
     messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     return [message for message in messages if "has not acknowledged" not in message]
 
 
-async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_operation_works_when_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{unused.getsockname()[1]}"
@@ -88,10 +89,10 @@ async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     assert len(warnings(caplog)) == 1
 
 
-async def test_the_host_has_no_address(caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_operation_works_when_the_host_has_no_address(caplog: pytest.LogCaptureFixture) -> None:
     async with Cache("redis://no-such-host.invalid", timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
-    assert 1 <= len(warnings(caplog)) <= 2, "one for each cause: unresolved, or no answer to that in time"
+    assert 1 <= len(warnings(caplog)) <= 2, "one for each cause: unresolved, or not resolved in time"
 
 
 async def test_a_name_server_that_hangs_holds_up_no_thread_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,20 +109,22 @@ async def test_a_name_server_that_hangs_holds_up_no_thread_of_the_application(mo
         for _ in range(50):
             assert await cache.get("k") is None
             await asyncio.sleep(0.02)
-        # With one attempt for each probe, all threads of the default executor would wait by now.
+        # If each probe made an attempt, all threads of the default executor would wait by now.
         async with asyncio.timeout(PATIENCE / 2):
             assert await asyncio.to_thread(int, "7") == 7
         assert asked == ["slow.invalid"]
         answered.set()
 
 
-async def test_the_socket_file_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_operation_works_when_the_socket_file_is_missing(caplog: pytest.LogCaptureFixture) -> None:
     async with Cache("unix:///nowhere/redis.sock", timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
     assert len(warnings(caplog)) == 1
 
 
-async def test_the_server_hangs(own_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_operation_works_while_the_server_hangs(
+    own_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         assert await cache.set("connected", 1, ttl=60)
         own_server.pause()
@@ -130,7 +133,7 @@ async def test_the_server_hangs(own_server: RedisServer, caplog: pytest.LogCaptu
     assert len(warnings(caplog)) == 1
 
 
-async def test_the_server_hangs_before_it_was_ever_connected(own_server: RedisServer) -> None:
+async def test_every_operation_works_when_the_server_hangs_before_the_first_connection(own_server: RedisServer) -> None:
     own_server.pause()
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
@@ -148,15 +151,15 @@ async def test_a_server_that_refuses_writes_still_answers_reads(
     start_server: Callable[..., RedisServer], configuration: tuple[str, ...], cause: str
 ) -> None:
     server = start_server(*configuration)
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(server.url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         assert [await counted.call(3) for _ in range(3)] == [[3, 9]] * 3
         assert counted.runs == 3
         assert await counted.call.peek(3) is MISS
-    assert StoreFailed("acquire_lease", cause) in told, "the lease could not be taken, so nothing was filled"
-    assert not [event for event in told if isinstance(event, StoreFailed) and event.operation == "get"]
+    assert StoreFailed("acquire_lease", cause) in events, "the lease could not be taken, so nothing was filled"
+    assert not [event for event in events if isinstance(event, StoreFailed) and event.operation == "get"]
 
 
 async def test_a_server_that_has_become_a_replica_is_connected_to_anew(
@@ -171,14 +174,14 @@ async def test_a_server_that_has_become_a_replica_is_connected_to_anew(
         }
 
     master = start_server()
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         assert await cache.set("k", 1, ttl=60)
         (before,) = clients()
         own_server.cli("REPLICAOF", "127.0.0.1", master.port)
         assert not await cache.set("k", 2, ttl=60)
-        assert StoreFailed("set", "READONLY") in told
+        assert StoreFailed("set", "READONLY") in events
         await cache.get("k")
         (after,) = clients()
     assert after != before
@@ -189,15 +192,15 @@ async def test_a_wrong_password_is_a_failure_like_any_other_and_is_never_shown(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server = start_server(password="the-right-one")
-    told: list[Event] = []
+    events: list[Event] = []
     for login in ("", "app:hunter2@", ":hunter2@"):
         async with Cache(f"redis://{login}127.0.0.1:{server.port}", timeout=5) as cache:
-            cache.observe(told.append)
+            cache.observe(events.append)
             await everything_works_without(cache)
             assert "hunter2" not in repr(cache)
     assert len(warnings(caplog)) == 3
     assert "hunter2" not in caplog.text
-    assert "hunter2" not in repr(told)
+    assert "hunter2" not in repr(events)
 
 
 async def test_the_right_password_opens_the_server(start_server: Callable[..., RedisServer]) -> None:
@@ -232,14 +235,14 @@ async def test_a_value_or_a_ttl_that_cannot_be_stored_is_refused_silently_by_the
         with using(cache):
             assert await cache_set("k", object(), 60) is False
             assert await cache_set("k", (1, 2), 60) is False
-            # The arguments mixed up: what stands where the ttl should is a value, and is not told.
+            # The arguments are mixed up: the ttl is a value, so the log must not show it.
             assert await cache_set("k", 600, "a secret text") is False
             assert await cache_get("k") is None
     assert "secret" not in caplog.text
     assert len(warnings(caplog)) == 2, "one for the value, one for the ttl"
 
 
-async def test_a_store_that_cannot_even_be_shown_is_contained(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_store_whose_repr_raises_is_contained(caplog: pytest.LogCaptureFixture) -> None:
     class Odd(FailingStore):
         def __repr__(self) -> str:
             raise ZeroDivisionError
@@ -273,24 +276,24 @@ async def test_an_observer_that_cannot_be_hashed_breaks_nothing() -> None:
 # --- one pair of records ------------------------------------------------------------------------------
 
 
-async def test_a_trouble_is_one_record_when_it_begins_and_one_when_it_ends(
+async def test_an_incident_is_one_record_when_it_begins_and_one_when_it_ends(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         assert await counted.call(3) == [3, 9]
         own_server.kill()
         for _ in range(200):
             assert await counted.call(3) == [3, 9]
         assert counted.runs == 201
-        failures = [event for event in told if isinstance(event, StoreFailed)]
+        failures = [event for event in events if isinstance(event, StoreFailed)]
         assert len(failures) == 200
         own_server.restart()
         async with asyncio.timeout(PATIENCE):
-            while not any(isinstance(event, StoreRecovered) for event in told):
+            while not any(isinstance(event, StoreRecovered) for event in events):
                 assert await counted.call(3) == [3, 9]
                 await asyncio.sleep(0.01)
         runs = counted.runs
@@ -302,7 +305,7 @@ async def test_a_trouble_is_one_record_when_it_begins_and_one_when_it_ends(
     assert "3 occurrences" in ended.message, "then the circuit breaker was open"
 
 
-async def test_a_store_of_somebody_else_may_raise_what_it_likes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_store_of_another_author_may_raise_any_exception(caplog: pytest.LogCaptureFixture) -> None:
     wild = FailingStore()
     wild.error = ZeroDivisionError("a secret value")  # type: ignore[assignment]
     async with Cache(wild) as cache:
@@ -324,12 +327,6 @@ async def call_until(done: asyncio.Event, counted: Counted, x: int) -> int:
     return calls
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 @contextlib.asynccontextmanager
 async def calls_going_on(counted: Counted) -> AsyncIterator[None]:
     done = asyncio.Event()
@@ -346,22 +343,22 @@ async def calls_going_on(counted: Counted) -> AsyncIterator[None]:
 async def test_a_server_hurt_in_the_middle_of_calls_raises_nothing_and_gives_no_wrong_value(
     own_server: RedisServer, fault: str
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         async with calls_going_on(counted):
             for _ in range(3):
-                failures = sum(isinstance(event, StoreFailed) for event in told)
+                failures = sum(isinstance(event, StoreFailed) for event in events)
                 getattr(own_server, fault)()
-                await until(lambda: sum(isinstance(event, StoreFailed) for event in told) > failures)  # noqa: B023
+                await until(lambda: sum(isinstance(event, StoreFailed) for event in events) > failures)  # noqa: B023
                 if fault == "pause":
                     own_server.resume()
                 else:
                     own_server.restart()
-                recovered = sum(isinstance(event, StoreRecovered) for event in told)
-                await until(lambda: sum(isinstance(event, StoreRecovered) for event in told) > recovered)  # noqa: B023
-        # Used again: what is filled now is a hit.
+                recovered = sum(isinstance(event, StoreRecovered) for event in events)
+                await until(lambda: sum(isinstance(event, StoreRecovered) for event in events) > recovered)  # noqa: B023
+        # The cache is used again: a key that is filled now is a hit.
         await counted.call(100)
         runs = counted.runs
         assert await counted.call(100) == [100, 10_000]
@@ -369,29 +366,29 @@ async def test_a_server_hurt_in_the_middle_of_calls_raises_nothing_and_gives_no_
 
 
 async def test_an_idle_connection_that_the_server_closed_costs_no_miss(own_server: RedisServer) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         await counted.call(3)
         for _ in range(5):
             own_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await counted.call(3)
         assert counted.runs == 1
-    assert not [event for event in told if isinstance(event, StoreFailed)]
+    assert not [event for event in events if isinstance(event, StoreFailed)]
 
 
-async def test_an_invalidation_that_is_not_acknowledged_is_told(own_server: RedisServer) -> None:
-    told: list[Event] = []
+async def test_an_invalidation_that_is_not_acknowledged_is_reported(own_server: RedisServer) -> None:
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         counted = Counted(cache)
         await counted.call(3)
         own_server.pause()
         assert await counted.call.invalidate(3) is False
         own_server.resume()
-        assert Invalidated(("value:3",), acknowledged=False) in told
-        # It was sent all the same, and the server carries it out when it wakes.
+        assert Invalidated(("value:3",), acknowledged=False) in events
+        # The invalidation was sent all the same, and the server carries it out when it wakes.
         await until(lambda: own_server.cli("EXISTS", "value:3") == 0)
 
 
@@ -413,7 +410,7 @@ async def test_cancellation_passes_through_at_once_though_the_server_hangs(own_s
         caller = asyncio.create_task(counted.call(3))
         await asyncio.sleep(0.01)
         caller.cancel()
-        # Were it delayed by the cache, this would wait for the deadline.
+        # If the cache delayed the cancellation, this would wait for the deadline.
         async with asyncio.timeout(PATIENCE / 2):
             with pytest.raises(asyncio.CancelledError):
                 await caller
@@ -439,7 +436,7 @@ async def test_a_caller_cancelled_at_any_await_poisons_no_later_answer(own_serve
         assert counted.runs == 20
 
 
-async def test_a_timeout_of_the_callers_own_is_the_callers(own_server: RedisServer) -> None:
+async def test_a_timeout_of_the_caller_reaches_the_caller(own_server: RedisServer) -> None:
     async with Cache(own_server.url, timeout=PATIENCE) as cache:
         counted = Counted(cache)
         own_server.pause()
@@ -467,12 +464,12 @@ async def test_a_fill_that_ran_out_of_time_before_it_was_sent_is_never_sent(own_
 
 
 @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
-def test_a_certificate_that_is_not_there_is_refused_at_once(name: str) -> None:
+def test_a_missing_certificate_file_is_refused_at_once(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name}='/nowhere.pem' is not a file"):
         Cache(f"rediss://localhost?{name}=/nowhere.pem")
 
 
-async def test_a_server_that_speaks_no_tls_is_left_out(own_server: RedisServer) -> None:
+async def test_every_operation_works_when_the_server_speaks_no_tls(own_server: RedisServer) -> None:
     async with Cache(own_server.url.replace("redis://", "rediss://"), timeout=TIMEOUT) as cache:
         await everything_works_without(cache)
 
@@ -482,7 +479,7 @@ async def test_a_server_that_speaks_no_tls_is_left_out(own_server: RedisServer) 
 
 @pytest_asyncio.fixture
 async def stranger() -> AsyncIterator[Callable[[bytes], AsyncIterator[str]]]:
-    """A server that is no Redis: it answers whatever it is asked with the same bytes."""
+    """A server that is no Redis: it answers every command with the same bytes."""
     servers: list[asyncio.Server] = []
 
     async def start(answer: bytes) -> str:
@@ -518,7 +515,7 @@ async def stranger() -> AsyncIterator[Callable[[bytes], AsyncIterator[str]]]:
         b"-LOADING Redis is loading the dataset in memory\r\n",
     ],
 )
-async def test_a_stranger_that_answers_nonsense_is_left_out(
+async def test_every_operation_works_when_a_foreign_server_answers_nonsense(
     stranger: Callable[[bytes], object], answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = await stranger(answer)  # type: ignore[misc]
@@ -530,7 +527,7 @@ async def test_a_stranger_that_answers_nonsense_is_left_out(
             assert await cache.take("k") is None
             assert await cache.take(5, "no key") == "no key"  # type: ignore[arg-type]
             assert await cache.get("k") is None
-            # Of answers that happen to fit, what they claim is believed; nothing else is promised.
+            # An answer that happens to fit is believed. Nothing else is promised.
             for answered in (
                 cache.set("k", 1, ttl=60),
                 cache.delete("k"),
@@ -545,7 +542,7 @@ async def test_a_stranger_that_answers_nonsense_is_left_out(
 async def test_a_stray_reply_is_never_taken_for_the_next_answer(
     stranger: Callable[[bytes], object],
 ) -> None:
-    """One reply too many, and every later caller would get its neighbour's value."""
+    """After one reply too many every later caller would get the value of another."""
     url = await stranger(b"$3\r\n[1]\r\n$3\r\n[2]\r\n")  # type: ignore[misc]
     async with Cache(url, timeout=5) as cache:
         answers = [await cache.get("k") for _ in range(6)]
@@ -555,19 +552,19 @@ async def test_a_stray_reply_is_never_taken_for_the_next_answer(
 # --- bounds -------------------------------------------------------------------------------------------
 
 
-async def test_what_does_not_fit_the_queue_is_a_miss_and_not_a_wait(own_server: RedisServer) -> None:
-    told: list[Event] = []
+async def test_an_operation_that_does_not_fit_the_queue_is_a_miss_and_not_a_wait(own_server: RedisServer) -> None:
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         await cache.get("connected")
         own_server.pause()
-        cache.observe(told.append)
+        cache.observe(events.append)
         answers = await asyncio.gather(*[cache.get("k") for _ in range(QUEUE + 500)])
         own_server.resume()
     assert set(answers) == {None}
-    assert sum(event == StoreFailed("get", "queue full") for event in told) >= 400
+    assert sum(event == StoreFailed("get", "queue full") for event in events) >= 400
 
 
-def test_a_cache_that_was_dropped_without_being_closed_leaves_no_noise(own_server: RedisServer) -> None:
+def test_a_cache_that_was_dropped_without_being_closed_logs_nothing(own_server: RedisServer) -> None:
     async def use() -> None:
         cache = Cache(own_server.url, timeout=5)
         await cache.set("k", 1, ttl=60)
@@ -597,8 +594,8 @@ def test_the_repr_of_a_store_masks_the_password() -> None:
 # --- leases -------------------------------------------------------------------------------------------
 
 
-async def test_a_lease_held_when_the_store_went_is_given_back_when_it_is_there_again(own_server: RedisServer) -> None:
-    """Or the first callers would wait for a load that nobody is at."""
+async def test_a_lease_held_when_the_store_went_down_is_given_back_when_it_is_up_again(own_server: RedisServer) -> None:
+    """Otherwise the first callers would wait for a load that nobody runs."""
     loading, may_end = asyncio.Event(), asyncio.Event()
     async with FaultProxy(own_server.port) as proxy, Cache(proxy.url, timeout=TIMEOUT) as cache:
 
@@ -612,7 +609,7 @@ async def test_a_lease_held_when_the_store_went_is_given_back_when_it_is_there_a
         await loading.wait()
         assert own_server.cli("EXISTS", "{value:3}:lease") == 1
         await proxy.set(Fault.REFUSE)
-        # Nobody is let through by now.
+        # The circuit breaker is open by now.
         for _ in range(3):
             await cache.get("k")
         may_end.set()

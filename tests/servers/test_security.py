@@ -1,4 +1,4 @@
-"""TLS is verified, logins are used and never shown, and a user needs the documented permissions and no others."""
+"""TLS is verified, logins are used and never shown, and a user needs exactly the documented permissions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def is_used(cache: Cache) -> bool:
 
 
 async def everything(cache: Cache) -> None:
-    """Do all that the toolkit can do with one server."""
+    """Do every operation of the toolkit on one server."""
 
     @cache.cached(key="value:<x>", ttl=60, lease=0.05)
     async def value(x: int) -> list[int]:
@@ -44,7 +44,7 @@ async def everything(cache: Cache) -> None:
     @cache.invalidates("value:<x>", "value:<y>")
     async def write(x: int, y: int) -> None: ...
 
-    # A load that outlives a third of its lease renews it; a caller that starts meanwhile looks at the lease.
+    # A load of more than a third of its lease renews it. A caller that starts meanwhile looks at the lease.
     first = asyncio.create_task(value(3))
     await asyncio.sleep(0.01)
     await asyncio.gather(first, value(3))
@@ -65,7 +65,7 @@ async def everything(cache: Cache) -> None:
     snapshots = SnapshotStore(cache)
     await snapshots.save_snapshot("42", "text", 1)
     await snapshots.get_snapshot_pair("42")
-    # The first is too old by the time of the third, and the list has lived on.
+    # The first snapshot is too old when the third is saved, and the list has lived on.
     aging = SnapshotStore(cache, ttl=0.2)
     for _ in range(3):
         await aging.save_snapshot("43", "text", 1)
@@ -74,11 +74,6 @@ async def everything(cache: Cache) -> None:
 
 
 # --- TLS ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.make(tmp_path_factory.mktemp("certificates"))
 
 
 Start = Callable[..., str]
@@ -135,19 +130,19 @@ async def test_a_login_goes_through_tls_and_is_shown_nowhere(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     url = start_tls("user app on >hunter2 ~* +@all", "user default off")
-    told: list[Event] = []
+    reports: list[Event] = []
     for password in ("hunter2", "hunter3"):
         login = url.replace("://", f"://app:{password}@")
         async with Cache(f"{login}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
-            cache.observe(told.append)
+            cache.observe(reports.append)
             assert await is_used(cache) == (password == "hunter2")
             assert "hunter" not in repr(cache)
-    assert {event.cause for event in told if isinstance(event, StoreFailed)} == {"AUTH"}
-    assert "hunter" not in caplog.text + repr(told)
+    assert {event.cause for event in reports if isinstance(event, StoreFailed)} == {"AUTH"}
+    assert "hunter" not in caplog.text + repr(reports)
 
 
 async def test_a_cluster_is_reached_through_tls(start_tls: Start, certificates: Certificates) -> None:
-    # One node that has all slots, and does not know its own name.
+    # The cluster is one node that has all slots, and does not know its own name.
     url = start_tls("cluster-enabled yes")
     port = int(url.rpartition(":")[2].partition("/")[0])
 
@@ -177,14 +172,14 @@ def user(rules: list[str]) -> str:
 
 
 async def denials(url: str) -> set[str]:
-    """Return what a user is refused when the toolkit does all it can."""
-    told: list[Event] = []
+    """Return the commands that a user is refused when the toolkit does every operation."""
+    reports: list[Event] = []
     async with Cache(url.replace("://", "://app:hunter2@"), prefix="myapp:", timeout=T) as cache:
-        cache.observe(told.append)
+        cache.observe(reports.append)
         await everything(cache)
-        # Those that come while the first is under way travel as one.
+        # Reads that come while the first is under way travel as one command.
         await asyncio.gather(*[cache.get(f"value:{n}") for n in range(3)])
-    return {f"{event.operation} {event.cause}" for event in told if isinstance(event, StoreFailed)}
+    return {f"{event.operation} {event.cause}" for event in reports if isinstance(event, StoreFailed)}
 
 
 @pytest.mark.parametrize("binary", SERVERS, ids=label)
@@ -198,9 +193,7 @@ async def test_the_documented_permissions_are_enough(
 
 
 @pytest.mark.parametrize("rule", documented("server") if PAGE.exists() else [])
-async def test_none_of_the_documented_permissions_is_too_many(
-    start_server: Callable[..., RedisServer], rule: str
-) -> None:
+async def test_no_documented_permission_is_superfluous(start_server: Callable[..., RedisServer], rule: str) -> None:
     server = start_server(user([other for other in documented("server") if other != rule]))
     await denials(server.url)
     assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
@@ -210,20 +203,20 @@ async def test_none_of_the_documented_permissions_is_too_many(
 
 
 async def tracked(server: RedisServer, protocol: int, done: Callable[[list[str], float], bool]) -> list[str]:
-    """Track as ``app`` until ``done`` says so of what was told and of `Tracking.until`; return what was."""
-    told: list[str] = []
+    """Track as ``app`` until ``done`` holds for the reports and for `Tracking.until`; return the reports."""
+    reports: list[str] = []
     store = open_store(f"{server.url}?protocol={protocol}".replace("://", "://app:hunter2@"), clock=SystemClock())
     assert isinstance(store, TrackingStore)
-    tracking = store.track("myapp:", lambda keys: told.extend(keys or ()), lambda error: told.append(str(error)))
+    tracking = store.track("myapp:", lambda keys: reports.extend(keys or ()), lambda error: reports.append(str(error)))
     try:
         async with asyncio.timeout(30):
-            while not done(told, tracking.until):
+            while not done(reports, tracking.until):
                 await asyncio.sleep(0.01)
                 if tracking.until:
                     server.cli("SET", "myapp:k", 1)
     finally:
         await store.aclose()
-    return told
+    return reports
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -233,24 +226,24 @@ async def test_the_documented_permissions_are_enough_for_a_near_cache(
 ) -> None:
     rules = documented("near cache") if protocol == 2 else ["+client|tracking", "+ping"]
     server = start_server(user(rules), binary=server_or_failure(binary))
-    await tracked(server, protocol, lambda told, until: "myapp:k" in told)
+    await tracked(server, protocol, lambda reports, until: "myapp:k" in reports)
     assert server.cli("ACL", "LOG") == []
 
 
 @pytest.mark.parametrize(
     "rule", [rule for rule in documented("near cache") if rule != "+pttl"] if PAGE.exists() else []
 )
-async def test_none_of_the_permissions_of_a_near_cache_is_too_many(
+async def test_no_documented_permission_of_a_near_cache_is_superfluous(
     start_server: Callable[..., RedisServer], rule: str
 ) -> None:
     server = start_server(user([other for other in documented("near cache") if other != rule]))
-    told = await tracked(server, 2, lambda told, until: bool(told))
-    assert "NOPERM" in told[0]
+    reports = await tracked(server, 2, lambda reports, until: bool(reports))
+    assert "NOPERM" in reports[0]
     assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
 
 
 @pytest.mark.parametrize("lacking", [None, "+pttl"])
-async def test_with_the_documented_permissions_hits_are_near_and_without_pttl_they_are_hits(
+async def test_hits_are_near_with_the_documented_permissions_and_plain_hits_without_pttl(
     start_server: Callable[..., RedisServer], lacking: str | None
 ) -> None:
     rules = [rule for rule in [*documented("server"), *documented("near cache")] if rule != lacking]
@@ -268,7 +261,7 @@ async def test_with_the_documented_permissions_hits_are_near_and_without_pttl_th
         await value(1)
         cache.observe(hits.append)
         async with asyncio.timeout(30):
-            # Near ones; or, without that rule, as many as come while tracking is confirmed for a while.
+            # Wait for near hits. Without that rule, count the hits that come while tracking is confirmed for a while.
             while not any(getattr(event, "near", False) for event in hits) and (lacking is None or len(hits) < 100):
                 await value(1)
                 await asyncio.sleep(0.01)
@@ -298,10 +291,10 @@ async def test_the_documented_permissions_are_enough_for_a_cluster() -> None:
 @pytest.mark.server
 async def test_the_documented_permissions_are_enough_with_sentinels() -> None:
     rules = user([*documented("server"), *documented("master behind sentinels")])
-    with SentinelSetup(first_server(), replicas=0, config=(rules,)) as setup:
-        for sentinel in setup.sentinels:
+    with SentinelSetup(first_server(), replicas=0, config=(rules,)) as sentinel_setup:
+        for sentinel in sentinel_setup.sentinels:
             sentinel.cli("ACL", "SETUSER", "watcher", "on", ">hunter3", "-@all", *documented("sentinel"))
-        login = f"{setup.url}?sentinel_username=watcher&sentinel_password=hunter3"
+        login = f"{sentinel_setup.url}?sentinel_username=watcher&sentinel_password=hunter3"
         assert await denials(login) == set()
-        for server in (setup.master, *setup.sentinels):
+        for server in (sentinel_setup.master, *sentinel_setup.sentinels):
             assert server.cli("ACL", "LOG") == []

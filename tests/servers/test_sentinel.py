@@ -1,11 +1,11 @@
-"""Sentinel: the master is whoever the sentinels name, and the callers need not know. With real ones, really hurt."""
+"""Sentinel: the sentinels name the master, and callers notice no failover. The sentinels are real, and hurt."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,23 +18,18 @@ from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PATIENCE = 30.0
 T = 5.0
 
 
 @pytest.fixture(params=group_servers(), ids=label)
-def setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
+def sentinel_setup(request: pytest.FixtureRequest) -> Iterator[SentinelSetup]:
     """A master, a replica and three sentinels, all to be hurt: once for each server that `group_servers` gives."""
     binary: ServerBinary | None = request.param
-    with SentinelSetup(server_or_failure(binary)) as setup:
-        yield setup
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.01)
+    with SentinelSetup(server_or_failure(binary)) as sentinel_setup:
+        yield sentinel_setup
 
 
 def clients_of(server: RedisServer) -> int:
@@ -43,13 +38,13 @@ def clients_of(server: RedisServer) -> int:
 
 
 async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
-    setup: SentinelSetup, caplog: pytest.LogCaptureFixture
+    sentinel_setup: SentinelSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     over = asyncio.Event()
     runs = 0
-    # What fails here fails at once; a machine that is slow is not to be told as another trouble.
-    async with Cache(setup.url, timeout=T) as cache:
+    # An operation that fails in this test fails at once. A slow machine must not count as another incident.
+    async with Cache(sentinel_setup.url, timeout=T) as cache:
 
         @cache.cached(key="value:<x>", ttl=60)
         async def value(x: int) -> list[int]:
@@ -65,9 +60,9 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
         callers = [asyncio.create_task(caller(x)) for x in range(20)]
         try:
             await until(lambda: runs >= 20)
-            old = setup.master
+            old = sentinel_setup.master
             old.kill()
-            heir = await asyncio.to_thread(setup.wait_for_promotion, old)
+            heir = await asyncio.to_thread(sentinel_setup.wait_for_promotion, old)
             await until(lambda: clients_of(heir) == 1)
             async with asyncio.timeout(PATIENCE):
                 while await value.peek(3) != [3, 9]:
@@ -79,15 +74,15 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
     assert len(began) <= 2, "refused at first; perhaps a replica that is no master yet"
 
 
-async def test_after_an_orderly_failover_nobody_stays_with_the_old_master(setup: SentinelSetup) -> None:
-    """It goes on as a master for seconds: half of the processes would invalidate here, the others there."""
-    async with Cache(setup.url) as cache:
+async def test_nobody_stays_with_the_old_master_after_an_orderly_failover(sentinel_setup: SentinelSetup) -> None:
+    """The old master goes on for seconds: half of the processes would invalidate at one master, half at the other."""
+    async with Cache(sentinel_setup.url) as cache:
         assert await cache.set("k", 1, ttl=60)
-        old = setup.master
+        old = sentinel_setup.master
         assert clients_of(old) == 0
         await cache.get("k")
         assert clients_of(old) == 1
-        heir = await asyncio.to_thread(setup.failover)
+        heir = await asyncio.to_thread(sentinel_setup.failover)
         await until(lambda: clients_of(old) == 0)
         async with asyncio.timeout(PATIENCE):
             while not await cache.set("where", 1, ttl=60):
@@ -97,35 +92,35 @@ async def test_after_an_orderly_failover_nobody_stays_with_the_old_master(setup:
 
 
 async def test_the_master_is_known_when_most_sentinels_have_answered(
-    setup: SentinelSetup, monkeypatch: pytest.MonkeyPatch
+    sentinel_setup: SentinelSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinel, "_PATIENCE", PATIENCE)
-    sentinels = sentinels_of(parse(setup.url))
-    setup.sentinels[1].pause()
+    sentinels = sentinels_of(parse(sentinel_setup.url))
+    sentinel_setup.sentinels[1].pause()
     async with asyncio.timeout(PATIENCE / 2):
         named = await sentinels.master()
-    assert named.port == setup.master.port
-    setup.sentinels[1].resume()
+    assert named.port == sentinel_setup.master.port
+    sentinel_setup.sentinels[1].resume()
 
 
-async def test_sentinels_that_are_dead_or_hang_keep_nobody_from_the_master(setup: SentinelSetup) -> None:
-    dead, hanging, _ = setup.sentinels
+async def test_sentinels_that_are_dead_or_hang_keep_nobody_from_the_master(sentinel_setup: SentinelSetup) -> None:
+    dead, hanging, _ = sentinel_setup.sentinels
     dead.kill()
-    async with Cache(setup.url, timeout=T) as cache:
+    async with Cache(sentinel_setup.url, timeout=T) as cache:
         assert await cache.set("k", 1, ttl=60)
     hanging.pause()
-    async with Cache(setup.url, timeout=T) as cache:
+    async with Cache(sentinel_setup.url, timeout=T) as cache:
         assert await cache.get("k") == 1, "one of three is enough to find the master"
 
 
-async def test_a_replica_that_is_named_too_early_is_not_used(setup: SentinelSetup) -> None:
-    replica = setup.replicas[0]
+async def test_a_replica_that_is_named_too_early_is_not_used(sentinel_setup: SentinelSetup) -> None:
+    replica = sentinel_setup.replicas[0]
 
     class Hasty(Sentinels):
         async def master(self) -> Master:
             return Master(1, "127.0.0.1", replica.port)
 
-    async with Cache(setup.url, timeout=T) as cache:
+    async with Cache(sentinel_setup.url, timeout=T) as cache:
         await cache.set("k", 1, ttl=60)
         network = cache._store._loops.get().network  # type: ignore[attr-defined]
         network._sentinels = Hasty("mymaster", [], "nowhere")
@@ -134,8 +129,8 @@ async def test_a_replica_that_is_named_too_early_is_not_used(setup: SentinelSetu
     assert clients_of(replica) == 0
 
 
-async def test_a_sentinel_that_is_behind_the_others_is_not_believed(setup: SentinelSetup) -> None:
-    async with Cache(setup.url, timeout=T) as cache:
+async def test_a_sentinel_that_is_behind_the_others_is_not_believed(sentinel_setup: SentinelSetup) -> None:
+    async with Cache(sentinel_setup.url, timeout=T) as cache:
         await cache.set("k", 1, ttl=60)
         network = cache._store._loops.get().network  # type: ignore[attr-defined]
         network._master = network._master._replace(epoch=10**6)
@@ -152,9 +147,9 @@ async def test_a_sentinel_that_is_behind_the_others_is_not_believed(setup: Senti
 
 
 async def test_a_service_that_no_sentinel_knows_is_named_in_the_log(
-    setup: SentinelSetup, caplog: pytest.LogCaptureFixture
+    sentinel_setup: SentinelSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Cache(setup.url.replace("mymaster", "yourmaster"), timeout=T) as cache:
+    async with Cache(sentinel_setup.url.replace("mymaster", "yourmaster"), timeout=T) as cache:
         assert await cache.get("k") is None
     assert "names a master called 'yourmaster'" in caplog.text
 
@@ -172,10 +167,10 @@ async def test_no_sentinel_at_all_is_a_failure_like_any_other(caplog: pytest.Log
 @pytest.mark.server
 async def test_the_sentinels_and_the_master_have_logins_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with SentinelSetup(first_server(), password="hunter2", replicas=0) as setup:
-        for watcher in setup.sentinels:
+    with SentinelSetup(first_server(), password="hunter2", replicas=0) as sentinel_setup:
+        for watcher in sentinel_setup.sentinels:
             watcher.cli("ACL", "SETUSER", "watcher", "on", ">hunter3", "+sentinel", "+auth", "-@all", "+sentinel")
-        url = setup.url.replace("://", "://:hunter2@")
+        url = sentinel_setup.url.replace("://", "://:hunter2@")
         for login in ("", "?sentinel_username=watcher&sentinel_password=hunter3"):
             store = open_store(url + login, clock=SystemClock())
             await store.set("k", T, b"1", ttl_ms=60_000)

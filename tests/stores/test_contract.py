@@ -21,7 +21,7 @@ from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
 
 MINUTE = 60_000
-T = 5.0  # seconds that a verb may take here: a noisy machine is no failure
+T = 5.0  # seconds that a verb may take: a noisy machine is no failure
 
 
 @pytest_asyncio.fixture
@@ -47,7 +47,7 @@ def test_every_store_keeps_the_protocol() -> None:
     assert isinstance(open_store("redis://localhost:1", clock=SystemClock()), RedisStore)
 
 
-async def test_nothing_is_at_a_key_that_was_never_set(store: Store) -> None:
+async def test_a_key_that_was_never_set_has_no_value(store: Store) -> None:
     assert await store.get("k", T) is None
     assert await store.get_and_delete("k", T) is None
     assert await store.window("k", T, 10) == []
@@ -79,7 +79,7 @@ async def test_deleted_keys_are_gone_and_others_stay(store: Store) -> None:
     assert [await store.get(key, T) for key in "abc"] == [None, None, b"1"]
 
 
-async def test_of_many_takers_exactly_one_gets_the_value(store: Store) -> None:
+async def test_exactly_one_of_many_takers_gets_the_value(store: Store) -> None:
     await store.set("k", T, b"1", ttl_ms=MINUTE)
     taken = await asyncio.gather(*[store.get_and_delete("k", T) for _ in range(50)])
     assert sorted(taken, key=bool) == [None] * 49 + [b"1"]
@@ -98,7 +98,7 @@ async def test_a_window_never_exceeds_its_limit(store: Store) -> None:
     assert len(await texts(store, "w")) == 3
 
 
-async def test_a_push_drops_what_is_older_than_the_horizon(store: Store) -> None:
+async def test_a_push_drops_items_older_than_the_horizon(store: Store) -> None:
     await push(store, "w", "old", age=50)
     await push(store, "w", "older still, pushed later by a slow clock", age=55)
     await push(store, "w", "young", age=1)
@@ -113,7 +113,7 @@ async def test_an_item_without_a_timestamp_counts_as_older_than_all(store: Store
     assert await texts(store, "w") == ["new"]
 
 
-async def test_a_timestamp_inside_the_text_deceives_nobody(store: Store) -> None:
+async def test_a_timestamp_inside_the_text_does_not_count(store: Store) -> None:
     young = '"timestamp":"2999-01-01T00:00:00.000000Z"}'
     await push(store, "w", young, age=100)
     await push(store, "w", "new", ttl=10)
@@ -125,7 +125,7 @@ async def test_an_item_that_another_writer_laid_out_differently_is_understood(st
     for moment in (now - 100, now - 1):
         item = orjson.dumps({"timestamp": timestamp(moment), "text": "theirs"}, option=orjson.OPT_INDENT_2)
         await store.push("w", T, item, WindowBounds(10, MINUTE, ""))
-    # The older of the two stands at the tail and is dropped, the younger stays.
+    # The older item is at the tail and is dropped. The younger one stays.
     await push(store, "w", "new", ttl=10)
     assert await texts(store, "w") == ["new", "theirs"]
 
@@ -154,7 +154,7 @@ async def test_one_refused_key_fails_its_caller_alone(store: Store) -> None:
     await store.set("k", T, b"1", ttl_ms=MINUTE)
     answers = await asyncio.gather(*[store.get(key, T) for key in ["k", "w", "k", "w", "k"]], return_exceptions=True)
     assert answers[::2] == [b"1"] * 3
-    # Among reads that travelled together it looks as if nothing were there.
+    # Among reads that travelled together the key looks empty.
     assert all(answer is None or isinstance(answer, KeyRefusedError) for answer in answers[1::2])
 
 
@@ -174,7 +174,7 @@ async def test_cancelled_callers_disturb_no_other(store: Store) -> None:
             caller.cancel()
     answers = await asyncio.gather(*callers, return_exceptions=True)
     assert all(answer == b"%d" % n or isinstance(answer, asyncio.CancelledError) for n, answer in enumerate(answers))
-    # And no answer that nobody waited for is handed to the next who asks.
+    # An answer for which nobody waits any more must not reach the next caller.
     assert [await store.get(f"k{n}", T) for n in range(100)] == [b"%d" % n for n in range(100)]
 
 
@@ -214,7 +214,7 @@ async def test_a_value_set_in_memory_expires_on_the_clock_and_not_before() -> No
     assert await store.get("k", T) is None
 
 
-async def test_memory_is_bounded_and_drops_what_was_unused_for_longest() -> None:
+async def test_memory_is_bounded_and_evicts_the_least_recently_used_key() -> None:
     store = MemoryStore(maxsize=2)
     for key in "ab":
         await store.set(key, T, b"1", ttl_ms=MINUTE)
@@ -233,7 +233,7 @@ def test_a_memory_store_of_no_size_is_refused(maxsize: int) -> None:
 async def test_nothing_older_than_the_ttl_survives_in_redis_while_the_writer_keeps_writing(
     redis_server: RedisServer,
 ) -> None:
-    """The list's own EXPIRE slides with each save; the age of each entry is what keeps the promise."""
+    """The list's own EXPIRE slides with each save; the age of each entry keeps the promise."""
     ttl = 0.3
     async with Cache(redis_server.url, timeout=T) as cache:
         window = RollingWindow(cache, "w", limit=1000, ttl=ttl)

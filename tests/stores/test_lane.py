@@ -1,4 +1,4 @@
-"""A lane: what is asked at the same time travels together, and a lone question pays nothing for it."""
+"""A lane: operations that are asked at the same time travel together, and a lone operation pays nothing for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MINUTE = 60_000
 @pytest_asyncio.fixture
 async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     store = open_store(redis_server.url, clock=SystemClock())
-    # Connected, or the first questions would travel together because they all wait for that.
+    # The store is connected first. Otherwise the first operations would travel together, since all wait for that.
     await store.get("connected", T)
     redis_server.cli("CONFIG", "RESETSTAT")
     yield store
@@ -96,7 +96,7 @@ async def test_a_key_that_may_not_be_read_fails_only_its_caller(start_server: Ca
 async def test_a_read_is_never_answered_from_before_an_invalidation_that_was_asked_first(store: Store) -> None:
     for _ in range(20):
         await store.set("k", T, b"old", ttl_ms=MINUTE)
-        # All in one turn: the first makes the lane busy, the others gather behind it.
+        # All are asked in one turn: the first makes the lane busy, the others gather behind it.
         _, before, _, after, _ = await asyncio.gather(
             store.get("other", T),
             store.get("k", T),
@@ -116,7 +116,7 @@ async def test_values_of_all_sizes_arrive_as_they_were_sent(store: Store, size: 
         assert await store.get("k", T) == value
 
 
-async def test_a_cancelled_reader_takes_nothing_from_those_it_travelled_with(
+async def test_a_cancelled_reader_disturbs_no_reader_of_the_same_command(
     redis_server: RedisServer, store: Store
 ) -> None:
     redis_server.cli("SET", "k1", "1")
@@ -150,7 +150,7 @@ async def test_reads_that_travelled_together_are_asked_again_when_their_connecti
         await store.aclose()
 
 
-async def test_on_a_cluster_only_reads_of_one_slot_travel_as_one(shared_cluster: RedisCluster) -> None:
+async def test_only_reads_of_one_slot_of_a_cluster_travel_as_one(shared_cluster: RedisCluster) -> None:
     shared_cluster.reset()
     async with Cache(shared_cluster.url, timeout=T) as cache:
         keys = [f"{{{tag}}}:{n}" for tag in "abcdef" for n in range(5)]
@@ -165,12 +165,12 @@ async def test_on_a_cluster_only_reads_of_one_slot_travel_as_one(shared_cluster:
 
 
 async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_server: RedisServer) -> None:
-    """A stream of replies that is shifted by one would give each caller its neighbour's value."""
+    """A stream of replies that is shifted by one would give each caller the value of another."""
     async with ScriptedServer(own_server.port) as scripted:
         scripted.answer = b":1\r\n$5\r\nwrong\r\n"
         connect, deadlines = connector(parse(scripted.url)), Deadlines("here")
         owner = SingleServer(connect, "here")
-        # Each key in a slot of its own, so that each is asked for by a command of its own, all in one batch.
+        # Each key has a command of its own, and all commands are in one batch.
         lane = Lane(connect, "here", weakref.ref(owner), str)
         reads = [Read(f"k{n}", asyncio.get_running_loop().time() + T, deadlines) for n in range(3)]
         for read in reads:
@@ -189,7 +189,7 @@ async def test_an_operation_ends_though_its_lane_is_closed_before_it_began(redis
         await asked
 
 
-async def test_a_reply_that_is_no_value_gives_nobody_his_neighbours(own_server: RedisServer) -> None:
+async def test_a_reply_that_is_no_value_gives_no_caller_the_value_of_another(own_server: RedisServer) -> None:
     async with ScriptedServer(own_server.port) as scripted:
         store = open_store(scripted.url, clock=SystemClock())
         await store.get("connected", T)
@@ -200,15 +200,15 @@ async def test_a_reply_that_is_no_value_gives_nobody_his_neighbours(own_server: 
         await store.aclose()
 
 
-async def test_connecting_takes_as_long_as_the_operation_that_waits_for_it_may(
+async def test_connecting_may_take_as_long_as_the_operation_that_waits_for_it(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A store that is far away, or on a busy machine.
+    # The store is far away, or on a busy machine.
     monkeypatch.setattr("cachekit.stores.lane.CONNECT_PATIENCE", 0.001)
     connect = connector(parse(redis_server.url))
 
     async def connect_slowly() -> AbstractConnection:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.02)
         return await connect()
 
     deadlines = Deadlines("here")

@@ -1,8 +1,7 @@
 """A model of the store contract: hypothesis looks for a sequence of verbs that a store answers differently.
 
-What is modelled is written down once, in `Model`; the verbs of leases and of windows, in whatever order, must
-answer as it says. In memory the clock is moved, so that every expiry is exact; on a redis-server nothing
-expires while an example runs.
+`Model` describes the contract once. The verbs of leases and of windows must answer as it says, in any order. In memory
+the clock is moved, so that every expiry is exact. On a redis-server nothing expires while an example runs.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ from tests.kit.sizes import sized
 
 T = TypeVar("T")
 
-PATIENCE = 5.0  # seconds that a verb may take here: a noisy machine is no failure
+PATIENCE = 5.0  # seconds that a verb may take: a noisy machine is no failure
 HOUR = 3_600_000
 EPOCH = 1_800_000_000.0
 
-# Few of each, so that what one rule does is what the next one meets. One key has a tag of its own.
+# There are few of each, so that rules meet the same keys. One key has a hash tag.
 KEYS = ("a", "b", "{tag}:c")
 TOKENS = (b"t1", b"t2", b"t3")
 LIMIT = 3
@@ -49,13 +48,13 @@ LIMIT = 3
 keys = st.sampled_from(KEYS)
 tokens = st.sampled_from(TOKENS)
 values = st.sampled_from([b"1", b"2", b"", b"\x00\xff"])
-# Times here are whole eighths of a second: sums of them are exact.
+# Times in this model are whole eighths of a second: sums of them are exact.
 spans = st.sampled_from([1_000, 2_000, 5_000, HOUR])
 
 
 @dataclass
 class Key:
-    """What stands at one key: a value, or a window as (age stamp, number) newest first; and its lease."""
+    """The state of one key: a value, or a window as (age stamp, number) newest first; and its lease."""
 
     value: bytes | None = None
     window: list[tuple[float, int]] = field(default_factory=list)
@@ -64,14 +63,14 @@ class Key:
     lease_ends: float = 0.0
 
     def pass_time(self, now: float) -> None:
-        """Let go of what has expired."""
+        """Drop all that has expired."""
         if self.expires <= now:
             self.value, self.window = None, []
         if self.lease_ends <= now:
             self.token = None
 
     def put(self, value: bytes, expires: float) -> None:
-        """Keep ``value`` in place of whatever was there."""
+        """Keep ``value`` in place of the earlier value."""
         self.value, self.window, self.expires = value, [], expires
 
     def hold(self, token: bytes, ends: float) -> None:
@@ -81,7 +80,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all examples of a test share: the event loop, how to get an empty store, whether time can be moved."""
+    """The things that all examples of a test share: the event loop, an empty store, whether time can be moved."""
 
     runner: asyncio.Runner
     open_empty: Callable[[FakeClock], Store]
@@ -106,7 +105,7 @@ class StoreMachine(RuleBasedStateMachine):
     # --- values ---------------------------------------------------------------------------------
 
     async def _get(self, key: str) -> bytes | None:
-        # Asked for where the event loop runs: what comes back may be a future.
+        # The verb is called where the event loop runs, since it may return a future.
         return await self.store.get(key, PATIENCE)
 
     @rule(key=keys)
@@ -187,7 +186,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=keys, started=st.permutations(TOKENS), value=values)
     def load_at_once(self, key: str, started: Sequence[bytes], value: bytes) -> None:
-        """Several take the lease in one turn of the loop, then all fill: one value is stored, by who held it."""
+        """Several take the lease in one turn of the loop, then all fill: only the holder's value is stored."""
         model = self.at(key)
         assume(not model.window)
         holder = model.token or started[0]
@@ -251,7 +250,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.bench.moves_time)
     @rule(key=keys, early=st.sampled_from([0.125, 0.0]))
     def wait_for_the_end(self, key: str, early: float) -> None:
-        """Move the clock to the very moment when what stands at a key, or its lease, ends; or to just before."""
+        """Move the clock to the exact end of a key or of its lease, or to just before it."""
         model = self.at(key)
         here, now = model.value is not None or bool(model.window), self.clock.monotonic()
         ends = [end for end, stands in ((model.expires, here), (model.lease_ends, model.token)) if stands]
@@ -292,7 +291,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.clock.monotonic() + self.span(span_ms) / 1000
 
     def span(self, span_ms: int) -> int:
-        """Return the milliseconds to ask for: where time cannot be moved, nothing is to expire."""
+        """Return the milliseconds to ask for. If time cannot be moved, nothing may expire."""
         return span_ms if self.bench.moves_time else HOUR
 
     def run(self, verb: Awaitable[T]) -> T:
@@ -322,7 +321,7 @@ def check(open_empty: Callable[[FakeClock], Store], *, moves_time: bool, example
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=30,
-                # One turn may wait for a busy machine; and the examples of a test are its own.
+                # One step may wait for a busy machine, and the examples of a test belong to that test.
                 deadline=None,
                 database=None,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -1,4 +1,4 @@
-"""The feed: whatever changes in Redis is told, and whoever is not told knows that. On real servers, really hurt."""
+"""The feed: Redis reports each change, and a listener without reports knows it. The servers are real, and hurt."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PATIENCE = 30.0
 T = 5.0
@@ -36,18 +37,18 @@ PROTOCOLS = pytest.mark.parametrize("protocol", [2, 3], ids=lambda protocol: f"r
 
 
 class Listener:
-    """Tracks a prefix, and keeps what it is told: lists of keys, None, errors, and "live"; each with `until` then."""
+    """Tracks a prefix, and keeps the reports: lists of keys, None, errors, and "live"; each with its `until`."""
 
     def __init__(self, store: RedisStore, prefix: str = PREFIX) -> None:
-        self.told: list[tuple[Any, float]] = []
+        self.reports: list[tuple[Any, float]] = []
         self.tracking: Tracking | None = None
         self.tracking = store.track(prefix, self._changed, self._state)
 
     def _changed(self, keys: Sequence[str] | None) -> None:
-        self.told.append((keys, self.until))
+        self.reports.append((keys, self.until))
 
     def _state(self, error: StoreError | None) -> None:
-        self.told.append((error or "live", self.until))
+        self.reports.append((error or "live", self.until))
 
     @property
     def until(self) -> float:
@@ -59,37 +60,31 @@ class Listener:
         return tracking.time.monotonic() < self.until
 
     @property
-    def what(self) -> list[Any]:
-        return [what for what, _ in self.told]
+    def reported(self) -> list[Any]:
+        return [report for report, _ in self.reports]
 
     @property
     def keys(self) -> set[str]:
-        return {key for what in self.what if isinstance(what, list) for key in what}
+        return {key for report in self.reported if isinstance(report, list) for key in report}
 
     @property
     def causes(self) -> list[str]:
-        return [what.cause for what in self.what if isinstance(what, StoreError)]
+        return [report.cause for report in self.reported if isinstance(report, StoreError)]
 
     async def confirmed(self) -> None:
-        """Wait until tracking is confirmed, and forget what was told so far."""
+        """Wait until tracking is confirmed, and forget the reports so far."""
         await until(lambda: self.live)
-        self.told.clear()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
+        self.reports.clear()
 
 
 def connections(server: RedisServer) -> list[bytes]:
-    """Return those of ``server`` through TCP: the test's own is not among them."""
+    """Return the connections of ``server`` through TCP. The connection of the test is not among them."""
     lines: list[bytes] = server.cli("CLIENT", "LIST").splitlines()
     return [line for line in lines if b" addr=127.0.0.1:" in line]
 
 
 def feeds_at(server: RedisServer) -> int:
-    """Return how many clients ``server`` tells what changes: the flag t."""
+    """Return how many clients get reports from ``server``: they have the flag t."""
     return sum(b"t" in line.partition(b" flags=")[2].partition(b" ")[0] for line in connections(server))
 
 
@@ -112,30 +107,32 @@ async def store_at() -> AsyncIterator[Callable[..., RedisStore]]:
 StoreAt = Callable[..., RedisStore]
 
 
-def test_redis_tells_what_changes_and_memory_need_not() -> None:
+def test_redis_reports_changes_and_memory_need_not() -> None:
     assert isinstance(open_store("redis://localhost:1", clock=SystemClock()), TrackingStore)
     assert not isinstance(MemoryStore(), TrackingStore)
 
 
-# --- what is told ---------------------------------------------------------------------------------------
+# --- reports --------------------------------------------------------------------------------------------
 
 
 @PROTOCOLS
-async def test_a_change_by_another_client_is_told(redis_server: RedisServer, store_at: StoreAt, protocol: int) -> None:
+async def test_a_change_by_another_client_is_reported(
+    redis_server: RedisServer, store_at: StoreAt, protocol: int
+) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
     redis_server.cli("SET", "p:set", 1)
     redis_server.cli("MSET", "p:é", 1, "p:a b", 2)
     redis_server.cli("LPUSH", "p:pushed", 1)
     await until(lambda: listener.keys == {"p:set", "p:é", "p:a b", "p:pushed"})
-    listener.told.clear()
+    listener.reports.clear()
     redis_server.cli("UNLINK", "p:set")
     redis_server.cli("GETDEL", "p:é")
     await until(lambda: listener.keys == {"p:set", "p:é"})
 
 
 @PROTOCOLS
-async def test_keys_outside_the_prefix_are_not_told(
+async def test_keys_outside_the_prefix_are_not_reported(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
@@ -143,10 +140,10 @@ async def test_keys_outside_the_prefix_are_not_told(
     for key in ("q:1", "P:1", "p", "{p:1}:lease", "p:1"):
         redis_server.cli("SET", key, 1)
     await until(lambda: listener.keys)
-    assert listener.what == [["p:1"]]
+    assert listener.reported == [["p:1"]]
 
 
-async def test_without_a_prefix_every_key_is_told(redis_server: RedisServer, store_at: StoreAt) -> None:
+async def test_every_key_is_reported_without_a_prefix(redis_server: RedisServer, store_at: StoreAt) -> None:
     listener = Listener(store_at(redis_server.url), prefix="")
     await listener.confirmed()
     redis_server.cli("SET", "anything", 1)
@@ -155,7 +152,7 @@ async def test_without_a_prefix_every_key_is_told(redis_server: RedisServer, sto
 
 @PROTOCOLS
 @pytest.mark.parametrize("prefix", ["p*[a-z]?:", "é:", "p%\\:", "$3:", "p" * 600], ids=lambda prefix: prefix[:8])
-async def test_a_prefix_is_taken_as_it_stands(
+async def test_a_prefix_is_taken_literally(
     redis_server: RedisServer, store_at: StoreAt, protocol: int, prefix: str
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol), prefix)
@@ -185,43 +182,43 @@ async def test_a_key_that_is_no_utf8_disturbs_nobody(redis_server: RedisServer, 
 
 
 @PROTOCOLS
-async def test_a_key_that_expired_is_told_when_redis_removes_it(
+async def test_a_key_that_expired_is_reported_when_redis_removes_it(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
     redis_server.cli("SET", "p:1", 1, "PX", 30)
-    await until(lambda: listener.what == [["p:1"]] * 2)
+    await until(lambda: listener.reported == [["p:1"]] * 2)
 
 
 @PROTOCOLS
 @pytest.mark.parametrize("command", ["FLUSHALL", "FLUSHDB"])
-async def test_when_all_keys_are_removed_at_once_any_may_have_changed(
+async def test_any_key_may_have_changed_when_all_are_removed_at_once(
     redis_server: RedisServer, store_at: StoreAt, protocol: int, command: str
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
     redis_server.cli(command)
-    await until(lambda: listener.told)
-    assert listener.what == [None]
+    await until(lambda: listener.reports)
+    assert listener.reported == [None]
     assert listener.until, "tracking goes on"
 
 
 @PROTOCOLS
-async def test_thousands_of_changes_that_wait_are_all_told(
+async def test_thousands_of_changes_that_wait_are_all_reported(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
-    # The event loop stands still meanwhile; each command is told in a message of its own.
+    # The event loop stands still meanwhile. Each command is reported in a message of its own.
     with redis.Redis(unix_socket_path=str(redis_server.socket_path)) as client:
         for n in range(5000):
             client.set(f"p:{n}", 1)
     await until(lambda: len(listener.keys) == 5000)
-    assert None not in listener.what, "by one connection"
+    assert None not in listener.reported, "by one connection"
 
 
-async def test_two_may_track_through_one_store(redis_server: RedisServer, store_at: StoreAt) -> None:
+async def test_two_listeners_may_track_through_one_store(redis_server: RedisServer, store_at: StoreAt) -> None:
     store = store_at(redis_server.url)
     one, other = Listener(store, "p:"), Listener(store, "p:q:")
     await one.confirmed()
@@ -237,7 +234,7 @@ async def test_two_may_track_through_one_store(redis_server: RedisServer, store_
 
 
 @PROTOCOLS
-async def test_a_server_tells_through_a_socket_of_this_machine(
+async def test_a_server_reports_through_a_unix_socket(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     store = store_at(redis_server.unix_url, protocol)
@@ -250,18 +247,20 @@ async def test_a_server_tells_through_a_socket_of_this_machine(
 # --- until when -----------------------------------------------------------------------------------------
 
 
-async def test_at_first_nothing_is_confirmed_and_then_what_was_before_is_told_as_unknown(
+async def test_nothing_is_confirmed_at_first_and_earlier_changes_are_reported_as_unknown(
     redis_server: RedisServer, store_at: StoreAt
 ) -> None:
     listener = Listener(store_at(redis_server.url))
     assert listener.until == 0.0
-    assert not listener.told
+    assert not listener.reports
     await until(lambda: listener.live)
-    assert listener.what[-2:] == [None, "live"]
-    assert listener.told[-2][1] == 0.0, "told before anybody relies on it"
+    assert listener.reported[-2:] == [None, "live"]
+    assert listener.reports[-2][1] == 0.0, "reported before anything is confirmed"
 
 
-async def test_what_is_confirmed_is_what_was_when_the_ping_was_sent(own_server: RedisServer, store_at: StoreAt) -> None:
+async def test_a_pong_confirms_the_moment_at_which_its_ping_was_sent(
+    own_server: RedisServer, store_at: StoreAt
+) -> None:
     delay = 0.15
     async with FaultProxy(own_server.port) as proxy:
         await proxy.set(Fault.DELAY, seconds=delay)
@@ -269,18 +268,18 @@ async def test_what_is_confirmed_is_what_was_when_the_ping_was_sent(own_server: 
         for _ in range(3):
             before = listener.until
             await until(lambda before=before: listener.until != before)
-            # However slow the machine: the answer was on its way for as long as this.
+            # This holds on a slow machine, too: the answer was on its way for so long.
             assert listener.until <= time.monotonic() + LIMIT - delay
 
 
-async def test_changes_that_came_with_the_answer_are_told_before_it_counts(
+async def test_changes_that_came_with_the_answer_are_reported_before_it_counts(
     own_server: RedisServer, store_at: StoreAt
 ) -> None:
     message = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$3\r\np:1\r\n"
     async with ScriptedServer(own_server.port, {b"PING": b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" + message}) as scripted:
         listener = Listener(store_at(scripted.url))
         await until(lambda: listener.live)
-        assert listener.told[:2] == [(["p:1"], 0.0), (None, 0.0)]
+        assert listener.reports[:2] == [(["p:1"], 0.0), (None, 0.0)]
 
 
 async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up(
@@ -295,34 +294,34 @@ async def test_a_process_that_was_stopped_relies_on_nothing_and_gives_nothing_up
     clock = Time()
     monkeypatch.setattr(tracking, "time", clock)
     async with FaultProxy(redis_server.port) as proxy:
-        # Longer than between two looks.
+        # The process stops for longer than the time between two looks.
         await proxy.set(Fault.DELAY, seconds=0.3)
         listener = Listener(store_at(proxy.url))
         await listener.confirmed()
         assert isinstance(listener.tracking, tracking.Feeds)
         (feed,) = listener.tracking._feeds.values()
-        # Stopped while an answer is on its way, and while none is.
+        # It is stopped while an answer is on its way, and while none is.
         for under_way in (True, False):
             await until(lambda under_way=under_way: listener.live and bool(feed._ping_sent_at) == under_way)
             clock.passed += 3600
             assert not listener.live
             await until(lambda: listener.live)
-        assert not listener.told
+        assert not listener.reports
 
 
 # --- faults ---------------------------------------------------------------------------------------------
 
 
 def lost_first(listener: Listener) -> None:
-    """Check that a loss was told as it must be: nobody relies on anything, then None, then why."""
-    about_all = [(what, until) for what, until in listener.told if not isinstance(what, list)]
+    """Check that a loss was reported in order: nothing is confirmed any more, then None, then the cause."""
+    about_all = [(what, until) for what, until in listener.reports if not isinstance(what, list)]
     (first, until_first), (second, until_second), *_ = about_all
     assert (first, until_first, until_second) == (None, 0.0, 0.0)
     assert isinstance(second, StoreError)
 
 
 @PROTOCOLS
-async def test_a_connection_that_is_killed_is_told_as_a_loss_and_replaced(
+async def test_a_connection_that_is_killed_is_reported_as_a_loss_and_replaced(
     redis_server: RedisServer, store_at: StoreAt, protocol: int
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
@@ -330,11 +329,11 @@ async def test_a_connection_that_is_killed_is_told_as_a_loss_and_replaced(
     (victim,) = connections(redis_server)
     redis_server.cli("CLIENT", "KILL", "ID", victim.split()[0].partition(b"=")[2])
     redis_server.cli("SET", "p:1", 1)
-    await until(lambda: listener.live and listener.told)
+    await until(lambda: listener.live and listener.reports)
     lost_first(listener)
     assert listener.causes[0] == "unavailable"
-    assert listener.what[-2:] == [None, "live"]
-    assert listener.told[-2][1] == 0.0, "what changed in between nobody told"
+    assert listener.reported[-2:] == [None, "live"]
+    assert listener.reports[-2][1] == 0.0, "changes in between were not reported"
     assert not listener.keys
     redis_server.cli("SET", "p:2", 1)
     await until(lambda: listener.keys == {"p:2"})
@@ -342,7 +341,7 @@ async def test_a_connection_that_is_killed_is_told_as_a_loss_and_replaced(
 
 @PROTOCOLS
 @pytest.mark.parametrize("ending", ["kill", "stop"])
-async def test_a_server_that_is_restarted_tells_again(
+async def test_a_server_that_is_restarted_reports_again(
     own_server: RedisServer, store_at: StoreAt, protocol: int, ending: str
 ) -> None:
     listener = Listener(store_at(own_server.url, protocol))
@@ -350,11 +349,11 @@ async def test_a_server_that_is_restarted_tells_again(
     getattr(own_server, ending)()
     await until(lambda: len(listener.causes) >= 3)
     lost_first(listener)
-    assert listener.what.count(None) == 1, "of a loss that goes on, only that it does is told"
+    assert listener.reported.count(None) == 1, "a loss that goes on is reported once"
     assert set(listener.causes) == {"unavailable"}
     await asyncio.to_thread(own_server.restart)
     await until(lambda: listener.live)
-    assert listener.what[-2:] == [None, "live"]
+    assert listener.reported[-2:] == [None, "live"]
     own_server.cli("SET", "p:1", 1)
     await until(lambda: listener.keys == {"p:1"})
 
@@ -370,12 +369,12 @@ async def test_a_peer_that_vanished_is_relied_on_no_longer_and_given_up(
         await proxy.set(fault)
         own_server.cli("SET", "p:1", 1)
         await until(lambda: not listener.live)
-        await until(lambda: listener.told)
+        await until(lambda: listener.reports)
         lost_first(listener)
         assert listener.causes[0] == "timeout"
         await proxy.heal()
         await until(lambda: listener.live)
-        assert listener.what[-2:] == [None, "live"]
+        assert listener.reported[-2:] == [None, "live"]
 
 
 @PROTOCOLS
@@ -390,7 +389,7 @@ async def test_a_server_that_hangs_is_relied_on_no_longer(
     lost_first(listener)
     await asyncio.to_thread(own_server.resume)
     await until(lambda: listener.live)
-    assert listener.what[-2:] == [None, "live"]
+    assert listener.reported[-2:] == [None, "live"]
 
 
 # Redis 6.2 knows no rule that denies one subcommand; every version can allow one.
@@ -398,7 +397,7 @@ NOT_TOLD = "user app on >hunter2 ~* &* +@all -client +client|id"
 
 
 @PROTOCOLS
-async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
+async def test_a_server_that_refuses_tracking_is_used_for_everything_else(
     start_server: Callable[..., RedisServer], store_at: StoreAt, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "_PAUSE_WHEN_REFUSED", 0.05)
@@ -407,18 +406,18 @@ async def test_a_server_that_refuses_to_tell_is_used_for_everything_else(
     listener = Listener(store)
     await until(lambda: len(listener.causes) >= 2)
     assert set(listener.causes) == {"NOPERM"}
-    assert None not in listener.what
-    assert "live" not in listener.what
+    assert None not in listener.reported
+    assert "live" not in listener.reported
     assert listener.until == 0.0
     await store.set("p:1", T, b"1", ttl_ms=1000)
     assert await store.get("p:1", T) == b"1"
     assert connections(server)
     server.cli("ACL", "SETUSER", "app", "+client|tracking")
     await until(lambda: listener.live)
-    assert listener.what[-1] == "live"
+    assert listener.reported[-1] == "live"
 
 
-async def test_what_is_refused_is_asked_for_seldom(
+async def test_tracking_that_is_refused_is_asked_for_seldom(
     start_server: Callable[..., RedisServer], store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tracking._PAUSE_WHEN_REFUSED > 4 * tracking._LONGEST_PAUSE
@@ -441,7 +440,7 @@ async def test_what_is_refused_is_asked_for_seldom(
 @pytest.mark.parametrize(
     "lie", [b"+QUEUED\r\n", b"*0\r\n", b"*2\r\n$4\r\npong\r\n:1\r\n", b"$-1\r\n", b"HTTP/1.1 400\r\n\r\n"], ids=ascii
 )
-async def test_an_answer_that_is_none_is_believed_by_nobody(
+async def test_a_malformed_answer_confirms_nothing(
     own_server: RedisServer, store_at: StoreAt, protocol: int, command: bytes, lie: bytes
 ) -> None:
     async with ScriptedServer(own_server.port, {command: lie}) as scripted:
@@ -461,24 +460,22 @@ async def test_an_answer_that_nobody_asked_for_is_garbage(own_server: RedisServe
 
 
 @pytest.mark.parametrize("names", [b"*1\r\n:1\r\n", b"*1\r\n*0\r\n", b"$3\r\np:1\r\n", b":1\r\n"], ids=ascii)
-async def test_names_of_keys_that_are_none_are_garbage(
-    own_server: RedisServer, store_at: StoreAt, names: bytes
-) -> None:
+async def test_malformed_names_of_keys_are_garbage(own_server: RedisServer, store_at: StoreAt, names: bytes) -> None:
     pong = b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
     message = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n" + names
     async with ScriptedServer(own_server.port, {b"PING": pong + message}) as scripted:
         listener = Listener(store_at(scripted.url))
         await until(lambda: listener.causes)
-        assert listener.what[0].cause == "garbage"
+        assert listener.reported[0].cause == "garbage"
 
 
-async def test_a_stranger_who_publishes_on_the_channel_of_redis_deceives_nobody(
+async def test_messages_of_a_stranger_on_the_channel_of_redis_confirm_nothing(
     redis_server: RedisServer, store_at: StoreAt
 ) -> None:
     listener = Listener(store_at(redis_server.url))
     await listener.confirmed()
     redis_server.cli("PUBLISH", "__redis__:invalidate", "p:1")
-    await until(lambda: listener.told)
+    await until(lambda: listener.reports)
     lost_first(listener)
     assert listener.causes == ["garbage"]
     await until(lambda: listener.live)
@@ -490,7 +487,7 @@ async def test_foreign_bytes_end_the_connection(own_server: RedisServer, store_a
         listener = Listener(store_at(proxy.url, protocol))
         await listener.confirmed()
         await proxy.set(Fault.GARBAGE, new=False)
-        await until(lambda: listener.told)
+        await until(lambda: listener.reports)
         lost_first(listener)
         assert listener.causes[0] == "garbage"
         await until(lambda: listener.live)
@@ -523,7 +520,7 @@ async def test_nothing_is_left_when_it_is_closed(redis_server: RedisServer, stor
     await asyncio.wait(ending)
     assert asyncio.all_tasks() == {asyncio.current_task()}
     await until(lambda: feeds_at(redis_server) == 0)
-    assert not listener.told
+    assert not listener.reports
 
 
 async def test_nothing_is_left_when_it_is_closed_while_it_connects(own_server: RedisServer, store_at: StoreAt) -> None:
@@ -542,7 +539,7 @@ async def test_nothing_is_left_when_it_is_closed_while_it_connects(own_server: R
 async def test_a_cancellation_that_is_swallowed_while_it_connects_ends_it_all_the_same(
     redis_server: RedisServer,
 ) -> None:
-    """As redis-py does on Python 3.11."""
+    """redis-py swallows it on Python 3.11."""
     connecting = asyncio.Event()
 
     async def connect() -> AbstractConnection:
@@ -580,7 +577,7 @@ async def test_the_end_of_a_feed_that_was_replaced_is_waited_for_too() -> None:
         await asyncio.wait(ending)
 
 
-async def test_whoever_is_told_that_a_server_was_replaced_may_close_it() -> None:
+async def test_a_listener_may_close_the_feeds_when_a_server_was_replaced() -> None:
     async def connect() -> AbstractConnection:
         raise ConnectionRefusedError
 
@@ -592,7 +589,7 @@ async def test_whoever_is_told_that_a_server_was_replaced_may_close_it() -> None
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_whoever_closes_it_is_told_nothing_that_came_with_the_last(
+async def test_a_listener_that_closes_it_gets_no_report_that_came_with_the_last_one(
     own_server: RedisServer, store_at: StoreAt
 ) -> None:
     class Closing(Listener):
@@ -604,12 +601,12 @@ async def test_whoever_closes_it_is_told_nothing_that_came_with_the_last(
     message = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$3\r\np:1\r\n"
     async with ScriptedServer(own_server.port, {b"PING": b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" + 2 * message}) as scripted:
         listener = Closing(store_at(scripted.url))
-        await until(lambda: listener.told)
+        await until(lambda: listener.reports)
         await until(lambda: feeds_at(own_server) == 0)
-        assert listener.what == [["p:1"]]
+        assert listener.reported == [["p:1"]]
 
 
-async def test_whoever_is_told_may_close_it(redis_server: RedisServer, store_at: StoreAt) -> None:
+async def test_a_listener_may_close_it(redis_server: RedisServer, store_at: StoreAt) -> None:
     class Closing(Listener):
         def _changed(self, keys: Sequence[str] | None) -> None:
             super()._changed(keys)
@@ -617,12 +614,12 @@ async def test_whoever_is_told_may_close_it(redis_server: RedisServer, store_at:
                 self.tracking.close()
 
     listener = Closing(store_at(redis_server.url))
-    await until(lambda: listener.told)
+    await until(lambda: listener.reports)
     await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
-    assert listener.what == [None]
+    assert listener.reported == [None]
 
 
-async def test_a_store_that_is_closed_tells_nothing_and_can_be_used_again(
+async def test_a_store_that_is_closed_reports_nothing_and_can_be_used_again(
     redis_server: RedisServer, store_at: StoreAt
 ) -> None:
     store = store_at(redis_server.url)
@@ -630,13 +627,13 @@ async def test_a_store_that_is_closed_tells_nothing_and_can_be_used_again(
     await listener.confirmed()
     await store.aclose()
     assert listener.until == 0.0
-    assert not listener.told
+    assert not listener.reports
     assert asyncio.all_tasks() == {asyncio.current_task()}
     again = Listener(store)
     await again.confirmed()
 
 
-async def test_what_is_dropped_is_told_nothing_more_and_keeps_no_store_alive(redis_server: RedisServer) -> None:
+async def test_a_listener_that_is_dropped_gets_no_report_and_keeps_no_store_alive(redis_server: RedisServer) -> None:
     store = open_store(redis_server.url, clock=SystemClock())
     assert isinstance(store, RedisStore)
     listener = Listener(store)
@@ -679,21 +676,21 @@ def binary(request: pytest.FixtureRequest) -> ServerBinary:
 
 
 @pytest.fixture
-def setup(binary: ServerBinary) -> Iterator[SentinelSetup]:
-    with SentinelSetup(binary) as setup:
-        yield setup
+def sentinel_setup(binary: ServerBinary) -> Iterator[SentinelSetup]:
+    with SentinelSetup(binary) as sentinel_setup:
+        yield sentinel_setup
 
 
 @PROTOCOLS
-async def test_after_an_orderly_failover_the_new_master_tells_and_the_old_is_not_listened_to(
-    setup: SentinelSetup, store_at: StoreAt, protocol: int
+async def test_the_new_master_reports_after_an_orderly_failover_and_the_old_one_is_ignored(
+    sentinel_setup: SentinelSetup, store_at: StoreAt, protocol: int
 ) -> None:
-    """The old one goes on as a master, and would confirm that nothing changes; no operation finds that out."""
-    listener = Listener(store_at(setup.url, protocol))
+    """The old one goes on as a master, and would confirm that nothing changes. No operation finds that out."""
+    listener = Listener(store_at(sentinel_setup.url, protocol))
     await listener.confirmed()
-    old = setup.master
+    old = sentinel_setup.master
     assert feeds_at(old) == 1
-    heir = await asyncio.to_thread(setup.failover)
+    heir = await asyncio.to_thread(sentinel_setup.failover)
     await until(lambda: feeds_at(old) == 0)
     lost_first(listener)
     await until(lambda: listener.live and feeds_at(heir) == 1)
@@ -703,10 +700,10 @@ async def test_after_an_orderly_failover_the_new_master_tells_and_the_old_is_not
 
 
 async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone_ahead(
-    setup: SentinelSetup, store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
+    sentinel_setup: SentinelSetup, store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinel, "PERIOD", 3600.0)
-    store = store_at(setup.url)
+    store = store_at(sentinel_setup.url)
     listener = Listener(store)
     await listener.confirmed()
     await store.set("p:0", T, b"1", ttl_ms=60_000)
@@ -714,7 +711,7 @@ async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone
     assert isinstance(network, sentinel.SentinelMaster)
     assert network._lane
     assert network._watching
-    old, heir = setup.master, await asyncio.to_thread(setup.failover)
+    old, heir = sentinel_setup.master, await asyncio.to_thread(sentinel_setup.failover)
     network._lane.close()
     await store.set("p:1", T, b"1", ttl_ms=60_000)
     assert heir.cli("EXISTS", "p:1") == 1
@@ -727,15 +724,15 @@ async def test_a_feed_is_not_left_behind_at_an_old_master_when_the_lane_has_gone
 
 
 async def test_a_master_that_is_killed_is_replaced_by_the_one_that_was_promoted(
-    setup: SentinelSetup, store_at: StoreAt
+    sentinel_setup: SentinelSetup, store_at: StoreAt
 ) -> None:
-    store = store_at(setup.url)
+    store = store_at(sentinel_setup.url)
     listener = Listener(store)
     await listener.confirmed()
     await store.set("p:0", T, b"1", ttl_ms=60_000)
-    old = setup.master
+    old = sentinel_setup.master
     old.kill()
-    heir = await asyncio.to_thread(setup.wait_for_promotion, old)
+    heir = await asyncio.to_thread(sentinel_setup.wait_for_promotion, old)
     await until(lambda: listener.live and feeds_at(heir) == 1)
     lost_first(listener)
     heir.cli("SET", "p:1", 1)
@@ -750,7 +747,7 @@ def feeds_of(nodes: Sequence[RedisServer]) -> list[int]:
 
 
 @PROTOCOLS
-async def test_every_master_of_a_cluster_tells(binary: ServerBinary, store_at: StoreAt, protocol: int) -> None:
+async def test_every_master_of_a_cluster_reports(binary: ServerBinary, store_at: StoreAt, protocol: int) -> None:
     with RedisCluster(binary, replicas=0) as nodes:
         store = store_at(nodes.url, protocol)
         listener = Listener(store)
@@ -761,17 +758,17 @@ async def test_every_master_of_a_cluster_tells(binary: ServerBinary, store_at: S
         for key in keys:
             nodes.cli("SET", key, 1, key=key)
         await until(lambda: listener.keys == keys)
-        # One that hangs is enough for nobody to rely on any.
+        # If one master hangs, no near hit is served.
         nodes.nodes[0].pause()
         await until(lambda: not listener.live)
         await until(lambda: listener.causes)
         lost_first(listener)
         while len(listener.causes) < 3:
-            assert listener.until == 0.0, "whatever the others confirm"
+            assert listener.until == 0.0, "though the others confirm"
             await asyncio.sleep(0.005)
         await asyncio.to_thread(nodes.nodes[0].resume)
         await until(lambda: listener.live)
-        assert listener.what[-1] == "live"
+        assert listener.reported[-1] == "live"
         await store.aclose()
         await until(lambda: feeds_of(nodes.nodes) == [0, 0, 0])
 
@@ -783,18 +780,18 @@ async def test_a_slot_that_has_moved_is_noticed_though_nothing_is_asked(
         listener = Listener(store_at(nodes.url))
         await listener.confirmed()
         migration = await asyncio.to_thread(nodes.move_slot, "p:1")
-        await until(lambda: None in listener.what)
+        await until(lambda: None in listener.reported)
         assert not listener.causes
         await until(lambda: listener.live)
         migration.target.cli("SET", "p:1", 2)
         await until(lambda: "p:1" in listener.keys)
 
 
-async def test_whoever_an_operation_is_sent_on_to_is_listened_to(
+async def test_a_node_that_an_operation_is_sent_on_to_has_a_feed(
     binary: ServerBinary, store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node without slots gets its first: keys are read and changed there before the slot is its own."""
-    # Nobody asks meanwhile who has which slot.
+    """A node gets its first slot: keys are read and changed at it before the slot is its own."""
+    # The owners of slots are not asked for meanwhile.
     monkeypatch.setattr(cluster, "_PERIOD", 3600.0)
     with RedisCluster(binary, replicas=0) as nodes:
         stranger = RedisServer(binary, *nodes.nodes[0]._config, port=free_port())
@@ -811,22 +808,22 @@ async def test_whoever_an_operation_is_sent_on_to_is_listened_to(
         migration = nodes.migrate("p:1", stranger)
         migration.move_keys()
         await until(lambda: listener.keys == {"p:1"})
-        listener.told.clear()
+        listener.reports.clear()
         assert await store.get("p:1", T) == b"1", "behind ASK"
-        assert listener.told[0] == (None, 0.0)
+        assert listener.reports[0] == (None, 0.0)
         await until(lambda: listener.live)
         assert feeds_at(stranger) == 1
-        listener.told.clear()
+        listener.reports.clear()
         migration.finish()
         assert await store.get("p:1", T) == b"1", "behind MOVED"
-        assert listener.what[0] is None
+        assert listener.reported[0] is None
         await until(lambda: listener.live)
         stranger.cli("SET", "p:1", 2)
         await until(lambda: listener.keys == {"p:1"})
         assert slot_of("p:1") == migration.slot
 
 
-async def test_the_heir_of_a_lost_master_tells(binary: ServerBinary, store_at: StoreAt) -> None:
+async def test_the_replica_promoted_for_a_lost_master_reports(binary: ServerBinary, store_at: StoreAt) -> None:
     with RedisCluster(binary) as nodes:
         listener = Listener(store_at(nodes.url))
         await listener.confirmed()
@@ -837,10 +834,10 @@ async def test_the_heir_of_a_lost_master_tells(binary: ServerBinary, store_at: S
         lost_first(listener)
         heir.cli("SET", "p:1", 1)
         await until(lambda: "p:1" in listener.keys)
-        assert listener.what[-1] != "live"
+        assert listener.reported[-1] != "live"
 
 
-async def test_a_cluster_that_nobody_answers_for_is_told_as_a_failure(store_at: StoreAt) -> None:
+async def test_a_cluster_that_nobody_answers_for_is_reported_as_a_failure(store_at: StoreAt) -> None:
     listener = Listener(store_at(f"redis+cluster://127.0.0.1:{free_port()}"))
     await until(lambda: len(listener.causes) >= 2)
     assert set(listener.causes) == {"unavailable"}
@@ -848,7 +845,7 @@ async def test_a_cluster_that_nobody_answers_for_is_told_as_a_failure(store_at: 
 
 
 @pytest.mark.server
-async def test_a_cluster_is_asked_again_and_again_until_it_is_there(store_at: StoreAt) -> None:
+async def test_a_cluster_is_asked_again_and_again_until_it_answers(store_at: StoreAt) -> None:
     with RedisCluster(first_server(), replicas=0) as nodes:
         for node in nodes.nodes:
             node.kill()
@@ -857,4 +854,4 @@ async def test_a_cluster_is_asked_again_and_again_until_it_is_there(store_at: St
         for node in nodes.nodes:
             await asyncio.to_thread(node.restart)
         await until(lambda: listener.live)
-        assert listener.what[-1] == "live"
+        assert listener.reported[-1] == "live"

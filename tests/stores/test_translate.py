@@ -60,7 +60,7 @@ ROWS: list[tuple[Exception, type[StoreError], str]] = [
 
 
 @pytest.mark.parametrize(("error", "kind", "cause"), ROWS, ids=repr)
-def test_a_foreign_error_becomes_ours_and_tells_nothing_of_the_arguments(
+def test_a_foreign_error_becomes_ours_and_shows_no_argument(
     error: Exception, kind: type[StoreError], cause: str
 ) -> None:
     ours = translate(error, "redis://localhost:6379/0")
@@ -69,31 +69,31 @@ def test_a_foreign_error_becomes_ours_and_tells_nothing_of_the_arguments(
     assert SECRET not in str(ours)
 
 
-def test_every_row_of_the_table_is_tried_here_and_shown_in_the_docs() -> None:
-    # These two are no foreign errors: they are met in tests/servers/test_failures.py and tests/servers/test_cluster.py.
+def test_every_row_of_the_table_is_tested_and_shown_in_the_docs() -> None:
+    # These two are no foreign errors: tests/servers/test_failures.py and tests/servers/test_cluster.py have them.
     assert {fault.cause for fault in FAULTS} - {cause for _, _, cause in ROWS} == {"queue full", "no cluster"}
 
 
-def test_the_numbers_in_the_table_are_those_of_the_lane() -> None:
+def test_the_table_has_the_numbers_of_the_lane() -> None:
     assert f" {lane.PATIENCE:g} s" in Fate.WATCHED.value
     [full] = [fault.meaning for fault in FAULTS if fault.cause == "queue full"]
     assert full.startswith(f"{lane.QUEUE:,} operations")
 
 
-def test_what_the_table_says_of_the_connection_is_what_becomes_of_it() -> None:
+def test_a_connection_ends_or_lives_on_as_the_table_says() -> None:
     for fault in FAULTS:
         assert ends_connection(fault.error(fault.cause, "")) == (fault.connection is Fate.GIVEN_UP)
     assert not ends_connection(CommandRefusedError("NEWCODE", "an error reply that is not in the table"))
 
 
 @pytest.mark.parametrize("error", [foreign.MovedError("1 127.0.0.1:7"), foreign.AskError("1 127.0.0.1:7")], ids=repr)
-def test_who_took_a_cluster_for_a_server_is_told_what_to_write_and_nobody_else(error: Exception) -> None:
+def test_the_url_to_write_is_named_only_where_a_cluster_was_taken_for_a_server(error: Exception) -> None:
     advice = "begins with redis+cluster://"
     assert advice in str(translate(error, "redis://localhost:6379/0"))
     assert advice not in str(translate(error, "redis+cluster://localhost:6379"))
 
 
-def test_an_error_of_ours_stays_what_it_is() -> None:
+def test_an_error_of_ours_is_not_translated() -> None:
     ours = StoreTimeoutError("timeout", "late")
     assert translate(ours, "anywhere") is ours
 

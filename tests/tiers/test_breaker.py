@@ -1,4 +1,4 @@
-"""The circuit breaker: who is turned away, for how long, and who finds out that the store answers."""
+"""The circuit breaker: it rejects calls, and a probe finds out that the store answers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ REFUSED = StoreUnavailableError("unavailable", "refused on cue")
 
 
 class Shards(MemoryStore):
-    """A store in memory that counts what it is asked, and fails on cue, each shard by itself.
+    """A store in memory that counts its operations, and fails on cue, each shard by itself.
 
-    The shard of a key is what stands before its first colon.
+    The shard of a key is the text before its first colon.
     """
 
     def __init__(self) -> None:
@@ -67,10 +67,10 @@ class Shards(MemoryStore):
         self.errors.clear()
 
 
-async def closed(told: list[Event]) -> BreakerClosed:
+async def closed(events: list[Event]) -> BreakerClosed:
     async with asyncio.timeout(PATIENCE):
         while True:
-            for event in told:
+            for event in events:
                 if isinstance(event, BreakerClosed):
                     return event
             await asyncio.sleep(0.005)
@@ -90,19 +90,19 @@ async def closed(told: list[Event]) -> BreakerClosed:
     ],
     ids=repr,
 )
-async def test_how_many_failures_in_a_row_open_it(error: Exception, calls_let_through: int) -> None:
+async def test_it_opens_after_its_number_of_failures_in_a_row(error: Exception, calls_let_through: int) -> None:
     store = Shards()
     store.fail(error)
     async with Cache(store) as cache:
-        told: list[Event] = []
-        cache.observe(told.append)
-        # Without a pause: no probe comes in between.
+        events: list[Event] = []
+        cache.observe(events.append)
+        # The calls follow without a pause, so that no probe comes in between.
         for _ in range(20):
             assert await cache.get("a:1") is None
         assert len(store.asked) == calls_let_through
         cause = error.cause if isinstance(error, StoreError) else "ZeroDivisionError"
-        assert told.count(StoreFailed("get", cause)) == 20, "an event each time, turned away or not"
-        assert (BreakerOpened("a", cause) in told) == (calls_let_through < 20)
+        assert events.count(StoreFailed("get", cause)) == 20, "an event each time, rejected or not"
+        assert (BreakerOpened("a", cause) in events) == (calls_let_through < 20)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ async def test_failures_that_are_not_in_a_row_do_not_open_it(sign_of_life: Excep
         assert len(store.asked) == 15
 
 
-async def test_the_timeout_of_what_had_but_a_rest_of_the_deadline_counts_as_any_failure() -> None:
+async def test_the_timeout_of_an_operation_with_a_rest_of_the_deadline_counts_as_any_failure() -> None:
     store = Shards()
     async with Cache(store) as cache:
         guard = cache.runtime._guard
@@ -134,7 +134,7 @@ async def test_the_timeout_of_what_had_but_a_rest_of_the_deadline_counts_as_any_
         assert len(store.asked) == 3
 
 
-async def test_only_the_shard_that_fails_is_left_out_and_a_deletion_reaches_the_others() -> None:
+async def test_only_the_shard_that_fails_rejects_calls_and_a_deletion_reaches_the_others() -> None:
     store = Shards()
     async with Cache(store) as cache:
         await cache.set("a:1", 1, ttl=60)
@@ -157,7 +157,7 @@ async def test_only_the_shard_that_fails_is_left_out_and_a_deletion_reaches_the_
                 await asyncio.sleep(0.005)
 
 
-async def test_the_trouble_of_a_shard_ends_when_that_shard_answers_or_the_one_in_its_place(
+async def test_the_incident_of_a_shard_ends_when_that_shard_or_its_replacement_answers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -173,7 +173,7 @@ async def test_the_trouble_of_a_shard_ends_when_that_shard_answers_or_the_one_in
             await cache.get("b:1")
             assert [record.levelno for record in caplog.records] == [logging.WARNING]
             assert "the cache at a is left out" in caplog.text
-            # From here on another server may have what was at this one.
+            # From this line on another server may have the keys of this one.
             store.places["a"] = heir
             await cache.get("a:2")
             assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
@@ -183,8 +183,8 @@ async def test_the_trouble_of_a_shard_ends_when_that_shard_answers_or_the_one_in
 async def test_it_closes_when_a_probe_is_answered_and_not_before() -> None:
     store = Shards()
     async with Cache(store) as cache:
-        told: list[Event] = []
-        cache.observe(told.append)
+        events: list[Event] = []
+        cache.observe(events.append)
         await cache.set("a:1", 1, ttl=60)
         store.fail(StoreTimeoutError("timeout", ""))
         await cache.get("a:1")
@@ -195,9 +195,9 @@ async def test_it_closes_when_a_probe_is_answered_and_not_before() -> None:
                 await asyncio.sleep(0.005)
         store.recover()
         assert await cache.get("a:1") is None, "no caller is the probe"
-        assert (await closed(told)).shard == "a"
+        assert (await closed(events)).shard == "a"
         assert await cache.get("a:1") == 1
-        assert [type(event) for event in told if isinstance(event, BreakerOpened | BreakerClosed)] == [
+        assert [type(event) for event in events if isinstance(event, BreakerOpened | BreakerClosed)] == [
             BreakerOpened,
             BreakerClosed,
         ]
@@ -206,12 +206,12 @@ async def test_it_closes_when_a_probe_is_answered_and_not_before() -> None:
 async def test_a_probe_that_finds_one_key_refused_has_found_the_server() -> None:
     store = Shards()
     async with Cache(store) as cache:
-        told: list[Event] = []
-        cache.observe(told.append)
+        events: list[Event] = []
+        cache.observe(events.append)
         store.fail(StoreTimeoutError("timeout", ""))
         await cache.get("a:1")
         store.fail(KeyRefusedError("NOPERM", ""))
-        assert await closed(told)
+        assert await closed(events)
 
 
 async def test_a_late_answer_does_not_close_it() -> None:
@@ -243,8 +243,8 @@ async def test_its_probe_ends_with_the_cache() -> None:
 async def test_a_probe_that_somebody_cancelled_is_started_again() -> None:
     store = Shards()
     async with Cache(store) as cache:
-        told: list[Event] = []
-        cache.observe(told.append)
+        events: list[Event] = []
+        cache.observe(events.append)
         store.fail(StoreTimeoutError("timeout", ""))
         await cache.get("a:1")
         for task in asyncio.all_tasks():
@@ -254,7 +254,7 @@ async def test_a_probe_that_somebody_cancelled_is_started_again() -> None:
         await asyncio.sleep(0)
         store.recover()
         await cache.get("a:1")
-        assert await closed(told)
+        assert await closed(events)
 
 
 def test_each_event_loop_has_circuits_of_its_own_and_a_closed_one_leaves_nothing_behind() -> None:
@@ -274,5 +274,5 @@ def test_each_event_loop_has_circuits_of_its_own_and_a_closed_one_leaves_nothing
     gc.collect()
 
 
-async def test_memory_needs_none_since_it_answers_at_once() -> None:
+async def test_a_memory_store_needs_no_breaker() -> None:
     assert MemoryStore().shard("a:1") is None

@@ -32,73 +32,73 @@ def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_ten_thousand_occurrences_are_one_record_and_the_end_is_another(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    troubles = Incidents(clock)
+    incidents = Incidents(clock)
     for _ in range(10_000):
-        troubles.begin("timeout", "no answer in time")
+        incidents.begin("timeout", "no answer in time")
         clock.advance(0.001)
     clock.advance(QUIET)
-    assert troubles.end("timeout") == pytest.approx(10.0 + QUIET)
-    assert not troubles.current
+    assert incidents.end("timeout") == pytest.approx(10.0 + QUIET)
+    assert not incidents.current
     assert levels(caplog) == ["WARNING", "INFO"]
     assert "10000 occurrences" in caplog.text
 
 
-def test_a_success_that_was_under_way_does_not_end_a_trouble(clock: FakeClock) -> None:
-    troubles = Incidents(clock)
-    troubles.begin("timeout", "no answer in time")
+def test_a_success_that_was_under_way_does_not_end_an_incident(clock: FakeClock) -> None:
+    incidents = Incidents(clock)
+    incidents.begin("timeout", "no answer in time")
     clock.advance(QUIET / 2)
-    assert troubles.end("timeout") is None
-    assert troubles.going_on() == ["timeout"]
+    assert incidents.end("timeout") is None
+    assert incidents.going_on() == ["timeout"]
 
 
 def test_each_cause_has_records_of_its_own(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
-    troubles = Incidents(clock)
-    troubles.begin("timeout", "no answer in time")
-    troubles.begin("OOM", "out of memory")
+    incidents = Incidents(clock)
+    incidents.begin("timeout", "no answer in time")
+    incidents.begin("OOM", "out of memory")
     clock.advance(QUIET)
-    troubles.end("OOM")
-    assert troubles.going_on() == ["timeout"]
+    incidents.end("OOM")
+    assert incidents.going_on() == ["timeout"]
     assert levels(caplog) == ["WARNING", "WARNING", "INFO"]
 
 
-def test_a_trouble_that_comes_and_goes_all_the_time_does_not_flood_the_log(
+def test_an_incident_that_comes_and_goes_all_the_time_does_not_flood_the_log(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    troubles = Incidents(clock)
+    incidents = Incidents(clock)
     for _ in range(3600):
-        troubles.begin("timeout", "no answer in time")
+        incidents.begin("timeout", "no answer in time")
         clock.advance(1.0)
-        troubles.end("timeout")
+        incidents.end("timeout")
     assert len(caplog.records) <= 6
 
 
-def test_after_a_long_peace_a_trouble_ends_as_fast_as_the_first_time(clock: FakeClock) -> None:
-    troubles = Incidents(clock)
+def test_an_incident_after_a_long_quiet_time_ends_as_fast_as_the_first_one(clock: FakeClock) -> None:
+    incidents = Incidents(clock)
     for _ in range(3):
-        troubles.begin("timeout", "no answer in time")
+        incidents.begin("timeout", "no answer in time")
         clock.advance(QUIET)
-        assert troubles.end("timeout") is not None
+        assert incidents.end("timeout") is not None
         clock.advance(LONGEST_QUIET)
 
 
-async def test_an_event_is_told_at_every_occurrence_and_at_the_end(
+async def test_an_event_reports_every_occurrence_and_the_end(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FailingStore()
     cache = Cache(store, clock=clock)
-    told: list[Event] = []
-    cache.observe(told.append)
+    events: list[Event] = []
+    cache.observe(events.append)
     store.fail(StoreTimeoutError("timeout", "no answer in time"))
     for _ in range(3):
         assert await cache.get("k") is None
     store.recover()
     clock.advance(7.0)
     assert await cache.get("k") is None
-    assert told == [StoreFailed("get", "timeout")] * 3 + [StoreRecovered("timeout", 7.0)]
+    assert events == [StoreFailed("get", "timeout")] * 3 + [StoreRecovered("timeout", 7.0)]
     assert levels(caplog) == ["WARNING", "INFO"]
 
 
-async def test_what_is_wrong_with_one_key_is_told_as_such(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_of_one_key_is_logged_as_such(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
     store = FailingStore()
     store.fail(KeyRefusedError("WRONGTYPE", "it holds a list"))
     await Cache(store, clock=clock).get("k")
@@ -118,7 +118,7 @@ async def test_a_cache_is_healthy_until_the_store_fails_and_again_after_half_a_s
     cache = Cache(store, clock=clock)
     assert cache.healthy
     store.fail(StoreTimeoutError("timeout", "no answer in time"))
-    assert cache.healthy  # it asks nobody
+    assert cache.healthy  # the property asks nobody
     assert await cache.take("ticket") is None
     assert not cache.healthy
     store.recover()
@@ -130,7 +130,7 @@ async def test_a_cache_is_healthy_until_the_store_fails_and_again_after_half_a_s
 
 
 class SlowToDelete(FailingStore):
-    """Deletes when it is let to; meanwhile it answers everything else."""
+    """A store that deletes when the test allows it, and answers everything else at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""An invalidation that could not reach the store is kept, holds here at once, and is replayed; and after_commit."""
+"""An invalidation that could not reach the store is kept, holds in this process at once, and is replayed.
+
+The second half is about `after_commit`.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,13 @@ from cachekit.events import Event, Invalidated, InvalidationsLost, Invalidations
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PATIENCE = 30.0
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 class Source:
-    """A cached function over a source of truth."""
+    """A cached function, and the source of truth behind it."""
 
     def __init__(self, cache: Cache) -> None:
         self.truth = "old"
@@ -44,10 +42,10 @@ class Source:
 async def test_redis_down_during_an_invalidation_and_back_with_the_old_value_serves_it_to_nobody(
     own_server: RedisServer,
 ) -> None:
-    """The server hangs while the invalidation is sent, its connection is killed, and it wakes up with the old value."""
-    told: list[Event] = []
+    """The server hangs while the invalidation is sent. Its connection is killed, and it wakes up with the old value."""
+    events: list[Event] = []
     async with Cache(own_server.url, timeout=0.2) as here, Cache(own_server.url, timeout=0.2) as elsewhere:
-        here.observe(told.append)
+        here.observe(events.append)
         ours, theirs = Source(here), Source(elsewhere)
         assert [await ours.read(), await theirs.read()] == ["old", "old"]
 
@@ -57,13 +55,13 @@ async def test_redis_down_during_an_invalidation_and_back_with_the_old_value_ser
 
         own_server.pause()
         await write()
-        assert Invalidated(("k",), acknowledged=False) in told
+        assert Invalidated(("k",), acknowledged=False) in events
         assert await ours.read() == "new", "it holds here at once"
         own_server.resume()
         assert await ours.read() == "new", "and before it is replayed"
         await until(lambda: not len(here.runtime.coherence.journal))
         assert await theirs.read() == "new", "and after the replay everywhere"
-        assert InvalidationsReplayed(1) in told
+        assert InvalidationsReplayed(1) in events
 
 
 async def test_a_server_that_was_killed_and_came_back_with_its_data_serves_nothing_invalidated_meanwhile(
@@ -146,7 +144,7 @@ async def test_an_invalidation_whose_caller_was_cancelled_is_kept_or_done(own_se
     assert own_server.cli("EXISTS", "k") == 0
 
 
-async def test_a_value_set_after_a_failed_invalidation_replaces_what_was_to_be_removed(
+async def test_a_value_set_after_a_failed_invalidation_replaces_the_value_to_remove(
     store: FailingStore, cache: Cache
 ) -> None:
     await cache.set("k", "old", ttl=60)
@@ -158,16 +156,16 @@ async def test_a_value_set_after_a_failed_invalidation_replaces_what_was_to_be_r
 
 
 async def test_the_journal_is_replayed_in_batches(store: FailingStore, cache: Cache) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     for number in range(2 * BATCH + 1):
         await cache.set(f"k{number}", number, ttl=60)
     store.fail()
     for number in range(2 * BATCH + 1):
         await cache.delete(f"k{number}")
-    cache.observe(told.append)
+    cache.observe(events.append)
     store.recover()
     await until(lambda: not len(cache.runtime.coherence.journal))
-    replayed = [event.count for event in told if isinstance(event, InvalidationsReplayed)]
+    replayed = [event.count for event in events if isinstance(event, InvalidationsReplayed)]
     assert replayed == [BATCH, BATCH, 1]
     assert len(store) == 0
 
@@ -181,26 +179,26 @@ async def test_closing_drains_the_journal(store: FailingStore) -> None:
     assert len(store) == 0
 
 
-async def test_closing_does_not_wait_long_for_a_store_that_is_down_and_says_what_is_left(
+async def test_closing_does_not_wait_long_for_a_store_that_is_down_and_logs_the_keys_that_are_left(
     store: FailingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(store) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         store.fail()
         await cache.delete("a")
         await cache.delete("b")
-    assert InvalidationsLost(2) in told
+    assert InvalidationsLost(2) in events
     assert "closed with 2 invalidations" in caplog.text
 
 
 # --- bounded --------------------------------------------------------------------------------------------
 
 
-def journal(clock: FakeClock, limit: int, told: list[Event] | None = None) -> Journal:
+def journal(clock: FakeClock, limit: int, events: list[Event] | None = None) -> Journal:
     reporter = Reporter(clock)
-    if told is not None:
-        reporter.observe(told.append)
+    if events is not None:
+        reporter.observe(events.append)
     return Journal(reporter, limit=limit)
 
 
@@ -221,13 +219,13 @@ def test_an_acknowledgement_does_not_cover_an_invalidation_that_came_after_it_wa
     assert entries.batch() == ["a"]
 
 
-def test_a_full_journal_loses_keys_as_an_event_and_stays_correct_here(caplog: pytest.LogCaptureFixture) -> None:
-    told: list[Event] = []
+def test_a_full_journal_reports_lost_keys_and_stays_correct_in_this_process(caplog: pytest.LogCaptureFixture) -> None:
+    events: list[Event] = []
     clock = FakeClock()
-    entries = journal(clock, limit=2, told=told)
+    entries = journal(clock, limit=2, events=events)
     entries.add(["a", "b", "c", "d"])
     entries.add(["e"])
-    assert [event.count for event in told if isinstance(event, InvalidationsLost)] == [2, 1]
+    assert [event.count for event in events if isinstance(event, InvalidationsLost)] == [2, 1]
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert entries.distrusts("any key at all"), "nobody knows which were lost"
     clock.advance(10 * DAY)
@@ -252,7 +250,7 @@ def test_distrust_lasts_as_long_as_the_longest_ttl_in_use() -> None:
     assert not entries.distrusts("b")
 
 
-def test_what_this_process_stored_since_the_overflow_is_trusted_until_it_is_invalidated_in_vain() -> None:
+def test_a_key_stored_since_the_overflow_is_trusted_until_its_invalidation_fails() -> None:
     entries = journal(FakeClock(), limit=1)
     entries.add(["a", "b"])
     entries.stored("b", 60)
@@ -261,7 +259,7 @@ def test_what_this_process_stored_since_the_overflow_is_trusted_until_it_is_inva
     assert entries.distrusts("b")
 
 
-async def test_after_an_overflow_every_value_is_replaced_before_it_is_trusted(
+async def test_every_value_is_replaced_before_it_is_trusted_after_an_overflow(
     store: FailingStore, cache: Cache
 ) -> None:
     cache.runtime.coherence.journal._limit = 1
@@ -289,13 +287,13 @@ async def test_after_an_overflow_every_value_is_replaced_before_it_is_trusted(
     assert await cache.take("challenge") == "new"
 
 
-async def test_a_key_that_the_store_refuses_stands_in_no_other_keys_way(
+async def test_a_key_that_the_store_refuses_delays_no_other_key(
     start_server: Callable[..., RedisServer],
 ) -> None:
     server = start_server("user app on >secret ~app:* ~{app:* +@all")
-    told: list[Event] = []
+    events: list[Event] = []
     async with Cache(f"redis://app:secret@127.0.0.1:{server.port}", timeout=5) as cache:
-        cache.observe(told.append)
+        cache.observe(events.append)
         for number in range(3):
             await cache.set(f"app:{number}", "old", ttl=600)
 
@@ -309,8 +307,8 @@ async def test_a_key_that_the_store_refuses_stands_in_no_other_keys_way(
         await until(lambda: server.cli("DBSIZE") == 0)
         await until(lambda: len(cache.runtime.coherence.journal) == 2)
         assert cache.runtime.coherence.journal.holds("foreign:1"), "refused today, it may be allowed tomorrow"
-        # What cannot even be sent is not kept.
-        assert sum(event.count for event in told if isinstance(event, InvalidationsLost)) == 2
+        # A key that cannot even be sent is not kept.
+        assert sum(event.count for event in events if isinstance(event, InvalidationsLost)) == 2
         server.cli("ACL", "SETUSER", "app", "~*")
         await until(lambda: not len(cache.runtime.coherence.journal))
 
@@ -392,10 +390,10 @@ async def rolled_back(cache: Cache, key: str) -> None:
     raise LookupError
 
 
-async def test_after_commit_performs_on_a_normal_exit_what_was_collected_inside(
+async def test_after_commit_performs_the_collected_invalidations_on_a_normal_exit(
     store: FailingStore, cache: Cache
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     source = Source(cache)
     await source.read()
     await cache.set("other", 1, ttl=60)
@@ -405,15 +403,15 @@ async def test_after_commit_performs_on_a_normal_exit_what_was_collected_inside(
         source.truth = "new"
 
     async with cache.after_commit():
-        cache.observe(told.append)
+        cache.observe(events.append)
         await write()
         assert await source.read.invalidate() is False
         assert await cache.delete("other") is False
         assert await source.read() == "new", "inside, the transaction sees what it wrote"
         assert await source.read.peek() is MISS
         assert await store.get("k", 1) == b'"old"', "others do not, before it has committed"
-        assert told.count(Invalidated(("k", "other"), acknowledged=True)) == 0
-    assert told.count(Invalidated(("k", "other"), acknowledged=True)) == 1, "in one step"
+        assert events.count(Invalidated(("k", "other"), acknowledged=True)) == 0
+    assert events.count(Invalidated(("k", "other"), acknowledged=True)) == 1, "in one step"
     assert await source.read() == "new"
     assert await cache.get("other") is None
 
@@ -426,7 +424,7 @@ async def test_after_commit_performs_nothing_when_the_block_raises(cache: Cache)
     assert await cache.get("k") == 1
 
 
-async def test_what_is_read_inside_a_block_that_is_rolled_back_is_not_stored(cache: Cache) -> None:
+async def test_a_value_read_inside_a_block_that_is_rolled_back_is_not_stored(cache: Cache) -> None:
     source = Source(cache)
 
     async def transaction() -> None:
@@ -517,14 +515,14 @@ async def test_a_block_of_one_cache_leaves_another_alone(cache: Cache) -> None:
             assert await other.get("k") is None
 
 
-async def test_keys_of_which_one_is_refused_by_name_are_removed_all_at_once() -> None:
-    """One after the other, each a round trip away, the last would find no time left, and be told as a timeout."""
+async def test_keys_are_removed_at_the_same_time_when_one_of_them_is_refused_by_name() -> None:
+    """One after the other, each key would cost a round trip. The last key would find no time left: a timeout."""
     keys = [f"k:{n}" for n in range(50)]
 
     class Refusing(MemoryStore):
         def __init__(self) -> None:
             super().__init__()
-            # Nobody gets through before all have come.
+            # No deletion goes on before all have come.
             self.all_here = asyncio.Barrier(len(keys))
 
         async def delete(self, keys: Sequence[str], timeout: float) -> None:
@@ -536,11 +534,11 @@ async def test_keys_of_which_one_is_refused_by_name_are_removed_all_at_once() ->
                 await super().delete(keys, timeout)
 
     store = Refusing()
-    told: list[Event] = []
+    events: list[Event] = []
     cache = Cache(store)
-    cache.observe(told.append)
+    cache.observe(events.append)
     coherence = cache.runtime.coherence
     async with asyncio.timeout(PATIENCE / 2):
         assert not await coherence.invalidate(keys, cache.runtime.budget())
     assert coherence.journal.batch() == ["k:7"]
-    assert {event.cause for event in told if isinstance(event, StoreFailed)} == {"NOPERM"}
+    assert {event.cause for event in events if isinstance(event, StoreFailed)} == {"NOPERM"}

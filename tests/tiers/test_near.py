@@ -1,4 +1,4 @@
-"""The near cache: a hit that asks nobody, and is never out of date for longer than is promised."""
+"""The near cache: a hit asks nobody, and is never out of date for longer than the promise allows."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from tests.kit.binaries import first_server
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 PREFIX = "near:"
 PATIENCE = 10.0
 
 
 class Source:
-    """What is behind the cache: a version for each number, raised by whoever writes."""
+    """The source behind the cache: a version for each number, which each writer raises."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -44,7 +45,7 @@ class Source:
 
 
 class Bench:
-    """A cache with a near tier, a function on it, and how its last call was answered."""
+    """A cache with a near tier, a function on it, and the events of its calls."""
 
     def __init__(self, where: str | Store, **options: Any) -> None:
         self.cache = Cache(where, prefix=PREFIX, timeout=5.0, **{"near": 1000, **options})
@@ -68,24 +69,12 @@ class Bench:
 
     async def warm(self, n: int = 1, f: Callable[[int], Awaitable[object]] | None = None) -> None:
         """Call until a call is a near hit."""
-        await until(lambda: self.near, lambda: (f or self.f)(n), self.events.clear)
 
+        async def call() -> None:
+            self.events.clear()
+            await (f or self.f)(n)
 
-async def until(
-    done: Callable[[], bool],
-    step: Callable[[], Awaitable[object]] | None = None,
-    before: Callable[[], None] | None = None,
-) -> None:
-    """Do ``step`` again and again until ``done``."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if before is not None:
-                before()
-            if step is not None:
-                await step()
-            if done():
-                return
-            await asyncio.sleep(0.005)
+        await until(lambda: self.near, call)
 
 
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
@@ -116,7 +105,7 @@ async def test_a_near_hit_asks_nobody(redis_server: RedisServer, bench: Bench) -
     assert commands(redis_server) == before
 
 
-async def test_what_nobody_can_change_is_shared_and_all_else_is_built_anew(bench: Bench) -> None:
+async def test_an_immutable_value_is_shared_and_any_other_is_built_anew(bench: Bench) -> None:
     @bench.cache.cached(key="shared:<n>", ttl=600)
     async def shared(n: int) -> tuple[str, tuple[int, ...]]:
         return ("a" * n, (n,))
@@ -150,7 +139,7 @@ async def test_functions_say_for_themselves_whether_their_results_are_kept_near(
     await refuses.cache.aclose()
 
 
-async def test_memory_is_near_enough() -> None:
+async def test_a_memory_store_gets_no_near_tier() -> None:
     bench = Bench("memory://")
     await bench.f(1)
     await bench.f(1)
@@ -159,7 +148,7 @@ async def test_memory_is_near_enough() -> None:
     await bench.cache.aclose()
 
 
-async def test_no_more_is_kept_than_was_asked_for(redis_server: RedisServer) -> None:
+async def test_the_near_tier_keeps_no_more_entries_than_its_bound(redis_server: RedisServer) -> None:
     bench = Bench(redis_server.url, near=10)
     await bench.warm()
     for n in range(100):
@@ -189,7 +178,7 @@ def test_a_choice_that_makes_no_sense_is_refused() -> None:
 # --- what this process changes ------------------------------------------------------------------------------
 
 
-async def test_what_this_process_changed_is_never_served_again(bench: Bench) -> None:
+async def test_a_value_that_this_process_changed_is_never_served_again(bench: Bench) -> None:
     await bench.warm()
     f, source = bench.f, bench.source
 
@@ -206,7 +195,7 @@ async def test_what_this_process_changed_is_never_served_again(bench: Bench) -> 
         await f.take(1)
 
     for change in [invalidate, refresh, put, take] * 25:
-        # Others read all the time, so that a read is under way whenever the change lands.
+        # Other tasks read all the time, so that a read is under way when the change lands.
         readers = [asyncio.ensure_future(f(1)) for _ in range(5)]
         source.version += 1
         changing = asyncio.ensure_future(change())
@@ -217,7 +206,7 @@ async def test_what_this_process_changed_is_never_served_again(bench: Bench) -> 
         assert await f(1) == source.version, change.__name__
 
 
-async def test_an_invalidation_that_the_store_does_not_acknowledge_holds_here_at_once(
+async def test_an_invalidation_that_the_store_does_not_acknowledge_holds_in_this_process_at_once(
     redis_server: RedisServer, url: str
 ) -> None:
     store = open_store(url, clock=SystemClock())
@@ -275,7 +264,9 @@ async def test_a_change_in_one_thread_is_strict_in_all_others(redis_server: Redi
     "change",
     [("UNLINK", "near:n:1"), ("SET", "near:n:1", "1"), ("FLUSHALL",), ("FLUSHDB",), ("PEXPIRE", "near:n:1", "1")],
 )
-async def test_what_others_changed_is_told(redis_server: RedisServer, bench: Bench, change: tuple[str, ...]) -> None:
+async def test_a_change_by_another_process_is_reported(
+    redis_server: RedisServer, bench: Bench, change: tuple[str, ...]
+) -> None:
     await bench.warm()
     bench.source.version = 1
     redis_server.cli(*change)
@@ -290,7 +281,7 @@ async def test_what_others_changed_is_told(redis_server: RedisServer, bench: Ben
 
 
 async def test_an_entry_ends_no_later_than_its_key_in_redis(redis_server: RedisServer, bench: Bench) -> None:
-    """Redis tells of an expiry when it deletes the key, up to a second late."""
+    """Redis reports an expiry when it deletes the key, up to a second late."""
     await bench.warm(2)
     redis_server.cli("SET", "near:n:1", "0", "PX", "500")
     ends = time.monotonic() + 0.5
@@ -306,7 +297,7 @@ async def test_an_entry_ends_no_later_than_its_key_in_redis(redis_server: RedisS
     assert await bench.f(1) == 1
 
 
-async def test_what_never_ends_in_redis_is_kept_until_something_is_told(
+async def test_a_key_without_ttl_stays_near_until_redis_reports_a_change(
     redis_server: RedisServer, bench: Bench
 ) -> None:
     redis_server.cli("SET", "near:n:1", "5")
@@ -350,7 +341,7 @@ async def test_a_reply_that_its_invalidation_overtook_is_not_kept(redis_server: 
 
 
 async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_out(bench: Bench) -> None:
-    """As when both come in one read of the sockets, before the coroutine that awaits the reply has run."""
+    """Both come in one read of the sockets, before the coroutine that awaits the reply has run."""
     await bench.warm()
     tier, store = bench.cache.runtime.coherence.near, bench.cache._store
     assert tier is not None
@@ -360,7 +351,7 @@ async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_o
 
     async def parsed_together(key: str, timeout: float) -> tuple[bytes | None, float]:
         reply = asyncio.ensure_future(get_with_ttl(key, timeout=timeout))
-        # Called where replies are, before whoever awaits this one goes on.
+        # It is called in the place of replies, before the task that awaits this reply goes on.
         reply.add_done_callback(lambda _: tier._forget(here, ["n:1"]))
         return await reply
 
@@ -372,7 +363,7 @@ async def test_an_invalidation_that_is_parsed_together_with_the_reply_keeps_it_o
     await bench.warm()
 
 
-async def test_of_two_caches_on_one_store_one_goes_on_when_the_other_is_closed(redis_server: RedisServer) -> None:
+async def test_one_of_two_caches_on_one_store_goes_on_when_the_other_is_closed(redis_server: RedisServer) -> None:
     store = open_store(redis_server.url, clock=SystemClock())
     bench = Bench(store)
     await bench.warm()
@@ -384,13 +375,13 @@ async def test_of_two_caches_on_one_store_one_goes_on_when_the_other_is_closed(r
 # --- when nobody tells --------------------------------------------------------------------------------------
 
 
-async def test_a_lost_connection_empties_it_until_redis_tells_again(
+async def test_a_lost_connection_empties_it_until_redis_reports_again(
     redis_server: RedisServer, bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "cachekit")
     await bench.warm()
     bench.source.version = 1
-    # With RESP2 what tells is a subscriber; with RESP3 it looks like any other connection.
+    # With RESP2 the feed is a subscriber. With RESP3 it looks like any other connection.
     redis_server.cli(
         "CLIENT", "KILL", "TYPE", "pubsub" if "sub=1" in str(redis_server.cli("CLIENT", "LIST")) else "normal"
     )
@@ -407,12 +398,12 @@ async def test_a_lost_connection_empties_it_until_redis_tells_again(
     assert await bench.f(1) == 1
 
 
-async def test_a_restarted_server_is_not_believed_to_hold_what_it_held(own_server: RedisServer) -> None:
+async def test_the_near_tier_is_emptied_when_its_server_is_restarted(own_server: RedisServer) -> None:
     bench = Bench(own_server.url)
     await bench.warm()
     bench.source.version = 1
     await asyncio.to_thread(own_server.restart)
-    # Restarted empty: everything is a miss, and what was kept here is out of date.
+    # The server is restarted empty: every key is a miss, and every near entry is out of date.
     assert await bench.f(1) == 1
     await bench.warm()
     assert await bench.f(1) == 1
@@ -435,13 +426,13 @@ async def test_a_half_open_connection_is_believed_for_a_second_at_most(redis_ser
                     break
                 served = began
                 await asyncio.sleep(0.01)
-        # An order, not a time: the last PING that was answered was sent before ``since``.
+        # This asserts an order, not a time: the last PING that was answered was sent before ``since``.
         assert served - since <= LIMIT
         await proxy.set(Fault.NONE)
         await bench.cache.aclose()
 
 
-async def test_the_near_cache_of_a_cluster_is_told_by_every_master(shared_cluster: RedisCluster) -> None:
+async def test_every_master_of_a_cluster_reports_to_the_near_cache(shared_cluster: RedisCluster) -> None:
     shared_cluster.reset()
     bench = Bench(shared_cluster.url)
     for n in range(20):
@@ -462,7 +453,7 @@ async def test_the_near_cache_of_a_cluster_is_told_by_every_master(shared_cluste
 
 
 @pytest.mark.server
-async def test_what_is_read_for_the_near_cache_is_found_in_a_slot_that_moves() -> None:
+async def test_a_read_for_the_near_cache_finds_its_key_in_a_slot_that_moves() -> None:
     with RedisCluster(first_server(), replicas=0) as cluster:
         store = open_store(cluster.url, clock=SystemClock())
         assert isinstance(store, RedisStore)
@@ -480,7 +471,7 @@ async def test_what_is_read_for_the_near_cache_is_found_in_a_slot_that_moves() -
 
 
 class OnCue(MemoryStore):
-    """Tells when a test does, and fails when it is told to."""
+    """A store that reports changes when the test does, and fails on cue."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -530,7 +521,7 @@ def near_of(f: CachedFunction[[int], int]) -> NearTier:
     return near
 
 
-async def test_what_is_read_while_tracking_is_lost_is_not_kept(cue: OnCue, on_cue: CachedFunction[[int], int]) -> None:
+async def test_a_value_read_while_tracking_is_lost_is_not_kept(cue: OnCue, on_cue: CachedFunction[[int], int]) -> None:
     cue.while_read = lambda: setattr(cue, "until", 0.0)
     assert await on_cue(1) == 0
     cue.until, cue.while_read = math.inf, dict
@@ -550,7 +541,7 @@ async def test_a_near_read_that_fails_loads(cue: OnCue, on_cue: CachedFunction[[
     assert await on_cue(2) == 0
 
 
-async def test_a_read_of_what_the_journal_came_to_hold_meanwhile_is_a_miss(
+async def test_a_read_of_a_key_that_entered_the_journal_meanwhile_is_a_miss(
     cue: OnCue, on_cue: CachedFunction[[int], int]
 ) -> None:
     journal = on_cue._self_runtime().coherence.journal
@@ -559,7 +550,7 @@ async def test_a_read_of_what_the_journal_came_to_hold_meanwhile_is_a_miss(
     assert near_of(on_cue).find("n:1", on_cue._self_plan.built_codec) is MISS
 
 
-async def test_one_record_when_telling_ends_and_one_when_it_is_resumed(
+async def test_the_log_has_one_record_when_reports_end_and_one_when_they_resume(
     cue: OnCue, on_cue: CachedFunction[[int], int], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "cachekit")
@@ -580,7 +571,7 @@ async def test_one_record_when_telling_ends_and_one_when_it_is_resumed(
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-async def test_what_was_read_while_an_invalidation_was_under_way_is_forgotten_when_it_is_acknowledged(
+async def test_a_value_read_during_an_invalidation_is_forgotten_at_its_acknowledgement(
     cue: OnCue, on_cue: CachedFunction[[int], int]
 ) -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()

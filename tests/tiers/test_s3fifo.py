@@ -1,4 +1,4 @@
-"""The map of the near cache: bounded by entries and by weight, whatever is done to it."""
+"""The map of the near cache: bounded by entries and by weight after any sequence of operations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACTIONS = st.one_of(
 
 
 @given(st.lists(ACTIONS, max_size=200), st.integers(1, 12), st.integers(1, 40))
-def test_it_is_never_above_its_bounds_and_never_gives_what_was_not_put_last(
+def test_it_is_never_above_its_bounds_and_returns_only_the_last_value(
     actions: list[tuple[str, int, int]], entries: int, weight: int
 ) -> None:
     held: S3Fifo[int, int] = S3Fifo(entries=entries, weight=weight)
@@ -29,7 +29,7 @@ def test_it_is_never_above_its_bounds_and_never_gives_what_was_not_put_last(
         if action == "put":
             assert held.put(key, number, weight=grams) == (grams <= weight)
             last[key] = (number, grams)
-            # What was just put is there, unless it is too heavy; then what it was to replace is gone, too.
+            # A value that was just put is found, unless it is too heavy. Then the value that it replaces is gone, too.
             assert held.get(key) == (number if grams <= weight else None)
         elif action == "get":
             assert held.get(key) in {None, last.get(key, (None, 0))[0]}
@@ -47,7 +47,7 @@ def test_it_is_never_above_its_bounds_and_never_gives_what_was_not_put_last(
         assert len(held._ghost) <= entries + 1
 
 
-def test_what_is_asked_for_survives_a_scan() -> None:
+def test_entries_in_use_survive_a_scan() -> None:
     held: S3Fifo[str, int] = S3Fifo(entries=100)
     for n in range(20):
         held.put(f"hot:{n}", n)
@@ -59,7 +59,7 @@ def test_what_is_asked_for_survives_a_scan() -> None:
     assert len(held) == 100
 
 
-def test_what_comes_back_soon_after_it_left_stays() -> None:
+def test_an_entry_that_comes_back_soon_after_it_left_stays() -> None:
     held: S3Fifo[str, int] = S3Fifo(entries=10)
     for n in range(11):
         held.put(f"new:{n}", n)
@@ -76,13 +76,13 @@ def test_bounds_without_room_are_refused(entries: int, weight: float) -> None:
         S3Fifo(entries=entries, weight=weight)
 
 
-def test_what_was_asked_for_goes_round_in_the_main_queue_and_what_was_not_leaves_it() -> None:
+def test_an_entry_in_use_goes_round_in_the_main_queue_and_an_unused_one_leaves_it() -> None:
     held: S3Fifo[str, int] = S3Fifo(entries=4)
     for name in "abcd":
         held.put(name, 0)
         held.get(name)
         held.get(name)
-    # Asked for twice, so the first moves on, and what is new waits in its place.
+    # The first names were asked for twice, so they move on to the main queue, and the new ones wait in their place.
     for name in "efgh":
         held.put(name, 0)
     assert len(held) == 4

@@ -1,4 +1,4 @@
-"""What both checkers must accept, and the types they must see. Nothing here is ever called."""
+"""Lines that both checkers must accept, and the types that they must see. Nothing in this module is ever called."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def original(user_id: str) -> int:
 kept = invalidates("profile:<user_id>")(original)
 
 
-async def what_invalidates_keeps_its_type(repository: Repository) -> None:
+async def an_invalidating_function_keeps_its_type(repository: Repository) -> None:
     assert_type(await record("42", 1, 2, note="a"), list[int])
     assert_type(await rename(user_id="42"), int)
     assert_type(await kept(user_id="42"), int)

@@ -1,4 +1,4 @@
-"""What both checkers must refuse: exactly the lines that end in ``# refused``. Nothing here is ever called."""
+"""Both checkers must refuse exactly the lines that end in ``# refused``. Nothing in this module is ever called."""
 
 from __future__ import annotations
 
