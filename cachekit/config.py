@@ -36,7 +36,7 @@ def parse_duration(value: object, name: str = "ttl") -> float:
     Args:
         value: Seconds (int or float), a `datetime.timedelta`, or text of numbers with the units
             ms, s, m, h, d, w, such as ``"10m"`` or ``"1h30m"``.
-        name: What the setting is called, for the message.
+        name: The name of the setting, for the message.
 
     Returns:
         Seconds, from 0.001 up to 100 years.

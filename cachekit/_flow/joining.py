@@ -7,7 +7,7 @@ the flight of the key                                      a call      why
                                                                        result
 ``LATER``    its load begins after the call did            ``JOIN``    it loads what the call would load
 ``FENCED``   its load had begun; its lease still holds     ``JOIN``    nobody has invalidated it before the call
-``VOIDED``   its load had begun; its lease is gone         ``OPEN``    it may bring what was invalidated
+``VOIDED``   its load had begun; its lease is gone         ``OPEN``    it may bring an invalidated value
 ``UNKNOWN``  its load had begun; the store cannot tell     ``FOLLOW``  nobody knows whether it was invalidated
 ``CIRCLE``   its load waits for this call                  ``ALONE``   else each would wait for the other
 =========================================================  ==========  ============================================

@@ -61,7 +61,7 @@ class CallPlan(Generic[P, R]):
     def codec(self, reporter: Reporter) -> Codec:
         """Return the codec of the return annotation.
 
-        Made at the first call and not at decoration: an annotation may name what is defined further down.
+        Made at the first call and not at decoration: an annotation may name a type that is defined further down.
         """
         if self.built_codec is None:
             self.built_codec = self._make_codec(reporter)

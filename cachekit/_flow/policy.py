@@ -65,5 +65,5 @@ class Policy(Struct, frozen=True, kw_only=True):
         # Seconds already, unless it depends on the result.
         option: Any = self.ttl
         ttl: float = parse_duration(option(result)) if callable(option) else option
-        # Shorter, never longer: what was asked for stays the bound.
+        # Shorter, never longer: the TTL that was asked for stays the bound.
         return ttl * (1 - self.jitter * random.random()) if self.jitter else ttl  # noqa: S311 - no secret

@@ -49,7 +49,7 @@ class Runtime:
         self.flights: Flights = Flights()
 
     async def aclose(self) -> None:
-        """End the background work, and send what is left of the journal, for at most `DRAIN` seconds each."""
+        """End the background work, and send the rest of the journal, for at most `DRAIN` seconds each."""
         await self.coherence.replay.pause()
         await self.background.drain(DRAIN)
         await self.coherence.aclose(DRAIN)

@@ -4,9 +4,9 @@
 outcome     verdict          why
 ==========  ===============  =====================================================
 `Found`     ``SERVE``        a hit, of the type of the miss
-`Miss`      ``LOAD_FILL``    a miss: load, and store what was loaded
+`Miss`      ``LOAD_FILL``    a miss: load, and fill
 `Down`      ``LOAD``         the store has failed already; the call pays no second time
-Distrusted  ``REFRESH``      what stands there may have been invalidated: replace it
+Distrusted  ``REFRESH``      the value may have been invalidated: replace it
 ==========  ===============  =====================================================
 
 ``REFRESH`` takes the lease over, loads and fills. `refresh` does the same, without a read.
@@ -23,7 +23,7 @@ from cachekit._tiers.outcome import Distrusted, Down, Found, Miss, Outcome
 class Verdict(Enum):
     """How a call goes on after its read."""
 
-    SERVE = "hand out what was found"
+    SERVE = "return the value that was found"
     LOAD_FILL = "run the function and store its result"
     LOAD = "run the function"
     REFRESH = "run the function and store its result, in place of what any load before it stores"

@@ -77,7 +77,7 @@ async def invalidate(runtime: Runtime, keys: Sequence[str]) -> bool:
         acknowledged = await coherence.invalidate(keys, runtime.budget())
     finally:
         if not acknowledged:
-            # Again: what was opened since the first time may wait for a load, elsewhere, that began before.
+            # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
             runtime.flights.void(keys)
     # Not for a caller that is cancelled: its loop may be ending. The next read or invalidation sees to it then.
     if coherence.journal:

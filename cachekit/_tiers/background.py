@@ -27,7 +27,7 @@ class Background:
     ) -> asyncio.Task[T] | None:
         """Run ``work``, which ends by itself, in ``loop``, the running one. It has to contain its own failures.
 
-        Returns None when the loop is closed: what is cleaned up then is past helping.
+        Returns None when the loop is closed: then nothing can be cleaned up any more.
         """
         return None if loop.is_closed() else self._owned(self._ending, loop, work(*args, **kwargs), work.__name__)
 

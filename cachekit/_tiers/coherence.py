@@ -55,7 +55,7 @@ class Coherence:
 
     # Not `async`: it would cost a hit one more coroutine.
     def get(self, key: str, budget: Budget) -> Awaitable[bytes | Down | Distrusted | None]:
-        """Return what stands at ``key``."""
+        """Return the bytes at ``key``."""
         if self.journal and (override := self._override(key)):
             return _answered(override)
         return self._guard.get(key, budget)
@@ -68,7 +68,7 @@ class Coherence:
         return None if self.journal else self._guard.rejected(key)
 
     async def get_with_lease(self, key: str, budget: Budget) -> tuple[bytes | Down | Distrusted | None, bytes | None]:
-        """Return what stands at ``key``, and the token that holds its lease, as of one moment."""
+        """Return the bytes at ``key``, and the token that holds its lease, as of one moment."""
         answer = await self._guard.ask(self._store.get_with_lease, key, budget)
         if isinstance(answer, Down):
             return answer, None
@@ -84,7 +84,7 @@ class Coherence:
 
     @contextmanager
     def near_read(self, key: str) -> Generator[NearRead | None, None, None]:
-        """Read what stands at ``key`` so that it may be kept near; None when nothing may be."""
+        """Read ``key`` so that its value may be kept near; None when nothing may be kept."""
         near = self.near
         # While the journal is not empty nothing is kept: what it holds is a miss here.
         mark = None if near is None or self.journal else near.mark(key)
@@ -97,17 +97,17 @@ class Coherence:
             near.unmark(key, mark)
 
     async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
-        """Return what stands at ``key``, and for how many seconds it will."""
+        """Return the bytes at ``key``, and for how many seconds they will be there."""
         answer = await self._guard.ask(cast("TrackingStore", self._store).get_with_ttl, key, budget)
         # Asked behind the store: the journal may have come to hold the key meanwhile.
         return (self._override(key) if self.journal else None) or answer
 
     def pending(self, key: str) -> Down | None:
-        """Return why what stands at ``key`` is none of this process's, if it was invalidated here."""
+        """Return the outcome of a read of ``key`` if this process has invalidated it and the store does not know."""
         return _PENDING if self.journal and self.journal.holds(key) else None
 
     def _override(self, key: str) -> Down | Distrusted | None:
-        """Return why what stands at ``key`` is not to be believed, if there is a reason."""
+        """Return the outcome that the journal puts in place of a value at ``key``, if it has a reason."""
         # The task that replays may have ended with its loop.
         self.replay.soon()
         if self.journal.holds(key):
@@ -117,7 +117,7 @@ class Coherence:
     # --- changing ---------------------------------------------------------------------------------
 
     async def take(self, key: str, budget: Budget) -> bytes | Down | Distrusted | None:
-        """Return what stands at ``key`` and remove it, in one step."""
+        """Return the bytes at ``key`` and remove it, in one step."""
         if self.journal and (override := self._override(key)):
             return override
         with self._forgetting(key):
@@ -135,7 +135,7 @@ class Coherence:
         return stored
 
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
-        """Store what was loaded under the lease, if ``token`` still holds it. Returns whether it did."""
+        """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did."""
         with self._forgetting(key):
             answer = await self._guard.ask(self._store.run, key, budget, Fill(token, data, milliseconds(ttl)))
         if answer is True:
@@ -183,7 +183,7 @@ class Coherence:
         if len(left) < len(keys):
             self.journal.replayed(len(keys) - len(left))
         if left:
-            # To the end of the order, so that what is refused does not stand in the way of the rest.
+            # To the end of the order, so that a refused key does not stand in the way of the rest.
             self.journal.add(left)
         return not left
 
@@ -222,14 +222,14 @@ class Coherence:
         return self._guard.healthy and not len(self.journal)
 
     async def aclose(self, seconds: float) -> None:
-        """Send what is left of the journal, for at most ``seconds``, and end the tracking of the running event loop."""
+        """Send the rest of the journal, for at most ``seconds``, and end the tracking of the running event loop."""
         await self.replay.aclose(seconds)
         if self.near is not None:
             await self.near.aclose()
 
 
 class _Forgetting:
-    """A change of ``keys``, of which the near tier forgets what was there before."""
+    """A change of ``keys``: the near tier forgets them before it and after it."""
 
     __slots__ = ("_keys", "_near")
 
@@ -258,7 +258,7 @@ class NearRead:
         self._seconds = 0.0
 
     async def get(self, budget: Budget) -> bytes | Down | Distrusted | None:
-        """Return what stands at the key."""
+        """Return the bytes at the key."""
         answer = await self._coherence.get_with_ttl(self._key, budget)
         if isinstance(answer, (Down, Distrusted)):
             return answer
@@ -266,7 +266,7 @@ class NearRead:
         return raw
 
     def add_to_near(self, found: Found, codec: Codec) -> None:
-        """Keep what was read, unless the key has changed since."""
+        """Keep the value near, unless the key has changed since."""
         self._near.add(self._key, self._mark, found, codec, self._began + self._seconds)
 
 

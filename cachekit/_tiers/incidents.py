@@ -74,5 +74,5 @@ class Incidents(Generic[K]):
         return seconds
 
     def going_on(self) -> list[K]:
-        """Return the keys of what is going on."""
+        """Return the keys of the incidents that are going on."""
         return [*self.current]

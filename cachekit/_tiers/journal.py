@@ -5,7 +5,7 @@ store has acknowledged its removal. The last invalidation of a key stands for al
 
 The journal is bounded. When it is full, the invalidation of a further key cannot be kept: it is lost to other
 processes until the entry's TTL ends, and an event says so each time. To stay correct in this process every key
-is then distrusted: what stands there is not read but replaced, and trusted once this process has stored it. That
+is then distrusted: its value is not read but replaced, and trusted once this process has stored it. That
 ends when the journal has been empty for a day, or for the longest TTL that this process has used if that is
 longer: by then every value that should have been invalidated has expired.
 """
@@ -65,7 +65,7 @@ class Journal:
         return key in self._pending
 
     def distrusts(self, key: str) -> bool:
-        """Tell whether what stands at ``key`` may have been invalidated by one that was lost."""
+        """Tell whether a lost invalidation may have been one of ``key``."""
         if not self._overflowed or key in self._stored:
             return False
         if self._clock.monotonic() < self._distrusted_until:
@@ -130,7 +130,7 @@ class Journal:
             self._reporter.emit(InvalidationsLost(len(keys)))
 
     def abandon(self) -> None:
-        """Tell that what is left will not be replayed, since the cache is closed. It stays in force here."""
+        """Report that the rest will not be replayed, since the cache is closed. It stays in force in this process."""
         LOGGER.warning(
             "the cache is closed with %d invalidations that the store has not acknowledged; other processes "
             "may serve those keys until their TTL ends",

@@ -16,7 +16,7 @@ class Leases:
 
     Args:
         guard: The door to the store.
-        coherence: Knows what this process has invalidated, and stores what was loaded.
+        coherence: Knows the keys that this process has invalidated, and stores loaded values.
     """
 
     def __init__(self, guard: Guard, coherence: Coherence) -> None:

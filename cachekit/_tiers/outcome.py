@@ -52,7 +52,7 @@ class Down(Struct, frozen=True):
 
 
 class Distrusted(Struct, frozen=True):
-    """Whatever stands there may have been invalidated, and nobody knows; see `cachekit._tiers.journal`."""
+    """The value may have been invalidated, and nobody knows; see `cachekit._tiers.journal`."""
 
 
 Outcome: TypeAlias = Found | Miss | Down | Distrusted

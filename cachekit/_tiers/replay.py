@@ -38,7 +38,7 @@ class Replay:
             self._tasks.get()
 
     async def aclose(self, seconds: float) -> None:
-        """Send what is left, for at most ``seconds``, and give up the rest."""
+        """Send the rest, for at most ``seconds``, and give up the rest."""
         try:
             async with asyncio.timeout(seconds):
                 await self._until_empty()

@@ -1,4 +1,4 @@
-"""S3-FIFO: a bounded map that keeps what is asked for again and lets a scan pass through.
+"""S3-FIFO: a bounded map that keeps keys that are asked for again and lets a scan pass through.
 
 From Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023. Three queues, first
 in, first out. A new key waits in the small one, which holds a tenth. A key that is asked for twice there moves to the
@@ -122,7 +122,7 @@ class S3Fifo(Generic[K, V]):
         return entry is not None
 
     def clear(self) -> None:
-        """Let go of everything, and of what is remembered of the past."""
+        """Remove every key, and forget the ghost queue."""
         self._small.clear()
         self._main.clear()
         self._ghost.clear()

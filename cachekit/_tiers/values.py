@@ -25,11 +25,11 @@ class Values:
         self._reporter = reporter
 
     async def read(self, key: str, codec: Codec, budget: Budget) -> Outcome:
-        """Return what stands at ``key``, decoded by ``codec``."""
+        """Return the value at ``key``, decoded by ``codec``."""
         return self.decoded(await self._get(key, budget), codec)
 
     async def read_near(self, key: str, codec: Codec, budget: Budget) -> Outcome:
-        """Return what stands at ``key``, as `read` does, and have it kept near if that may be."""
+        """Return the value at ``key``, as `read` does, and have it kept near if that may be."""
         with self._coherence.near_read(key) as reading:
             if reading is None:
                 return await self.read(key, codec, budget)
@@ -39,12 +39,12 @@ class Values:
             return outcome
 
     async def read_with_lease(self, key: str, codec: Codec, budget: Budget) -> tuple[Outcome, bytes | None]:
-        """Return what stands at ``key``, and the token that holds its lease, as of one moment."""
+        """Return the value at ``key``, and the token that holds its lease, as of one moment."""
         raw, holder = await self._coherence.get_with_lease(key, budget)
         return self.decoded(raw, codec), holder
 
     async def take(self, key: str, codec: Codec, budget: Budget) -> Outcome:
-        """Return what stands at ``key`` and remove it, in one step."""
+        """Return the value at ``key`` and remove it, in one step."""
         return self.decoded(await self._coherence.take(key, budget), codec)
 
     async def store(self, key: str, value: object, codec: Codec, ttl: float, budget: Budget) -> bool:

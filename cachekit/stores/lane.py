@@ -285,7 +285,7 @@ class Lane(asyncio.Protocol):
                 if self._transport is None:
                     # The connection was given up: the replies after one that is no answer are no answers either.
                     return
-        # If the parser raises, the bytes are no reply, whatever the exception is.
+        # If the parser raises any exception, the bytes are no reply.
         except Exception as broken:
             self._disconnect(translate(broken, self.address))
         if not self._unanswered:
