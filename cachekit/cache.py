@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachekit._flow.commit import after_commit
-from cachekit._flow.policy import Duration
+from cachekit._flow.policy import CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import invalidate
 from cachekit._tiers.background import Background
@@ -28,7 +28,7 @@ from cachekit.config import (
     parse_count,
     parse_duration,
 )
-from cachekit.decorators import Decorators
+from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
 from cachekit.stores.base import Store
@@ -42,7 +42,7 @@ _SET: Final = Codec(Any, "cache.set")
 _TAKE: Final = Codec(Any, "cache.take")
 
 
-class Cache(Decorators):
+class Cache:
     """A cache over one store. Nothing is connected before the first use.
 
     Args:
@@ -110,8 +110,14 @@ class Cache(Decorators):
 
     # --- decorating -----------------------------------------------------------------------------
 
-    def _find_runtime(self) -> Runtime:
-        return self.runtime
+    @with_options_in_signature
+    def cached(self, key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
+        """Cache the results of an async function in this cache; see `cachekit.cached`."""
+        return make_cached(lambda: self.runtime, key, options)
+
+    def invalidates(self, *keys: str) -> Callable[[F], F]:
+        """Invalidate keys of this cache after an async function has returned; see `cachekit.invalidates`."""
+        return make_invalidates(lambda: self.runtime, keys)
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         """Hold invalidations back until a block ends normally, so that a database commits first.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.policy import CachedOptions, Policy
@@ -40,6 +40,7 @@ S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+D = TypeVar("D", bound=Callable[..., object])
 
 Lookup: TypeAlias = Callable[[], Runtime]
 
@@ -278,67 +279,10 @@ def make_invalidates(runtime: Lookup, templates: tuple[str, ...]) -> Callable[[F
     return decorate
 
 
-class Decorators:
-    """The decorators of one cache, or of the default cache: one signature and one text for both."""
-
-    def _find_runtime(self) -> Runtime:
-        """Return the runtime of the cache; a decorated function asks for it at each call."""
-        raise NotImplementedError
-
-    def cached(self, key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
-        """Cache the results of an async function: in this cache, or, from the module, in the default cache.
-
-        A hit has the type that the return annotation names. A failure of the cache never reaches the caller. An
-        exception of the function does, unchanged, and is not cached. Callers of one cold key share one load, in the
-        task of the first caller; an invalidation that lands while the load runs wins.
-
-        Args:
-            key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``. Without
-                one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
-            ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that gets the
-                result and returns one of these. From 1 ms to 100 years.
-            when: Gets the result and returns whether to store it. None stores every result, even None.
-            jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that entries
-                made together do not expire together.
-            lease: Seconds for which a killed loader can delay others; a live one renews it while it loads.
-            near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
-                to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
-
-        Raises:
-            DecorationError: Not an ``async def``, or a template that names no parameter.
-            ConfigurationError: An option makes no sense. Both are raised at decoration.
-
-        Example: functions, methods, classmethods (write it above ``@classmethod``) and staticmethods alike
-            >>> @cached(key="profile:<user_id>", ttl="10m")
-            ... async def profile(user_id: str) -> list[str]: ...
-            >>> profile.key("42")
-            'profile:42'
-        """
-        return make_cached(self._find_runtime, key, options)
-
-    def invalidates(self, *keys: str) -> Callable[[F], F]:
-        """Invalidate keys after an async function has returned normally; when it raises, none is invalidated.
-
-        A failure of the cache never reaches the caller. The function keeps its type.
-
-        Args:
-            keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result.
-
-        Raises:
-            DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
-
-        Example:
-            >>> @invalidates("profile:<user_id>")
-            ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
-        """
-        return make_invalidates(self._find_runtime, keys)
-
-
-def _signature_with_options() -> inspect.Signature:
-    """Return the signature of `Decorators.cached` for people and tools: every option by name, with its default."""
-    written = inspect.signature(Decorators.cached)
+def with_options_in_signature(function: D) -> D:
+    """Let people and tools see the options of ``cached`` by name, with their defaults."""
+    written = inspect.signature(function)
     named = [one for one in written.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    return written.replace(parameters=[*named, *inspect.signature(Policy).parameters.values()])
-
-
-Decorators.cached.__signature__ = _signature_with_options()  # type: ignore[attr-defined]
+    signature = written.replace(parameters=[*named, *inspect.signature(Policy).parameters.values()])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    return function

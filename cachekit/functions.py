@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
-from cachekit._flow.policy import Duration
+from cachekit._flow.policy import CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
 from cachekit.cache import Cache
 from cachekit.config import DEFAULT_TIMEOUT
-from cachekit.decorators import Decorators
+from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
 from cachekit.errors import ConfigurationError
 from cachekit.stores.base import Store
 
@@ -98,16 +98,59 @@ def using(cache: Cache) -> Generator[Cache, None, None]:
         _in_context.reset(token)
 
 
-class _DefaultDecorators(Decorators):
-    """The decorators of the default cache, which is looked up at each call."""
-
-    def _find_runtime(self) -> Runtime:
-        return default_cache().runtime
+def _runtime() -> Runtime:
+    return default_cache().runtime
 
 
-_decorators: Final = _DefaultDecorators()
-cached: Final = _decorators.cached
-invalidates: Final = _decorators.invalidates
+@with_options_in_signature
+def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
+    """Cache the results of an async function in the default cache; `Cache.cached` does so in a cache of your own.
+
+    A hit has the type that the return annotation names. A failure of the cache never reaches the caller. An
+    exception of the function does, unchanged, and is not cached. Callers of one cold key share one load, in the
+    task of the first caller; an invalidation that lands while the load runs wins.
+
+    Args:
+        key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``. Without
+            one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
+        ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that gets the
+            result and returns one of these. From 1 ms to 100 years.
+        when: Gets the result and returns whether to store it. None stores every result, even None.
+        jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that entries
+            made together do not expire together.
+        lease: Seconds for which a killed loader can delay others; a live one renews it while it loads.
+        near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
+            to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
+
+    Raises:
+        DecorationError: Not an ``async def``, or a template that names no parameter.
+        ConfigurationError: An option makes no sense. Both are raised at decoration.
+
+    Example: functions, methods, classmethods (write it above ``@classmethod``) and staticmethods alike
+        >>> @cached(key="profile:<user_id>", ttl="10m")
+        ... async def profile(user_id: str) -> list[str]: ...
+        >>> profile.key("42")
+        'profile:42'
+    """
+    return make_cached(_runtime, key, options)
+
+
+def invalidates(*keys: str) -> Callable[[F], F]:
+    """Invalidate keys of the default cache after an async function has returned normally, and none when it raises.
+
+    A failure of the cache never reaches the caller. The function keeps its type.
+
+    Args:
+        keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result.
+
+    Raises:
+        DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
+
+    Example:
+        >>> @invalidates("profile:<user_id>")
+        ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
+    """
+    return make_invalidates(_runtime, keys)
 
 
 async def cache_get(key: str) -> Any:

@@ -144,7 +144,8 @@ def _renew_now(runtime: Runtime, flight: Flight, held: HeldLease, lease: float) 
 
 
 async def _renew(runtime: Runtime, key: str, held: HeldLease, lease: float) -> None:
-    if not await runtime.leases.renew(key, held.token, lease):
+    # Given back since the timer ended.
+    if held.renewal is not None and not await runtime.leases.renew(key, held.token, lease):
         stop_renewing(held)
 
 

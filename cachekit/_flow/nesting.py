@@ -101,4 +101,6 @@ def _waits_for_any(flight: Flight, others: Sequence[Flight]) -> bool:
         if one not in seen:
             seen.add(one)
             ahead += one.waits_for or ()
+            if one.after is not None:
+                ahead.append(one.after)
     return False

@@ -49,7 +49,7 @@ class Policy(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(message)
         force_setattr(self, "jitter", parse_fraction(self.jitter, "jitter"))
         force_setattr(self, "lease", parse_duration(self.lease, "lease"))
-        if self.near not in {None, True, False}:
+        if self.near not in (None, True, False):
             choice = "write near=True or near=False, or leave it to Cache(url, near=10_000)"
             message = f"near={self.near!r} is no choice; {choice}"
             raise ConfigurationError(message)

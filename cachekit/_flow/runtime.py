@@ -45,12 +45,12 @@ class Runtime:
         """Empty while the store is healthy, so the hot path tests only its truth."""
         self.values: Values = Values(coherence, reporter)
         self.leases: Leases = Leases(guard, coherence)
-        self.windows: Windows = Windows(coherence, self.values, reporter.clock)
+        self.windows: Windows = Windows(coherence, self.values, guard.budget, reporter.clock)
         self.flights: Flights = Flights()
 
     async def aclose(self) -> None:
         """End the background work, and send the rest of the journal, for at most `DRAIN` seconds each."""
-        await self.coherence.replay.pause()
+        self.coherence.replay.cancel()
         await self.background.drain(DRAIN)
         await self.coherence.aclose(DRAIN)
         await self.background.aclose()

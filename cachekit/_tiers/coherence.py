@@ -3,8 +3,8 @@
 All reads and changes of entries go through this module; questions about leases alone, and tracking, do not:
 
 - The journal answers a read first: a key in it is a miss in this process, also if the store has a value.
-- A change makes the near tier forget its keys, before the store is asked and once it has answered: a read that is
-  under way may bring what stood there.
+- A change makes the near tier forget its keys once the store has answered, since a read that is under way may bring the
+  old value. A removal does so before the store is asked as well.
 - A change that the store has acknowledged settles what the journal holds; an invalidation that it has not is kept.
 """
 
@@ -76,11 +76,11 @@ class Coherence:
         # Asked behind the store: a key that is distrusted has a holder all the same.
         return self._override(key) or raw if self.journal else raw, holder
 
-    async def window(self, key: str, count: int) -> list[bytes] | Down | Distrusted:
+    async def window(self, key: str, count: int, budget: Budget) -> list[bytes] | Down | Distrusted:
         """Return the newest ``count`` items of the window at ``key``."""
         if self.journal and (override := self._override(key)):
             return override
-        return await self._guard.ask(self._store.window, key, self._guard.budget(), count)
+        return await self._guard.ask(self._store.window, key, budget, count)
 
     @contextmanager
     def near_read(self, key: str) -> Generator[NearRead | None, None, None]:
@@ -99,8 +99,10 @@ class Coherence:
     async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
         """Return the bytes at ``key``, and for how many seconds they will be there."""
         answer = await self._guard.ask(cast("TrackingStore", self._store).get_with_ttl, key, budget)
+        if isinstance(answer, Down) or not self.journal:
+            return answer
         # Asked behind the store: the journal may have come to hold the key meanwhile.
-        return (self._override(key) if self.journal else None) or answer
+        return self._override(key) or answer
 
     def pending(self, key: str) -> Down | None:
         """Return the outcome of a read of ``key`` if this process has invalidated it and the store does not know."""
@@ -126,7 +128,7 @@ class Coherence:
     async def set(self, key: str, data: bytes, ttl: float, budget: Budget) -> bool:
         """Store ``data``; a load that is going on does not overwrite it. Returns whether the store confirmed it."""
         mark = self.journal.mark()
-        with self._forgetting(key):
+        with self._forgetting(key, first=False):
             stored = await self._guard.ask(self._store.set, key, budget, data, ttl_ms=milliseconds(ttl)) is None
         if stored:
             # The value that was to be removed is replaced.
@@ -136,27 +138,31 @@ class Coherence:
 
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
         """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did."""
-        with self._forgetting(key):
+        with self._forgetting(key, first=False):
             answer = await self._guard.ask(self._store.run, key, budget, Fill(token, data, milliseconds(ttl)))
         if answer is True:
             self.journal.stored(key, ttl)
         return answer is True
 
-    async def push(self, key: str, item: bytes, bounds: WindowBounds) -> bool:
-        """Put ``item`` at the head of a window. Returns whether the store confirmed it."""
-        budget = self._guard.budget()
-        # A window that was to be forgotten must not grow before it is removed.
+    async def may_grow(self, key: str, budget: Budget) -> bool:
+        """Return whether the window at ``key`` may grow: one that was to be forgotten has to be removed before."""
         override = self._override(key) if self.journal else None
-        if isinstance(override, Down) or (override and not await self.invalidate([key], budget)):
-            return False
+        return override is None or (isinstance(override, Distrusted) and await self.invalidate([key], budget))
+
+    async def push(self, key: str, item: bytes, bounds: WindowBounds, budget: Budget) -> bool:
+        """Put ``item`` at the head of a window. Returns whether the store confirmed it."""
         pushed = await self._guard.ask(self._store.push, key, budget, item, bounds) is None
         if pushed:
             self.journal.stored(key, bounds.ttl_ms / 1000)
         return pushed
 
-    def _forgetting(self, *keys: str) -> AbstractContextManager[object]:
-        """Let the near tier forget ``keys`` before a change and after it."""
-        return _NOTHING_NEAR if self.near is None else _Forgetting(self.near, keys)
+    def _forgetting(self, *keys: str, first: bool = True) -> AbstractContextManager[object]:
+        """Let the near tier forget ``keys`` after a change; ``first``, before it as well.
+
+        A removal does so before: no caller is to find near what is about to go. A new value replaces the old one only
+        when the store has it.
+        """
+        return _NOTHING_NEAR if self.near is None else _Forgetting(self.near, keys, first=first)
 
     # --- invalidating -----------------------------------------------------------------------------
 
@@ -229,16 +235,18 @@ class Coherence:
 
 
 class _Forgetting:
-    """A change of ``keys``: the near tier forgets them before it and after it."""
+    """A change of ``keys``: the near tier forgets them after it, and before it if ``first``."""
 
-    __slots__ = ("_keys", "_near")
+    __slots__ = ("_first", "_keys", "_near")
 
-    def __init__(self, near: NearTier, keys: Sequence[str]) -> None:
+    def __init__(self, near: NearTier, keys: Sequence[str], *, first: bool) -> None:
         self._near = near
         self._keys = keys
+        self._first = first
 
     def __enter__(self) -> None:
-        self._near.forget(self._keys)
+        if self._first:
+            self._near.forget(self._keys)
 
     def __exit__(self, *raised: object) -> None:
         self._near.forget(self._keys)

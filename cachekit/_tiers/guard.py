@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
@@ -92,15 +92,17 @@ class Guard:
         """
         key = self._prefix + key
         if self.circuits and (rejection := self._breaker.rejects(self._shard(key) or "")):
-            return self._report(_operation(verb, args), rejection)
+            return self._report(self._operation(verb, args), rejection)
         if budget.left <= 0:
-            return self._failed(_operation(verb, args), self._shard(key), "timeout", "no time was left for the store")
+            return self._failed(
+                self._operation(verb, args), self._shard(key), "timeout", "no time was left for the store"
+            )
         began = time.monotonic()
         try:
             answer = await verb(key, budget.left, *args, **kwargs)
         # A store by somebody else may raise what it likes; it must not reach the application either.
         except Exception as error:
-            return self._contained(_operation(verb, args), error, key, budget, began)
+            return self._contained(self._operation(verb, args), error, key, budget, began)
         budget.left -= time.monotonic() - began
         if self._incidents.current or self.circuits:
             self._recovered(key)
@@ -224,6 +226,16 @@ class Guard:
         self._end_incidents(self._shard(key))
         return True
 
+    def _operation(self, verb: Callable[..., object], args: tuple[object, ...]) -> str:
+        """Return the name of an operation in events: of the script that is run, else of the verb.
+
+        Not the name of a function: the store may be somebody else's, and its verbs be wrapped.
+        """
+        script = args[0] if args else None
+        if isinstance(script, Script):
+            return script.name
+        return next((name for name, known in _verbs(self.store) if known == verb), "delete")
+
     def _failed(self, operation: str, shard: str | None, cause: str, text: str, *, of_key: bool = False) -> Down:
         what = f"{'a key' if of_key else 'the cache'}{f' at {shard}' if shard else ''}"
         self._incidents.begin((shard, cause), f"{what} is left out for now: {text}")
@@ -255,7 +267,8 @@ class Guard:
         self._breaker.close()
 
 
-def _operation(verb: Callable[..., object], args: tuple[object, ...]) -> str:
-    """Return the name of an operation in events: of the script that is run, else of the verb."""
-    script = args[0] if args else None
-    return script.name if isinstance(script, Script) else getattr(verb, "__name__", type(verb).__name__)
+def _verbs(store: object) -> Iterator[tuple[str, object]]:
+    """Yield the verbs of ``store`` by the names that events use. A read for the near tier is a ``get`` to observers."""
+    yield "get", getattr(store, "get_with_ttl", None)
+    for name in ("get_with_lease", "get_and_delete", "set", "seize_lease", "push", "window", "get"):
+        yield name, getattr(store, name)

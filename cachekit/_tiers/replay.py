@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from cachekit._tiers.background import Background, end
+from cachekit._tiers.background import Background
 from cachekit._tiers.journal import Journal
 from cachekit.backoff import Backoff
 from cachekit.loops import PerLoop
@@ -45,11 +45,11 @@ class Replay:
         except TimeoutError:
             self._journal.abandon()
 
-    async def pause(self) -> None:
-        """End the task of the running event loop."""
+    def cancel(self) -> None:
+        """Cancel the task of the running event loop. Its owner waits for it: it may be slow to end."""
         task = self._tasks.pop()
         if task is not None:
-            await end(task)
+            task.cancel()
 
     def _start(self) -> asyncio.Task[None]:
         return self._background.start_daemon(asyncio.get_running_loop(), self._until_empty)

@@ -66,9 +66,12 @@ class Values:
         """Return the outcome of a read; bytes that do not decode are a miss, with one warning."""
         if raw is None:
             return MISS
-        if not isinstance(raw, bytes):
+        if isinstance(raw, (Down, Distrusted)):
             return raw
-        entry = parse(raw)
+        if not isinstance(raw, bytes):
+            # A store by somebody else; that of this package returns nothing but bytes.
+            raw = self._as_bytes(raw, codec)
+        entry = None if raw is None else parse(raw)
         if entry is None:
             return MISS
         try:
@@ -79,3 +82,9 @@ class Values:
         if self._reporter.incidents:
             self._reporter.resolved(codec.name, "bytes")
         return Found(value, entry)
+
+    def _as_bytes(self, raw: object, codec: Codec) -> bytes | None:
+        if isinstance(raw, (bytearray, memoryview)):
+            return bytes(raw)
+        self._reporter.skipped(codec.name, "bytes", f"the store returned a {type(raw).__name__} in place of bytes")
+        return None

@@ -243,7 +243,7 @@ class Cluster:
                 self._send_waiting()
                 return
             reason = _slots_error(reply, node)
-        if isinstance(reason, StoreTimeoutError) and any(operation.wanted for operation in self._waiting):
+        if isinstance(reason, StoreTimeoutError) and any(not operation.future.done() for operation in self._waiting):
             # The nodes may be slow rather than gone. Waiting operations have their own deadlines; until then the nodes
             # are asked again.
             self._slots_outdated = True

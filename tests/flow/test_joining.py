@@ -6,13 +6,15 @@ import asyncio
 
 import pytest
 
-from cachekit import MISS
+from cachekit import MISS, Cache
 from cachekit._flow.flight import Flight, HeldLease, Landed, State
 from cachekit._flow.joining import Joining, ReadResult, Relation
 from cachekit._flow.nesting import enter, leave
 from cachekit._tiers.outcome import Distrusted, Down, Outcome
+from cachekit.testing import FailingStore
 from tests import ROOT
 
+PATIENCE = 30.0
 PLAN, OTHER_PLAN = object(), object()
 
 ROWS: dict[Relation, Joining] = {
@@ -83,3 +85,32 @@ async def test_a_flight_that_has_ended_changes_its_state_no_more() -> None:
     for state in State:
         landed.become(state)
         assert landed.state is State.LANDED
+
+
+async def test_a_call_inside_a_load_does_not_wait_for_the_flight_that_follows_that_load() -> None:
+    """With the store down a second caller follows the load that goes on, and the load calls its own function."""
+    async with Cache(FailingStore()) as cache:
+        store = cache._store
+        assert isinstance(store, FailingStore)
+        store.fail()
+        follows, depth = asyncio.Event(), 0
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> int:
+            nonlocal depth
+            depth += 1
+            if depth > 1:
+                return 1
+            await follows.wait()
+            return 1 + await f()
+
+        first = asyncio.ensure_future(f())
+        while not depth:
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(f())
+        while (opened := cache.runtime.flights.find("k")) is None or opened.after is None:
+            await asyncio.sleep(0)
+        follows.set()
+        async with asyncio.timeout(PATIENCE):
+            assert await first == 2
+            assert await second == 1

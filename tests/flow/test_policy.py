@@ -7,7 +7,7 @@ import typing
 
 import pytest
 
-from cachekit import Cache, cached
+from cachekit import Cache, cached, invalidates
 from cachekit._flow.policy import CachedOptions, Policy
 from cachekit.errors import DecorationError
 
@@ -36,3 +36,9 @@ def test_a_wrong_option_is_refused_with_the_names_of_all(options: dict[str, obje
 def test_a_decorator_without_its_parentheses_is_refused_with_the_text_to_write() -> None:
     with pytest.raises(DecorationError, match=r"write @cached\(ttl=600\) with its parentheses"):
         cached(test_a_wrong_option_is_refused_with_the_names_of_all)  # type: ignore[arg-type, call-arg]
+
+
+def test_the_decorators_of_the_module_are_functions_of_it() -> None:
+    for decorator in (cached, invalidates):
+        assert inspect.isfunction(decorator)
+        assert (decorator.__module__, decorator.__qualname__) == ("cachekit.functions", decorator.__name__)

@@ -378,7 +378,7 @@ async def test_a_caller_that_starts_after_a_failed_invalidation_gets_no_load_tha
     assert await invalidating is False
     assert await ours() == "new"
     await asyncio.gather(loading, waiting)
-    await here.runtime.coherence.replay.pause()
+    await here.runtime.background.aclose()
     await elsewhere.aclose()
 
 

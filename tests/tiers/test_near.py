@@ -21,6 +21,7 @@ from cachekit.stores import Store
 from cachekit.stores.connect import open_store
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
+from cachekit.stores.scripts import Script
 from cachekit.stores.tracking import LIMIT
 from tests.kit.binaries import first_server
 from tests.kit.cluster import RedisCluster
@@ -530,6 +531,29 @@ async def test_a_value_read_while_tracking_is_lost_is_not_kept(cue: OnCue, on_cu
     assert cue.asked == asked + 1, "it was read again"
     assert await on_cue(1) == 0
     assert cue.asked == asked + 1, "and kept now"
+
+
+async def test_a_value_stays_near_until_the_store_has_the_one_that_replaces_it(
+    cue: OnCue, on_cue: CachedFunction[[int], int]
+) -> None:
+    await on_cue(1)
+    filling, in_the_store, events = asyncio.Event(), asyncio.Event(), list[Event]()
+    on_cue._self_runtime().reporter.observe(events.append)
+
+    async def run(key: str, timeout: float, script: Script[Any]) -> Any:
+        filling.set()
+        await in_the_store.wait()
+        return await MemoryStore.run(cue, key, timeout, script)
+
+    cue.run = run  # type: ignore[method-assign]
+    refreshing = asyncio.ensure_future(on_cue.refresh(1))
+    await filling.wait()
+    await on_cue(1)
+    assert events[-1] == Hit("n:1", near=True)
+    in_the_store.set()
+    await refreshing
+    await on_cue(1)
+    assert events[-1] == Hit("n:1"), "the new value was read"
 
 
 async def test_a_near_read_that_fails_loads(cue: OnCue, on_cue: CachedFunction[[int], int]) -> None:

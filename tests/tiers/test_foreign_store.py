@@ -1,0 +1,209 @@
+"""A store by somebody else, which may return or raise what it likes: the application never notices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from cachekit import MISS, Cache, SnapshotStore
+from cachekit.errors import StoreRefusedError, StoreUnavailableError
+from cachekit.events import Event, Loaded, StoreFailed
+from cachekit.stores.base import Tracking
+from cachekit.stores.memory import MemoryStore
+from cachekit.stores.scripts import Script
+
+PATIENCE = 10.0
+
+
+class Returning(MemoryStore):
+    """A store whose reads return something in place of bytes."""
+
+    def __init__(self, change: Callable[[Any], object]) -> None:
+        super().__init__()
+        self.change = change
+
+    async def get(self, key: str, timeout: float) -> Any:
+        found = await super().get(key, timeout)
+        return None if found is None else self.change(found)
+
+    async def get_and_delete(self, key: str, timeout: float) -> Any:
+        found = await super().get_and_delete(key, timeout)
+        return None if found is None else self.change(found)
+
+    async def window(self, key: str, timeout: float, count: int) -> Any:
+        return self.change(await super().window(key, timeout, count))
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_bytes_of_another_type_are_a_hit(kind: Callable[[bytes], object]) -> None:
+    async with Cache(Returning(kind)) as cache:
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> list[int]:
+            return [1]
+
+        loads: list[Event] = []
+        cache.observe(lambda event: loads.append(event) if isinstance(event, Loaded) else None)
+        assert [await f(), await f(), await f.peek(), await cache.get("k"), await f.take()] == [[1]] * 5
+        assert len(loads) == 1
+
+
+@pytest.mark.parametrize(
+    "odd", ["text", 5, False, [b"[1]"], {"k": b"[1]"}, object()], ids=lambda odd: type(odd).__name__
+)
+async def test_anything_else_is_a_miss_with_one_warning(odd: object, caplog: pytest.LogCaptureFixture) -> None:
+    async with Cache(Returning(lambda _: odd)) as cache:
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> list[int]:
+            return [1]
+
+        assert [await f(), await f()] == [[1]] * 2
+        assert await f.peek() is MISS
+        assert await f.take() is MISS
+        assert len([text for text in caplog.messages if "in place of bytes" in text and "f is not cached" in text]) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", [tuple, iter, lambda items: [*map(bytearray, items)]], ids=["tuple", "iter", "bytearrays"]
+)
+async def test_a_window_may_come_as_any_iterable(kind: Callable[[list[bytes]], object]) -> None:
+    async with Cache(Returning(kind)) as cache:
+        snapshots = SnapshotStore(cache)
+        await snapshots.save_snapshot("42", "a text", 2)
+        assert [snapshot.text for snapshot in await snapshots.get_recent_snapshots("42")] == ["a text"]
+
+
+async def test_a_window_that_is_none_is_empty() -> None:
+    async with Cache(Returning(lambda _: 5)) as cache:
+        snapshots = SnapshotStore(cache)
+        await snapshots.save_snapshot("42", "a text", 2)
+        assert await snapshots.get_recent_snapshots("42") == []
+
+
+def wrapped(verb: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def wrapper(self: MemoryStore, *args: Any, **options: Any) -> Any:
+        raise StoreUnavailableError("unavailable", "on cue")
+
+    return wrapper
+
+
+class Wrapped(MemoryStore):
+    """A store whose verbs are wrapped, and fail."""
+
+    get = wrapped(MemoryStore.get)  # type: ignore[assignment]
+    set = wrapped(MemoryStore.set)  # type: ignore[assignment]
+    get_and_delete = wrapped(MemoryStore.get_and_delete)  # type: ignore[assignment]
+    delete = wrapped(MemoryStore.delete)  # type: ignore[assignment]
+    push = wrapped(MemoryStore.push)  # type: ignore[assignment]
+    window = wrapped(MemoryStore.window)  # type: ignore[assignment]
+    seize_lease = wrapped(MemoryStore.seize_lease)  # type: ignore[assignment]
+    run = wrapped(MemoryStore.run)  # type: ignore[assignment]
+
+
+async def test_events_name_the_verb_and_not_the_function_that_it_is() -> None:
+    async with Cache(Wrapped()) as cache:
+        failed: list[str] = []
+        cache.observe(lambda event: failed.append(event.operation) if isinstance(event, StoreFailed) else None)
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> int:
+            return 1
+
+        await cache.get("k")
+        await cache.set("k", 1, ttl=60)
+        await cache.take("k")
+        await f.refresh()
+        await cache.delete("k")
+        await SnapshotStore(cache).save_snapshot("42", "a text", 2)
+        assert failed[:4] == ["get", "set", "get_and_delete", "seize_lease"]
+        assert {*failed[4:]} - {"release_lease"} == {"delete", "push"}
+
+
+class SlowToEnd(MemoryStore):
+    """A store whose second deletion ends only when it is cancelled twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deletions = 0
+        self.going_on = asyncio.Event()
+
+    async def delete(self, keys: Any, timeout: float) -> None:
+        self.deletions += 1
+        if self.deletions == 2:
+            self.going_on.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.Event().wait()
+        raise StoreRefusedError("BUSY", "on cue")
+
+
+async def test_closing_does_not_wait_for_a_replay_that_is_slow_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cachekit._flow.runtime.DRAIN", 0.05)
+    store = SlowToEnd()
+    cache = Cache(store)
+    assert not await cache.delete("k")
+    async with asyncio.timeout(PATIENCE):
+        await store.going_on.wait()
+        await cache.aclose()
+
+
+class FailsWhileItOverflows(MemoryStore):
+    """A store that reports changes, whose read for the near tier fails, and whose journal overflows meanwhile."""
+
+    until = float("inf")
+    closed = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.asked: list[str] = []
+
+    def track(self, prefix: str, changed: object, state: object) -> Tracking:
+        return self  # type: ignore[return-value]
+
+    def close(self) -> list[asyncio.Task[None]]:
+        return []
+
+    async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
+        self.asked.append("get_with_ttl")
+        self.reading.set()
+        await self.go_on.wait()
+        raise StoreUnavailableError("unavailable", "on cue")
+
+    async def delete(self, keys: Any, timeout: float) -> None:
+        raise StoreUnavailableError("unavailable", "on cue")
+
+    async def run(self, key: str, timeout: float, script: Script[Any]) -> Any:
+        self.asked.append(script.name)
+        return await super().run(key, timeout, script)
+
+    async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
+        self.asked.append("seize_lease")
+
+
+async def test_a_read_that_failed_asks_the_store_no_second_time_though_the_journal_overflows() -> None:
+    store = FailsWhileItOverflows()
+    cache = Cache(store, near=10, timeout=PATIENCE)
+    cache.runtime.coherence.journal._limit = 1
+
+    @cache.cached(key="k:<x>", ttl=60)
+    async def f(x: int) -> int:
+        return x
+
+    near = cache.runtime.coherence.near
+    assert near is not None
+    near._loops.get()
+    reading = asyncio.ensure_future(f(1))
+    await store.reading.wait()
+    for x in (2, 3, 4):
+        await f.invalidate(x)
+    store.go_on.set()
+    assert await reading == 1
+    assert store.asked == ["get_with_ttl"]
+    await cache.runtime.background.aclose()
