@@ -21,12 +21,9 @@ class Call(Struct, Generic[R], eq=False):
     plan: CallPlan[..., R]
     key: str
     """As the plan renders it."""
+    codec: Codec
+    """Of the function's results."""
     budget: Budget
     """The rest of the deadline."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-
-    @property
-    def codec(self) -> Codec:
-        """The codec of the function's results."""
-        return self.plan.codec(self.runtime.reporter)

@@ -46,6 +46,9 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
         if isinstance(answer, Down):
             return None
         if isinstance(answer, bytes):
+            # Invalidated here while it was waited for, and the store may not know.
+            if runtime.coherence.pending(call.key):
+                return None
             outcome = runtime.values.decoded(answer, call.codec)
             if isinstance(outcome, Found):
                 return outcome

@@ -12,7 +12,6 @@ from cachekit._flow.lease import acquire, release, seize, stop_renewing
 from cachekit._flow.nesting import enter, leave, waiting_for
 from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.outcome import Found
-from cachekit.entry import Entry
 from cachekit.errors import DecodeError
 from cachekit.events import Filled, Loaded
 
@@ -41,7 +40,7 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
         if call.runtime.reporter.observers:
             call.runtime.reporter.emit(Loaded(call.key, time.monotonic() - began))
         if flight.lease is None:
-            flight.land(Landed(result, _encoded(call, result) if flight.awaited else None))
+            flight.land(Landed(result, call.runtime.values.encoded(result, call.codec) if flight.awaited else None))
         else:
             await _fill(call, flight, flight.lease, result)
         return result
@@ -101,7 +100,7 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R) -> No
     """Land, and store the result if the lease still holds."""
     runtime = call.runtime
     ttl = call.plan.ttl_of(result, runtime.reporter)
-    entry = _encoded(call, result) if ttl is not None or flight.awaited else None
+    entry = runtime.values.encoded(result, call.codec) if ttl is not None or flight.awaited else None
     # Every caller that waits goes on now; only this one waits for the fill.
     stop_renewing(held)
     flight.land(Landed(result, entry))
@@ -113,10 +112,6 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R) -> No
         release(call, flight)
     elif runtime.reporter.observers:
         runtime.reporter.emit(Filled(call.key, ttl))
-
-
-def _encoded(call: Call[R], result: R) -> Entry | None:
-    return call.runtime.values.encoded(result, call.codec)
 
 
 def _hand_over(call: Call[Any], flight: Flight) -> None:

@@ -64,7 +64,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
         # The table says that it was found.
         found: R = cast("Found", outcome).value
         return found
-    return await _load(Call(runtime, plan, key, budget, args, kwargs), result or ReadResult(outcome), verdict)
+    return await _load(Call(runtime, plan, key, codec, budget, args, kwargs), result or ReadResult(outcome), verdict)
 
 
 async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
@@ -115,7 +115,7 @@ async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...
     key = plan.key_of(runtime.reporter, args, kwargs)
     if key is None or (BLOCKS.get() and held_back(runtime, key)):
         return await plan.function(*args, **kwargs)
-    call = Call(runtime, plan, key, runtime.budget(), args, kwargs)
+    call = Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), args, kwargs)
     return await lead(call, runtime.flights.open(key, plan), Verdict.REFRESH)
 
 

@@ -104,9 +104,9 @@ class Coherence:
         # Asked behind the store: the journal may have come to hold the key meanwhile.
         return self._override(key) or answer
 
-    def pending(self, key: str) -> Down | None:
-        """Return the outcome of a read of ``key`` if this process has invalidated it and the store does not know."""
-        return _PENDING if self.journal and self.journal.holds(key) else None
+    def pending(self, key: str) -> bool:
+        """Return whether this process has invalidated ``key`` and the store has not acknowledged it."""
+        return bool(self.journal) and self.journal.holds(key)
 
     def _override(self, key: str) -> Down | Distrusted | None:
         """Return the outcome that the journal puts in place of a value at ``key``, if it has a reason."""

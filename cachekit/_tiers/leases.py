@@ -24,21 +24,19 @@ class Leases:
         self._store = guard.store
         self._coherence = coherence
 
-    async def acquire(
+    # This one and `fill` are not `async`: each would cost a miss one more coroutine.
+    def acquire(
         self, key: str, token: bytes, lease: float, unreadable: bytes | None, budget: Budget
-    ) -> bytes | Lease | Down:
-        """Return the bytes that stand at ``key`` by now, else the lease; ``unreadable`` bytes count as none."""
+    ) -> Awaitable[bytes | Lease | Down]:
+        """Return the bytes at ``key`` if there are any by now, else the lease; ``unreadable`` bytes count as none."""
         script = AcquireLease(token, milliseconds(lease), unreadable)
-        answer = await self._guard.ask(self._store.run, key, budget, script)
-        # Invalidated while it was waited for, and the store does not know.
-        return (self._coherence.pending(key) if isinstance(answer, bytes) else None) or answer
+        return self._guard.ask(self._store.run, key, budget, script)
 
     async def seize(self, key: str, token: bytes, lease: float, budget: Budget) -> bool:
         """Take the lease from whichever load holds it. Returns whether the store confirmed it."""
         ms = milliseconds(lease)
         return await self._guard.ask(self._store.seize_lease, key, budget, token, lease_ms=ms) is None
 
-    # Not `async`: it would cost a miss one more coroutine.
     def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> Awaitable[bool]:
         """Store loaded ``data`` for ``ttl``, if ``token`` still holds the lease. Returns whether it did."""
         return self._coherence.fill(key, data, token, ttl, budget)

@@ -64,14 +64,13 @@ class Values:
 
     def decoded(self, raw: bytes | Down | Distrusted | None, codec: Codec) -> Outcome:
         """Return the outcome of a read; bytes that do not decode are a miss, with one warning."""
-        if raw is None:
-            return MISS
-        if isinstance(raw, (Down, Distrusted)):
-            return raw
-        if not isinstance(raw, bytes):
-            # A store by somebody else; that of this package returns nothing but bytes.
-            raw = self._as_bytes(raw, codec)
-        entry = None if raw is None else parse(raw)
+        if type(raw) is not bytes:
+            if isinstance(raw, (Down, Distrusted)):
+                return raw
+            raw = None if raw is None else self._as_bytes(raw, codec)
+            if raw is None:
+                return MISS
+        entry = parse(raw)
         if entry is None:
             return MISS
         try:
@@ -84,7 +83,8 @@ class Values:
         return Found(value, entry)
 
     def _as_bytes(self, raw: object, codec: Codec) -> bytes | None:
-        if isinstance(raw, (bytearray, memoryview)):
+        # The stores of this package return nothing but bytes; one by somebody else may.
+        if isinstance(raw, (bytes, bytearray, memoryview)):
             return bytes(raw)
         self._reporter.skipped(codec.name, "bytes", f"the store returned a {type(raw).__name__} in place of bytes")
         return None
