@@ -13,6 +13,8 @@ import orjson
 import pytest
 
 from benchmarks.__main__ import PARTS, main
+from benchmarks.against import CALLS
+from benchmarks.against import main as against
 from benchmarks.charts import Bars, Chart, Curves, draw
 from benchmarks.parts import app
 from benchmarks.parts.maps import KINDS
@@ -123,6 +125,20 @@ def test_the_writing_coach_is_asked_over_http(tmp_path: Path) -> None:
     queries = {each["variant"]: each["queries_per_request"] for each in found[-len(app.VARIANTS) :]}
     assert queries["cached"] < 1
     assert queries["uncached"] > 2
+
+
+def test_a_checkout_is_compared_with_another_in_pairs() -> None:
+    command = [sys.executable, "-m", "benchmarks.against", str(ROOT), "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│")]
+    assert rows == [*CALLS]
+
+
+def test_a_folder_that_is_no_checkout_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        against([str(tmp_path)])
+    assert "name another checkout, such as a git worktree" in capsys.readouterr().err
 
 
 def test_parts_and_questions_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
