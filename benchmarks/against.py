@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import statistics
 import sys
 import time
@@ -39,6 +40,9 @@ CALLS: Final = {
     "miss on memory://": 1500,
 }
 """How many calls a round has, of each kind."""
+
+PROCESSES: Final = 8
+"""Pairs of processes, one after the other."""
 
 DOCUMENT: Final = {"user": "42", "errors": [{"word": "recieve", "count": n} for n in range(12)]}
 
@@ -87,10 +91,11 @@ async def works(url: str, prefix: str) -> dict[str, Callable[[int], Awaitable[No
     }
 
 
-async def answer(url: str, prefix: str) -> None:
+async def answer(url: str) -> None:
     """Do the work that each line asks for, and answer with its microseconds a call: of time, and of the processor."""
     logging.disable()
-    work = await works(url, prefix)
+    # Keys that no other process has filled.
+    work = await works(url, f"{os.getpid()}:")
     while line := await asyncio.to_thread(sys.stdin.readline):
         kind, calls = msgspec.json.decode(line, type=tuple[str, int])
         gc.collect()
@@ -102,37 +107,45 @@ async def answer(url: str, prefix: str) -> None:
         print(msgspec.json.encode([seconds / calls * 1e6 for seconds in took]).decode(), flush=True)
 
 
-async def measure(other: Path, *, rounds: int, share: float) -> Table:
+async def measure(other: Path, *, rounds: int, processes: int, share: float) -> Table:
     """Return the table of both."""
-    from benchmarks.children import ROOT, child, told  # noqa: PLC0415 - the worker has none of them
-    from tests.kit.binaries import first_server  # noqa: PLC0415 - as above
+    from tests.kit.binaries import first_server  # noqa: PLC0415 - the worker has none of it
     from tests.kit.servers import RedisServer  # noqa: PLC0415 - as above
+
+    pairs: dict[str, list[tuple[list[float], list[float]]]] = {kind: [] for kind in CALLS}
+    with RedisServer(first_server()) as server:
+        # A process may be slow for as long as it lives, by the places of its objects in memory: there are several.
+        for _ in range(processes):
+            await _turns(other, server.url, -(-rounds // processes), share, pairs)
+    table = Table("calls", "before, us", "after, us", "ratio", "ratio, processor", title=f"against {other.name}")
+    for kind, found in pairs.items():
+        medians = [statistics.median(pair[side][0] for pair in found) for side in (0, 1)]
+        ratios = [statistics.median(new[clock] / old[clock] for old, new in found) for clock in (0, 1)]
+        table.add_row(kind, *[f"{us:.2f}" for us in medians], *[f"{ratio:.3f}" for ratio in ratios])
+    return table
+
+
+async def _turns(
+    other: Path, url: str, rounds: int, share: float, pairs: dict[str, list[tuple[list[float], list[float]]]]
+) -> None:
+    """Let two processes take turns; the first round of each kind does not count."""
+    from benchmarks.children import ROOT, child, told  # noqa: PLC0415 - as in `measure`
 
     async def asked(process: Process, kind: str) -> list[float]:
         assert process.stdin is not None  # noqa: S101 - it is piped
         process.stdin.write(msgspec.json.encode((kind, max(100, int(CALLS[kind] * share)))) + b"\n")
         return await told(process, list[float])
 
-    table = Table(
-        "calls", "before, us", "after, us", "ratio", "ratio, processor", title=f"this checkout against {other.name}"
-    )
-    with RedisServer(first_server()) as server:
-        # -P: the folder of this file is none of the worker's path.
-        command = ("-P", __file__, "--url", server.url, "--prefix")
-        before = child(*command, "before:", str(other), environment={"PYTHONPATH": str(other)})
-        after = child(*command, "after:", str(ROOT), environment={"PYTHONPATH": str(ROOT)})
-        async with before as old, after as new:
-            for kind in CALLS:
-                figures: dict[Process, list[list[float]]] = {old: [], new: []}
-                for turn in range(rounds + 1):
-                    for process in (old, new) if turn % 2 else (new, old):
-                        figures[process].append(await asked(process, kind))
-                # The first round does not count.
-                pairs = list(zip(figures[old][1:], figures[new][1:], strict=True))
-                medians = [statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)]
-                ratios = [statistics.median(pair[1][clock] / pair[0][clock] for pair in pairs) for clock in (0, 1)]
-                table.add_row(kind, *[f"{us:.2f}" for us in medians], *[f"{ratio:.3f}" for ratio in ratios])
-    return table
+    # -P: the folder of this file is none of the worker's path.
+    command = ("-P", __file__, "--url", url)
+    before = child(*command, str(other), environment={"PYTHONPATH": str(other)})
+    after = child(*command, str(ROOT), environment={"PYTHONPATH": str(ROOT)})
+    async with before as old, after as new:
+        for kind in CALLS:
+            for turn in range(rounds + 1):
+                figures = {process: await asked(process, kind) for process in ((old, new) if turn % 2 else (new, old))}
+                if turn:
+                    pairs[kind].append((figures[old], figures[new]))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -140,18 +153,19 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description="This checkout against another.")
     parser.add_argument("other", type=Path, help="the folder of the other checkout")
     parser.add_argument("--rounds", type=int, default=40, help="rounds that count, of each kind (default 40)")
-    parser.add_argument("--quick", action="store_true", help="a look, not a measurement: 3 short rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help="a look, not a measurement: one short round of each process"
+    )
     parser.add_argument("--url", help=argparse.SUPPRESS)
-    parser.add_argument("--prefix", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.url:
-        asyncio.run(answer(options.url, options.prefix))
+        asyncio.run(answer(options.url))
         return
     if not (options.other / "cachekit").is_dir():
         parser.error(f"{options.other} has no folder cachekit: name another checkout, such as a git worktree")
-    rounds, share = (3, 0.05) if options.quick else (options.rounds, 1.0)
+    rounds, processes, share = (1, 1, 0.02) if options.quick else (options.rounds, PROCESSES, 1.0)
     Console(width=None if sys.stdout.isatty() else 120).print(
-        asyncio.run(measure(options.other.resolve(), rounds=rounds, share=share))
+        asyncio.run(measure(options.other.resolve(), rounds=rounds, processes=processes, share=share))
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from time import monotonic
 from typing import Final, TypeVar, cast
 
@@ -29,7 +29,6 @@ from cachekit.stores.scripts import Fill
 
 T = TypeVar("T")
 
-_NOTHING_NEAR: Final = nullcontext()
 _PENDING: Final = Down("pending")
 _DISTRUSTED: Final = Distrusted()
 
@@ -122,14 +121,16 @@ class Coherence:
         """Return the bytes at ``key`` and remove it, in one step."""
         if self.journal and (override := self._override(key)):
             return override
-        with self._forgetting(key):
+        with self._removing([key]):
             return await self._guard.ask(self._store.get_and_delete, key, budget)
 
     async def set(self, key: str, data: bytes, ttl: float, budget: Budget) -> bool:
         """Store ``data``; a load that is going on does not overwrite it. Returns whether the store confirmed it."""
         mark = self.journal.mark()
-        with self._forgetting(key, first=False):
+        try:
             stored = await self._guard.ask(self._store.set, key, budget, data, ttl_ms=milliseconds(ttl)) is None
+        finally:
+            self._forget([key])
         if stored:
             # The value that was to be removed is replaced.
             self.journal.remove([key], mark)
@@ -138,8 +139,10 @@ class Coherence:
 
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
         """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did."""
-        with self._forgetting(key, first=False):
+        try:
             answer = await self._guard.ask(self._store.run, key, budget, Fill(token, data, milliseconds(ttl)))
+        finally:
+            self._forget([key])
         if answer is True:
             self.journal.stored(key, ttl)
         return answer is True
@@ -156,13 +159,23 @@ class Coherence:
             self.journal.stored(key, bounds.ttl_ms / 1000)
         return pushed
 
-    def _forgetting(self, *keys: str, first: bool = True) -> AbstractContextManager[object]:
-        """Let the near tier forget ``keys`` after a change; ``first``, before it as well.
+    def _forget(self, keys: Sequence[str]) -> None:
+        """Let the near tier forget ``keys``, which have changed."""
+        if self.near is not None:
+            self.near.forget(keys)
 
-        A removal does so before: no caller is to find near what is about to go. A new value replaces the old one only
-        when the store has it.
+    @contextmanager
+    def _removing(self, keys: Sequence[str]) -> Generator[None, None, None]:
+        """Let the near tier forget ``keys`` before a removal and after it.
+
+        Before it, since no caller is to find near what is about to go. A new value replaces the old one only when the
+        store has it.
         """
-        return _NOTHING_NEAR if self.near is None else _Forgetting(self.near, keys, first=first)
+        self._forget(keys)
+        try:
+            yield
+        finally:
+            self._forget(keys)
 
     # --- invalidating -----------------------------------------------------------------------------
 
@@ -173,7 +186,7 @@ class Coherence:
         """
         left = list(keys)
         try:
-            with self._forgetting(*keys):
+            with self._removing(keys):
                 return await self._remove(left, budget)
         finally:
             if left:
@@ -184,7 +197,7 @@ class Coherence:
         keys = self.journal.batch()
         left = list(keys)
         # Before it leaves the journal as well: it is not to be found near by another thread.
-        with self._forgetting(*keys):
+        with self._removing(keys):
             await self._remove(left, self._guard.budget())
         if len(left) < len(keys):
             self.journal.replayed(len(keys) - len(left))
@@ -232,24 +245,6 @@ class Coherence:
         await self.replay.aclose(seconds)
         if self.near is not None:
             await self.near.aclose()
-
-
-class _Forgetting:
-    """A change of ``keys``: the near tier forgets them after it, and before it if ``first``."""
-
-    __slots__ = ("_first", "_keys", "_near")
-
-    def __init__(self, near: NearTier, keys: Sequence[str], *, first: bool) -> None:
-        self._near = near
-        self._keys = keys
-        self._first = first
-
-    def __enter__(self) -> None:
-        if self._first:
-            self._near.forget(self._keys)
-
-    def __exit__(self, *raised: object) -> None:
-        self._near.forget(self._keys)
 
 
 class NearRead:

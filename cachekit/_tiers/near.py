@@ -155,7 +155,8 @@ class NearTier:
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove ``keys``, in every event loop, and let reads of them that are under way add nothing."""
-        for state in self._loops.all():
+        # A copy: other threads begin and end loops at any moment.
+        for state in list(self._states.values()):
             self._forget(state, keys)
 
     async def aclose(self) -> None:
