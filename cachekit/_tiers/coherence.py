@@ -3,8 +3,8 @@
 All reads and changes of entries go through this module; questions about leases alone, and tracking, do not:
 
 - The journal answers a read first: a key in it is a miss in this process, also if the store has a value.
-- A change makes the near tier forget its keys once the store has answered, since a read that is under way may bring the
-  old value. A removal does so before the store is asked as well.
+- A change makes the near tiers of the process forget its keys once the store has answered, since a read that is under
+  way may bring the old value. A removal does so before the store is asked as well.
 - A change that the store has acknowledged settles what the journal holds; an invalidation that it has not is kept.
 """
 
@@ -19,7 +19,7 @@ from typing import Final, TypeVar, cast
 from cachekit._tiers.background import Background
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.journal import Journal
-from cachekit._tiers.near import Mark, NearTier
+from cachekit._tiers.near import NEAR_TIERS, Mark, NearTier
 from cachekit._tiers.outcome import Distrusted, Down, Found
 from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
@@ -160,9 +160,9 @@ class Coherence:
         return pushed
 
     def _forget(self, keys: Sequence[str]) -> None:
-        """Let the near tier forget ``keys``, which have changed."""
-        if self.near is not None:
-            self.near.forget(keys)
+        """Let every near tier of this process forget ``keys``, which have changed: other caches may share the store."""
+        if NEAR_TIERS.used:
+            NEAR_TIERS.forget(self._guard.with_prefix(keys))
 
     @contextmanager
     def _removing(self, keys: Sequence[str]) -> Generator[None, None, None]:

@@ -177,16 +177,26 @@ class Guard:
     ) -> Tracking | None:
         """Have the store tell which keys of this cache change; None when it cannot."""
 
-        def without_prefix(keys: Sequence[str] | None) -> None:
-            changed(None if keys is None else [key.removeprefix(self._prefix) for key in keys])
+        def changed_here(keys: Sequence[str] | None) -> None:
+            changed(None if keys is None else self.without_prefix(keys))
 
         try:
-            return cast("TrackingStore", self.store).track(self._prefix, without_prefix, state)
+            return cast("TrackingStore", self.store).track(self._prefix, changed_here, state)
         # As in `ask`.
         except Exception as error:
             kind = type(error).__name__
             state(error if isinstance(error, StoreError) else StoreUnavailableError(kind, f"tracking raised {kind}"))
             return None
+
+    def with_prefix(self, keys: Sequence[str]) -> list[str]:
+        """Return ``keys`` as they stand in the store."""
+        prefix = self._prefix
+        return [prefix + key for key in keys]
+
+    def without_prefix(self, stored: Sequence[str]) -> list[str]:
+        """Return the keys of this cache among those that stand in a store."""
+        prefix = self._prefix
+        return [key[len(prefix) :] for key in stored if key.startswith(prefix)]
 
     @property
     def tracks(self) -> bool:
