@@ -85,8 +85,8 @@ class Coherence:
     def near_read(self, key: str) -> Generator[NearRead | None, None, None]:
         """Read ``key`` so that its value may be kept near; None when nothing may be kept."""
         near = self.near
-        # While the journal is not empty nothing is kept: what it holds is a miss here.
-        mark = None if near is None or self.journal else near.mark(key)
+        # While an invalidation is pending nothing is kept: its key is a miss here.
+        mark = None if near is None or len(self.journal) else near.mark(key)
         if near is None or mark is None:
             yield None
             return
@@ -104,13 +104,14 @@ class Coherence:
         return self._override(key) or answer
 
     def pending(self, key: str) -> bool:
-        """Return whether this process has invalidated ``key`` and the store has not acknowledged it."""
-        return bool(self.journal) and self.journal.holds(key)
+        """Return whether this process has invalidated ``key`` and the store has not acknowledged it, or may have."""
+        return bool(self.journal) and (self.journal.holds(key) or self.journal.distrusts(key))
 
     def _override(self, key: str) -> Down | Distrusted | None:
         """Return the outcome that the journal puts in place of a value at ``key``, if it has a reason."""
-        # The task that replays may have ended with its loop.
-        self.replay.soon()
+        if len(self.journal):
+            # The task that replays may have ended with its loop.
+            self.replay.soon()
         if self.journal.holds(key):
             return _PENDING
         return _DISTRUSTED if self.journal.distrusts(key) else None
@@ -134,17 +135,18 @@ class Coherence:
         if stored:
             # The value that was to be removed is replaced.
             self.journal.remove([key], mark)
-            self.journal.stored(key, ttl)
+            self.journal.stored(key, ttl, mark)
         return stored
 
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
         """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did."""
+        mark = self.journal.mark()
         try:
             answer = await self._guard.ask(self._store.run, key, budget, Fill(token, data, milliseconds(ttl)))
         finally:
             self._forget([key])
         if answer is True:
-            self.journal.stored(key, ttl)
+            self.journal.stored(key, ttl, mark)
         return answer is True
 
     async def may_grow(self, key: str, budget: Budget) -> bool:
@@ -154,9 +156,10 @@ class Coherence:
 
     async def push(self, key: str, item: bytes, bounds: WindowBounds, budget: Budget) -> bool:
         """Put ``item`` at the head of a window. Returns whether the store confirmed it."""
+        mark = self.journal.mark()
         pushed = await self._guard.ask(self._store.push, key, budget, item, bounds) is None
         if pushed:
-            self.journal.stored(key, bounds.ttl_ms / 1000)
+            self.journal.stored(key, bounds.ttl_ms / 1000, mark)
         return pushed
 
     def _forget(self, keys: Sequence[str]) -> None:
