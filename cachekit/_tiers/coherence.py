@@ -240,7 +240,7 @@ class Coherence:
 
     @property
     def healthy(self) -> bool:
-        """Whether the store answers, and every invalidation has reached it."""
+        """Whether the store answers, and every invalidation that can be sent has reached it."""
         return self._guard.healthy and not len(self.journal)
 
     async def aclose(self, seconds: float) -> None:
