@@ -11,6 +11,7 @@ they refuse, and an argument may be a value or the text of a snapshot.
 from __future__ import annotations
 
 import re
+import ssl
 from enum import Enum
 from typing import Final
 
@@ -190,7 +191,18 @@ def _code_of(error: BaseException) -> str:
     return "AUTH" if code in _LOGIN or "unauthenticated" in text else code
 
 
+def _refused_certificate(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return the reason for ``error`` if it is a certificate: redis-py raises an error of its own, made of the text."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _reason(error: BaseException) -> str:
-    """Return the type of ``error``, with the number that the system gives it, if there is one."""
+    """Return the type of ``error``, with the number that the system gives it, if there is one; or what TLS refuses."""
+    refused = _refused_certificate(error)
+    if refused is not None:
+        # It quotes names in the certificate and the host name that was asked for, and nothing else.
+        return f"its certificate was refused: {refused.verify_message.rstrip('.')}"
     number = re.search(r"\b(?:Error|Errno) -?\d+\b", str(error))
     return f"{type(error).__name__}, {number[0]}" if number else type(error).__name__
