@@ -24,7 +24,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       outcome, incidents, reporter, background    serve them all
     stores/           who keeps bytes
       base, scripts   the protocol, and its atomic steps
-      memory, redis   the two stores; keyspace, the keys of the one in memory
+      memory, redis   the two stores; keyspace, the keys of the one in memory; unusable, for a bad URL
       network, sentinel, cluster    the servers of a store, and which one has a key
       lane, operations, deadlines   one connection, and the commands on it
       tracking        the feed of changes
