@@ -19,12 +19,12 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       runtime         the objects that all calls of a cache share
     _tiers/           where values are
       values, windows, leases     in the store
-      coherence       alone knows the journal, its replay and the near tier (in an s3fifo map)
+      coherence       alone knows the journal, its replay and distrust, and the near tier (in an s3fifo map)
       guard, breaker  the one door to the store
       outcome, incidents, reporter, background    serve them all
     stores/           who keeps bytes
       base, scripts   the protocol, and its atomic steps
-      memory, redis   the two stores; keyspace, the keys of the one in memory
+      memory, redis   the two stores; keyspace, the keys of the one in memory; unusable, for a bad URL
       network, sentinel, cluster    the servers of a store, and which one has a key
       lane, operations, deadlines   one connection, and the commands on it
       tracking        the feed of changes

@@ -241,10 +241,11 @@ class Cache:
     def healthy(self) -> bool:
         """Whether, as far as this process knows, the store answers and every invalidation has reached it.
 
-        It is False from the first failure on, until the store has answered for half a second again. An application
-        can tell by it a missing value from a value that could not be read. An example: a ticket that was spent is
-        refused, but the holder of a ticket that could not be read may try again. The property asks nobody: without
-        a call it does not change. It is True before the first use.
+        It is False from the first failure on. It is True again with the first answer that comes half a second after
+        the last failure. A store that refuses one key (WRONGTYPE, an ACL) answers, and a key that cannot be sent says
+        nothing about it. An application can tell by it a missing value from a value that could not be read. An
+        example: a ticket that was spent is refused, but the holder of a ticket that could not be read may try again.
+        The property asks nobody: without a call it does not change. It is True before the first use.
 
         Example:
             >>> Cache("memory://").healthy

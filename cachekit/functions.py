@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Final, Unpack
 
 from cachekit._flow.policy import CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
+from cachekit._tiers.incidents import LOGGER
 from cachekit.cache import Cache
 from cachekit.config import DEFAULT_TIMEOUT
 from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
 from cachekit.errors import ConfigurationError
 from cachekit.stores.base import Store
+from cachekit.stores.unusable import UnusableStore
 
 _lock: Final = threading.Lock()
 _configured: Cache | None = None
@@ -64,7 +67,8 @@ def default_cache() -> Cache:
     ``REDIS_URL``, else ``redis://localhost:6379/0``, made at first need.
 
     Raises:
-        ConfigurationError: Nothing was configured and the environment's URL makes no sense.
+        ConfigurationError: Nothing was configured and the environment's URL makes no sense. Decorated functions,
+            `cache_get` and their kin do not raise it: they go on uncached, and the log says so once.
 
     Example:
         >>> configure("memory://") is default_cache()
@@ -72,19 +76,22 @@ def default_cache() -> Cache:
     """
     global _configured  # noqa: PLW0603 - see configure
     cache = _in_context.get() or _configured
-    if cache is not None:
-        return cache
-    with _lock:
-        if _configured is None:
-            _configured = Cache()
-        return _configured
+    if cache is None:
+        with _lock:
+            cache = _configured = _configured or Cache()
+    if isinstance(cache, _Uncached):
+        raise ConfigurationError(cache.reason)
+    return cache
 
 
 @contextmanager
 def using(cache: Cache) -> Generator[Cache, None, None]:
     """Make ``cache`` the default inside a ``with`` block, and in the tasks that are started inside.
 
-    It follows `contextvars`: each concurrent request, thread and test sees its own default.
+    It follows `contextvars`: each concurrent request, thread and test sees its own default. The block may end in
+    another context than it began in, as the two halves of a fixture or a dependency may. Code that runs in neither
+    context does not see ``cache``, and the log says so once. FastAPI runs a ``def`` dependency in a thread with a
+    context of its own: write it as ``async def``.
 
     Example:
         >>> with using(Cache("memory://")) as cache:
@@ -95,11 +102,53 @@ def using(cache: Cache) -> Generator[Cache, None, None]:
     try:
         yield cache
     finally:
+        _leave(token, cache)
+
+
+def _leave(token: Token[Cache | None], cache: Cache) -> None:
+    try:
         _in_context.reset(token)
+    except ValueError:
+        # This is another context. A copy of the first one has the cache as well, and leaves it here.
+        if _in_context.get() is cache:
+            _in_context.set(None if token.old_value is Token.MISSING else token.old_value)
+        else:
+            _warn_of_contexts()
+
+
+@functools.cache
+def _warn_of_contexts() -> None:
+    """Log, once, that a block did not hold where its author may expect it to."""
+    LOGGER.warning(
+        "a using() block ended in another context than it began in; code in between saw its cache only in the first "
+        "one. Where the block is in a fixture or a dependency that is a def, write an async def"
+    )
+
+
+class _Uncached(Cache):
+    """The default cache when the environment's URL makes no sense: calls go on uncached; the log says why, once."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(UnusableStore(f"{reason}; calls go on uncached until configure() is called"))
+        self.reason: str = reason
+
+
+def _default() -> Cache:
+    """Return the default cache of a call, which is no place to raise an error of configuration."""
+    global _configured  # noqa: PLW0603 - see configure
+    cache = _in_context.get() or _configured
+    if cache is not None:
+        return cache
+    try:
+        return default_cache()
+    except ConfigurationError as error:
+        with _lock:
+            _configured = _configured or _Uncached(str(error))
+            return _configured
 
 
 def _runtime() -> Runtime:
-    return default_cache().runtime
+    return _default().runtime
 
 
 @with_options_in_signature
@@ -162,7 +211,7 @@ async def cache_get(key: str) -> Any:
         >>> print(asyncio.run(cache_get("nothing:here")))
         None
     """
-    return await default_cache().get(key)
+    return await _default().get(key)
 
 
 async def cache_set(key: str, value: Any, ttl: Duration) -> bool:
@@ -178,7 +227,7 @@ async def cache_set(key: str, value: Any, ttl: Duration) -> bool:
         >>> asyncio.run(cache_set("greeting", "hello", ttl=60))
         True
     """
-    return await default_cache().set(key, value, ttl)
+    return await _default().set(key, value, ttl)
 
 
 async def cache_delete(key: str) -> bool:
@@ -190,4 +239,4 @@ async def cache_delete(key: str) -> bool:
         >>> asyncio.run(cache_delete("greeting"))
         True
     """
-    return await default_cache().delete(key)
+    return await _default().delete(key)

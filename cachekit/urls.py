@@ -14,14 +14,17 @@ a password is masked in that text, and every repr leaves it out.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from cachekit.config import DEFAULT_MAXSIZE, DEFAULT_URL, parse_count
 from cachekit.errors import ConfigurationError
+
+_LOGGER: Final = logging.getLogger("cachekit")
 
 _SENTINEL_FORM: Final = "redis+sentinel://host:26379,host:26379/mymaster/0"
 _CLUSTER_FORM: Final = "redis+cluster://host:6379,host:6379"
@@ -233,19 +236,84 @@ def parse(url: object) -> StoreURL:
 def url_from_environment() -> str:
     """Return ``CACHEKIT_URL``, else ``REDIS_URL``, else ``redis://localhost:6379/0``.
 
+    ``REDIS_URL`` belongs to other libraries as well: options that cachekit does not know are left out of it, and
+    noted in the log by name, once. In ``CACHEKIT_URL`` they are errors.
+
     Raises:
         ConfigurationError: The URL makes no sense; the message names the variable.
     """
     for name in ("CACHEKIT_URL", "REDIS_URL"):
         url = os.environ.get(name)
-        if url:
-            try:
-                parse(url)
-            except ConfigurationError as error:
-                message = f"the environment's {name}: {error}"
-                raise ConfigurationError(message) from None
-            return url
+        if not url:
+            continue
+        try:
+            used = _without_options_of_others(url) if name == "REDIS_URL" else url
+            parse(used)
+        except ConfigurationError as error:
+            message = f"the environment's {name}: {error}"
+            raise ConfigurationError(message) from None
+        return used
     return DEFAULT_URL
+
+
+# --- a URL that other libraries use as well -------------------------------------------------------------
+
+# Known to redis-py, Celery, kombu, aiocache, django-redis and their kin, and of no use here: cachekit has one timeout,
+# one connection, and decodes by itself.
+_OF_OTHERS: Final = frozenset(
+    {
+        *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_read_size", "timeout"),
+        *("retry_on_timeout", "retry_on_error", "max_connections", "health_check_interval", "client_name"),
+        *("decode_responses", "encoding", "encoding_errors", "legacy_responses", "virtual_host", "visibility_timeout"),
+        *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_path", "ssl_ca_data", "ssl_min_version", "ssl_ciphers"),
+    }
+)
+_REQUIRED: Final = frozenset({"required", "cert_required"})
+_FALSE: Final = frozenset({"0", "f", "false", "n", "no", "off", "none"})
+
+_noted: Final[set[str]] = set()
+"""What was noted about ``REDIS_URL`` in this process, so that it is noted once."""
+
+
+def _without_options_of_others(url: str) -> str:
+    """Return ``url`` with the options that cachekit knows, and note the names of the others in the log, once.
+
+    Other libraries are configured by the same variable, so an option of theirs is no error.
+    """
+    parts = _split(url)
+    known = _OPTIONS.get(parts.scheme)
+    if known is None:
+        # `parse` says which schemes there are.
+        return url
+    _check_login(parts)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    others = {name: value for name, value in pairs if name not in known}
+    if not others:
+        return url
+    _note(parts.scheme, others)
+    kept = urlencode([(name, value) for name, value in pairs if name in known])
+    return url.partition("?")[0] + (f"?{kept}" if kept else "")
+
+
+def _note(scheme: str, others: dict[str, str]) -> None:
+    """Log the names of options that are passed over. Their values may be secrets."""
+    text = f"options in REDIS_URL that cachekit has no use for are passed over: {', '.join(sorted(others))}"
+    unverified = [name for name, value in others.items() if _turns_verification_off(name, value)]
+    if unverified and scheme.startswith("rediss"):
+        text += (
+            f"; {' and '.join(sorted(unverified))} would turn the verification of TLS off, and it stays on: "
+            "name a private authority by ssl_ca_certs"
+        )
+    if text not in _noted:
+        _noted.add(text)
+        harmless = not unverified and others.keys() <= _OF_OTHERS
+        _LOGGER.log(logging.INFO if harmless else logging.WARNING, "%s", text)
+
+
+def _turns_verification_off(name: str, value: str) -> bool:
+    if name == "ssl_cert_reqs":
+        return value.lower() not in _REQUIRED
+    return name == "ssl_check_hostname" and value.lower() in _FALSE
 
 
 # --- one function for each kind -----------------------------------------------------------------------
@@ -355,6 +423,10 @@ def _options(parts: SplitResult) -> dict[str, str]:
     for name, _ in pairs:
         if name not in known:
             message = f"unknown option {name!r} for {parts.scheme}://; it takes {', '.join(sorted(known)) or 'none'}"
+            if name in {"ssl_cert_reqs", "ssl_check_hostname"}:
+                message += "; leave it out: TLS is always verified, host name included"
+            elif name in _OF_OTHERS:
+                message += "; leave it out: it is an option of other libraries"
             raise ConfigurationError(message)
     return dict(pairs)
 

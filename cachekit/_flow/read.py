@@ -40,7 +40,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     coherence = runtime.coherence
     near = coherence.near if (runtime.near if plan.near is None else plan.near) else None
     # A key in the journal is a miss, here too.
-    if near is not None and not coherence.journal and (value := near.find(key, codec)) is not MISS:
+    if near is not None and not len(coherence.journal) and (value := near.find(key, codec)) is not MISS:
         if reporter.observers:
             reporter.emit(Hit(key, near=True))
         hit: R = value

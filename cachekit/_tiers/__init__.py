@@ -7,6 +7,7 @@
     leases.py      leases on the loads of keys
     coherence.py   the store, believed only as far as the journal allows; the near tier follows every change
     journal.py     invalidations that the store has not acknowledged
+    distrust.py    the keys whose invalidation was lost
     replay.py      sends them when the store answers again
     near.py        values in this process, in front of the store, which reports changes
     s3fifo.py      the bounded map that holds them

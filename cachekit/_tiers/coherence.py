@@ -3,8 +3,8 @@
 All reads and changes of entries go through this module; questions about leases alone, and tracking, do not:
 
 - The journal answers a read first: a key in it is a miss in this process, also if the store has a value.
-- A change makes the near tier forget its keys once the store has answered, since a read that is under way may bring the
-  old value. A removal does so before the store is asked as well.
+- A change makes the near tiers of the process forget its keys once the store has answered, since a read that is under
+  way may bring the old value. A removal does so before the store is asked as well.
 - A change that the store has acknowledged settles what the journal holds; an invalidation that it has not is kept.
 """
 
@@ -19,7 +19,7 @@ from typing import Final, TypeVar, cast
 from cachekit._tiers.background import Background
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.journal import Journal
-from cachekit._tiers.near import Mark, NearTier
+from cachekit._tiers.near import NEAR_TIERS, Mark, NearTier
 from cachekit._tiers.outcome import Distrusted, Down, Found
 from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
@@ -85,8 +85,8 @@ class Coherence:
     def near_read(self, key: str) -> Generator[NearRead | None, None, None]:
         """Read ``key`` so that its value may be kept near; None when nothing may be kept."""
         near = self.near
-        # While the journal is not empty nothing is kept: what it holds is a miss here.
-        mark = None if near is None or self.journal else near.mark(key)
+        # While an invalidation is pending nothing is kept: its key is a miss here.
+        mark = None if near is None or len(self.journal) else near.mark(key)
         if near is None or mark is None:
             yield None
             return
@@ -104,13 +104,14 @@ class Coherence:
         return self._override(key) or answer
 
     def pending(self, key: str) -> bool:
-        """Return whether this process has invalidated ``key`` and the store has not acknowledged it."""
-        return bool(self.journal) and self.journal.holds(key)
+        """Return whether this process has invalidated ``key`` and the store has not acknowledged it, or may have."""
+        return bool(self.journal) and (self.journal.holds(key) or self.journal.distrusts(key))
 
     def _override(self, key: str) -> Down | Distrusted | None:
         """Return the outcome that the journal puts in place of a value at ``key``, if it has a reason."""
-        # The task that replays may have ended with its loop.
-        self.replay.soon()
+        if len(self.journal):
+            # The task that replays may have ended with its loop.
+            self.replay.soon()
         if self.journal.holds(key):
             return _PENDING
         return _DISTRUSTED if self.journal.distrusts(key) else None
@@ -134,17 +135,18 @@ class Coherence:
         if stored:
             # The value that was to be removed is replaced.
             self.journal.remove([key], mark)
-            self.journal.stored(key, ttl)
+            self.journal.stored(key, ttl, mark)
         return stored
 
     async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
         """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did."""
+        mark = self.journal.mark()
         try:
             answer = await self._guard.ask(self._store.run, key, budget, Fill(token, data, milliseconds(ttl)))
         finally:
             self._forget([key])
         if answer is True:
-            self.journal.stored(key, ttl)
+            self.journal.stored(key, ttl, mark)
         return answer is True
 
     async def may_grow(self, key: str, budget: Budget) -> bool:
@@ -154,15 +156,16 @@ class Coherence:
 
     async def push(self, key: str, item: bytes, bounds: WindowBounds, budget: Budget) -> bool:
         """Put ``item`` at the head of a window. Returns whether the store confirmed it."""
+        mark = self.journal.mark()
         pushed = await self._guard.ask(self._store.push, key, budget, item, bounds) is None
         if pushed:
-            self.journal.stored(key, bounds.ttl_ms / 1000)
+            self.journal.stored(key, bounds.ttl_ms / 1000, mark)
         return pushed
 
     def _forget(self, keys: Sequence[str]) -> None:
-        """Let the near tier forget ``keys``, which have changed."""
-        if self.near is not None:
-            self.near.forget(keys)
+        """Let every near tier of this process forget ``keys``, which have changed: other caches may share the store."""
+        if NEAR_TIERS.used:
+            NEAR_TIERS.forget(self._guard.with_prefix(keys))
 
     @contextmanager
     def _removing(self, keys: Sequence[str]) -> Generator[None, None, None]:
@@ -237,7 +240,7 @@ class Coherence:
 
     @property
     def healthy(self) -> bool:
-        """Whether the store answers, and every invalidation has reached it."""
+        """Whether the store answers, and every invalidation that can be sent has reached it."""
         return self._guard.healthy and not len(self.journal)
 
     async def aclose(self, seconds: float) -> None:

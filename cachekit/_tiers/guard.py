@@ -16,10 +16,10 @@ from msgspec import Struct
 
 from cachekit._tiers.background import Background
 from cachekit._tiers.breaker import Breaker, Circuit
-from cachekit._tiers.incidents import Incidents
+from cachekit._tiers.incidents import QUIET, Incidents
 from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
-from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
+from cachekit.errors import UNSENDABLE, KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.stores.base import Store, Tracking, TrackingStore
 from cachekit.stores.scripts import Script
@@ -68,12 +68,16 @@ class Guard:
         self.budget: Callable[[], Budget] = partial(Budget, settings.timeout)
         """Returns the whole of the deadline, for one call."""
         self._reporter = reporter
+        self._clock = reporter.clock
         self._incidents = Incidents[tuple[str | None, str]](reporter.clock)
         self._breaker = Breaker(self._probe, background, reporter)
         self.circuits: Mapping[asyncio.AbstractEventLoop, dict[str, Circuit]] = self._breaker.circuits
         """By loop and shard. Empty while the store is healthy, so the hot path tests only its truth."""
         # Of each shard with an incident, one key: another server may have it when the incident ends.
         self._keys: dict[str | None, str] = {}
+        # When each shard failed last, until it answers `QUIET` later. A shard in it has an incident, which takes as
+        # much quiet at least: so while no incident is going on, nobody looks here.
+        self._failed_at: dict[str | None, float] = {}
 
     async def ask(
         self,
@@ -167,7 +171,7 @@ class Guard:
         in_full = budget.left >= self._timeout / 2
         budget.left -= time.monotonic() - began
         shard = self._shard(key)
-        if shard is not None:
+        if shard is not None and failure.cause != UNSENDABLE:
             self._breaker.failed(shard, key, failure, in_full=in_full)
         self._keys[shard] = key
         return self._failed(operation, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
@@ -177,16 +181,26 @@ class Guard:
     ) -> Tracking | None:
         """Have the store tell which keys of this cache change; None when it cannot."""
 
-        def without_prefix(keys: Sequence[str] | None) -> None:
-            changed(None if keys is None else [key.removeprefix(self._prefix) for key in keys])
+        def changed_here(keys: Sequence[str] | None) -> None:
+            changed(None if keys is None else self.without_prefix(keys))
 
         try:
-            return cast("TrackingStore", self.store).track(self._prefix, without_prefix, state)
+            return cast("TrackingStore", self.store).track(self._prefix, changed_here, state)
         # As in `ask`.
         except Exception as error:
             kind = type(error).__name__
             state(error if isinstance(error, StoreError) else StoreUnavailableError(kind, f"tracking raised {kind}"))
             return None
+
+    def with_prefix(self, keys: Sequence[str]) -> list[str]:
+        """Return ``keys`` as they stand in the store."""
+        prefix = self._prefix
+        return [prefix + key for key in keys]
+
+    def without_prefix(self, stored: Sequence[str]) -> list[str]:
+        """Return the keys of this cache among those that stand in a store."""
+        prefix = self._prefix
+        return [key[len(prefix) :] for key in stored if key.startswith(prefix)]
 
     @property
     def tracks(self) -> bool:
@@ -195,8 +209,8 @@ class Guard:
 
     @property
     def healthy(self) -> bool:
-        """Whether the store has no incident."""
-        return not self._incidents.current
+        """Whether every shard that failed has answered, `QUIET` after its last failure. A refused key is no failure."""
+        return not self._failed_at
 
     async def until_asked(self, key: str, seconds: float) -> None:
         """Wait while ``key`` is rejected, and `PAUSE` at least, but no longer than ``seconds``."""
@@ -238,6 +252,8 @@ class Guard:
 
     def _failed(self, operation: str, shard: str | None, cause: str, text: str, *, of_key: bool = False) -> Down:
         what = f"{'a key' if of_key else 'the cache'}{f' at {shard}' if shard else ''}"
+        if not of_key:
+            self._failed_at[shard] = self._clock.monotonic()
         self._incidents.begin((shard, cause), f"{what} is left out for now: {text}")
         return self._report(operation, Down(cause, of_key))
 
@@ -256,11 +272,20 @@ class Guard:
     def _end_incidents(self, shard: str | None) -> None:
         """End the incidents of ``shard``, which has answered, and of the shard that it has replaced."""
         for place, cause in self._incidents.going_on():
-            if place != shard and (place not in self._keys or self._shard(self._keys[place]) != shard):
+            if not self._is_now(place, shard):
                 continue
             seconds = self._incidents.end((place, cause))
             if seconds is not None and self._reporter.observers:
                 self._reporter.emit(StoreRecovered(cause, seconds))
+        # Behind the incidents, and noted before them: it must not outlast the last one, since then nobody looks here.
+        quiet_since = self._clock.monotonic() - QUIET
+        for place, failed in [*self._failed_at.items()]:
+            if failed <= quiet_since and self._is_now(place, shard):
+                self._failed_at.pop(place, None)
+
+    def _is_now(self, place: str | None, shard: str | None) -> bool:
+        """Return whether ``shard`` is the shard ``place``, or has replaced it."""
+        return place == shard or (place in self._keys and self._shard(self._keys[place]) == shard)
 
     def close(self) -> None:
         """Forget the failures of the running event loop."""

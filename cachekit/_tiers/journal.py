@@ -4,20 +4,21 @@ A key in the journal is a miss in this process, also if the store has a value. I
 store has acknowledged its removal. The last invalidation of a key stands for all earlier ones.
 
 The journal is bounded. When it is full, the invalidation of a further key cannot be kept: it is lost to other
-processes until the entry's TTL ends, and an event says so each time. To stay correct in this process every key
-is then distrusted: its value is not read but replaced, and trusted once this process has stored it. That
-ends when the journal has been empty for a day, or for the longest TTL that this process has used if that is
-longer: by then every value that should have been invalidated has expired.
+processes until the entry's TTL ends, and an event says so each time. To stay correct in this process the key
+is then distrusted: its value is not read but replaced, and trusted once this process has stored it, or has removed
+the old one (`cachekit._tiers.distrust`). That ends when the journal has been empty for a day, or for the longest TTL
+that this process has used if that is longer: by then every value that should have been invalidated has expired.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
+from cachekit._tiers.distrust import Distrust
 from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
 from cachekit.config import DAY
@@ -36,9 +37,10 @@ class Journal:
     Args:
         reporter: Where losses and replays are told.
         limit: The most keys kept.
+        distrust: The keys whose invalidation was lost.
     """
 
-    def __init__(self, reporter: Reporter, *, limit: int = LIMIT) -> None:
+    def __init__(self, reporter: Reporter, *, limit: int = LIMIT, distrust: Distrust | None = None) -> None:
         self._reporter = reporter
         self._clock = reporter.clock
         self._limit = limit
@@ -47,9 +49,10 @@ class Journal:
         self._pending: dict[str, int] = {}
         self._last = 0
         self._overflowed = False
-        self._distrusted_until = float("inf")
-        # The keys that this process has stored since the overflow, as many as may be pending.
-        self._stored: OrderedDict[str, None] = OrderedDict()
+        # The number of the last invalidation that was lost.
+        self._last_lost = 0
+        self._distrust = distrust or Distrust()
+        self._distrusted_until = inf
         self.longest_ttl: float = DAY
         """Seconds of the longest TTL that this process has used, or a day if that is longer."""
 
@@ -66,53 +69,63 @@ class Journal:
 
     def distrusts(self, key: str) -> bool:
         """Tell whether a lost invalidation may have been one of ``key``."""
-        if not self._overflowed or key in self._stored:
+        if not self._overflowed:
             return False
         if self._clock.monotonic() < self._distrusted_until:
-            return True
+            return self._distrust.covers(key)
         with self._lock:
+            # Another thread may have lost one meanwhile.
+            if self._clock.monotonic() < self._distrusted_until:
+                return self._distrust.covers(key)
             self._overflowed = False
-            self._stored.clear()
+            self._distrust.clear()
         return False
 
     def add(self, keys: Sequence[str]) -> None:
         """Keep ``keys``, whose invalidation the store did not acknowledge."""
-        lost = 0
+        lost, first = 0, False
         with self._lock:
             self._last += 1
             for key in keys:
-                self._stored.pop(key, None)
                 # Taken out first: a later invalidation stands at the end of the order.
                 if self._pending.pop(key, None) is None and len(self._pending) >= self._limit:
                     lost += 1
+                    self._distrust.lose(key)
                     continue
                 self._pending[key] = self._last
+            if lost:
+                self._last_lost = self._last
+                self._distrusted_until = inf
+                first, self._overflowed = not self._overflowed, True
         if lost:
-            self._lose(lost)
+            self._report_lost(lost, first=first)
 
     def mark(self) -> int:
-        """Return a number for `remove`: to be read before the store is asked."""
+        """Return a number for `remove` and `stored`: to be read before the store is asked."""
         return self._last
 
     def remove(self, keys: Sequence[str], mark: int) -> None:
         """Forget ``keys``, whose removal is acknowledged, unless they came in again after ``mark`` was read."""
-        if not self._pending:
+        if not self:
             return
         with self._lock:
             for key in keys:
                 if self._pending.get(key, mark + 1) <= mark:
                     del self._pending[key]
-            if self._overflowed and not self._pending:
+                if self._last_lost <= mark:
+                    self._distrust.removed(key)
+            # Once: invalidations that are kept and replayed later lose nothing.
+            if self._overflowed and not self._pending and self._distrusted_until == inf:
                 self._distrusted_until = self._clock.monotonic() + self.longest_ttl
 
-    def stored(self, key: str, ttl: float) -> None:
-        """Note that this process has stored ``key`` for ``ttl`` seconds."""
+    def stored(self, key: str, ttl: float, mark: int) -> None:
+        """Note that this process has stored ``key`` for ``ttl`` seconds, which it began after ``mark`` was read."""
         self.longest_ttl = max(self.longest_ttl, ttl)
         if self._overflowed:
             with self._lock:
-                self._stored[key] = None
-                while len(self._stored) > self._limit:
-                    self._stored.popitem(last=False)
+                # A value that was on its way when the invalidation of its key was lost may be the old one.
+                if self._last_lost <= mark:
+                    self._distrust.stored(key)
 
     def batch(self) -> list[str]:
         """Return the keys that have waited for longest."""
@@ -138,13 +151,11 @@ class Journal:
         )
         self._reporter.emit(InvalidationsLost(len(self._pending)))
 
-    def _lose(self, count: int) -> None:
-        if not self._overflowed:
+    def _report_lost(self, count: int, *, first: bool) -> None:
+        if first:
             LOGGER.warning(
                 "the journal of invalidations is full (%d keys): further ones are lost to other processes until the "
-                "TTL ends; this process replaces every value before it trusts it",
+                "TTL ends; this process replaces the values of these keys before it trusts them",
                 self._limit,
             )
-        self._overflowed = True
-        self._distrusted_until = float("inf")
         self._reporter.emit(InvalidationsLost(count))

@@ -3,7 +3,7 @@
 A near hit has these promises:
 
 - After this process has invalidated, set, taken or refreshed a key, and that call has returned, no caller in this
-  process gets the old value. That is strict, in every thread and event loop.
+  process gets the old value. That is strict, in every thread and event loop, and whichever `Cache` made the change.
 - After another process has, a caller in this process may get it until Redis has told of the change, which takes some
   150 us, and never for longer than `cachekit.stores.base.LIMIT`: when Redis has been silent for that long, callers are
   served from the store itself.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -37,6 +38,40 @@ from cachekit.stores.base import Tracking
 
 OVERHEAD: Final = 300
 """Bytes that an entry takes beside its JSON, as ``python -m benchmarks growth`` measures."""
+
+
+class NearTiers:
+    """The near tiers of this process that have been used, of all its caches. It keeps none of them alive.
+
+    A change is told to all of them, by the key in the store. Whether two caches share a store cannot be seen from their
+    URLs: a server has several names and addresses. A tier that forgets a key without need reads it once more.
+    """
+
+    def __init__(self) -> None:
+        self.used: tuple[weakref.ref[NearTier], ...] = ()
+        """Replaced, never changed: threads read it without the lock. Empty in a process without a near cache."""
+        self._lock = threading.Lock()
+
+    def add(self, tier: NearTier) -> None:
+        """Tell ``tier`` of changes from now on."""
+        with self._lock:
+            others = [ref for ref in self.used if ref() not in (None, tier)]
+            self.used = (*others, weakref.ref(tier))
+
+    def remove(self, tier: NearTier) -> None:
+        """Tell ``tier`` of changes no more."""
+        with self._lock:
+            self.used = tuple(ref for ref in self.used if ref() not in (None, tier))
+
+    def forget(self, stored: Sequence[str]) -> None:
+        """Let every tier forget the keys ``stored``, which have their prefix."""
+        for ref in self.used:
+            tier = ref()
+            if tier is not None:
+                tier.forget_stored(stored)
+
+
+NEAR_TIERS: Final = NearTiers()
 
 
 class Mark:
@@ -159,11 +194,19 @@ class NearTier:
         for state in list(self._states.values()):
             self._forget(state, keys)
 
+    def forget_stored(self, stored: Sequence[str]) -> None:
+        """Forget, as `forget` does, those of the keys ``stored`` that begin with the prefix of this cache."""
+        keys = self._guard.without_prefix(stored)
+        if keys:
+            self.forget(keys)
+
     async def aclose(self) -> None:
         """End the tracking of the running event loop, and remove its entries."""
         state = self._loops.pop()
         if state is None:
             return
+        if not self._states:
+            NEAR_TIERS.remove(self)
         if state.settling is not None:
             state.settling.cancel()
         ending = state.tracking.close() if state.tracking is not None else []
@@ -172,6 +215,8 @@ class NearTier:
 
     def _begin(self) -> _LoopState:
         state = _LoopState(self._entries, self._weight)
+        # Before anything is read: from then on no change may pass it by.
+        NEAR_TIERS.add(self)
         self._track(state)
         return state
 

@@ -4,6 +4,7 @@
 
     base.py        Store, the protocol of semantic verbs
     memory.py      MemoryStore, in this process
+    unusable.py    UnusableStore, which never answers: in place of a URL that makes no sense
     keyspace.py    its keys: values, windows and leases
     redis.py       RedisStore: the verbs as commands
     network.py     the lane on which an operation travels; one server

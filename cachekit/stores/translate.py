@@ -11,6 +11,7 @@ they refuse, and an argument may be a value or the text of a snapshot.
 from __future__ import annotations
 
 import re
+import ssl
 from enum import Enum
 from typing import Final
 
@@ -190,7 +191,21 @@ def _code_of(error: BaseException) -> str:
     return "AUTH" if code in _LOGIN or "unauthenticated" in text else code
 
 
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Return the error of TLS that ``error`` comes from: redis-py raises an error of its own in its place."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _reason(error: BaseException) -> str:
-    """Return the type of ``error``, with the number that the system gives it, if there is one."""
+    """Return the type of ``error``, with the number that the system gives it, if there is one; or the reason of TLS."""
+    tls = _tls_error(error)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        # It quotes the host name that was asked for, and nothing else. One that OpenSSL has not raised has no message.
+        return f"its certificate was refused: {getattr(tls, 'verify_message', 'no reason given').rstrip('.')}"
+    # A name of OpenSSL's, such as TLSV13_ALERT_CERTIFICATE_REQUIRED: the server wants a certificate of this client.
+    if alert := getattr(tls, "reason", None):
+        return f"TLS failed: {alert}"
     number = re.search(r"\b(?:Error|Errno) -?\d+\b", str(error))
     return f"{type(error).__name__}, {number[0]}" if number else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import re
 import traceback
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from cachekit import urls as urls_module
 from cachekit.config import (
     DEFAULT_MAXSIZE,
     DEFAULT_URL,
@@ -432,6 +434,87 @@ def test_no_part_of_a_password_is_ever_shown(form: str, secret: str, user: str, 
         assert parsed.login.password
     assert "XY" not in shown
     assert "ZX" not in shown
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log of a process that has noted nothing about its environment yet."""
+    monkeypatch.setattr(urls_module, "_noted", set())
+    monkeypatch.delenv("CACHEKIT_URL", raising=False)
+    caplog.set_level(logging.INFO, "cachekit")
+    return caplog
+
+
+@pytest.mark.parametrize(
+    ("url", "used", "level", "names"),
+    [
+        ("redis://h?socket_timeout=5&health_check_interval=30", "redis://h", "INFO", "health_check_interval, socket_"),
+        (
+            "redis://h/2?db=3&decode_responses=true&protocol=3",
+            "redis://h/2?db=3&protocol=3",
+            "INFO",
+            "decode_responses",
+        ),
+        ("redis://h?max_connections=9&max_connections=8", "redis://h", "INFO", "over: max_connections"),
+        ("rediss://h?ssl_cert_reqs=required", "rediss://h", "INFO", "ssl_cert_reqs"),
+        ("rediss://h?ssl_cert_reqs=CERT_REQUIRED&ssl_check_hostname=true", "rediss://h", "INFO", "ssl_check_hostname"),
+        ("rediss://h?ssl_ca_certs=%2Fca%20.pem&timeout=1", "rediss://h?ssl_ca_certs=%2Fca+.pem", "INFO", "timeout"),
+        ("unix:///s?db=1&encoding=utf-8", "unix:///s?db=1", "INFO", "encoding"),
+        ("redis+sentinel://a,b/m?socket_timeout=1", "redis+sentinel://a,b/m", "INFO", "socket_timeout"),
+        ("redis+cluster://a,b?db=0", "redis+cluster://a,b", "WARNING", "db"),
+        ("redis://h?protocl=3", "redis://h", "WARNING", "protocl"),
+        ("redis://h?ssl_cert_reqs=none", "redis://h", "WARNING", "ssl_cert_reqs"),
+    ],
+)
+def test_options_of_other_libraries_in_redis_url_are_noted_once_by_name_and_passed_over(
+    monkeypatch: pytest.MonkeyPatch, noted: pytest.LogCaptureFixture, url: str, used: str, level: str, names: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert [url_from_environment(), url_from_environment()] == [used, used]
+    assert parse(used)
+    assert [record.levelname for record in noted.records] == [level]
+    assert names in noted.text
+
+
+def test_no_value_of_an_option_that_is_passed_over_reaches_the_log(
+    monkeypatch: pytest.MonkeyPatch, noted: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "rediss://app:hunter2@h?client_name=hunter2&secret=hunter2&ssl_cert_reqs=hunter2")
+    assert url_from_environment() == "rediss://app:hunter2@h"
+    assert "client_name, secret" in noted.text
+    assert "hunter2" not in noted.text
+
+
+@pytest.mark.parametrize(
+    "option", ["ssl_cert_reqs=none", "ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs=optional", "ssl_check_hostname=False"]
+)
+def test_an_option_that_would_turn_the_verification_of_tls_off_is_a_warning_that_it_stays_on(
+    monkeypatch: pytest.MonkeyPatch, noted: pytest.LogCaptureFixture, option: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"rediss://h?{option}&ssl_ca_certs=ca.pem")
+    assert parse(url_from_environment()) == ServerURL(host="h", tls=TLS(ssl_ca_certs="ca.pem"))
+    assert [record.levelname for record in noted.records] == ["WARNING"]
+    assert f"{option.partition('=')[0]} would turn the verification of TLS off, and it stays on" in noted.text
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h?timeout=3", "rediss://h?ssl_cert_reqs=none", "memory://?decode_responses=1"]
+)
+def test_an_unknown_option_in_cachekit_url_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("CACHEKIT_URL", url)
+    with pytest.raises(ConfigurationError, match=r"environment's CACHEKIT_URL: unknown option .*; leave it out: "):
+        url_from_environment()
+
+
+@pytest.mark.parametrize("secret", ["hun?ter=2", "hun#ter", "hun?x&ter2"])
+def test_a_password_with_a_bare_question_mark_in_redis_url_is_not_taken_for_an_option(
+    monkeypatch: pytest.MonkeyPatch, noted: pytest.LogCaptureFixture, secret: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://:{secret}@h/0?decode_responses=1")
+    with pytest.raises(ConfigurationError, match=r"environment's REDIS_URL: .* percent form") as refusal:
+        url_from_environment()
+    assert not noted.records
+    assert "ter" not in str(refusal.value).replace("write these in percent form", "")
 
 
 def test_the_environment_is_asked_for_cachekit_url_then_redis_url(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import logging
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,12 +21,16 @@ from cachekit import (
     cached,
     configure,
     default_cache,
+    functions,
     invalidates,
     using,
 )
+from cachekit._tiers.background import end
 from cachekit.errors import ConfigurationError
 from cachekit.stores import MemoryStore
 from cachekit.testing import FakeClock, memory_cache
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +68,50 @@ def test_the_environment_names_the_store(
     assert shown in repr(default_cache())
 
 
-@pytest.mark.parametrize("name", ["CACHEKIT_URL", "REDIS_URL"])
+BAD_URLS = [
+    ("CACHEKIT_URL", "redis://app:hunter2@localhost?tls=1", "unknown option 'tls'"),
+    ("REDIS_URL", "valkey://app:hunter2@localhost", "unknown URL scheme 'valkey'"),
+    ("REDIS_URL", "redis://app:hunter2@localhost?db=first", "db is 'first'"),
+]
+
+
+@pytest.mark.parametrize(("name", "url", "says"), BAD_URLS)
 def test_a_url_of_the_environment_that_makes_no_sense_is_refused_by_the_name_of_its_variable(
-    monkeypatch: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str, says: str
 ) -> None:
-    monkeypatch.setenv(name, "redis://app:hunter2@localhost?tls=1")
-    with pytest.raises(ConfigurationError, match=f"{name}: unknown option 'tls'") as refusal:
+    monkeypatch.setenv(name, url)
+    for make in (configure, Cache, default_cache):
+        with pytest.raises(ConfigurationError, match=f"{name}: {says}") as refusal:
+            make()
+        assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "url", "says"), BAD_URLS)
+async def test_a_bad_url_of_the_environment_is_one_warning_at_the_first_call_and_no_error_of_a_call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, url: str, says: str
+) -> None:
+    monkeypatch.setenv(name, url)
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        assert await who() == "loaded"
+        await write()
+        assert await who.refresh() == "loaded"
+        assert await who.peek() is MISS
+        assert await who.take() is MISS
+        assert await cache_get("k") is None
+        assert not await cache_set("k", 1, 60)
+        assert not await cache_delete("k")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"{name}: {says}" in caplog.text
+    assert "uncached until configure()" in caplog.text
+    assert "hunter2" not in caplog.text
+    with pytest.raises(ConfigurationError, match=name):
         default_cache()
-    assert "hunter2" not in str(refusal.value)
+    background = functions._default().runtime.background
+    await end(*background._ending, *background._daemons)
+    cache = configure("memory://")
+    assert await who() == "loaded"
+    assert await cache.get("who") == "loaded"
 
 
 def test_configure_takes_a_url_a_store_or_a_cache() -> None:
@@ -119,6 +163,50 @@ async def test_using_holds_inside_its_block_and_in_tasks_started_in_it() -> None
         await asyncio.create_task(cache_set("k", "inner", 60))
     assert await cache_get("k") is None
     assert await inner.get("k") == "inner"
+
+
+async def in_a_task(step: Callable[[], T]) -> T:
+    """Do ``step`` in a context of its own, as frameworks do with the two halves of a fixture or a dependency."""
+
+    async def do() -> T:
+        return step()
+
+    return await asyncio.create_task(do())
+
+
+async def test_using_may_end_in_another_context_than_it_began_in(caplog: pytest.LogCaptureFixture) -> None:
+    outer = configure("memory://")
+    functions._warn_of_contexts.cache_clear()
+    for _ in range(2):
+        block = using(memory_cache())
+        await in_a_task(block.__enter__)
+        assert default_cache() is outer, "what a task sets is set in its context alone"
+        await in_a_task(lambda block=block: block.__exit__(None, None, None))
+        assert default_cache() is outer
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "async def" in caplog.text
+
+
+async def test_using_that_ends_in_a_copy_of_its_context_ends_there(caplog: pytest.LogCaptureFixture) -> None:
+    outer, middle = configure("memory://"), memory_cache()
+    for around in (outer, middle):
+        with using(middle) if around is middle else contextlib.nullcontext():
+            context = contextvars.copy_context()
+            block = using(memory_cache())
+            inner = context.run(block.__enter__)
+            elsewhere = context.copy()
+            assert elsewhere.run(default_cache) is inner
+            elsewhere.run(block.__exit__, None, None, None)
+            assert elsewhere.run(default_cache) is around
+            assert default_cache() is around
+    assert not caplog.records
+
+
+async def test_an_exception_passes_through_using_in_another_context() -> None:
+    block = using(memory_cache())
+    await in_a_task(block.__enter__)
+    error = LookupError("of the block")
+    assert not await in_a_task(lambda: block.__exit__(LookupError, error, None))
 
 
 async def test_concurrent_contexts_each_see_their_own() -> None:

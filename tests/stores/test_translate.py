@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import pytest
 from redis import exceptions as foreign
@@ -91,6 +92,38 @@ def test_the_url_to_write_is_named_only_where_a_cluster_was_taken_for_a_server(e
     advice = "begins with redis+cluster://"
     assert advice in str(translate(error, "redis://localhost:6379/0"))
     assert advice not in str(translate(error, "redis+cluster://localhost:6379"))
+
+
+def of_tls(kind: type[ssl.SSLError], **attributes: str) -> foreign.ConnectionError:
+    """Return the error that redis-py raises in place of one of TLS."""
+    error = kind(1, "[SSL] secret")
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    wrapped = foreign.ConnectionError("Error 1 connecting to h:1. secret")
+    wrapped.__context__ = error
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            of_tls(ssl.SSLCertVerificationError, verify_message="self-signed certificate"),
+            "its certificate was refused: self-signed certificate)",
+        ),
+        (of_tls(ssl.SSLCertVerificationError), "its certificate was refused: no reason given)"),
+        (
+            of_tls(ssl.SSLError, reason="TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+            "TLS failed: TLSV13_ALERT_CERTIFICATE_REQUIRED)",
+        ),
+        (of_tls(ssl.SSLError), "(ConnectionError, Error 1)"),
+    ],
+    ids=["verified", "no-message", "alert", "no-reason"],
+)
+def test_the_log_says_why_tls_failed(error: Exception, says: str) -> None:
+    detail = str(translate(error, "h:1"))
+    assert detail.endswith(says)
+    assert "secret" not in detail
 
 
 def test_an_error_of_ours_is_not_translated() -> None:

@@ -10,9 +10,19 @@ import pytest
 
 from cachekit import Cache
 from cachekit._tiers.incidents import LONGEST_QUIET, QUIET, Incidents
-from cachekit.errors import KeyRefusedError, StoreTimeoutError
-from cachekit.events import Event, StoreFailed, StoreRecovered
+from cachekit.errors import (
+    FAILURES,
+    UNSENDABLE,
+    CommandRefusedError,
+    KeyRefusedError,
+    StoreError,
+    StoreRefusedError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
+from cachekit.events import BreakerOpened, Event, StoreFailed, StoreRecovered
 from cachekit.testing import FailingStore, FakeClock
+from tests.kit.servers import RedisServer
 
 
 @pytest.fixture
@@ -127,6 +137,73 @@ async def test_a_cache_is_healthy_until_the_store_fails_and_again_after_half_a_s
     clock.advance(QUIET)
     assert await cache.take("ticket") is None
     assert cache.healthy
+
+
+async def test_health_comes_back_as_fast_after_many_failures_as_after_one(clock: FakeClock) -> None:
+    """The log takes an incident that comes and goes for one incident, which takes longer to end each time."""
+    store = FailingStore()
+    cache = Cache(store, clock=clock)
+    for _ in range(9):
+        store.fail()
+        await cache.get("k")
+        assert not cache.healthy
+        store.recover()
+        clock.advance(QUIET)
+        await cache.get("k")
+        assert cache.healthy
+        clock.advance(5)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [KeyRefusedError("WRONGTYPE", "it holds a list"), KeyRefusedError(UNSENDABLE, "no UTF-8")],
+    ids=lambda error: error.cause,
+)
+async def test_a_refusal_of_one_key_leaves_a_cache_healthy(clock: FakeClock, refusal: KeyRefusedError) -> None:
+    store = FailingStore()
+    cache = Cache(store, clock=clock)
+    store.fail(refusal)
+    assert await cache.get("k") is None
+    assert cache.healthy
+    store.recover()
+    await cache.get("k")
+    assert cache.healthy
+
+
+@pytest.mark.parametrize("error", [CommandRefusedError("OOM", "no writes"), StoreRefusedError("LOADING", "it loads")])
+async def test_a_refusal_of_all_keys_leaves_no_cache_healthy(clock: FakeClock, error: StoreError) -> None:
+    store = FailingStore()
+    cache = Cache(store, clock=clock)
+    store.fail(error)
+    await cache.set("k", 1, ttl=60)
+    assert not cache.healthy
+
+
+async def test_a_server_that_answers_is_healthy_whatever_becomes_of_one_key(redis_server: RedisServer) -> None:
+    redis_server.cli("LPUSH", "list", "x")
+    async with Cache(redis_server.url, timeout=5) as cache:
+        assert await cache.get("list") is None
+        assert await cache.get("\ud800") is None
+        assert await cache.delete("\ud800") is False
+        assert cache.healthy
+
+
+async def test_a_key_that_cannot_be_sent_is_no_answer_of_the_server(clock: FakeClock) -> None:
+    class OfServer(FailingStore):
+        def shard(self, key: str) -> str:  # type: ignore[override] # a store in memory has none
+            return "server"
+
+    store = OfServer()
+    cache = Cache(store, clock=clock)
+    opened: list[Event] = []
+    cache.observe(lambda event: opened.append(event) if isinstance(event, BreakerOpened) else None)
+    for _ in range(FAILURES):
+        store.fail(StoreUnavailableError("unavailable", "refused"))
+        await cache.get("k")
+        store.fail(KeyRefusedError(UNSENDABLE, "no UTF-8"))
+        await cache.get("\ud800")
+    assert opened == [BreakerOpened("server", "unavailable")]
+    await cache.runtime.background.aclose()
 
 
 class SlowToDelete(FailingStore):

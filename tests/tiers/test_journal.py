@@ -8,20 +8,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
 
 from cachekit import MISS, Cache, RollingWindow
+from cachekit._tiers.distrust import Distrust
 from cachekit._tiers.journal import BATCH, DAY, Journal
 from cachekit._tiers.reporter import Reporter
 from cachekit.errors import KeyRefusedError, StoreUnavailableError
 from cachekit.events import Event, Invalidated, InvalidationsLost, InvalidationsReplayed, StoreFailed
 from cachekit.stores.memory import MemoryStore
+from cachekit.stores.scripts import Fill, Script
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
 from tests.kit.waiting import until
+
+T = TypeVar("T")
 
 PATIENCE = 30.0
 
@@ -195,11 +199,11 @@ async def test_closing_does_not_wait_long_for_a_store_that_is_down_and_logs_the_
 # --- bounded --------------------------------------------------------------------------------------------
 
 
-def journal(clock: FakeClock, limit: int, events: list[Event] | None = None) -> Journal:
+def journal(clock: FakeClock, limit: int, events: list[Event] | None = None, *, remembered: int = 100) -> Journal:
     reporter = Reporter(clock)
     if events is not None:
         reporter.observe(events.append)
-    return Journal(reporter, limit=limit)
+    return Journal(reporter, limit=limit, distrust=Distrust(limit=remembered))
 
 
 def test_the_last_invalidation_of_a_key_stands_for_all_earlier_ones() -> None:
@@ -227,21 +231,21 @@ def test_a_full_journal_reports_lost_keys_and_stays_correct_in_this_process(capl
     entries.add(["e"])
     assert [event.count for event in events if isinstance(event, InvalidationsLost)] == [2, 1]
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
-    assert entries.distrusts("any key at all"), "nobody knows which were lost"
+    assert [key for key in "abcdef" if entries.distrusts(key)] == ["c", "d", "e"]
     clock.advance(10 * DAY)
-    assert entries.distrusts("any key at all"), "the store has not even answered yet"
+    assert entries.distrusts("c"), "the store has not even answered yet"
     entries.remove(["a", "b"], entries.mark())
     clock.advance(DAY - 0.1)
-    assert entries.distrusts("any key at all"), "what should have been removed may still be there"
+    assert entries.distrusts("c"), "what should have been removed may still be there"
     clock.advance(0.1)
-    assert not entries.distrusts("any key at all"), "by now it has expired"
+    assert not entries.distrusts("c"), "by now it has expired"
     assert not entries
 
 
 def test_distrust_lasts_as_long_as_the_longest_ttl_in_use() -> None:
     clock = FakeClock()
     entries = journal(clock, limit=1)
-    entries.stored("long", 30 * DAY)
+    entries.stored("long", 30 * DAY, entries.mark())
     entries.add(["a", "b"])
     entries.remove(["a"], entries.mark())
     clock.advance(29 * DAY)
@@ -250,13 +254,140 @@ def test_distrust_lasts_as_long_as_the_longest_ttl_in_use() -> None:
     assert not entries.distrusts("b")
 
 
-def test_a_key_stored_since_the_overflow_is_trusted_until_its_invalidation_fails() -> None:
+@pytest.fixture(params=[100, 1], ids=["lost-keys", "every-key"])
+def overflowed(request: pytest.FixtureRequest) -> Journal:
+    """A journal that has lost ``b`` and ``c``; one that remembers both, and one that distrusts every key."""
+    entries = journal(FakeClock(), limit=1, remembered=request.param)
+    entries.add(["a", "b", "c"])
+    return entries
+
+
+def test_a_key_stored_since_the_overflow_is_trusted_until_its_invalidation_is_lost(overflowed: Journal) -> None:
+    overflowed.stored("b", 60, overflowed.mark())
+    assert not overflowed.distrusts("b")
+    overflowed.add(["b"])
+    assert overflowed.distrusts("b")
+
+
+def test_a_value_that_was_on_its_way_when_the_invalidation_of_its_key_was_lost_is_not_trusted(
+    overflowed: Journal,
+) -> None:
+    began = overflowed.mark()
+    overflowed.add(["b"])
+    overflowed.stored("b", 60, began)
+    assert overflowed.distrusts("b")
+
+
+def test_a_removal_that_was_under_way_when_a_later_one_was_lost_is_no_reason_for_trust(overflowed: Journal) -> None:
+    began = overflowed.mark()
+    overflowed.add(["b"])
+    overflowed.remove(["b"], began)
+    assert overflowed.distrusts("b")
+
+
+def test_a_lost_key_is_trusted_once_its_value_is_removed() -> None:
     entries = journal(FakeClock(), limit=1)
+    entries.add(["a", "b", "c"])
+    entries.remove(["b"], entries.mark())
+    assert [key for key in "bc" if entries.distrusts(key)] == ["c"]
+
+
+def test_invalidations_that_are_kept_and_replayed_later_do_not_prolong_distrust() -> None:
+    clock = FakeClock()
+    entries = journal(clock, limit=1)
     entries.add(["a", "b"])
-    entries.stored("b", 60)
+    entries.remove(["a"], entries.mark())
+    clock.advance(DAY / 2)
+    entries.add(["a"])
+    entries.remove(["a"], entries.mark())
+    clock.advance(DAY / 2)
     assert not entries.distrusts("b")
-    entries.add(["b"])
-    assert entries.distrusts("b")
+
+
+def test_when_too_many_invalidations_were_lost_every_key_is_distrusted_that_was_not_stored_since() -> None:
+    entries = journal(FakeClock(), limit=1, remembered=2)
+    entries.add(["a", "b", "c", "d"])
+    assert all(entries.distrusts(key) for key in "bcdxyz")
+    entries.stored("x", 60, entries.mark())
+    assert [key for key in "bcdxyz" if not entries.distrusts(key)] == ["x"]
+
+
+def test_keys_that_are_asked_for_in_turn_are_hits_in_part_when_they_are_more_than_can_be_trusted() -> None:
+    """If each took the place of another, each would be forgotten just before its next turn."""
+    entries = journal(FakeClock(), limit=1, remembered=100)
+    entries.add([f"lost:{number}" for number in range(102)])
+    trusted = []
+    for _ in range(5):
+        for number in range(300):
+            if entries.distrusts(f"k:{number}"):
+                entries.stored(f"k:{number}", 60, entries.mark())
+            else:
+                trusted.append(number)
+    assert len(trusted) > 4 * 100 / 2
+
+
+def test_the_memory_of_lost_keys_and_the_one_of_trust_are_bounded() -> None:
+    distrust = Distrust(limit=10)
+    for number in range(100):
+        distrust.lose(f"lost:{number}")
+    for number in range(100):
+        distrust.stored(f"k:{number}")
+    assert sum(not distrust.covers(f"k:{number}") for number in range(100)) == 10
+
+
+async def test_keys_that_were_not_invalidated_are_hits_after_an_overflow(store: FailingStore, cache: Cache) -> None:
+    cache.runtime.coherence.journal._limit = 2
+    loads = 0
+
+    @cache.cached(key="k:<n>", ttl=600)
+    async def read(n: int) -> int:
+        nonlocal loads
+        loads += 1
+        return loads
+
+    for n in range(50):
+        await read(n)
+    store.fail()
+    for n in range(5):
+        await read.invalidate(n)
+    store.recover()
+    await until(lambda: not len(cache.runtime.coherence.journal))
+    before, loads = loads, 0
+    assert [await read(n) for n in range(50)][5:] == list(range(6, before + 1)), "these were not invalidated"
+    assert loads == 5
+    assert [await read(n) for n in range(5)] == [1, 2, 3, 4, 5], "each was loaded once"
+    assert loads == 5
+
+
+async def test_a_fill_that_was_sent_before_its_key_was_lost_is_not_trusted(store: FailingStore, cache: Cache) -> None:
+    journal = cache.runtime.coherence.journal
+    journal._limit = 1
+    run = store.run
+
+    async def overtaken(key: str, timeout: float, script: Script[T]) -> T:
+        answer = await run(key, timeout, script)
+        if isinstance(script, Fill):
+            journal.add(["other", "k"])
+        return answer
+
+    source = Source(cache)
+    store.run = overtaken  # type: ignore[method-assign]
+    assert await source.read() == "old"
+    store.run = run  # type: ignore[method-assign]
+    source.truth = "new"
+    assert await source.read() == "new"
+
+
+async def test_the_replay_of_an_empty_journal_starts_no_task(store: FailingStore, cache: Cache) -> None:
+    cache.runtime.coherence.journal._limit = 1
+    store.fail()
+    await cache.delete("a")
+    await cache.delete("b")
+    store.recover()
+    await until(lambda: not len(cache.runtime.coherence.journal))
+    await cache.runtime.background.aclose()
+    await cache.get("b")
+    assert not cache.runtime.background._daemons
 
 
 async def test_every_value_is_replaced_before_it_is_trusted_after_an_overflow(

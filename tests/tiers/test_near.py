@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from cachekit import MISS, Cache, CachedFunction
-from cachekit._tiers.near import NearTier
+from cachekit._tiers.near import NEAR_TIERS, NearTier
 from cachekit.clock import SystemClock
 from cachekit.errors import ConfigurationError, StoreError, StoreUnavailableError
 from cachekit.events import Event, Hit, NearPaused, NearResumed
@@ -22,7 +24,7 @@ from cachekit.stores.connect import open_store
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.scripts import Script
-from cachekit.stores.tracking import LIMIT
+from cachekit.stores.tracking import LIMIT, Feeds
 from tests.kit.binaries import first_server
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
@@ -256,6 +258,114 @@ async def test_a_change_in_one_thread_is_strict_in_all_others(redis_server: Redi
     thread.join()
     assert seen == [1] * 20
     await bench.cache.aclose()
+
+
+@pytest_asyncio.fixture
+async def silent(bench: Bench) -> Bench:
+    """A cache with a near value, to which Redis reports changes too late for any test."""
+    await bench.warm()
+    tier = bench.cache.runtime.coherence.near
+    assert tier is not None
+    tracking = tier._loops.get().tracking
+    assert isinstance(tracking, Feeds)
+    tracking.changed = lambda _: None
+    return bench
+
+
+CHANGES = {
+    "delete": lambda other, key: other.delete(key),
+    "set": lambda other, key: other.set(key, 1, ttl=600),
+    "take": lambda other, key: other.take(key),
+    "invalidate": lambda other, key: by_function(other, key).invalidate(),
+    "refresh": lambda other, key: by_function(other, key).refresh(),
+}
+
+
+def by_function(cache: Cache, key: str) -> CachedFunction[[], int]:
+    @cache.cached(key=key, ttl=600)
+    async def f() -> int:
+        return 1
+
+    return f
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_change_through_another_cache_of_this_process_is_strict(
+    redis_server: RedisServer, silent: Bench, change: Callable[[Cache, str], Awaitable[object]]
+) -> None:
+    silent.source.version = 1
+    async with Cache(redis_server.url, prefix=PREFIX, timeout=5.0) as other:
+        await change(other, "n:1")
+        assert await silent.f(1) == 1
+
+
+async def test_a_change_through_another_cache_is_strict_wherever_prefix_and_key_part(
+    redis_server: RedisServer, silent: Bench
+) -> None:
+    silent.source.version = 1
+    async with Cache(redis_server.url, timeout=5.0) as whole:
+        assert await whole.delete(f"{PREFIX}n:1")
+        assert await silent.f(1) == 1
+
+
+async def test_a_change_through_another_cache_is_strict_in_another_thread(
+    redis_server: RedisServer, silent: Bench
+) -> None:
+    async def change() -> None:
+        async with Cache(redis_server.url, prefix=PREFIX, timeout=5.0) as other:
+            assert await other.delete("n:1")
+
+    silent.source.version = 1
+    await asyncio.to_thread(asyncio.run, change())
+    assert await silent.f(1) == 1
+
+
+async def test_a_read_under_way_keeps_nothing_near_that_another_cache_of_this_process_has_changed(
+    redis_server: RedisServer, silent: Bench
+) -> None:
+    store, tier = silent.cache._store, silent.cache.runtime.coherence.near
+    assert isinstance(store, RedisStore)
+    assert tier is not None
+    get_with_ttl = store.get_with_ttl
+    async with Cache(redis_server.url, prefix=PREFIX, timeout=5.0) as other:
+
+        async def overtaken(key: str, timeout: float) -> tuple[bytes | None, float]:
+            reply = await get_with_ttl(key, timeout=timeout)
+            assert await other.delete("n:1")
+            return reply
+
+        store.get_with_ttl = overtaken  # type: ignore[method-assign]
+        tier.forget(["n:1"])
+        assert await silent.f(1) == 0, "it began before the change"
+        store.get_with_ttl = get_with_ttl  # type: ignore[method-assign]
+        silent.source.version = 1
+        assert await silent.f(1) == 1
+
+
+async def test_a_change_of_other_keys_lets_a_near_value_be(redis_server: RedisServer, silent: Bench) -> None:
+    silent.source.version = 1
+    async with Cache(redis_server.url, prefix="other:", timeout=5.0) as other:
+        assert await other.delete("n:1")
+        assert await other.delete("near:n:1")
+    assert await silent.f(1) == 0
+    assert silent.near
+
+
+async def test_a_cache_that_is_dropped_is_not_kept_for_the_changes_of_others(redis_server: RedisServer) -> None:
+    bench = Bench(redis_server.url)
+    await bench.warm()
+    tier = bench.cache.runtime.coherence.near
+    assert tier is not None
+    assert tier in [ref() for ref in NEAR_TIERS.used]
+    await bench.cache.aclose()
+    assert tier not in [ref() for ref in NEAR_TIERS.used]
+    await bench.f(1)
+    dropped = weakref.ref(tier)
+    feeds = [state.tracking for state in tier._states.values()]
+    await asyncio.wait([task for tracking in feeds if tracking is not None for task in tracking.close()])
+    del tier, bench, feeds
+    gc.collect()
+    assert dropped() is None
 
 
 # --- what others change -------------------------------------------------------------------------------------
