@@ -12,18 +12,25 @@ a value             becomes                                example
 ``UUID``            its hyphenated text                    ``6ba7b810-…``
 ``date``            ISO 8601                               ``2026-11-22``
 ``datetime``        ISO 8601, escaped                      ``2026-11-22T10%3A00%3A00``
-``Enum``            class and member; a ``str`` or         ``%.Color.RED``
-                    ``int`` member is its value
+``Enum``            module, class and member; a ``str``    ``%.shop.Color.RED``
+                    or ``int`` member is its value
 ``bytes``           hexadecimal                            ``%x00ff``
 ``list``, ``tuple`` their items, in brackets of our own    ``%l(a%,b%)``, ``%t(a%,b%)``
 ``set``, …          the same, sorted                       ``%s(a%,b%)``, ``%f(…%)``
 ``dict``            its items, sorted by key               ``%d(k%=v%)``
+a frozen model      its class and its fields, by name      ``%m(shop.Point%,x%=1%,y%=2%)``
 an empty one        no opening bracket: ``[""]`` has one   ``%l%)``, ``%d%)``
 ==================  =====================================  =========================
 
 Escaped text is UTF-8 in percent form, in upper case hexadecimal, for
 ``% : { } < > * ? [ ] \``, whitespace, control characters and surrogates. A percent sign that is not
 followed by two such digits therefore starts one of the forms above, which no text can imitate.
+
+A frozen model is a frozen dataclass, a ``NamedTuple`` or a frozen pydantic model. It has a form when its fields have
+one. It has none when it may change, when it has private attributes, or when its class is not found by its name.
+
+The module ``__main__`` stands in no form. The name by which the script would be imported stands in its place, so
+that a class has one form in every process. Only a program without a file, such as ``python -c``, has no such name.
 
 In a template an ``int`` and the text of its digits are one key on purpose. In a URL and in a database
 they are one id, and the caching and the invalidating function often have different types for it. The default
@@ -34,13 +41,18 @@ This module is pure: no I/O, no clock.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
+from functools import cached_property
+from pathlib import PurePath
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -50,6 +62,7 @@ LONGEST_KEY: Final = 512
 """Bytes of the longest rendered key; a longer one keeps its beginning and ends in a hash."""
 
 KeyFunction: TypeAlias = Callable[..., str]
+Fit: TypeAlias = Callable[..., None]
 
 # \s and the C0/C1 controls, all Unicode blanks and line separators, and lone surrogates, which have no UTF-8.
 _UNSAFE: Final = re.compile(
@@ -121,9 +134,12 @@ def _render(value: object, *, typed: bool) -> str:
 
 
 def _render_enum(value: Any) -> str:
-    kind = escape(type(value).__qualname__)
+    kind = escape(_name_of_class(type(value)))
     # A member of a Flag that combines no members, or a member without a name, has no name.
-    return f"%.{kind}%={value.value!r}" if value.name is None else f"%.{kind}.{escape(value.name)}"
+    if value.name is None:
+        return f"%.{kind}%={value.value!r}"
+    # A dot in the name of a member would make it a member of a class inside the class.
+    return f"%.{kind}.{escape(value.name).replace('.', '%2E')}"
 
 
 # Order matters: bool is an int, datetime is a date, and a mixed-in Enum is also of the type that it is mixed with.
@@ -155,11 +171,83 @@ def _render_container(value: object, *, typed: bool) -> str:
     if isinstance(value, Mapping) and kind is dict:
         pairs = sorted(f"{k}%={v}" for k, v in zip(each(value.keys()), each(value.values()), strict=True))
         return _bracketed("d", pairs)
-    message = (
-        f"a {kind.__module__}.{kind.__qualname__} has no stable text form for a key; "
-        'name a part of it in the template, such as "<user.id>"'
-    )
-    raise RenderError(message)
+    fields = _fields_of(value)
+    if fields is None:
+        message = (
+            f"a {kind.__module__}.{kind.__qualname__} has no stable text form for a key; "
+            'name a part of it in the template, such as "<user.id>"'
+        )
+        raise RenderError(message)
+    parts = (f"{escape(name)}%={text}" for name, text in zip(fields, each(fields.values()), strict=True))
+    return _bracketed("m", [escape(_own_name(kind)), *parts])
+
+
+def _fields_of(model: object) -> Mapping[str, object] | None:
+    """Return the fields of a frozen model by name, or None for a value of any other type."""
+    value: Any = model
+    kind: Any = type(model)
+    fields: dict[str, object]
+    if tuple in kind.__mro__ and hasattr(kind, "_fields"):
+        fields = dict(zip(kind._fields, tuple.__iter__(value), strict=True))
+    # Of the class itself: a plain subclass of a frozen dataclass is not frozen.
+    elif "__dataclass_params__" in vars(kind) and kind.__dataclass_params__.frozen:
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    # A model is recognised by its parts: pydantic is the user's dependency, not ours.
+    elif hasattr(kind, "__pydantic_validator__") and getattr(kind, "model_config", {}).get("frozen"):
+        if value.__pydantic_private__:
+            return None
+        fields = {name: getattr(value, name) for name in kind.model_fields} | (value.__pydantic_extra__ or {})
+    else:
+        return None
+    # An attribute beside the fields may change the result, unless it is computed from them and kept.
+    more = vars(value).keys() - fields.keys() if hasattr(value, "__dict__") else ()
+    return fields if all(isinstance(getattr(kind, name, None), cached_property) for name in more) else None
+
+
+def _own_name(kind: Any) -> str:
+    """Return module and name of the class ``kind``, if it alone has them.
+
+    Raises:
+        RenderError: The class cannot be found by its name. A function may make many classes of one name.
+    """
+    name = _OWN_NAMES.get(kind)
+    if name is None:
+        found: Any = sys.modules.get(kind.__module__)
+        for part in kind.__qualname__.split("."):
+            found = getattr(found, part, None)
+        if found is not kind:
+            message = (
+                f"the class {kind.__module__}.{kind.__qualname__} cannot be found by this name, which others may "
+                "have, so it has no stable text form for a key"
+            )
+            raise RenderError(message)
+        _OWN_NAMES[kind] = name = _name_of_class(kind)
+    return name
+
+
+_OWN_NAMES: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
+
+
+def _name_of_class(kind: type) -> str:
+    return f"{module_name(kind.__module__) or kind.__module__}.{kind.__qualname__}"
+
+
+def module_name(name: str) -> str | None:
+    """Return the name by which the module ``name`` is imported, or None if it is a program without a file.
+
+    A script that runs is the module ``__main__``, and ``__mp_main__`` in a process that `multiprocessing` spawned.
+    """
+    if name not in ("__main__", "__mp_main__"):
+        return name
+    main = sys.modules.get(name)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None and spec.name not in (name, "__main__"):
+        return str(spec.name)
+    if file is None:
+        return None
+    path = PurePath(file)
+    # A folder or an archive that runs is named by itself: the file in it is always called __main__.
+    return f"{path.parent.stem}.__main__" if path.stem == "__main__" else path.stem
 
 
 def _bracketed(mark: str, items: list[str]) -> str:
@@ -216,6 +304,7 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
         message = f"key={template!r} is not a key template; {_FORMS}"
         raise DecorationError(message)
     _check_braces(template, signature)
+    _check_pattern(template)
     names = {*signature.parameters} | ({RESULT} if with_result else set())
     pieces: list[str | _Placeholder] = []
     for index, part in enumerate(re.split(r"<([^<>]*)>", template)):
@@ -231,17 +320,95 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
     return _build(pieces, signature, with_result=with_result, helper=render)
 
 
-def compile_default_key(function: Callable[..., object], signature: inspect.Signature) -> KeyFunction:
+def compile_default_key(
+    function: Callable[..., object], signature: inspect.Signature, *, of_class: bool = False
+) -> KeyFunction:
     """Compile the key of a function without a template: ``module.qualname:`` and every argument by name.
 
-    ``self`` and ``cls`` enter a key only when a template names them.
+    Args:
+        function: The function, whose name has to tell it from every other one.
+        signature: Its signature.
+        of_class: Whether the first argument is the class on which a classmethod is called. Its module and name
+            enter the key.
+
+    Raises:
+        DecorationError: The function is made inside another one, is a method, or stands in a program without a file.
+            The message has a template to write.
     """
-    pieces: list[str | _Placeholder] = [escape(f"{function.__module__}.{function.__qualname__}") + ":"]
-    for position, name in enumerate(signature.parameters):
-        if position == 0 and name in ("self", "cls") and defined_in_class(function):
-            continue
-        pieces += [f"{':' if len(pieces) > 1 else ''}{name}=", _Placeholder(name, ())]
+    names = [*signature.parameters]
+    if not of_class and names and names[0].strip("_") in ("self", "this") and defined_in_class(function):
+        raise DecorationError(needs_key_of_instance(function, names))
+    _check_own_name(function, [f"{names[0]}.__name__", *names[1:]] if of_class else names)
+    pieces: list[str | _Placeholder] = [default_head(function)]
+    for position, name in enumerate(names):
+        placeholder = _ClassPlaceholder(name) if of_class and position == 0 else _Placeholder(name, ())
+        pieces += [f"{':' if len(pieces) > 1 else ''}{name}=", placeholder]
     return _build(pieces, signature, with_result=False, helper=render_typed)
+
+
+def compile_fit(signature: inspect.Signature) -> Fit:
+    """Compile a function that does nothing, and raises TypeError for arguments that do not fit ``signature``."""
+    namespace: dict[str, Any] = {}
+    parameters = _parameters(signature, namespace, result=None)
+    exec(f"def fit({parameters}): pass", namespace)  # noqa: S102 - as in `_build`
+    fit: Fit = namespace["fit"]
+    return fit
+
+
+def fitting_counts(signature: inspect.Signature) -> range:
+    """Return how many arguments fit ``signature`` when all are given by position; empty when none do.
+
+    Example:
+        >>> fitting_counts(inspect.signature(lambda a, b=1: None))
+        range(1, 3)
+    """
+    kinds = inspect.Parameter
+    least = most = 0
+    for parameter in signature.parameters.values():
+        required = parameter.default is kinds.empty
+        if parameter.kind is kinds.VAR_POSITIONAL:
+            most = sys.maxsize - 1
+        elif parameter.kind is kinds.KEYWORD_ONLY and required:
+            return range(0)
+        elif parameter.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD):
+            most += 1
+            least += required
+    return range(least, most + 1)
+
+
+def default_head(function: Callable[..., object]) -> str:
+    """Return the beginning of the default key of ``function``, which names it."""
+    return escape(f"{module_name(function.__module__)}.{function.__qualname__}") + ":"
+
+
+def _check_own_name(function: Callable[..., object], names: Iterable[str]) -> None:
+    """Refuse a function whose module and name may be those of another function."""
+    arguments = "".join(f":<{name}>" for name in names)
+    if "<locals>" in function.__qualname__:
+        message = (
+            f"@cached cannot name {function.__qualname__} in a key: every function that is made there has this "
+            f'name, and they would share their results; write key="{function.__name__}{arguments}", '
+            "and in it everything that tells these functions apart"
+        )
+        raise DecorationError(message)
+    if module_name(function.__module__) is None:
+        message = (
+            f"@cached cannot name {function.__qualname__} in a key: its module is a program without a file, and any "
+            f'other such program has the same name; write key="{function.__name__}{arguments}"'
+        )
+        raise DecorationError(message)
+
+
+def needs_key_of_instance(function: Callable[..., object], names: Sequence[str]) -> str:
+    """Return the message for a method without a template, with two to write."""
+    instance, *rest = names or ["self"]
+    arguments = "".join(f":<{name}>" for name in rest)
+    name = function.__qualname__.rpartition("<locals>.")[2]
+    return (
+        f"@cached cannot make the key of the method {name}: its result may depend on the instance, and subclasses "
+        f'inherit it; write key="{name}:<{instance}.id>{arguments}" with an attribute that tells instances apart, '
+        f'or key="{name}{arguments}" if all instances share the results'
+    )
 
 
 def defined_in_class(function: Callable[..., object]) -> bool:
@@ -249,8 +416,29 @@ def defined_in_class(function: Callable[..., object]) -> bool:
     return "." in getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
 
 
+PATTERN: Final = (
+    "a * or ? in a key is no pattern and matches nothing; write one key for each call, as `function.key(...)` "
+    "gives it, and ids in a key of your own as `cachekit.keys.escape(id)` gives them"
+)
+
+
+def is_pattern(key: str) -> bool:
+    """Tell whether a key is meant as a pattern, which no key is: in an argument both marks are escaped."""
+    return "*" in key or "?" in key
+
+
+def _check_pattern(template: str) -> None:
+    """Refuse a ``*`` or ``?`` outside the placeholders."""
+    if is_pattern(re.sub(r"<[^<>]*>", "", template)):
+        message = (
+            f"key template {template!r} cannot be used: {PATTERN}; "
+            'in a template a placeholder stands for each argument, as in "profile:<user_id>"'
+        )
+        raise DecorationError(message)
+
+
 def _check_braces(template: str, signature: inspect.Signature) -> None:
-    """Refuse braces that are no hash tag: the key's lease could not live in the same cluster slot."""
+    """Refuse braces that are no hash tag: their author wants a slot of a cluster, and would get another one."""
     if "{" not in template and "}" not in template:
         return
     for name in re.findall(r"\{(\w+)[^{}]*\}", template):
@@ -274,7 +462,7 @@ def _check_neighbours(pieces: list[str | _Placeholder], template: str) -> None:
     contains a colon, so one between two placeholders keeps them apart.
     """
     for before, between, after in zip(pieces[1::2], pieces[2::2], pieces[3::2], strict=False):
-        if isinstance(between, str) and not re.search(r"[:{}*?\[\]\\]", between):
+        if isinstance(between, str) and not re.search(r"[:{}\[\]\\]", between):
             message = (
                 f"key template {template!r} has only {between!r} between {before} and {after}, which a value may "
                 f'contain, so two calls could share a key; write "{before}:{after}"'
@@ -308,6 +496,19 @@ class _Placeholder:
                 message = f"{self}: {step} cannot be read ({type(error).__name__})"
                 raise RenderError(message) from None
         return value
+
+
+class _ClassPlaceholder(_Placeholder):
+    """The class on which a classmethod is called: module and name, for default keys."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, (("__qualname__", ""),))
+
+    def walk(self, value: Any) -> Any:
+        """Return module and name of the class ``value``."""
+        return _own_name(value)
 
 
 def _parse_placeholder(text: str, template: str, names: set[str]) -> _Placeholder:

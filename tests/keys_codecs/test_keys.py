@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import datetime as dt
 import enum
+import functools
+import importlib.machinery
 import inspect
 import itertools
 import re
 import string
+import sys
+import types
+import typing
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import pydantic
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cachekit.errors import DecorationError, RenderError
-from cachekit.keys import LONGEST_KEY, compile_default_key, compile_key, escape, render, render_typed, shorten
+from cachekit.keys import (
+    LONGEST_KEY,
+    compile_default_key,
+    compile_fit,
+    compile_key,
+    escape,
+    fitting_counts,
+    render,
+    render_typed,
+    shorten,
+)
 from tests.kit.ids import shown
 from tests.kit.sizes import sized
 
@@ -159,11 +176,11 @@ def compiled(template: str, parameters: str, *, with_result: bool = False) -> Ca
         (dt.datetime(2026, 11, 22, 10), "2026-11-22T10%3A00%3A00"),  # noqa: DTZ001 - naive ones have keys as well
         (dt.datetime(2026, 11, 22, 10, tzinfo=dt.UTC), "2026-11-22T10%3A00%3A00+00%3A00"),
         (dt.time(10), "10%3A00%3A00"),
-        (Colour.RED, "%.Colour.RED"),
+        (Colour.RED, "%.tests.keys_codecs.test_keys.Colour.RED"),
         (Level.LOW, "1"),
         (Kind.ADMIN, "admin"),
-        (Right.READ | Right.WRITE, "%.Right.READ|WRITE"),
-        (Right(0), "%.Right%=0"),
+        (Right.READ | Right.WRITE, "%.tests.keys_codecs.test_keys.Right.READ|WRITE"),
+        (Right(0), "%.tests.keys_codecs.test_keys.Right%=0"),
         (b"\x00\xff", "%x00ff"),
         (["a", "b"], "%l(a%,b%)"),
         (("a", "b"), "%t(a%,b%)"),
@@ -220,7 +237,7 @@ def test_no_rendered_value_holds_a_character_with_a_meaning(value: object) -> No
     for form in (render(value), render_typed(value)):
         assert not re.search(r"[:{}<>*?\[\]\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]", form), form
         # Every percent sign starts an escape or one of the forms.
-        assert not re.search(r"%(?![0-9A-F]{2}|none|true|false|x|\.|[ltsfd][()%]|[,=)])", form), form
+        assert not re.search(r"%(?![0-9A-F]{2}|none|true|false|x|\.|[ltsfdm][()%]|[,=)])", form), form
         form.encode()
 
 
@@ -256,6 +273,43 @@ def test_the_order_of_a_set_or_dict_is_no_part_of_its_key(items: list[Any]) -> N
     assert render(dict.fromkeys(items)) == render(dict.fromkeys(backwards))
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    x: object
+    y: object = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Other:
+    x: object
+    y: object = 2
+
+    seen: typing.ClassVar[int] = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Circle:
+    radius: int
+
+    @functools.cached_property
+    def area(self) -> int:
+        return self.radius**2
+
+
+class Pair(NamedTuple):
+    x: object
+    y: object = 2
+
+
+class Frozen(pydantic.BaseModel, frozen=True, extra="allow"):
+    x: typing.Any
+    y: typing.Any = 2
+
+
+class Nothing(NamedTuple):
+    pass
+
+
 class Named(NamedTuple):
     x: int
 
@@ -284,10 +338,53 @@ def endless() -> list[Any]:
     return items
 
 
+@dataclasses.dataclass
+class Changes:
+    x: int = 1
+
+
+class Thawed(Place):
+    """Its base is frozen, and it is not."""
+
+
+class Richer(Named):
+    """It may have attributes beside its items."""
+
+
+class ChangingModel(pydantic.BaseModel):
+    x: int = 1
+
+
+class Secretive(pydantic.BaseModel, frozen=True):
+    _secret: int = 7
+
+
+def richer() -> Richer:
+    made = Richer(1)
+    made.more = 2  # type: ignore[attr-defined]
+    return made
+
+
+def made_inside() -> Any:
+    @dataclasses.dataclass(frozen=True)
+    class Made:
+        x: int = 1
+
+    return Made()
+
+
 WITHOUT_A_FORM: dict[str, Callable[[], Any]] = {
     "object": object,
+    "dataclass that may change": Changes,
+    "plain heir of a frozen dataclass": lambda: Thawed(1),
+    "named tuple with more attributes": richer,
+    "pydantic model that may change": ChangingModel,
+    "pydantic model with private attributes": Secretive,
+    "class that a function makes": made_inside,
+    "class that a call makes": lambda: dataclasses.make_dataclass("Place", ["x"], frozen=True)(1),
+    "model of objects": lambda: Place(object()),
+    "class of a dataclass": lambda: Place,
     "function": lambda: endless,
-    "named tuple": lambda: Named(1),
     "subclass of dict": lambda: collections.OrderedDict(a=1),
     "bytearray": bytearray,
     "iterator": lambda: iter([1]),
@@ -319,11 +416,12 @@ def test_a_value_without_a_stable_text_form_is_refused_by_its_type_and_not_shown
 
 
 def test_an_enum_member_with_a_strange_name_cannot_leave_its_field() -> None:
-    strange = enum.Enum("strange<>", {"a:b": 1, "a%,b": 2, "*": 3})
+    strange = enum.Enum("strange<>", {"a:b": 1, "a%,b": 2, "*": 3, "Inner.RED": 4})
     assert [render(member) for member in strange] == [
-        "%.strange%3C%3E.a%3Ab",
-        "%.strange%3C%3E.a%25,b",
-        "%.strange%3C%3E.%2A",
+        f"%.{__name__}.strange%3C%3E.a%3Ab",
+        f"%.{__name__}.strange%3C%3E.a%25,b",
+        f"%.{__name__}.strange%3C%3E.%2A",
+        f"%.{__name__}.strange%3C%3E.Inner%2ERED",
     ]
 
 
@@ -336,7 +434,7 @@ def test_an_enum_member_with_a_strange_name_cannot_leave_its_field() -> None:
 @example(("", "a"), ("a", ""))
 @example(("{x}", ""), ("", "{x}"))
 @example(("*", "a"), ("b", "a"))
-@pytest.mark.parametrize("template", ["k:<a>:<b>", "<a>:<b>", "<a>*<b>", "<a>-:-<b>", "{k}:<a>:<b>", "k<a>[<b>"])
+@pytest.mark.parametrize("template", ["k:<a>:<b>", "<a>:<b>", "<a>]<b>", "<a>-:-<b>", "{k}:<a>:<b>", "k<a>[<b>"])
 def test_a_value_cannot_leak_into_its_neighbours_field(template: str, one: Any, other: Any) -> None:
     key = compiled(template, "a, b")
     alike = all(meaning(x, typed=False) == meaning(y, typed=False) for x, y in zip(one, other, strict=True))
@@ -486,13 +584,19 @@ def test_a_key_accepts_exactly_the_calls_that_the_function_accepts(
     with_result = compile_key(f"{template}:<return>", signature, with_result=True)
     without = compile_key(template, signature)
     default = compile_default_key(signature_of, signature)
+    fit, fits_by_count = compile_fit(signature), not kwargs and len(args) in fitting_counts(signature)
     try:
         arguments = namespace["f"](*args, **kwargs)
     except TypeError:
+        assert not fits_by_count
+        with pytest.raises(TypeError):
+            fit(*args, **kwargs)
         for key, result in ((without, ()), (default, ()), (with_result, ("r",))):
             with pytest.raises(TypeError):
                 key(*result, *args, **kwargs)
         return
+    fit(*args, **kwargs)
+    assert fits_by_count or kwargs
     expected = ":".join(["k", *(render(arguments[name]) for name in names)])
     assert without(*args, **kwargs) == shorten(expected)
     assert with_result("r", *args, **kwargs) == shorten(f"{expected}:r")
@@ -528,31 +632,152 @@ def test_a_default_is_passed_by_reference_and_not_as_source() -> None:
 
 
 class Holder:
-    def method(self, a: int) -> None: ...
+    async def method(self, a: int) -> None: ...
+
+    async def this_method(_this, a: int) -> None: ...  # noqa: N805 - another usual name
+
+    async def of_class(cls, a: int) -> None: ...  # noqa: N805 - as it is inside a classmethod
+
+    async def static(a: int, self: int) -> None: ...  # noqa: N805 - as it is inside a staticmethod
 
 
-def test_self_and_cls_enter_the_default_key_of_a_method_only_as_later_arguments() -> None:
-    assert compile_default_key(Holder.method, signature_of("self, a"))(object(), 1).endswith(":a=1")
-    assert compile_default_key(Holder.method, signature_of("cls, a"))(object(), 1).endswith(":a=1")
-    assert compile_default_key(Holder.method, signature_of("a, self"))(1, 2).endswith(":a=1:self=2")
-    # Outside a class they are parameters like any other.
-    assert compile_default_key(signature_of, signature_of("self, a"))(2, 1).endswith(":self=2:a=1")
+class Heir(Holder):
+    pass
+
+
+def a_class(base: type) -> type:
+    class Made(base):  # type: ignore[misc]
+        pass
+
+    return Made
+
+
+def default_key(function: Any, *, of_class: bool = False) -> Callable[..., str]:
+    return compile_default_key(function, inspect.signature(function), of_class=of_class)
 
 
 def test_the_default_key_names_module_and_function() -> None:
-    def local(a: int) -> None: ...
-
-    key = compile_default_key(local, inspect.signature(local))
-    name = test_the_default_key_names_module_and_function.__name__
-    assert key(1) == f"{__name__}.{name}.%3Clocals%3E.local:a=1"
     assert compile_default_key(signature_of, signature_of(""))() == f"{__name__}.signature_of:"
+    assert default_key(Holder.static)(1, 2) == f"{__name__}.Holder.static:a=1:self=2"
+    # Outside a class it is a parameter like any other.
+    assert compile_default_key(signature_of, signature_of("self, a"))(2, 1).endswith(":self=2:a=1")
+
+
+@pytest.mark.parametrize("method", [Holder.method, Holder.this_method])
+def test_the_default_key_of_a_method_is_refused_with_the_text_to_write(method: Any) -> None:
+    first = next(iter(inspect.signature(method).parameters))
+    with pytest.raises(DecorationError) as refusal:
+        default_key(method)
+    for template in (f"{method.__qualname__}:<{first}.id>:<a>", f"{method.__qualname__}:<a>"):
+        assert f'key="{template}"' in str(refusal.value)
+        compile_key(template, inspect.signature(method))
+
+
+def test_the_default_key_of_a_classmethod_has_the_class_on_which_it_is_called() -> None:
+    key = default_key(Holder.of_class, of_class=True)
+    assert key(Holder, 1) == f"{__name__}.Holder.of_class:cls='{__name__}.Holder:a=1"
+    assert key(Heir, 1) == f"{__name__}.Holder.of_class:cls='{__name__}.Heir:a=1"
+
+
+def test_classes_that_share_a_name_have_no_default_key() -> None:
+    key = default_key(Holder.of_class, of_class=True)
+    for made in (a_class(Holder), type("Heir", (Holder,), {}), type("NotThere", (Holder,), {})):
+        with pytest.raises(RenderError, match="cannot be found by this name"):
+            key(made, 1)
+
+
+def test_a_function_that_is_made_inside_another_has_no_default_key_and_is_told_what_to_write() -> None:
+    async def local(a: int, *rest: str) -> None: ...
+
+    with pytest.raises(DecorationError, match=r"everything that tells these functions apart") as refusal:
+        default_key(local)
+    assert 'key="local:<a>:<rest>"' in str(refusal.value)
+
+
+@pytest.mark.parametrize("main", ["__main__", "__mp_main__"])
+@pytest.mark.parametrize(
+    ("spec", "file", "name"),
+    [
+        (None, "/srv/worker.py", "worker"),
+        ("shop.worker", "/srv/shop/worker.py", "shop.worker"),
+        ("shop.__main__", "/srv/shop/__main__.py", "shop.__main__"),
+        ("__main__", "/srv/shop.pyz/__main__.py", "shop.__main__"),
+        (None, None, None),
+    ],
+)
+def test_a_program_has_the_name_by_which_it_would_be_imported(
+    monkeypatch: pytest.MonkeyPatch, main: str, spec: str | None, file: str | None, name: str | None
+) -> None:
+    program = types.ModuleType(main)
+    program.__spec__ = importlib.machinery.ModuleSpec(spec, None) if spec else None
+    program.__file__ = file
+    monkeypatch.setitem(sys.modules, main, program)
+    exec("import enum\nasync def load(): ...\nclass Size(enum.Enum):\n BIG = 1", vars(program))
+    if name is None:
+        with pytest.raises(DecorationError, match='write key="load"'):
+            default_key(program.load)
+    else:
+        assert default_key(program.load)() == f"{name}.load:"
+        assert render(program.Size.BIG) == f"%.{name}.Size.BIG"
+
+
+def test_enums_of_one_name_in_two_modules_have_two_keys() -> None:
+    orders = enum.Enum("Status", {"ON": 1}, module="shop.orders")  # type: ignore[misc]
+    users = enum.Enum("Status", {"ON": 1}, module="shop.users")  # type: ignore[misc]
+    for form in (render, render_typed):
+        assert (form(orders.ON), form(users.ON)) == ("%.shop.orders.Status.ON", "%.shop.users.Status.ON")
+
+
+# --- models ---------------------------------------------------------------------------------------------
+
+
+MODELS: tuple[Callable[..., Any], ...] = (Place, Other, Pair, lambda x, y=2: Frozen(x=x, y=y))
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "typed"),
+    [
+        (Place("a:b", 1), "Place%,x%=a%3Ab%,y%=1", "Place%,x%='a%3Ab%,y%=1"),
+        (Other(Place(None)), "Other%,x%=%m({0}Place%,x%=%none%,y%=2%)%,y%=2", ""),
+        (Pair("%)"), "Pair%,x%=%25)%,y%=2", "Pair%,x%='%25)%,y%=2"),
+        (Frozen(x=[1], more="z"), "Frozen%,x%=%l(1%)%,y%=2%,more%=z", "Frozen%,x%=%l(1%)%,y%=2%,more%='z"),
+        (Nothing(), "Nothing", "Nothing"),
+    ],
+    ids=shown,
+)
+def test_a_frozen_model_is_its_class_and_its_fields(value: object, form: str, typed: str) -> None:
+    module = f"{__name__}."
+    assert render(value) == f"%m({module}{form.format(module)}%)"
+    assert not typed or render_typed(value) == f"%m({module}{typed}%)"
+    assert compiled("k:<x>", "x")([value]) == f"k:%l({render(value)}%)"
+
+
+@many
+@given(st.sampled_from(MODELS), st.sampled_from(MODELS), st.tuples(values, values), st.tuples(values, values))
+@example(Place, Other, (1, 2), (1, 2))
+@example(Pair, Pair, ("1%,y%=2", 3), (1, 2))
+@example(Place, Place, (Place(1), 2), (Other(1), 2))
+def test_distinct_models_have_distinct_keys(one: Any, other: Any, a: tuple[Any, Any], b: tuple[Any, Any]) -> None:
+    for typed, form in ((False, render), (True, render_typed)):
+        alike = one is other and meaning(list(a), typed=typed) == meaning(list(b), typed=typed)
+        assert (form(one(*a)) == form(other(*b))) == alike
+        assert form(one(*a)) not in {form(a), form(list(a)), form({"x": a[0], "y": a[1]}), form(str(a))}
+
+
+def test_a_model_has_one_form_before_and_after_it_has_kept_a_computed_value() -> None:
+    circle = Circle(3)
+    before = render(circle)
+    assert circle.area == 9
+    assert render(circle) == before
 
 
 # --- templates ------------------------------------------------------------------------------------------
 
 
 @few
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"], exclude_characters="<>{}"), min_size=1))
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"], exclude_characters="<>{}*?"), min_size=1)
+)
 @example("'")
 @example('"')
 @example("\"'\\")
@@ -562,6 +787,13 @@ def test_the_default_key_names_module_and_function() -> None:
 def test_literal_text_of_a_template_stands_in_the_key_as_it_is(literal: str) -> None:
     key = compiled(f"{literal}<x>{literal}", "x")
     assert key("a") == shorten(f"{literal}a{literal}")
+
+
+@pytest.mark.parametrize("template", ["posts:<x>:*", "*", "p?:<x>", "<x>*<x>", "{a*}:<x>"])
+def test_a_template_with_a_pattern_is_refused_with_the_text_to_write(template: str) -> None:
+    with pytest.raises(DecorationError, match="no pattern and matches nothing; write one key for each call") as refusal:
+        compiled(template, "x")
+    assert repr(template) in str(refusal.value)
 
 
 @pytest.mark.parametrize(
