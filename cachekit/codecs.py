@@ -9,21 +9,38 @@ This module is pure: no I/O, no clock. No pickle, no evaluation of data.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import marshal
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
+import msgspec.inspect
 import orjson
 
+from cachekit.comparing import Difference, difference
 from cachekit.errors import DecodeError, RoundTripError
+from cachekit.rebuilding import (
+    UNIONS,
+    Builder,
+    adapter_of_models,
+    from_builtin,
+    is_model,
+    names_zones,
+    reader,
+    split_models,
+    union_of_models,
+    validate_json,
+    write_moment,
+)
 
 Decode: TypeAlias = Callable[[bytes], Any]
 
@@ -37,6 +54,7 @@ class Codec:
         annotation: The type that comes back from `decode`. `Any` means plain JSON: dict with text keys,
             list, str, int, float, bool, None.
         name: The name of the function or verb that has the values, for logs and events.
+        strict: Whether a value that cannot make the round trip is an error to the caller, and not only uncached.
 
     Raises:
         TypeError: No decoder can be built for the annotation.
@@ -47,12 +65,17 @@ class Codec:
         (b'[1,2]', (1, 2))
     """
 
-    __slots__ = ("_decode", "annotation", "name")
+    __slots__ = ("_adapter", "_build", "_decode", "annotation", "name", "strict")
 
-    def __init__(self, annotation: Any, name: str = "") -> None:
+    def __init__(self, annotation: Any, name: str = "", *, strict: bool = False) -> None:
         self.annotation: Any = annotation
         self.name: str = name
-        self._decode = _decoder(annotation)
+        self.strict: bool = strict
+        self._adapter = adapter_of_models(annotation)
+        self._decode: Decode = (
+            reader(self._adapter.validate_json, annotation) if self._adapter else _decoder(annotation)
+        )
+        self._build: Callable[[Any], Any] | None = None
 
     def decode(self, data: bytes) -> Any:
         """Return the value that ``data`` holds.
@@ -65,37 +88,96 @@ class Codec:
             return self._decode(data)
         # Decoding runs code of the user's types (__post_init__, validators), which may raise anything.
         except Exception as error:
+            failure = error
+        try:
+            return self._decode_otherwise(data, failure)
+        except Exception as error:
             message = f"the stored bytes do not decode into {_name(self.annotation)} ({type(error).__name__})"
             raise DecodeError(message) from None
+
+    def _decode_otherwise(self, data: bytes, failure: Exception) -> Any:
+        """Decode a form that is not the usual one, and takes longer, or raise ``failure``."""
+        if names_zones(data):
+            if self._build is None:
+                self._build = Builder(_first_of).of(self.annotation)
+            return self._build(orjson.loads(data))
+        if self._adapter is not None:
+            return validate_json(self._adapter.validate_json, data)
+        raise failure
 
     def encode(self, value: object) -> bytes:
         """Return ``value`` as compact JSON that is known to decode into an equal value of the same type.
 
+        The time goes with the size of the value, in the event loop: see docs/performance.md.
+
         Raises:
-            RoundTripError: The JSON would decode into another value or type. The message names types, never the
-                value.
+            RoundTripError: The JSON would decode into another value or type. The message names types and the place
+                of the first difference, never the value.
         """
-        hook = _Hook()
+        hook = _Hook(_Form())
         try:
-            data = orjson.dumps(value, hook, _WRITE)
-            back = self._decode(data)
-            faithful = (not hook.used and _alike(value, back)) or same(value, back)
+            return self._encode_and_compare(value, hook)
         # Encoding and comparing run code of the user's types, which may raise anything.
         except Exception as error:
-            message = f"{_describe(value)} cannot make the round trip through JSON ({type(error).__name__})"
-            raise RoundTripError(self._advise(message)) from None
-        if not faithful:
-            message = f"{_describe(value)} would not come back from JSON as it was"
-            raise RoundTripError(self._advise(message))
+            other = self._encode_otherwise(value, hook)
+            if other is None:
+                raise RoundTripError(self._advise(value, error)) from None
+            return other
+
+    def _encode_and_compare(self, value: object, hook: _Hook) -> bytes:
+        data = self._written(value, hook)
+        try:
+            back = self._decode(data)
+        except Exception as error:
+            back = self._decode_otherwise(data, error)
+        if (hook.used or not _alike(value, back)) and (found := difference(value, back)) is not None:
+            raise _AlteredError(found)
         return data
 
-    def _advise(self, message: str) -> str:
+    def _written(self, value: object, hook: _Hook) -> bytes:
+        form = hook.form
+        if self._adapter is not None and not form.zones:
+            hook.used = hook.models = True
+            return self._adapter.dump_json(value, **_model_options(form))
+        return orjson.dumps(value, hook, _WRITE | (orjson.OPT_PASSTHROUGH_DATETIME if form.zones else 0))
+
+    def _encode_otherwise(self, value: object, hook: _Hook) -> bytes | None:
+        """Return the JSON of ``value`` in a form that is not the usual one, or None when it does not come back."""
+        for form in (_Form(zones=True), _Form(by_alias=False)) if hook.models else (_Form(zones=True),):
+            with contextlib.suppress(Exception):
+                return self._encode_and_compare(value, _Hook(form))
+        return None
+
+    def _advise(self, value: object, error: Exception) -> str:
+        message = f"{_describe(value)} cannot make the round trip through JSON ({_reason(error)})"
+        if isinstance(error, _AlteredError):
+            message = f"{_describe(value)} would not come back from JSON as it was ({error.difference})"
         if self.annotation is Any:
             return (
                 f"{message}; without a return annotation only plain JSON comes back unchanged: "
                 "annotate the function with what it returns"
             )
         return f"{message}; the annotation is {_name(self.annotation)}"
+
+
+class _AlteredError(Exception):
+    """A value came back as another one."""
+
+    def __init__(self, found: Difference) -> None:
+        super().__init__()
+        self.difference = found
+
+
+_TYPES_ALONE: Final = re.compile(r"Expected `[\w.| ]+`, got `[\w.]+`(?: - at `[^`]+`)?")
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, if it says it with names of types and fields alone."""
+    text = str(error)
+    safe = type(error) is orjson.JSONEncodeError or (
+        type(error) is msgspec.ValidationError and _TYPES_ALONE.fullmatch(text)
+    )
+    return text if safe else type(error).__name__
 
 
 def _describe(value: object) -> str:
@@ -111,47 +193,77 @@ def _name(annotation: Any) -> str:
 # --- writing -------------------------------------------------------------------------------------
 
 
+class _Form(NamedTuple):
+    """How values are written of which JSON has more than one form."""
+
+    by_alias: bool = True
+    """Whether a model is written under its aliases."""
+    zones: bool = False
+    """Whether a moment is written with the name of its zone."""
+
+
 class _Hook:
     """Replaces a value that orjson cannot write by one that it can, and notes that it did."""
 
-    used = False
+    def __init__(self, form: _Form) -> None:
+        self.form = form
+        self.used = False
+        self.models = False
 
     def __call__(self, value: Any) -> Any:
         self.used = True
-        return _builtin(value)
+        if is_model(type(value)):
+            self.models = True
+            return value.model_dump(mode="python" if self.form.zones else "json", **_model_options(self.form))
+        if isinstance(value, (dt.datetime, dt.date, dt.time)):
+            return write_moment(value) if isinstance(value, dt.datetime) else value.isoformat()
+        if isinstance(value, (tuple, set, frozenset)):
+            return list(value)
+        # bytes, Decimal, timedelta, attrs and msgspec.Struct, each in the form that msgspec reads back.
+        return msgspec.to_builtins(value, builtin_types=(dt.datetime, dt.date, dt.time))
 
 
-def _builtin(value: Any) -> Any:
-    if _is_model(type(value)):
-        # A warning of pydantic's would quote the value. A value that does not fit its field is refused anyway: it does
-        # not come back the same.
-        return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
-    if isinstance(value, (tuple, set, frozenset)):
-        return list(value)
-    # bytes, Decimal, timedelta and msgspec.Struct, each in the form that msgspec reads back.
-    return msgspec.to_builtins(value, builtin_types=(dt.datetime, dt.date, dt.time))
+def _model_options(form: _Form) -> dict[str, Any]:
+    # Fields that were never set are left out, so that they are not set in the model that comes back. A warning of
+    # pydantic's would quote the value; a value that does not fit its field is refused anyway, as it does not come back.
+    return {"by_alias": form.by_alias, "exclude_unset": True, "round_trip": True, "warnings": False}
 
 
 # --- reading -------------------------------------------------------------------------------------
 
 
-def _is_model(kind: Any) -> bool:
-    # A model is recognised by its methods: pydantic is the user's dependency, not ours.
-    return isinstance(kind, type) and hasattr(kind, "model_validate_json") and hasattr(kind, "__pydantic_validator__")
-
-
 def _decoder(annotation: Any) -> Decode:
-    if _is_model(annotation):
+    if is_model(annotation):
         validate: Decode = annotation.model_validate_json
         return validate
-    annotation = _with_int(annotation)
-    try:
-        return msgspec.json.Decoder(annotation, dec_hook=_from_builtin).decode
-    except TypeError:
-        members = typing.get_args(annotation)
-        if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
-            raise
-        return _first_of([_decoder(member) for member in members])
+    _refuse_unknown(annotation)
+    for form in (_with_int(annotation), annotation):
+        # A union of float and an Enum of int has no room for int.
+        with contextlib.suppress(TypeError):
+            return msgspec.json.Decoder(form, dec_hook=from_builtin).decode
+    if typing.get_origin(annotation) not in UNIONS:
+        build = Builder(_first_of).of(annotation)
+        return lambda data: build(orjson.loads(data))
+    models, others = split_models(typing.get_args(annotation))
+    decoders = list(map(_decoder, others))
+    return _first_of([union_of_models(models), *decoders] if models else decoders)
+
+
+def _refuse_unknown(annotation: Any) -> None:
+    """Raise a TypeError now for a class that nobody can build: msgspec would do so at each value."""
+    if typing.get_origin(annotation) in _CONTAINERS:
+        for member in typing.get_args(annotation):
+            _refuse_unknown(member)
+    elif isinstance(annotation, type) and not is_model(annotation) and _is_unknown(annotation):
+        message = f"no way to build a {_name(annotation)} from JSON"
+        raise TypeError(message)
+
+
+def _is_unknown(kind: type) -> bool:
+    with contextlib.suppress(TypeError):
+        return isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
+    # Known, and refused for another reason: see `Builder`.
+    return False
 
 
 def _with_int(annotation: Any) -> Any:
@@ -164,7 +276,7 @@ def _with_int(annotation: Any) -> Any:
     origin, members = typing.get_origin(annotation), typing.get_args(annotation)
     if float not in members and not any(map(typing.get_args, members)):
         return annotation
-    if origin in (typing.Union, types.UnionType):
+    if origin in UNIONS:
         return typing.Union[tuple(map(_with_int, members))]  # noqa: UP007 - the members are not known before
     if origin in _CONTAINERS:
         container: Any = origin
@@ -175,32 +287,23 @@ def _with_int(annotation: Any) -> Any:
 _CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset, Sequence, Mapping})
 
 
-def _first_of(decoders: list[Decode]) -> Decode:
-    """Return a decoder of a union that msgspec cannot tell apart: the first member that fits wins.
+def _first_of(attempts: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Return a function of a union that msgspec cannot tell apart: the first member that fits wins.
 
-    The member that fits depends on the bytes alone, and encoding compares: a value that an earlier member would
+    The member that fits depends on the JSON alone, and encoding compares: a value that an earlier member would
     accept is refused when it is written. So a hit is never of another member's type.
     """
 
-    def decode(data: bytes) -> Any:
+    def build(value: Any) -> Any:
         failure: Exception = ValueError("no member")
-        for attempt in decoders:
+        for attempt in attempts:
             try:
-                return attempt(data)
+                return attempt(value)
             except Exception as error:
                 failure = error
         raise failure
 
-    return decode
-
-
-def _from_builtin(kind: Any, value: Any) -> Any:
-    """Build a type that msgspec does not know from the plain JSON that it decoded."""
-    if _is_model(kind):
-        # The value becomes JSON again, for pydantic's JSON mode: in Python mode a strict model refuses a date as text.
-        return kind.model_validate_json(orjson.dumps(value))
-    message = f"no way to build a {_name(kind)} from JSON"
-    raise NotImplementedError(message)
+    return build
 
 
 # --- comparing -----------------------------------------------------------------------------------
@@ -218,74 +321,6 @@ def _alike(a: Any, b: Any) -> bool:
     # A value is no builtin, or is nested too deep.
     except ValueError:
         return False
-
-
-def same(a: Any, b: Any) -> bool:
-    """Tell whether ``b`` may be handed out in place of ``a``: equal, and of the same types all the way down.
-
-    ``==`` alone is not enough: ``1 == 1.0 == True``, and a datetime equals one of another time zone.
-
-    Example:
-        >>> same([1], [1]), same([1], [True]), same((1,), [1])
-        (True, False, False)
-    """
-    kind = type(a)
-    if kind is not type(b):
-        return False
-    if kind in _LEAVES:
-        return bool(a == b)
-    if isinstance(a, Mapping) and kind is dict:
-        # In order, since a caller can see the order of a dict.
-        return len(a) == len(b) and all(
-            same(key_a, key_b) and same(a[key_a], b[key_b]) for key_a, key_b in zip(a, b, strict=True)
-        )
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b)) and _same_attributes(a, b)
-    if isinstance(a, (set, frozenset)):
-        twins = {item: item for item in b}
-        return len(a) == len(b) and all(item in twins and same(item, twins[item]) for item in a)
-    if isinstance(a, (dt.datetime, dt.time)):
-        return bool(a == b) and a.utcoffset() == b.utcoffset() and a.fold == b.fold and _same_zone(a.tzinfo, b.tzinfo)
-    return _same_object(a, b)
-
-
-_LEAVES: Final = frozenset({str, int, float, bool, bytes, type(None), dt.date, dt.timedelta})
-
-
-def _same_zone(a: dt.tzinfo | None, b: dt.tzinfo | None) -> bool:
-    # A named zone would come back as a fixed offset: equal now, but different after adding a month. Fixed offsets
-    # (a zone that needs no date to know its offset) are alike, even if two libraries made them.
-    if a is None or b is None:
-        return a is b
-    offset = a.utcoffset(None)
-    return a == b if offset is None else offset == b.utcoffset(None)
-
-
-def _same_object(a: Any, b: Any) -> bool:
-    if _is_model(type(a)):
-        return all(
-            same(getattr(a, part, None), getattr(b, part, None))
-            for part in ("__dict__", "__pydantic_extra__", "__pydantic_private__")
-        )
-    if dataclasses.is_dataclass(a):
-        names = [field.name for field in dataclasses.fields(a)]
-        return all(same(getattr(a, name), getattr(b, name)) for name in names) and _same_attributes(a, b, beside=names)
-    if isinstance(a, msgspec.Struct):
-        fields_alike = all(same(getattr(a, name), getattr(b, name)) for name in a.__struct_fields__)
-        return fields_alike and _same_attributes(a, b)
-    return bool(a == b)
-
-
-def _same_attributes(a: Any, b: Any, *, beside: Sequence[str] = ()) -> bool:
-    """Compare the attributes of an instance beside its fields or items.
-
-    The fields are excluded, since a second comparison at each level would cost 2 ** levels.
-    """
-    more_of_a, more_of_b = ({**getattr(one, "__dict__", {})} for one in (a, b))
-    for name in beside:
-        more_of_a.pop(name, None)
-        more_of_b.pop(name, None)
-    return same(more_of_a, more_of_b)
 
 
 # --- sharing -------------------------------------------------------------------------------------
@@ -342,6 +377,9 @@ def _holds_more(value: Any, names: Sequence[str]) -> bool:
     )
 
 
+_LEAVES: Final = frozenset({str, int, float, bool, bytes, type(None), dt.date, dt.timedelta})
+_CLOSED: Final = frozenset({dt.datetime, dt.time, Decimal, UUID})
+
 _HARMLESS: Final = (
     types.FunctionType,
     types.BuiltinFunctionType,
@@ -351,9 +389,6 @@ _HARMLESS: Final = (
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
 )
-
-
-_CLOSED: Final = frozenset({dt.datetime, dt.time, Decimal, UUID})
 
 
 PLAIN: Final = Codec(Any)

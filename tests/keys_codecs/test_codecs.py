@@ -8,14 +8,18 @@ import datetime as dt
 import enum
 import functools
 import math
+import sys
 import traceback
 import typing
 import uuid
 import warnings
+import zoneinfo
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
 
+import attrs
 import msgspec
 import orjson
 import pydantic
@@ -23,7 +27,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cachekit.codecs import PLAIN, Codec, _alike, is_immutable, same
+from cachekit import comparing
+from cachekit.codecs import PLAIN, Codec, _alike, is_immutable
+from cachekit.comparing import difference, same
 from cachekit.errors import DecodeError, RoundTripError
 from tests.kit.ids import shown
 from tests.kit.sizes import sized
@@ -131,8 +137,71 @@ class Roomy(msgspec.Struct, dict=True):
     x: int
 
 
+@attrs.define
+class Event:
+    at: dt.datetime
+    price: float
+    role: Any = None
+    path: Any = attrs.field(default=None, eq=False)
+
+
+@attrs.frozen
+class Mark:
+    day: dt.date
+    parts: tuple[int, ...] = attrs.field(eq=False, default=())
+
+
+@dataclasses.dataclass(eq=False)
+class Unequal:
+    content: Any
+
+
+@dataclasses.dataclass
+class Aside:
+    content: Any = dataclasses.field(compare=False)
+
+
+class Patch(pydantic.BaseModel):
+    name: str | None = None
+    mail: str | None = None
+
+
+class Holder(pydantic.BaseModel):
+    queue: deque[Any] = deque()
+    ordered: OrderedDict[str, Any] = OrderedDict()
+    counts: defaultdict[str, int] = defaultdict(int)
+    any: Any = None
+
+
+class Renamed(pydantic.BaseModel):
+    user_id: int = pydantic.Field(serialization_alias="userId")
+
+
+class TwoNames(pydantic.BaseModel):
+    user_id: int = pydantic.Field(default=0, validation_alias="in", serialization_alias="out")
+
+
+class Mixed(enum.Enum):
+    TEXT = "a"
+    NUMBER = 1
+    HALF = 2.5
+
+
+@dataclasses.dataclass
+class Marked:
+    kind: Mixed
+    at: dt.datetime | None = None
+    below: list[Marked] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Nested:
+    inner: Nested | None
+
+
 # --- annotations and the values that fit them -----------------------------------------------------------
 
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 small = st.integers(-(2**63), 2**64 - 1)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -143,6 +212,11 @@ moments = st.datetimes(dt.datetime(1, 1, 3), dt.datetime(9999, 12, 29), timezone
 )
 # orjson writes 10 ms as ".10000", which is 100 ms; the comparison refuses such times.
 times = st.times().map(lambda time: time.replace(fold=0, microsecond=time.microsecond // 100_000 * 100_000))
+zoned = st.builds(
+    lambda moment, name: moment.astimezone(zoneinfo.ZoneInfo(name)),
+    st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC)),  # noqa: DTZ001
+    st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Kolkata", "UTC", "Australia/Lord_Howe"]),
+)
 money = st.decimals(allow_nan=False, allow_infinity=False, places=2) | st.decimals(allow_nan=False)
 typos = st.builds(Typo, letters, moments, st.tuples(small, small), st.none() | money)
 points = st.builds(Point, small, letters)
@@ -166,7 +240,10 @@ HASHABLE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (dt.time, times),
     (dt.timedelta, st.timedeltas()),
     (Colour, st.sampled_from(Colour)),
+    (dt.datetime, zoned),
+    (Mixed, st.sampled_from(Mixed)),
     (Level, st.sampled_from(Level)),
+    (float | Level, st.sampled_from(Level) | numbers),
     (Kind, st.sampled_from(Kind)),
     (Literal["a", 1], st.sampled_from(["a", 1])),
     (int | str, small | letters),
@@ -174,7 +251,12 @@ HASHABLE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (UserId, small),
     (Annotated[int, "meta"], small),
 ]
-KEYS = [pair for pair in HASHABLE if pair[0] in (str, int, uuid.UUID, dt.date, dt.datetime, Colour, Kind)]
+# A key of a dict has no room for a zone: orjson writes it by itself.
+KEYS = [
+    pair
+    for pair in HASHABLE
+    if pair[1] is not zoned and pair[0] in (str, int, uuid.UUID, dt.date, dt.datetime, Colour, Kind)
+]
 LEAVES: list[tuple[Any, st.SearchStrategy[Any]]] = [
     *HASHABLE,
     (None, st.none()),
@@ -199,6 +281,14 @@ LEAVES: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (Model, models),
     (Model | None, st.none() | models),
     (Aliased, aliased),
+    (Event, st.builds(Event, moments | zoned, numbers, letters, st.none() | letters)),
+    (Mark, st.builds(Mark, st.dates(), st.lists(small, max_size=2).map(tuple))),
+    (Marked, st.builds(Marked, st.sampled_from(Mixed), st.none() | zoned | moments)),
+    (Patch, st.builds(Patch, name=st.none() | letters) | st.builds(Patch, mail=letters) | st.just(Patch())),
+    (Renamed, st.builds(Renamed, user_id=st.integers(0, 9))),
+    (TwoNames, st.builds(TwoNames, **{"in": st.integers(0, 9)}) | st.just(TwoNames())),
+    (Patch | Aliased, aliased | st.builds(Patch, name=letters)),
+    (Inner, st.builds(Inner, when=zoned, tags=st.sets(letters, max_size=2))),
     (
         Strict,
         st.builds(
@@ -249,7 +339,10 @@ def exactly(value: Any) -> Any:
     """Return ``value`` as types and texts all the way down, made without the code under test."""
     kind = type(value)
     if isinstance(value, (dt.datetime, dt.time)):
-        return kind, value.replace(tzinfo=None).isoformat(), value.utcoffset(), value.fold
+        zone = getattr(value.tzinfo, "key", None)
+        return kind, value.replace(tzinfo=None).isoformat(), value.utcoffset(), value.tzname(), zone, value.fold
+    if isinstance(value, deque):
+        return kind, value.maxlen, tuple(map(exactly, value))
     if isinstance(value, (list, tuple)):
         return kind, tuple(map(exactly, value))
     if isinstance(value, (set, frozenset)):
@@ -257,9 +350,12 @@ def exactly(value: Any) -> Any:
     if isinstance(value, dict):
         return kind, tuple((exactly(key), exactly(item)) for key, item in value.items())
     if isinstance(value, pydantic.BaseModel):
-        return kind, exactly(dict(value)), exactly(value.model_extra), exactly(value.__pydantic_private__)
+        extra = exactly(value.model_extra), exactly(value.__pydantic_private__)
+        return kind, exactly(dict(value)), extra, frozenset(value.model_fields_set)
     if isinstance(value, msgspec.Struct):
         return kind, exactly(msgspec.structs.asdict(value)), exactly(getattr(value, "__dict__", None))
+    if attrs.has(kind):
+        return kind, exactly({field.name: getattr(value, field.name) for field in attrs.fields(kind)})
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return kind, exactly(fields), exactly(getattr(value, "__dict__", None))
@@ -379,7 +475,15 @@ def test_any_other_value_without_an_annotation_is_refused_with_the_advice_to_ann
         (Point, Point(1, "a"), b'[1,"a"]'),
         (Aliased, Aliased(userId=1), b'{"userId":1}'),
         (list[Aliased], [Aliased(userId=1)], b'[{"userId":1}]'),
-        (Model, Model(name="a"), b'{"name":"a","inner":null,"pairs":[],"amount":"0"}'),
+        (Model, Model(name="a"), b'{"name":"a"}'),
+        (Model, Model(name="a", inner=None, pairs=[]), b'{"name":"a","inner":null,"pairs":[]}'),
+        (Renamed, Renamed(user_id=1), b'{"user_id":1}'),
+        (Mixed, Mixed.NUMBER, b"1"),
+        (
+            dt.datetime,
+            dt.datetime(2026, 7, 1, 12, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+            b'"2026-07-01T12:00:00+02:00[Europe/Berlin]"',
+        ),
         (Open, Open(a=1, b=2), b'{"a":1,"b":2}'),  # type: ignore[call-arg]
         (dt.datetime, dt.datetime(2026, 1, 1, tzinfo=dt.UTC), b'"2026-01-01T00:00:00+00:00"'),
         (pydantic.RootModel[list[int]], pydantic.RootModel[list[int]]([1]), b"[1]"),
@@ -400,6 +504,14 @@ class Cat(pydantic.BaseModel):
 class Dog(pydantic.BaseModel):
     name: str
     barks: bool = True
+
+
+class Circle(pydantic.BaseModel):
+    kind: Literal["c"] = "c"
+
+
+class Square(pydantic.BaseModel):
+    kind: Literal["s"]
 
 
 @dataclasses.dataclass
@@ -464,6 +576,35 @@ class RefusesToCompare(enum.Enum):
         return 1
 
 
+@dataclasses.dataclass
+class RefusesToEqual:
+    x: int
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("sEcReT")
+
+    def __hash__(self) -> int:
+        return 1
+
+
+@dataclasses.dataclass
+class Priced:
+    price: float
+
+
+class Text(str):
+    __slots__ = ("note",)
+
+
+class Stamped(pydantic.BaseModel):
+    id: uuid.UUID = pydantic.Field(default_factory=uuid.uuid4)
+
+
+def reordered(model: T) -> T:
+    vars(model)["name"] = vars(model).pop("name")
+    return model
+
+
 class Validates(pydantic.BaseModel):
     text: str
 
@@ -506,10 +647,33 @@ REFUSED: dict[str, tuple[Any, Callable[[], Any]]] = {
     "a named zone in a model": (Inner, lambda: Inner(when=dt.datetime(2026, 7, 1, tzinfo=NamedZone()))),
     "a named zone in a key": (dict[dt.datetime, int], lambda: {dt.datetime(2026, 7, 1, tzinfo=NamedZone()): 1}),
     "the second of two equal hours": (dt.datetime, lambda: dt.datetime(2026, 10, 25, 2, fold=1)),  # noqa: DTZ001
-    "an offset with seconds": (
+    "a fixed offset with a name": (
         dt.datetime,
-        lambda: dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(seconds=30))),
+        lambda: dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1), "CET")),
     ),
+    "a zone that is not the one of its name": (
+        dt.datetime,
+        lambda: dt.datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo.no_cache("Europe/Berlin")),
+    ),
+    "a field of attrs of another type": (Event, lambda: Event(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), 1)),
+    "an Enum in a field of attrs": (Event, lambda: Event(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), 1.0, Level.LOW)),
+    "a field that attrs does not compare": (
+        Event,
+        lambda: Event(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), 1.0, None, (1, 2)),
+    ),
+    "a dataclass without __eq__": (Unequal, lambda: Unequal((1,))),
+    "a field that a dataclass does not compare": (Aside, lambda: Aside((1,))),
+    "an int where a dataclass has a float": (Priced, lambda: Priced(1)),
+    "another type in a deque of a model": (Holder, lambda: Holder(queue=deque([(1,)]))),
+    "another type in an OrderedDict of a model": (Holder, lambda: Holder(ordered=OrderedDict(a=(1,)))),
+    "another type in a defaultdict of a model": (
+        Holder,
+        lambda: Holder.model_construct(counts=defaultdict(int, a=True)),
+    ),
+    "a defaultdict of other defaults": (Holder, lambda: Holder.model_construct(counts=defaultdict(list, a=1))),
+    "a subclass of a builtin": (Holder, lambda: Holder(any=Text("a"))),
+    "a default that is made anew": (Stamped, Stamped),
+    "fields of a model in another order": (Patch, lambda: reordered(Patch(name="a", mail="b"))),
     "a NaN": (float, lambda: math.nan),
     "a NaN where None fits": (float | None, lambda: math.nan),
     "a Decimal NaN": (Decimal, lambda: Decimal("NaN")),
@@ -530,7 +694,7 @@ REFUSED: dict[str, tuple[Any, Callable[[], Any]]] = {
     "a validator that changes": (Shouts, lambda: Shouts(text="a")),
     "a validator that raises": (Validates, lambda: Validates.model_construct(text="sEcReT" * 9)),
     "a serializer that raises": (Fussy, lambda: Fussy(a=1)),
-    "an __eq__ that raises": (list[RefusesToCompare], lambda: [RefusesToCompare.A]),
+    "an __eq__ that raises": (set[RefusesToEqual], lambda: {RefusesToEqual(1)}),
     "the later of two models alike": (Cat | Dog, lambda: Dog(name="a")),
     "a model for the wrong model": (Cat, lambda: Dog(name="a")),
     "a text that is a date as well": (dt.date | str, lambda: "2026-01-01"),
@@ -554,6 +718,23 @@ def test_a_value_that_would_not_come_back_as_it_was_is_refused(annotation: Any, 
         (dt.date | str, lambda: "no date"),
         (dt.date | str, lambda: dt.date(2026, 1, 1)),
         (Roomy, lambda: Roomy(1)),
+        (dt.datetime, lambda: dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(seconds=30)))),
+        (dt.datetime, lambda: dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))),
+        (list[RefusesToCompare], lambda: [RefusesToCompare.A]),
+        (Holder, lambda: Holder(queue=deque([1]), ordered=OrderedDict(b=1, a=2), counts=defaultdict(int, a=1))),
+        (list[Cat | Dog], lambda: [Cat(name="a"), Dog(name="b", barks=False)]),
+        (dict[str, Cat | Dog | None], lambda: {"a": Dog(name="b", barks=False), "b": None}),
+        (Annotated[Circle | Square, pydantic.Field(discriminator="kind")], lambda: Square(kind="s")),
+        (
+            list[Annotated[Circle | Square, pydantic.Field(discriminator="kind")]],
+            lambda: [Square(kind="s"), Circle(kind="c")],
+        ),
+        (Cat | Dog | int, lambda: Dog(name="b", barks=False)),
+        (list[Cat | Dog | int], lambda: [Dog(name="b", barks=False), 1]),
+        (Unequal, lambda: Unequal([1])),
+        (list[float | Level], lambda: [1.5, Level.HIGH]),
+        (dict[dt.date, Mixed], lambda: {dt.date(2026, 1, 1): Mixed.HALF}),
+        (Marked, lambda: Marked(Mixed.TEXT, None, [Marked(Mixed.HALF)])),
         (list[Strict], lambda: [Strict(day=dt.date(2026, 1, 1), numbers=(1,), id=uuid.UUID(int=1))]),
         (Model, lambda: Model(name="a", inner=Inner(when=dt.datetime(2026, 1, 1, tzinfo=dt.UTC), tags={"b"}))),
     ],
@@ -627,6 +808,24 @@ def test_an_annotation_that_cannot_be_decoded_stores_nothing_wrong(annotation: A
             dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))),
         ),
         (dt.time(1, fold=1), dt.time(1)),
+        (0.0, -0.0),
+        (Decimal("1.5"), Decimal("1.50")),
+        (Text("a"), "a"),
+        (with_attribute(Text("a"), "note", 1), Text("a")),
+        (with_attribute(Text("a"), "note", 1), with_attribute(Text("a"), "note", True)),
+        (deque([1]), deque([True])),
+        (deque([1], 3), deque([1])),
+        (OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)),
+        (defaultdict(int, a=1), defaultdict(list, a=1)),
+        (Patch(name=None), Patch()),
+        (Patch(name="a"), reordered(Patch(name="a"))),
+        (Unequal(1), Unequal(True)),
+        (Aside(1), Aside(2)),
+        (Mark(dt.date(2026, 1, 1), (1,)), Mark(dt.date(2026, 1, 1), (2,))),
+        (
+            dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+            dt.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")),
+        ),
         (None, False),
         ("", None),
         (b"a", bytearray(b"a")),
@@ -638,6 +837,32 @@ def test_equal_values_of_other_types_are_not_the_same(a: object, b: object) -> N
     assert not same(b, a)
     assert same(a, a)
     assert same(b, b)
+
+
+def test_an_object_whose_state_cannot_be_seen_is_the_same_as_no_other() -> None:
+    class Grown(functools.partial[int]):
+        """A class in Python upon one in C."""
+
+    for make in (lambda: functools.partial(int), lambda: Grown(int), lambda: iter([]), object):
+        assert not same(make(), make())
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "place"),
+    [
+        (Any, [{"a": (1,)}], r"\[0\]\.values\(\)\[0\]: tuple became list"),
+        (Nested, Nested(Nested(with_attribute(Nested(None), "x", 1))), r"\.inner\.inner: another Nested came back"),
+        (list[Unequal], [Unequal(1)] * 5 + [Unequal(NOW)] * 4, r"\[5\]\.content: datetime became str"),
+        (Holder, Holder(queue=deque([1, (1,)])), r"\.queue\[1\]: tuple became list"),
+        pytest.param(Stamped, Stamped(), r"\.id: another UUID came back", id="Stamped"),
+        (Typo, Typo("a", 7, (1, 2)), r"Expected `datetime`, got `int` - at `\$\.seen`"),  # type: ignore[arg-type]
+        (set[Mark], {Mark(NOW, ())}, r"Mark"),
+    ],
+    ids=shown,
+)
+def test_a_refused_value_names_the_place_in_which_it_differs(annotation: Any, value: Any, place: str) -> None:
+    with pytest.raises(RoundTripError, match=place):
+        Codec(annotation).encode(value)
 
 
 @few
@@ -766,11 +991,6 @@ class Shy:
         return super().__getattribute__(name)
 
 
-@dataclasses.dataclass
-class Nested:
-    inner: Nested | None
-
-
 class Grows(Frozen):
     """A subclass that is no dataclass itself takes further attributes."""
 
@@ -840,6 +1060,53 @@ def test_values_alike_by_their_bytes_are_the_same_and_a_changed_type_is_seen(val
     assert not _alike([1, value], [1.0, value])
     # A value that is no builtin is compared in the slower way.
     assert not _alike([Level.LOW, value], [Level.LOW, value])
+
+
+@dataclasses.dataclass
+class Line:
+    number: int
+    text: str
+    price: float
+    tags: list[str]
+    at: dt.datetime
+
+
+class LineModel(pydantic.BaseModel):
+    number: int
+    text: str
+    price: float
+    tags: list[str]
+    at: dt.datetime
+
+
+@pytest.mark.parametrize("kind", [Line, LineModel])
+def test_the_steps_of_a_comparison_in_python_do_not_grow_with_the_rows(kind: Any) -> None:
+    """20,000 objects, compared one by one, once stopped the event loop for a fifth of a second."""
+
+    def steps(rows: int) -> int:
+        lines = [kind(number=i, text="a", price=0.5, tags=["b"], at=NOW) for i in range(rows)]
+        codec, calls = Codec(list[kind]), []
+        back = codec.decode(codec.encode(lines))
+        sys.setprofile(lambda frame, event, _: calls.append(frame.f_code) if event == "call" else None)
+        try:
+            assert same(lines, back)
+        finally:
+            sys.setprofile(None)
+        return sum(code.co_filename == comparing.__file__ and code.co_name != "_same_zone" for code in calls)
+
+    # Each moment of a model comes back with a zone object of its own, which is one step for each row.
+    assert steps(500) - steps(10) <= (0 if kind is Line else 490)
+
+
+def test_a_difference_in_one_of_many_rows_is_found_and_named() -> None:
+    lines = [Line(i, "a", 0.5, ["b"], NOW) for i in range(1000)]
+    other = copy.deepcopy(lines)
+    other[777].tags[0] = Text("b")
+    assert str(difference(lines, other)) == "[777].tags[0]: str became Text"
+    other[776].price = 1
+    assert str(difference(lines, other)) == "[776].price: float became int"
+    del other[500].at
+    assert str(difference(lines, other)) == "[500]: another Line came back"
 
 
 def test_comparing_takes_time_in_proportion_to_the_value() -> None:
