@@ -6,23 +6,75 @@ understands none: an entry that has one was written by a later version and is a 
 
 from __future__ import annotations
 
+import re
+from binascii import crc_hqx
 from datetime import UTC, datetime
+from typing import Final
 
 import orjson
 from msgspec import Struct
 
 
-def lease_key(key: str) -> str:
-    """Return the key of the lease of ``key``: in the same slot of a cluster, where that is possible.
+def lease_key(key: str) -> bytes:
+    r"""Return the name of the lease of ``key``: in the key's slot of a cluster, and at no key and no other lease.
 
-    A key with a hash tag gets ``:lease`` behind it. A key without one gets braces round it as well. A key such as
-    ``a}b`` has no lease key in its slot; templates cannot make such a key, see `cachekit.keys`.
+    A name ends in a byte that UTF-8 never has, so no key equals it, by template or by hand: a key is UTF-8. That byte
+    tells how the name was made, so it leads back to one key:
+
+    - ``FF``: the key has no ``}``; it stands in braces.
+    - ``FE``: the key has a hash tag of its own.
+    - ``FD``: any other key. Two bytes in braces, in front of its first ``{``, lead to its slot.
+
+    Raises:
+        UnicodeEncodeError: The key has a lone surrogate. It cannot be sent either.
 
     Example:
         >>> lease_key("profile:42"), lease_key("{user:42}:profile")
-        ('{profile:42}:lease', '{user:42}:profile:lease')
+        (b'{profile:42}:lease\xff', b'{user:42}:profile:lease\xfe')
     """
-    return f"{key}:lease" if "}" in key else f"{{{key}}}:lease"
+    name = key.encode()
+    if name and b"}" not in name:
+        return b"{%b}:lease\xff" % name
+    opened = name.find(b"{")
+    if opened >= 0 and name.find(b"}", opened + 1) > opened + 1:
+        return b"%b:lease\xfe" % name
+    end = len(name) if opened < 0 else opened
+    # In front of the first brace, so that the name begins with the prefix of the cache, and an ACL rule covers it.
+    return b"%b{%b}%b:lease\xfd" % (name[:end], _tag_of(crc_hqx(name, 0) % _SLOTS), name[end:])
+
+
+_SLOTS: Final = 16_384
+
+# The checksum of each byte, and the byte by the low half of its checksum, which is another for each byte.
+_CHECKSUMS: Final = [crc_hqx(bytes([byte]), 0) for byte in range(256)]
+_BYTES: Final = {checksum & 0xFF: byte for byte, checksum in enumerate(_CHECKSUMS)}
+
+
+def _tag_of(slot: int) -> bytes:
+    """Return two bytes, none of them a brace, that stand for ``slot`` as a hash tag."""
+    # Four checksums lead to a slot. For each slot at least one of them belongs to a pair without braces.
+    pairs = map(_pair_of, range(slot, 4 * _SLOTS, _SLOTS))
+    return next(pair for pair in pairs if not {*pair} & {*b"{}"})
+
+
+def _pair_of(checksum: int) -> bytes:
+    """Return the two bytes that have ``checksum``: the last step of the checksum is found first."""
+    index = _BYTES[checksum & 0xFF]
+    first = _BYTES[(_CHECKSUMS[index] ^ checksum) >> 8]
+    return bytes([first, index ^ _CHECKSUMS[first] >> 8])
+
+
+def is_token(holder: bytes) -> bool:
+    """Return whether ``holder`` is the token of a load. Anything else at a lease was written by somebody else.
+
+    Example:
+        >>> is_token(b"0123456789abcdef01234567"), is_token(b"true")
+        (True, False)
+    """
+    return _TOKEN.fullmatch(holder) is not None
+
+
+_TOKEN: Final = re.compile(rb"[0-9a-f]{24}")
 
 
 class Entry(Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""The entry at a key, and the timestamps of a window's items."""
+"""The entry at a key, the name of its lease, and the timestamps of a window's items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cachekit.entry import Entry, parse, stamp, timestamp, timestamp_of
+from cachekit.entry import Entry, is_token, lease_key, parse, stamp, timestamp, timestamp_of
+from tests.kit.cluster import slot_of
 
 relaxed = settings(max_examples=200, deadline=None)
 
@@ -19,6 +20,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["timestamp", "a\n"]), inner),
     max_leaves=5,
 )
+keys = st.text(st.sampled_from("{}a:é") | st.characters(exclude_categories=["Cs"]))
 seconds = st.floats(0, 250_000_000_000)  # to the year 9892
 
 
@@ -84,3 +86,68 @@ def test_an_item_without_a_timestamp_is_older_than_all(item: bytes) -> None:
 @given(st.binary(max_size=40) | json_values.map(orjson.dumps))
 def test_reading_a_timestamp_never_raises(item: bytes) -> None:
     assert isinstance(timestamp_of(item), str)
+
+
+@relaxed
+@given(keys)
+@example("")
+@example("a}b")
+@example("{}a")
+@example("a{}{b}")
+def test_a_lease_has_the_slot_of_its_key(key: str) -> None:
+    assert slot_of(lease_key(key)) == slot_of(key)
+
+
+def test_every_slot_has_a_lease_for_a_key_whose_braces_are_no_hash_tag() -> None:
+    odd = [f"}}{number}" for number in range(100_000)]
+    assert len({slot_of(key) for key in odd}) > 16_000
+    assert [slot_of(lease_key(key)) for key in odd] == [slot_of(key) for key in odd]
+
+
+@relaxed
+@given(keys, keys)
+@example("{car:7}", "car:7")
+@example("{car:7}", "{{car:7}")
+@example("{}a", "a")
+def test_no_two_keys_share_a_lease(one: str, other: str) -> None:
+    assert (lease_key(one) == lease_key(other)) == (one == other)
+    for disguised in (f"{{{one}}}", f"{one}:lease", f"{{{one}}}:lease"):
+        assert lease_key(disguised) != lease_key(one)
+
+
+def key_of(lease: bytes) -> str:
+    """Return the key whose lease it is: there is one at most, so no two keys share a lease."""
+    name, kind = lease.removesuffix(lease[-1:]).removesuffix(b":lease"), lease[-1]
+    if kind == 0xFF:
+        name = name[1:-1]
+    elif kind == 0xFD:
+        head, _, rest = name.partition(b"{")
+        name = head + rest[3:]
+    return name.decode()
+
+
+@relaxed
+@given(keys)
+@example("")
+@example("a}b")
+@example("{}a")
+def test_a_lease_leads_back_to_its_key(key: str) -> None:
+    assert key_of(lease_key(key)) == key
+
+
+@relaxed
+@given(keys)
+def test_no_key_is_a_lease_since_a_key_is_utf_8(key: str) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        lease_key(key).decode()
+
+
+@relaxed
+@given(keys)
+def test_a_lease_begins_with_the_prefix_of_the_cache_or_with_a_brace_before_it(key: str) -> None:
+    assert lease_key(f"myapp:{key}").startswith((b"myapp:", b"{myapp:"))
+
+
+@pytest.mark.parametrize("holder", [b"", b"1", b"true", b"~0123456789abcdef01234567", b"0123456789ABCDEF01234567"])
+def test_only_the_form_of_a_token_is_one(holder: bytes) -> None:
+    assert not is_token(holder)
