@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from contextvars import Context
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def detached(start: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``start`` in an empty context: the task, timer or callback that it makes keeps none of its caller's alive.
+
+    A task or a timer copies the context that it is made in, and so the request of whichever caller came first.
+
+    Example:
+        >>> from contextvars import ContextVar
+        >>> request = ContextVar("request", default="none")
+        >>> _ = request.set("the first")
+        >>> request.get(), detached(request.get)
+        ('the first', 'none')
+    """
+    # Not by `create_task(context=…)`: a task factory of the application need not take that.
+    return Context().run(start, *args, **kwargs)
+
+
+class PrivateFuture(Future[T]):
+    """A future whose result no record shows. In debug mode asyncio logs futures with the beginning of their results."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'done' if self.done() else 'pending'}>"
+
+
+def future_factory(loop: AbstractEventLoop) -> Callable[[], Future[Any]]:
+    """Return the function that makes the futures of values; private ones in debug mode, since they are slower."""
+    return partial(PrivateFuture, loop=loop) if loop.get_debug() else loop.create_future
 
 
 class PerLoop(Generic[T]):

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from cachekit.loops import detached
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -45,9 +47,9 @@ class Background:
     def _owned(
         tasks: set[asyncio.Task[Any]], loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str
     ) -> asyncio.Task[T]:
-        task = loop.create_task(work, name=f"cachekit {name}")
+        task = detached(loop.create_task, work, name=f"cachekit {name}")
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        detached(task.add_done_callback, tasks.discard)
         return task
 
     async def drain(self, seconds: float) -> None:

@@ -19,13 +19,21 @@ from cachekit._tiers.breaker import Breaker, Circuit
 from cachekit._tiers.incidents import QUIET, Incidents
 from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
-from cachekit.errors import UNSENDABLE, KeyRefusedError, StoreError, StoreUnavailableError
+from cachekit.errors import UNSENDABLE, KeyRefusedError, StoreError, StoreGarbageError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
-from cachekit.stores.base import Store, Tracking, TrackingStore
+from cachekit.stores.base import ConnectedStore, Store, Tracking, TrackingStore
 from cachekit.stores.scripts import Script
 
 PAUSE: Final = 0.2
 """Seconds before what failed is tried again while the circuit breaker is closed."""
+
+_PAIR: Final = 2
+
+_PARTS: Final = 16
+"""The parts of a group of which one key was refused: 500 keys need three rounds to find it."""
+
+_AT_ONCE: Final = 16
+"""Removals at one time."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +71,8 @@ class Guard:
     def __init__(self, store: Store, settings: Settings, background: Background, reporter: Reporter) -> None:
         self.store = store
         """For its verbs, which `ask` takes; nothing calls them but this."""
+        # Looked up once, since looking at a protocol is slow.
+        self._connection = store.connection if isinstance(store, ConnectedStore) else lambda _: self
         self._prefix = settings.prefix
         self._timeout = settings.timeout
         self.budget: Callable[[], Budget] = partial(Budget, settings.timeout)
@@ -104,6 +114,8 @@ class Guard:
         began = time.monotonic()
         try:
             answer = await verb(key, budget.left, *args, **kwargs)
+            if not self._fits(verb, args, answer):
+                raise self._wrong_answer(answer)  # noqa: TRY301 - it is one more failure of the store
         # A store by somebody else may raise what it likes; it must not reach the application either.
         except Exception as error:
             return self._contained(self._operation(verb, args), error, key, budget, began)
@@ -127,22 +139,35 @@ class Guard:
             self._recovered(key)
         return answer
 
-    async def delete(self, keys: Sequence[str], budget: Budget) -> Down | None:
-        """Remove ``keys``. A shard that is down does not keep the keys of others from being removed."""
+    async def delete(self, keys: Sequence[str], budget: Budget) -> list[Down]:
+        """Remove ``keys``. Return the failures with their keys, one of each kind and shard.
+
+        A key that is said to be refused was tried alone.
+        Neither a shard that is down nor a refused key keeps others from being removed.
+        """
+        if len(keys) == 1:
+            down = await self._delete(keys, budget)
+            return [] if down is None else [Down(down.cause, down.of_key, tuple(keys))]
         shards: dict[str | None, list[str]] = {}
         for key in keys:
-            shards.setdefault(self._shard(self._prefix + key), []).append(key)
-        if len(shards) == 1:
-            return await self._delete(keys, budget)
-        # Each with the whole budget, since they go on at the same time.
-        parts = [(part, Budget(budget.left)) for part in shards.values()]
-        answers = await asyncio.gather(*[self._delete(part, left) for part, left in parts])
-        budget.left = min(left.left for _, left in parts)
-        downs = [(down, part) for down, (part, _) in zip(answers, parts, strict=True) if down is not None]
-        if not downs:
-            return None
-        of_key = all(down.of_key for down, _ in downs)
-        return Down(downs[0][0].cause, of_key, tuple(key for _, part in downs for key in part))
+            shards.setdefault(self.shard(key), []).append(key)
+        failed: dict[tuple[Down, str | None], list[str]] = {}
+        groups = [*shards.items()]
+        while groups:
+            # Each with the whole budget, since they go on at the same time.
+            some, groups = groups[:_AT_ONCE], groups[_AT_ONCE:]
+            budgets = [Budget(budget.left) for _ in some]
+            answers = await asyncio.gather(*map(self._delete, [group for _, group in some], budgets))
+            budget.left = min([left.left for left in budgets])
+            for (shard, group), down in zip(some, answers, strict=True):
+                if down is None:
+                    continue
+                if down.of_key and len(group) > 1:
+                    # One of them was refused, and the answer does not say which.
+                    groups += [(shard, part) for part in _split(group)]
+                else:
+                    failed.setdefault((down, shard), []).extend(group)
+        return [Down(down.cause, down.of_key, tuple(group)) for (down, _), group in failed.items()]
 
     async def _delete(self, keys: Sequence[str], budget: Budget) -> Down | None:
         """Remove ``keys`` of one shard, of which the first stands for all."""
@@ -176,21 +201,46 @@ class Guard:
         self._keys[shard] = key
         return self._failed(operation, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
 
+    def _fits(self, verb: Callable[..., object], args: tuple[object, ...], answer: object) -> bool:
+        """Tell whether ``answer`` has the shape that the callers of ``ask`` rely on.
+
+        Bytes, windows and confirmations may be anything: who gets them looks at them.
+        """
+        if args:
+            return not isinstance(args[0], Script) or args[0].is_result(answer)
+        if verb == self.store.get_with_lease:
+            return isinstance(answer, tuple) and len(answer) == _PAIR
+        if self.tracks and verb == cast("TrackingStore", self.store).get_with_ttl:
+            return isinstance(answer, tuple) and len(answer) == _PAIR and isinstance(answer[1], (int, float))
+        return True
+
+    def _wrong_answer(self, answer: object) -> StoreGarbageError:
+        kind = type(answer).__name__
+        return StoreGarbageError("garbage", f"a {type(self.store).__name__} answered with a {kind}, which is no answer")
+
     def track(
         self, changed: Callable[[Sequence[str] | None], None], state: Callable[[StoreError | None], None]
     ) -> Tracking | None:
         """Have the store tell which keys of this cache change; None when it cannot."""
 
         def changed_here(keys: Sequence[str] | None) -> None:
-            changed(None if keys is None else self.without_prefix(keys))
+            try:
+                names = None if keys is None else self.without_prefix(keys)
+            # A store by somebody else reports what are no keys: any key may have changed.
+            except (AttributeError, TypeError):
+                names = None
+            changed(names)
 
         try:
-            return cast("TrackingStore", self.store).track(self._prefix, changed_here, state)
+            tracking = cast("TrackingStore", self.store).track(self._prefix, changed_here, state)
+            if not isinstance(tracking.until, (int, float)) or not callable(tracking.close):
+                raise self._wrong_answer(tracking)  # noqa: TRY301 - as in `ask`
         # As in `ask`.
         except Exception as error:
             kind = type(error).__name__
             state(error if isinstance(error, StoreError) else StoreUnavailableError(kind, f"tracking raised {kind}"))
             return None
+        return tracking
 
     def with_prefix(self, keys: Sequence[str]) -> list[str]:
         """Return ``keys`` as they stand in the store."""
@@ -223,10 +273,23 @@ class Guard:
 
     def _shard(self, key: str) -> str | None:
         try:
-            return self.store.shard(key)
+            shard: object = self.store.shard(key)
         # As in `ask`; the store itself will be asked next, and fail in earnest.
         except Exception:
             return None
+        return shard if isinstance(shard, str) else None
+
+    def shard(self, key: str) -> str | None:
+        """Return the shard that has ``key``."""
+        return self._shard(self._prefix + key)
+
+    def connection(self, key: str) -> object:
+        """Return the connection that leads to ``key`` now; the guard itself where the store does not tell."""
+        try:
+            return self._connection(self._prefix + key)
+        # As in `ask`.
+        except Exception:
+            return self
 
     async def _probe(self, key: str) -> bool:
         try:
@@ -290,6 +353,11 @@ class Guard:
     def close(self) -> None:
         """Forget the failures of the running event loop."""
         self._breaker.close()
+
+
+def _split(keys: list[str]) -> list[list[str]]:
+    size = -(-len(keys) // _PARTS)
+    return [keys[start : start + size] for start in range(0, len(keys), size)]
 
 
 def _verbs(store: object) -> Iterator[tuple[str, object]]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from cachekit._tiers.coherence import Coherence, milliseconds
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
-from cachekit.errors import UNSENDABLE
+from cachekit.errors import DENIED, UNSENDABLE
 from cachekit.stores.scripts import AcquireLease, Lease, ReleaseLease, RenewLease
 
 
@@ -45,13 +45,19 @@ class Leases:
         """Keep the lease alive. Returns False when it is lost for good."""
         script = RenewLease(token, milliseconds(lease))
         answer = await self._guard.ask(self._store.run, key, self._guard.budget(), script)
-        return isinstance(answer, Down) or answer
+        # What an ACL refuses, it refuses again.
+        return answer.cause != DENIED if isinstance(answer, Down) else answer
 
-    async def release(self, key: str, token: bytes) -> bool:
-        """Give the lease back, if it is still held. Returns False when that may be tried again."""
-        answer = await self._guard.ask(self._store.run, key, self._guard.budget(), ReleaseLease(token))
-        # A key that cannot be sent has never had one.
-        return not isinstance(answer, Down) or answer.cause == UNSENDABLE
+    async def release(self, key: str, token: bytes, budget: Budget) -> bool | None:
+        """Give the lease back, if it is still held. Returns None when that may be tried again.
+
+        Returns False when it was not held any more, or is left to its expiry, since the event loop is ending.
+        """
+        answer = await self._guard.ask(self._store.run, key, budget, ReleaseLease(token))
+        if isinstance(answer, Down):
+            # A key that cannot be sent has never had one. An ACL that refuses it refuses it again.
+            return False if answer.cause in {UNSENDABLE, DENIED} else None
+        return answer
 
     async def until_asked(self, key: str, seconds: float) -> None:
         """Wait until the store may be asked for ``key`` again, and a little at least; no longer than ``seconds``."""

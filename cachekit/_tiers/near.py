@@ -33,7 +33,7 @@ from cachekit._tiers.s3fifo import S3Fifo
 from cachekit.codecs import Codec, is_immutable
 from cachekit.errors import DecodeError, StoreError
 from cachekit.events import NearPaused, NearResumed
-from cachekit.loops import PerLoop
+from cachekit.loops import PerLoop, detached
 from cachekit.stores.base import Tracking
 
 OVERHEAD: Final = 300
@@ -265,4 +265,4 @@ class NearTier:
         for cause in self._incidents.going_on():
             self._incidents.end(cause)
         if self._incidents.current:
-            state.settling = get_running_loop().call_later(QUIET, self._settle, state)
+            state.settling = detached(get_running_loop().call_later, QUIET, self._settle, state)

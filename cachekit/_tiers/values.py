@@ -53,10 +53,16 @@ class Values:
         return entry is not None and await self._coherence.set(key, entry.data, ttl, budget)
 
     def encoded(self, value: object, codec: Codec) -> Entry | None:
-        """Return the entry of ``value``, or None, with one warning, when it would not come back as it is."""
+        """Return the entry of ``value``, or None, with one warning, when it would not come back as it is.
+
+        Raises:
+            RoundTripError: It would not, and ``codec`` is strict.
+        """
         try:
             entry = Entry(codec.encode(value))
         except RoundTripError as error:
+            if codec.strict:
+                raise
             self._reporter.skipped(codec.name, "value", str(error))
             return None
         self._reporter.resolved(codec.name, "value")

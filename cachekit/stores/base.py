@@ -93,6 +93,18 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class ConnectedStore(Protocol):
+    """A store that can tell one connection from another."""
+
+    def connection(self, key: str) -> object:
+        """Return the connection on which ``key`` would be asked for now, in this event loop; None before there is one.
+
+        The value can be referred to weakly. What a server has refused for good, it refuses until this is another.
+        """
+        ...
+
+
 class Tracking(Protocol):
     """Reports of a store about changed keys. They end when this value is dropped.
 

@@ -18,12 +18,16 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from cachekit.backoff import Backoff
 from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
+from cachekit.loops import detached
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import QUEUE, ConnectTo, Lane
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
 from cachekit.stores.translate import garbage_error, translate
 from cachekit.urls import Endpoint
+
+_ALL_SLOTS: Final = range(REDIS_CLUSTER_HASH_SLOTS)
+_ALL_PORTS: Final = range(1, 65_536)
 
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 _SLOTS: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
@@ -97,6 +101,11 @@ class Cluster:
         node = self._masters[_slot(key)]
         return str(node) if node else ""
 
+    def connection(self, key: str) -> Lane | None:
+        node = self._masters[_slot(key)]
+        lane = None if node is None else self._lanes.get(node)
+        return lane if lane is not None and not lane.closed else None
+
     def give_up(self, key: str) -> None:
         node = self._masters[_slot(key)]
         if node is not None and node in self._lanes:
@@ -141,6 +150,9 @@ class Cluster:
         redirection = next((reply for reply in error_replies if isinstance(reply, AskError)), None)
         if redirection is None or operation.redirections >= _REDIRECTIONS or not operation.wanted or self._closed:
             return False
+        if isinstance(redirection, MovedError) and redirection.slot_id not in _ALL_SLOTS:
+            operation.fail_as_garbage()
+            return True
         operation.redirections += 1
         asked = next((node for node, lane in self._lanes.items() if lane is operation.lane), None)
         # A node that does not know its own name leaves it out. Then the host is that of the node that was asked.
@@ -191,7 +203,7 @@ class Cluster:
         if self._closed or self._loop_ending or all(feeds.closed for feeds in self._tracked):
             return
         self._learn_slots_soon()
-        self._next_poll = asyncio.get_running_loop().call_later(self._pauses.next(), self._poll)
+        self._next_poll = detached(asyncio.get_running_loop().call_later, self._pauses.next(), self._poll)
 
     # --- learning which master has which slot ---------------------------------------------------------
 
@@ -209,8 +221,8 @@ class Cluster:
         if self._closed or self._loop_ending:
             return
         if self._learning is None or self._learning.done():
-            self._learning = asyncio.get_running_loop().create_task(
-                self._learn_slots(), name=f"cachekit {self._address}"
+            self._learning = detached(
+                asyncio.get_running_loop().create_task, self._learn_slots(), name=f"cachekit {self._address}"
             )
         else:
             self._slots_outdated = True
@@ -297,11 +309,13 @@ def _parse_slots(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None],
         return masters, nodes
     for row in reply:
         match row:
-            case [int(first), int(last), *members] if members:
-                endpoints = [_endpoint_of(member, asked) for member in members]
+            case [int(first), int(last), *members] if members and first in _ALL_SLOTS and last in _ALL_SLOTS[first:]:
                 # The master stands first, its replicas behind it.
-                masters[first : last + 1] = [endpoints[0]] * (last + 1 - first)
-                nodes.update(endpoints)
+                master, *replicas = [_endpoint_of(member, asked) for member in members]
+                if master is None:
+                    return masters, set()
+                masters[first : last + 1] = [master] * (last + 1 - first)
+                nodes.update([master, *[replica for replica in replicas if replica is not None]])
             case _:
                 return masters, set()
     return masters, nodes
@@ -313,12 +327,15 @@ def _slots_error(reply: object, node: Endpoint) -> StoreError:
     return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage_error(str(node))
 
 
-def _endpoint_of(member: Sequence[object], asked: Endpoint) -> Endpoint:
-    """Return the endpoint of a node. A node that does not know its own name is on the host that was asked."""
+def _endpoint_of(member: object, asked: Endpoint) -> Endpoint | None:
+    """Return the endpoint of a node; None if ``member`` describes no node.
+
+    A node that does not know its own name is on the host that was asked.
+    """
     match member:
-        case [bytes(host), int(port), *_] if host not in {b"", b"?"}:
+        case [bytes(host), int(port), *_] if host not in {b"", b"?"} and port in _ALL_PORTS and host.isascii():
             return Endpoint(host.decode(), port)
-        case [_, int(port), *_]:
+        case [None | b"" | b"?", int(port), *_] if port in _ALL_PORTS:
             return Endpoint(asked.host, port)
         case _:
-            return asked
+            return None

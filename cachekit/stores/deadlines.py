@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
+
+from cachekit.loops import detached, future_factory
 
 GRAIN: Final = 0.001
 """The least seconds between two searches for overdue operations: asyncio rounds its waits up to as much."""
@@ -42,6 +45,8 @@ class Deadlines:
     def __init__(self, address: str) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.address: str = address
+        self.create_future: Callable[[], asyncio.Future[Any]] = future_factory(self.loop)
+        """Makes the future of an operation."""
         self.pending: set[HasDeadline] = set()
         """An operation that ends is discarded here. The timer stays set: to find nothing once is cheaper than to set it
         anew for each operation."""
@@ -68,7 +73,7 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._next = due
-        self._timer = self.loop.call_at(due, self._expire)
+        self._timer = detached(self.loop.call_at, due, self._expire)
 
     def _expire(self) -> None:
         self._next = math.inf

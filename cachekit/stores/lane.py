@@ -27,6 +27,7 @@ from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import InvalidResponse, NoScriptError
 
 from cachekit.errors import KeyRefusedError, QueueFullError, StoreError, StoreUnavailableError
+from cachekit.loops import detached
 from cachekit.stores.operations import MultiGet, Operation, Read, Scripted
 from cachekit.stores.translate import ends_connection, garbage_error, timeout_error, translate
 
@@ -118,8 +119,10 @@ class Lane(asyncio.Protocol):
         self._lost = False
         self.cancelled_by_loop: bool = False
         """Whether the task was cancelled by somebody else, as an event loop does when it ends."""
-        self.task: asyncio.Task[None] = self._loop.create_task(self._run(), name=f"cachekit lane to {address}")
-        self.task.add_done_callback(self._on_task_done)
+        self.task: asyncio.Task[None] = detached(
+            self._loop.create_task, self._run(), name=f"cachekit lane to {address}"
+        )
+        detached(self.task.add_done_callback, self._on_task_done)
 
     def put(self, operation: Operation) -> None:
         """Send ``operation`` at once if the connection is idle, else queue it."""
@@ -370,7 +373,7 @@ class Lane(asyncio.Protocol):
         """
         if self._sent_at and self._watchdog is None and not self.closed:
             left = self._sent_at + PATIENCE - self._loop.time()
-            self._watchdog = self._loop.call_later(max(0.0, left), self._give_up_if_silent, self._sent_at)
+            self._watchdog = detached(self._loop.call_later, max(0.0, left), self._give_up_if_silent, self._sent_at)
 
     def _give_up_if_silent(self, sent_at: float) -> None:
         self._watchdog = None

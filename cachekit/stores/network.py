@@ -31,6 +31,10 @@ class Network(Protocol):
         """Return the name of the server that has ``key``; ``""`` when there is one server only, or it is not known."""
         ...
 
+    def connection(self, key: str) -> Lane | None:
+        """Return the lane to the server that has ``key``, if it is open."""
+        ...
+
     def give_up(self, key: str) -> None:
         """Give up the connection for ``key``, because a reply on it was no answer."""
         ...
@@ -75,6 +79,9 @@ class SingleServer:
 
     def shard(self, key: str) -> str:  # noqa: ARG002 - all keys are on one server
         return ""
+
+    def connection(self, key: str) -> Lane | None:  # noqa: ARG002 - as above
+        return self._lane if self._lane is not None and not self._lane.closed else None
 
     def give_up(self, key: str) -> None:  # noqa: ARG002 - as above
         if self._lane is not None:

@@ -98,7 +98,7 @@ class Operation:
         self.repeatable: bool = delivery.repeatable
         self.detached: bool = delivery.detached
         self.of_bytes: bool = delivery.of_bytes
-        self.future: asyncio.Future[Any] = deadline.deadlines.loop.create_future()
+        self.future: asyncio.Future[Any] = deadline.deadlines.create_future()
         self._deadlines = deadline.deadlines
         self._deadlines.add(self)
 
@@ -214,7 +214,7 @@ class ScriptCall(Struct, frozen=True):
     """A script, its keys and its arguments."""
 
     source: Source
-    keys: tuple[str, ...]
+    keys: tuple[str | bytes, ...]
     arguments: tuple[bytes | int, ...]
 
     def by_digest(self) -> bytes:

@@ -90,6 +90,9 @@ class RedisStore:
         state = self._states.get(get_running_loop()) or self._loops.get()
         return state.network.shard(key)
 
+    def connection(self, key: str) -> object:
+        return self._loops.get().network.connection(key)
+
     # Not `async`, since every hit would pay for the coroutine.
     def get(self, key: str, timeout: float) -> asyncio.Future[bytes | None]:
         if not key.isascii():
@@ -122,11 +125,11 @@ class RedisStore:
 
     async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
         # In one step: a load that begins between the two commands would overwrite the value.
-        set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", lease_key(key))
+        set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", self._lease(key))
         self._check_transaction(await self._send_transaction(key, (set_, unlink), timeout), 2, key)
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
-        reply = self._check(await self._send(key, ("MGET", key, lease_key(key)), timeout, REPEATABLE))
+        reply = self._check(await self._send(key, ("MGET", key, self._lease(key)), timeout, REPEATABLE))
         if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - a value and a holder
             raise self._reject(key)
         value, holder = reply
@@ -138,7 +141,8 @@ class RedisStore:
         state = self._loops.get()
         if script.left_to_expiry and state.network.loop_ending:
             return cast("T", script.parse(0))
-        keys = (lease_key(key),) if script.of_lease else (key, lease_key(key))
+        lease = self._lease(key)
+        keys = (lease,) if script.of_lease else (key, lease)
         try:
             call = ScriptCall(_SOURCES[script.name], keys, script.arguments)
             delivery = _FENCED if script.detached else ONCE
@@ -153,7 +157,7 @@ class RedisStore:
         return result
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
-        self._expect_ok(await self._send(key, ("SET", lease_key(key), token, "PX", lease_ms), timeout), key)
+        self._expect_ok(await self._send(key, ("SET", self._lease(key), token, "PX", lease_ms), timeout), key)
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
         began = time.monotonic()
@@ -172,7 +176,7 @@ class RedisStore:
                 raise self._reject(group[0])
 
     def _unlink(self, keys: Sequence[str], timeout: float) -> asyncio.Future[object]:
-        names = [name for key in keys for name in (key, lease_key(key))]
+        names = [name for key in keys for name in (key, self._lease(key))]
         return self._send(keys[0], ("UNLINK", *names), timeout, _INVALIDATION)
 
     async def _delete_one_by_one(self, keys: Sequence[str], timeout: float) -> None:
@@ -180,8 +184,13 @@ class RedisStore:
 
         The leases go first: a load that begins between the two commands has begun after the invalidation.
         """
-        for name in [*map(lease_key, keys), *keys]:
-            self._check(await self._send(name, ("UNLINK", name), timeout, _INVALIDATION))
+        began = time.monotonic()
+        for name_of in (self._lease, str):
+            left = timeout - (time.monotonic() - began)
+            # All at once: one after the other, the last would find no time left.
+            sent = [self._send(key, ("UNLINK", name_of(key)), left, _INVALIDATION) for key in keys]
+            for future in sent:
+                self._check(await future)
 
     async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
         return self._expect_bytes(await self._send(key, ("GETDEL", key), timeout, _ONE_VALUE), key)
@@ -231,6 +240,12 @@ class RedisStore:
         written = b"".join(map(self._pack, (("MULTI",), *commands, ("EXEC",))))
         state = self._loops.get()
         return _submit(state, Operation(key, written, len(commands) + 2, state.deadlines.after(timeout)))
+
+    def _lease(self, key: str) -> bytes:
+        try:
+            return lease_key(key)
+        except UnicodeEncodeError as error:
+            raise translate(error, self._address) from None
 
     def _pack(self, command: Command) -> bytes:
         try:

@@ -54,6 +54,10 @@ class Script(Struct, Generic[T], frozen=True):
         """Return the result that ``reply`` stands for."""
         raise NotImplementedError
 
+    def is_result(self, answer: object) -> bool:
+        """Tell whether ``answer``, which a store by somebody else gave, is a result of this step."""
+        raise NotImplementedError
+
     def in_memory(self, keys: Keyspace, key: str) -> T:
         """Do the same in memory."""
         raise NotImplementedError
@@ -89,6 +93,12 @@ class AcquireLease(Script[bytes | Lease], frozen=True):
             case _:
                 return UNEXPECTED
 
+    def is_result(self, answer: object) -> bool:
+        if isinstance(answer, Lease):
+            # The fields are what somebody else put into them.
+            return isinstance(answer.holder, bytes) and isinstance(answer.mine, bool)
+        return isinstance(answer, bytes) and answer != self.unreadable
+
     def in_memory(self, keys: Keyspace, key: str) -> bytes | Lease:
         value, holder = keys.value(key), keys.holder(key)
         if value is not None and value != self.unreadable:
@@ -106,6 +116,9 @@ class _Fenced(Script[bool], frozen=True):
 
     def parse(self, reply: object) -> bool | Unexpected:
         return reply == 1 if reply in (0, 1) else UNEXPECTED
+
+    def is_result(self, answer: object) -> bool:
+        return isinstance(answer, bool)
 
     def in_memory(self, keys: Keyspace, key: str) -> bool:
         held = keys.holder(key) == self.token

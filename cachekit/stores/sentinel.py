@@ -19,6 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from cachekit.backoff import Backoff
 from cachekit.errors import StoreUnavailableError
+from cachekit.loops import detached
 from cachekit.stores.lane import Connect, ConnectTo
 from cachekit.stores.network import SingleServer
 from cachekit.stores.operations import Operation
@@ -68,7 +69,8 @@ class Sentinels:
 
     async def _first_answers(self, sentinels: Sequence[Connect], *, enough: int) -> list[Master]:
         """Return the first ``enough`` answers, or fewer if sentinels fail."""
-        asking = {asyncio.create_task(self._ask_one(sentinel), name="cachekit sentinel") for sentinel in sentinels}
+        start = asyncio.get_running_loop().create_task
+        asking = {detached(start, self._ask_one(sentinel), name="cachekit sentinel") for sentinel in sentinels}
         pending, answers = asking, list[Master]()
         try:
             while pending and len(answers) < enough:
@@ -137,7 +139,7 @@ class SentinelMaster(SingleServer):
     def _watch_masters(self) -> None:
         if self._watching is None or self._watching.done():
             loop = asyncio.get_running_loop()
-            self._watching = loop.create_task(self._watch(), name=f"cachekit watch {self._address}")
+            self._watching = detached(loop.create_task, self._watch(), name=f"cachekit watch {self._address}")
 
     def close(self) -> list[asyncio.Task[None]]:
         tasks = super().close()

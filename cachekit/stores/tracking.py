@@ -20,6 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from cachekit.backoff import Backoff
 from cachekit.errors import StoreError
+from cachekit.loops import detached
 from cachekit.stores.lane import CONNECT_PATIENCE, Connect
 from cachekit.stores.translate import garbage_error, timeout_error, translate
 
@@ -108,7 +109,7 @@ class Feeds:
     def _close(self, feed: Feed) -> None:
         feed.close()
         self._closing.add(feed.task)
-        feed.task.add_done_callback(self._closing.discard)
+        detached(feed.task.add_done_callback, self._closing.discard)
 
     # --- called by the feeds ------------------------------------------------------------------------
 
@@ -156,7 +157,9 @@ class Feed:
         self._reading: asyncio.Task[None] | None = None
         self._given_up: StoreError | None = None
         self._closed = False
-        self.task: asyncio.Task[None] = self._loop.create_task(self._run(), name=f"cachekit feed from {address}")
+        self.task: asyncio.Task[None] = detached(
+            self._loop.create_task, self._run(), name=f"cachekit feed from {address}"
+        )
 
     def close(self) -> None:
         """End the feed, without a report to its owner."""
@@ -205,7 +208,9 @@ class Feed:
                 if self._cancelled:
                     raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
                 await self._start_tracking(connection)
-            self._reading = self._loop.create_task(self._listen(connection), name=f"{self.task.get_name()}, listening")
+            self._reading = detached(
+                self._loop.create_task, self._listen(connection), name=f"{self.task.get_name()}, listening"
+            )
             await self._ping_until_done(connection, self._reading)
             error: BaseException | None = None
         # The feed is an edge, like a lane: an exception of redis-py, of the system or of a broken reply ends the

@@ -138,6 +138,22 @@ async def test_an_invalidation_while_the_slot_moves_reaches_key_and_lease_on_eit
     assert cluster.cli("EXISTS", *names.values(), key="value:3") == 0
 
 
+async def test_many_keys_of_a_slot_that_moves_are_invalidated_together(cluster: RedisCluster, cache: Cache) -> None:
+    keys = [f"{{value:3}}:{number}" for number in range(300)]
+    for key in keys:
+        for name in (key, lease_key(key)):
+            cluster.cli("SET", name, "1", key="value:3")
+    migration = cluster.migrate("value:3")
+    migration.move_keys(*keys[::2], *map(lease_key, keys[::3]))
+    async with cache.after_commit():
+        for key in keys:
+            await cache.delete(key)
+    assert cache.healthy, "acknowledged, all on the budget of one call"
+    migration.move_keys()
+    migration.finish()
+    assert cluster.cli("EXISTS", *keys, *map(lease_key, keys), key="value:3") == 0
+
+
 async def test_a_cold_key_of_a_slot_that_moves_is_loaded_and_not_stored(cluster: RedisCluster, cache: Cache) -> None:
     failures = await failures_of(cache)
     counted = Counted(cache)

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from cachekit import MISS, Cache, SnapshotStore, cache_delete, cache_get, cache_set, using
+from cachekit.entry import lease_key
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event, Invalidated, StoreFailed, StoreRecovered
 from cachekit.stores import RedisStore
@@ -607,7 +608,7 @@ async def test_a_lease_held_when_the_store_went_down_is_given_back_when_it_is_up
 
         caller = asyncio.create_task(value(3))
         await loading.wait()
-        assert own_server.cli("EXISTS", "{value:3}:lease") == 1
+        assert own_server.cli("EXISTS", lease_key("value:3")) == 1
         await proxy.set(Fault.REFUSE)
         # The circuit breaker is open by now.
         for _ in range(3):
@@ -615,7 +616,7 @@ async def test_a_lease_held_when_the_store_went_down_is_given_back_when_it_is_up
         may_end.set()
         assert await caller == 3
         await proxy.heal()
-        await until(lambda: own_server.cli("EXISTS", "{value:3}:lease") == 0)
+        await until(lambda: own_server.cli("EXISTS", lease_key("value:3")) == 0)
 
 
 async def test_closing_a_cache_waits_for_no_lease(own_server: RedisServer) -> None:

@@ -16,6 +16,7 @@ import redis
 from redis.asyncio.connection import AbstractConnection
 
 from cachekit.clock import SystemClock
+from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import MemoryStore, RedisStore, Tracking, TrackingStore, cluster, sentinel, tracking
 from cachekit.stores.connect import connector, open_store
@@ -137,7 +138,7 @@ async def test_keys_outside_the_prefix_are_not_reported(
 ) -> None:
     listener = Listener(store_at(redis_server.url, protocol))
     await listener.confirmed()
-    for key in ("q:1", "P:1", "p", "{p:1}:lease", "p:1"):
+    for key in ("q:1", "P:1", "p", lease_key("p:1"), "p:1"):
         redis_server.cli("SET", key, 1)
     await until(lambda: listener.keys)
     assert listener.reported == [["p:1"]]

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from cachekit import MISS, Cache, SnapshotStore
-from cachekit.errors import StoreRefusedError, StoreUnavailableError
-from cachekit.events import Event, Loaded, StoreFailed
+from cachekit.errors import ConfigurationError, StoreRefusedError, StoreUnavailableError
+from cachekit.events import Event, Hit, Loaded, StoreFailed
 from cachekit.stores.base import Tracking
 from cachekit.stores.memory import MemoryStore
-from cachekit.stores.scripts import Script
+from cachekit.stores.scripts import Lease, Script
+from cachekit.testing import FakeClock
 
 PATIENCE = 10.0
 
@@ -207,3 +208,129 @@ async def test_a_read_that_failed_asks_the_store_no_second_time_though_the_journ
     assert await reading == 1
     assert store.asked == ["get_with_ttl"]
     await cache.runtime.background.aclose()
+
+
+ODD = [None, 5, "text", b"bytes", bytearray(b"1"), [], [b"1"], {}, (), (1, 2, 3), object(), Lease(None, mine=1)]  # type: ignore[arg-type]
+VERBS = [
+    "get",
+    "set",
+    "get_with_lease",
+    "get_with_ttl",
+    "run",
+    "seize_lease",
+    "delete",
+    "get_and_delete",
+    "push",
+    "window",
+]
+
+
+class Answering(FailsWhileItOverflows):
+    """A store that reports changes, one of whose verbs answers something of its own."""
+
+    def __init__(self, verb: str, answer: object, *, at_once: bool) -> None:
+        super().__init__()
+
+        async def later(*args: object, **options: object) -> object:
+            return answer
+
+        self.get_with_ttl = self.found_with_ttl  # type: ignore[method-assign]
+        self.delete = super(FailsWhileItOverflows, self).delete  # type: ignore[method-assign]
+        setattr(self, verb, (lambda *args, **options: answer) if at_once else later)
+
+    async def found_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
+        return await self.get(key, timeout), 60.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "at_once"),
+    [*[(odd, False) for odd in ODD], (None, True), (5, True)],
+    ids=lambda odd: "" if isinstance(odd, bool) else type(odd).__name__,
+)
+@pytest.mark.parametrize("verb", VERBS)
+async def test_no_answer_of_a_verb_reaches_the_caller(
+    verb: str, answer: object, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachekit._flow.runtime.DRAIN", 0.01)
+    cache = Cache(Answering(verb, answer, at_once=at_once), near=10, timeout=PATIENCE)
+    snapshots = SnapshotStore(cache)
+    async with asyncio.timeout(PATIENCE), cache:
+        for kept_near in (True, False):
+
+            @cache.cached(key=f"k{kept_near}", ttl=60, near=kept_near)
+            async def f() -> list[int]:
+                await asyncio.sleep(0)
+                return [1]
+
+            assert [*await asyncio.gather(f(), f()), await f()] == [[1]] * 3
+            assert await f.refresh() == [1]
+            assert await f.peek() in (MISS, [1])
+            assert await f.take() in (MISS, [1])
+            await f.invalidate()
+        await cache.set("by hand", 1, ttl=60)
+        assert await cache.get("by hand") in (None, 1)
+        await snapshots.save_snapshot("42", "a text", 2)
+        assert len(await snapshots.get_recent_snapshots("42")) <= 1
+        circuits = cache.runtime._guard.circuits
+        assert sum(map(len, circuits.values())) <= 1
+
+
+@pytest.mark.parametrize("shard", [5, b"a", ["a"], {}, object()], ids=lambda odd: type(odd).__name__)
+async def test_a_shard_that_is_no_text_is_none(shard: object) -> None:
+    class Sharded(Wrapped):
+        def shard(self, key: str) -> Any:
+            return shard
+
+    async with Cache(Sharded()) as cache:
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> int:
+            return 1
+
+        assert [await f(), await f()] == [1, 1]
+        assert not await cache.set("k", 1, ttl=60)
+        assert not cache.runtime._guard.circuits
+
+
+@pytest.mark.parametrize("answer", [None, 5, object(), "text"], ids=lambda odd: type(odd).__name__)
+async def test_tracking_that_is_none_keeps_nothing_near(answer: object) -> None:
+    store = Answering("track", answer, at_once=True)
+    async with Cache(store, near=10, timeout=PATIENCE) as cache:
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> int:
+            return 1
+
+        assert [await f(), await f()] == [1, 1]
+
+
+async def test_a_report_about_what_is_no_key_counts_as_one_about_any_key() -> None:
+    reports: list[Callable[[Any], None]] = []
+
+    class Reporting(Answering):
+        def track(self, prefix: str, changed: Any, state: object) -> Tracking:
+            reports.append(changed)
+            return super().track(prefix, changed, state)
+
+    async with Cache(Reporting("shard", None, at_once=True), near=10, timeout=PATIENCE) as cache:
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> int:
+            return 1
+
+        hits: list[bool] = []
+        cache.observe(lambda event: hits.append(event.near) if isinstance(event, Hit) else None)
+        await f()
+        for odd in ([b"k"], 5, [None]):
+            await f()
+            await f()
+            reports[-1](odd)
+        await f()
+        assert hits == [False, True] * 3 + [False]
+
+
+def test_a_class_in_place_of_an_instance_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"not on its class; write Cache\(MemoryStore\(\)\)"):
+        Cache(MemoryStore)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"clock=FakeClock is a class; write clock=FakeClock\(\)"):
+        Cache("memory://", clock=FakeClock)  # type: ignore[arg-type]

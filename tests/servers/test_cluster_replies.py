@@ -1,0 +1,100 @@
+"""A server that says nonsense about the slots of a cluster: no call fails by it, and nothing grows."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
+
+from cachekit import Cache
+from cachekit.events import Event, StoreFailed
+from cachekit.stores.cluster import Cluster
+from cachekit.stores.redis import RedisStore
+from tests.kit.scripted import ScriptedServer
+from tests.kit.servers import RedisServer
+
+PATIENCE = 10.0
+
+
+def bulk(text: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(text), text)
+
+
+def row(first: int, last: int, host: bytes = bulk(b"127.0.0.1"), port: bytes = b":7\r\n") -> bytes:
+    return b"*1\r\n*3\r\n:%d\r\n:%d\r\n*3\r\n%b%b%b" % (first, last, host, port, bulk(b"id"))
+
+
+def network_of(cache: Cache) -> Cluster:
+    store = cache._store
+    assert isinstance(store, RedisStore)
+    network = store._loops.get().network
+    assert isinstance(network, Cluster)
+    return network
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        row(0, SLOTS),
+        row(0, 2**62),
+        row(-5, 10),
+        row(100, 50),
+        row(SLOTS, SLOTS + 5),
+        row(0, SLOTS - 1, port=b":65536\r\n"),
+        row(0, SLOTS - 1, port=b":-1\r\n"),
+        row(0, SLOTS - 1, port=bulk(b"7000")),
+        row(0, SLOTS - 1, host=bulk(b"\xff\xfe")),
+        row(0, SLOTS - 1, host=b":5\r\n"),
+        b"*1\r\n*3\r\n:0\r\n:5\r\n:7\r\n",
+        b"*1\r\n*2\r\n:0\r\n:5\r\n",
+        b"*1\r\n:0\r\n",
+        b":5\r\n",
+    ],
+)
+async def test_an_answer_about_the_slots_that_is_none_is_garbage(redis_server: RedisServer, slots: bytes) -> None:
+    async with (
+        ScriptedServer(redis_server.port, {b"CLUSTER": slots}) as scripted,
+        Cache(scripted.url.replace("redis:", "redis+cluster:"), timeout=PATIENCE) as cache,
+    ):
+        failures: list[Event] = []
+        cache.observe(lambda event: failures.append(event) if isinstance(event, StoreFailed) else None)
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> int:
+            return 1
+
+        async with asyncio.timeout(PATIENCE / 2):
+            assert await f() == 1
+        assert {event.cause for event in failures if isinstance(event, StoreFailed)} == {"garbage"}
+        network = network_of(cache)
+        assert len(network._masters) == SLOTS
+        assert not network._nodes
+
+
+async def test_a_replica_that_is_no_node_is_left_out(redis_server: RedisServer) -> None:
+    async with ScriptedServer(redis_server.port) as scripted:
+        master = b"*2\r\n" + bulk(b"") + b":%d\r\n" % scripted.port
+        replicas = b"*2\r\n" + bulk(b"\xff") + b":7\r\n" + b":5\r\n"
+        scripted.always[b"CLUSTER"] = b"*1\r\n*5\r\n:0\r\n:16383\r\n" + master + replicas
+        async with Cache(scripted.url.replace("redis:", "redis+cluster:"), timeout=PATIENCE) as cache:
+            assert await cache.set("k", 1, ttl=60)
+            assert [str(node) for node in network_of(cache)._nodes] == [f"127.0.0.1:{scripted.port}"]
+
+
+@pytest.mark.parametrize("slot", [SLOTS, 2**62, -1, -SLOTS - 1])
+async def test_a_redirection_for_a_slot_that_does_not_exist_is_garbage(redis_server: RedisServer, slot: int) -> None:
+    async with ScriptedServer(redis_server.port) as scripted:
+        scripted.always[b"CLUSTER"] = row(0, SLOTS - 1, bulk(b""), b":%d\r\n" % scripted.port)
+        async with Cache(scripted.url.replace("redis:", "redis+cluster:"), timeout=PATIENCE) as cache:
+            failures: list[Event] = []
+            cache.observe(lambda event: failures.append(event) if isinstance(event, StoreFailed) else None)
+            assert await cache.set("k", 1, ttl=60)
+            scripted.answer = b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, scripted.port)
+            async with asyncio.timeout(PATIENCE / 2):
+                assert await cache.get("k") is None
+                assert not await cache.set("k", 2, ttl=60)
+            scripted.answer = None
+            assert [event.cause for event in failures if isinstance(event, StoreFailed)] == ["garbage"] * 2
+            assert await cache.get("k") == 1
+            assert len(network_of(cache)._masters) == SLOTS
