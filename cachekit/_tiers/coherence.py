@@ -11,6 +11,7 @@ All reads and changes of entries go through this module; questions about leases 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -18,12 +19,12 @@ from typing import Final, TypeVar, cast
 
 from cachekit._tiers.background import Background
 from cachekit._tiers.guard import Budget, Guard
-from cachekit._tiers.journal import Journal
+from cachekit._tiers.journal import BATCH, Journal
 from cachekit._tiers.near import NEAR_TIERS, Mark, NearTier
 from cachekit._tiers.outcome import Distrusted, Down, Found
 from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
-from cachekit.errors import UNSENDABLE
+from cachekit.errors import DENIED, UNSENDABLE
 from cachekit.stores.base import TrackingStore, WindowBounds
 from cachekit.stores.scripts import Fill
 
@@ -48,7 +49,9 @@ class Coherence:
         self._store = guard.store
         self.journal = journal
         self.near = near
-        self.replay: Replay = Replay(journal, self.send_batch, background)
+        self.replay: Replay = Replay(journal, self.send_batch, background, self._retry_denied)
+        # The connections on which an ACL has denied the removal of a key. Such an answer is final for a connection.
+        self._denying: weakref.WeakSet[object] = weakref.WeakSet()
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -185,56 +188,60 @@ class Coherence:
     async def invalidate(self, keys: Sequence[str], budget: Budget) -> bool:
         """Remove ``keys`` and void the loads that are going on. Returns whether the store acknowledged it.
 
-        One that is not acknowledged, its caller's cancellation included, is kept in the journal.
+        One that is not acknowledged, its caller's cancellation included, is kept in the journal. Many keys go in
+        batches, between which other tasks run.
         """
-        left = list(keys)
+        left, acknowledged = list(keys), True
         try:
-            with self._removing(keys):
-                return await self._remove(left, budget)
+            while left:
+                batch = left[:BATCH]
+                acknowledged = not await self._remove(batch, budget) and acknowledged
+                del left[: len(batch)]
+                if left:
+                    await asyncio.sleep(0)
         finally:
             if left:
                 self.journal.add(left)
+        return acknowledged
 
     async def send_batch(self) -> bool:
-        """Send one batch of the journal. Returns False when the store did not acknowledge all of it."""
+        """Send one batch of the journal. Returns False when some of its keys are to be sent again."""
         keys = self.journal.batch()
-        left = list(keys)
-        # Before it leaves the journal as well: it is not to be found near by another thread.
-        with self._removing(keys):
-            await self._remove(left, self._guard.budget())
-        if len(left) < len(keys):
-            self.journal.replayed(len(keys) - len(left))
-        if left:
-            # To the end of the order, so that a refused key does not stand in the way of the rest.
-            self.journal.add(left)
-        return not left
+        # Before it leaves the journal the near tier forgets it: it is not to be found near by another thread.
+        failed = await self._remove(keys, self._guard.budget())
+        if failed < len(keys):
+            self.journal.replayed(len(keys) - failed)
+        return not failed
 
-    async def _remove(self, left: list[str], budget: Budget) -> bool:
-        """Remove the keys in ``left``, taking out of it what needs no further attempt. Returns whether all are gone."""
+    async def _remove(self, keys: Sequence[str], budget: Budget) -> int:
+        """Remove ``keys``, and keep in the journal what has failed. Returns the number of failed keys."""
         mark = self.journal.mark()
-        answer = await self._guard.delete(left, budget)
-        if not isinstance(answer, Down):
-            self.journal.remove(left, mark)
-            left.clear()
-            return True
-        if answer.keys is not None:
-            failed = {*answer.keys}
-            self.journal.remove([key for key in left if key not in failed], mark)
-            left[:] = [key for key in left if key in failed]
-        if not answer.of_key:
-            return False
-        if len(left) == 1:
-            if answer.cause == UNSENDABLE:
-                # Such a key can never have been stored either.
-                self.journal.remove(left, mark)
-                self.journal.refused(left)
-                left.clear()
-            return False
-        # All at once: one after the other, the last would find no time left.
-        alone = [[key] for key in left]
-        removed = await asyncio.gather(*[self._remove(one, Budget(budget.left)) for one in alone])
-        left[:] = [key for one in alone for key in one]
-        return all(removed)
+        with self._removing(keys):
+            failures = await self._guard.delete(keys, budget)
+        failed = {key for down in failures for key in down.keys or keys}
+        self.journal.remove([key for key in keys if key not in failed], mark)
+        for down in failures:
+            self._keep(down.keys or keys, down.cause if down.of_key else None, mark)
+        return len(failed)
+
+    def _keep(self, keys: Sequence[str], refusal: str | None, mark: int) -> None:
+        """Keep the removal of ``keys``, which has failed; each of them alone was refused if there is a ``refusal``."""
+        if refusal == UNSENDABLE:
+            # Such a key can never have been stored either.
+            self.journal.remove(keys, mark)
+            self.journal.refused(keys)
+        elif refusal == DENIED:
+            self._denying.add(self._guard.connection(keys[0]))
+            self.journal.deny(keys, self._guard.shard(keys[0]))
+        else:
+            # To the end of the order, so that a refused key does not stand in the way of the rest.
+            self.journal.add(keys)
+
+    def _retry_denied(self) -> None:
+        """Send denied keys again if there is a new connection: its user may have other rights."""
+        for shard, key in self.journal.denied():
+            if self._guard.connection(key) not in self._denying:
+                self.journal.retry(shard)
 
     # --- life -------------------------------------------------------------------------------------
 

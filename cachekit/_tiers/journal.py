@@ -48,6 +48,8 @@ class Journal:
         # In order of their last invalidation, each with the number of that invalidation.
         self._pending: dict[str, int] = {}
         self._last = 0
+        # The keys among them that this user may not remove, by the shard that said so.
+        self._denied: dict[str | None, dict[str, None]] = {}
         self._overflowed = False
         # The number of the last invalidation that was lost.
         self._last_lost = 0
@@ -62,6 +64,11 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    @property
+    def waiting(self) -> int:
+        """How many keys are to be sent again: all but those that the store has denied."""
+        return len(self._pending) - sum(map(len, self._denied.values())) if self._denied else len(self._pending)
 
     def holds(self, key: str) -> bool:
         """Tell whether the removal of ``key`` is pending."""
@@ -86,6 +93,7 @@ class Journal:
         lost, first = 0, False
         with self._lock:
             self._last += 1
+            self._allow(keys)
             for key in keys:
                 # Taken out first: a later invalidation stands at the end of the order.
                 if self._pending.pop(key, None) is None and len(self._pending) >= self._limit:
@@ -109,10 +117,13 @@ class Journal:
         if not self:
             return
         with self._lock:
-            for key in keys:
-                if self._pending.get(key, mark + 1) <= mark:
-                    del self._pending[key]
-                if self._last_lost <= mark:
+            settled = [key for key in keys if self._pending.get(key, mark + 1) <= mark]
+            for key in settled:
+                # A key may be named twice.
+                self._pending.pop(key, None)
+            self._allow(settled)
+            if self._last_lost <= mark:
+                for key in keys:
                     self._distrust.removed(key)
             # Once: invalidations that are kept and replayed later lose nothing.
             if self._overflowed and not self._pending and self._distrusted_until == inf:
@@ -130,7 +141,33 @@ class Journal:
     def batch(self) -> list[str]:
         """Return the keys that have waited for longest."""
         with self._lock:
-            return list(itertools.islice(self._pending, BATCH))
+            denied = {key for keys in self._denied.values() for key in keys}
+            return list(itertools.islice((key for key in self._pending if key not in denied), BATCH))
+
+    def deny(self, keys: Sequence[str], shard: str | None) -> None:
+        """Keep ``keys``, which ``shard`` does not let this user remove, but do not send them again before `retry`."""
+        self.add(keys)
+        with self._lock:
+            kept = [key for key in keys if key in self._pending]
+            if kept:
+                self._denied.setdefault(shard, {}).update(dict.fromkeys(kept))
+
+    def denied(self) -> list[tuple[str | None, str]]:
+        """Return each shard that has denied keys, with one of them."""
+        with self._lock:
+            return [(shard, next(iter(keys))) for shard, keys in self._denied.items()]
+
+    def retry(self, shard: str | None) -> None:
+        """Send the keys again that ``shard`` has denied."""
+        with self._lock:
+            self._denied.pop(shard, None)
+
+    def _allow(self, keys: Sequence[str]) -> None:
+        for shard, denied in [*self._denied.items()]:
+            for key in keys:
+                denied.pop(key, None)
+            if not denied:
+                del self._denied[shard]
 
     def replayed(self, count: int) -> None:
         """Tell that ``count`` keys of the journal reached the store."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from cachekit._tiers.background import Background
@@ -23,26 +24,35 @@ class Replay:
         journal: Its keys are replayed.
         send: Sends one batch of it. Returns False when the store did not acknowledge all of it.
         background: Owns the tasks.
+        retry: Lets keys that the store has denied be sent again, if the answer may be another by now.
     """
 
-    def __init__(self, journal: Journal, send: Callable[[], Awaitable[bool]], background: Background) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        send: Callable[[], Awaitable[bool]],
+        background: Background,
+        retry: Callable[[], None] = lambda: None,
+    ) -> None:
         self._journal = journal
         self._send = send
+        self._retry = retry
         self._background = background
         self._tasks: PerLoop[asyncio.Task[None]] = PerLoop(self._start)
 
     def soon(self) -> None:
         """See to it that the journal is replayed when the store answers again."""
-        if self._tasks.get().done():
+        self._retry()
+        if self._journal.waiting and self._tasks.get().done():
             self._tasks.pop()
             self._tasks.get()
 
     async def aclose(self, seconds: float) -> None:
         """Send the rest, for at most ``seconds``, and give up the rest."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._until_empty()
-        except TimeoutError:
+        if len(self._journal):
             self._journal.abandon()
 
     def cancel(self) -> None:
@@ -56,7 +66,7 @@ class Replay:
 
     async def _until_empty(self) -> None:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-        while len(self._journal):
+        while self._journal.waiting:
             if await self._send():
                 backoff.reset()
             else:

@@ -15,10 +15,11 @@ import pytest_asyncio
 
 from cachekit import MISS, Cache, RollingWindow
 from cachekit._tiers.distrust import Distrust
+from cachekit._tiers.guard import Budget
 from cachekit._tiers.journal import BATCH, DAY, Journal
 from cachekit._tiers.reporter import Reporter
 from cachekit.errors import KeyRefusedError, StoreUnavailableError
-from cachekit.events import Event, Invalidated, InvalidationsLost, InvalidationsReplayed, StoreFailed
+from cachekit.events import Event, Invalidated, InvalidationsLost, InvalidationsReplayed
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Fill, Script
 from cachekit.testing import FailingStore, FakeClock
@@ -437,11 +438,14 @@ async def test_a_key_that_the_store_refuses_delays_no_other_key(
         await cache.get("anything")
         await until(lambda: server.cli("DBSIZE") == 0)
         await until(lambda: len(cache.runtime.coherence.journal) == 2)
-        assert cache.runtime.coherence.journal.holds("foreign:1"), "refused today, it may be allowed tomorrow"
+        assert cache.runtime.coherence.journal.holds("foreign:1"), (
+            "refused on this connection, the next may be allowed to"
+        )
         # A key that cannot even be sent is not kept.
         assert sum(event.count for event in events if isinstance(event, InvalidationsLost)) == 2
         server.cli("ACL", "SETUSER", "app", "~*")
-        await until(lambda: not len(cache.runtime.coherence.journal))
+        server.cli("CLIENT", "KILL", "USER", "app")
+        await until_async(cache, lambda: not len(cache.runtime.coherence.journal))
 
 
 async def test_a_server_that_refuses_the_command_itself_leaves_no_invalidated_value_to_be_served(
@@ -455,7 +459,8 @@ async def test_a_server_that_refuses_the_command_itself_leaves_no_invalidated_va
         assert await source.read.invalidate() is False
         assert await source.read() == "new"
         server.cli("ACL", "SETUSER", "app", "+unlink")
-        await until(lambda: not len(cache.runtime.coherence.journal))
+        server.cli("CLIENT", "KILL", "USER", "app")
+        await until_async(cache, lambda: not len(cache.runtime.coherence.journal))
     assert server.cli("EXISTS", "k") == 0
 
 
@@ -646,30 +651,119 @@ async def test_a_block_of_one_cache_leaves_another_alone(cache: Cache) -> None:
             assert await other.get("k") is None
 
 
-async def test_keys_are_removed_at_the_same_time_when_one_of_them_is_refused_by_name() -> None:
-    """One after the other, each key would cost a round trip. The last key would find no time left: a timeout."""
-    keys = [f"k:{n}" for n in range(50)]
+class Denying(MemoryStore):
+    """A store with two shards that refuses some keys, and counts the removals and the tasks of them."""
 
-    class Refusing(MemoryStore):
-        def __init__(self) -> None:
-            super().__init__()
-            # No deletion goes on before all have come.
-            self.all_here = asyncio.Barrier(len(keys))
+    def __init__(self, *denied: str) -> None:
+        super().__init__()
+        self.denied = {*denied}
+        self.removals = 0
+        self.tasks = 0
 
+    def shard(self, key: str) -> Any:
+        return "even" if key[-1] in "02468" else "odd"
+
+    async def delete(self, keys: Sequence[str], timeout: float) -> None:
+        self.removals += 1
+        self.tasks = max(self.tasks, len(asyncio.all_tasks()))
+        await asyncio.sleep(0)
+        if self.denied & {*keys}:
+            raise KeyRefusedError("NOPERM", "one of them is refused")
+        await super().delete(keys, timeout)
+
+
+@pytest.mark.parametrize("denied", [["k:7"], ["k:7", "k:19998"]], ids=len)
+async def test_a_refused_key_among_many_is_found_in_a_few_steps_and_without_a_task_for_each(denied: list[str]) -> None:
+    store = Denying(*denied)
+    keys = [f"k:{n}" for n in range(20_000)]
+    async with Cache(store) as cache:
+        coherence = cache.runtime.coherence
+        for key in keys[:100] + keys[-100:]:
+            await cache.set(key, 1, ttl=60)
+        assert not await coherence.invalidate(keys, Budget(PATIENCE))
+        assert [key for key in keys if coherence.journal.holds(key)] == denied
+        assert len(store) == len(denied)
+        assert store.removals <= 2 * 40 + len(denied) * 3 * 16
+        assert store.tasks <= 20
+        assert not coherence.journal.distrusts("k:1")
+
+
+async def test_other_tasks_run_between_the_batches_of_an_invalidation() -> None:
+    cache = Cache(MemoryStore())
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    assert await cache.runtime.coherence.invalidate([f"k:{n}" for n in range(20 * BATCH)], cache.runtime.budget())
+    assert turns >= 19
+    counting.cancel()
+
+
+async def test_an_invalidation_of_many_that_is_cancelled_is_kept_from_the_batch_on_that_was_under_way() -> None:
+    under_way = asyncio.Event()
+
+    class Hanging(MemoryStore):
         async def delete(self, keys: Sequence[str], timeout: float) -> None:
-            if len(keys) > 1:
-                raise KeyRefusedError("NOPERM", "one of them is refused")
-            async with asyncio.timeout(PATIENCE), self.all_here:
-                if keys == ["k:7"]:
-                    raise KeyRefusedError("NOPERM", "it is this one")
-                await super().delete(keys, timeout)
+            if f"k:{BATCH}" in keys:
+                under_way.set()
+                await asyncio.Event().wait()
+            await super().delete(keys, timeout)
 
-    store = Refusing()
-    events: list[Event] = []
-    cache = Cache(store)
-    cache.observe(events.append)
-    coherence = cache.runtime.coherence
-    async with asyncio.timeout(PATIENCE / 2):
-        assert not await coherence.invalidate(keys, cache.runtime.budget())
-    assert coherence.journal.batch() == ["k:7"]
-    assert {event.cause for event in events if isinstance(event, StoreFailed)} == {"NOPERM"}
+    coherence = Cache(Hanging()).runtime.coherence
+    keys = [f"k:{n}" for n in range(3 * BATCH)]
+    invalidating = asyncio.create_task(coherence.invalidate(keys, Budget(PATIENCE)))
+    await under_way.wait()
+    invalidating.cancel()
+    await asyncio.wait([invalidating])
+    assert [key for key in keys if coherence.journal.holds(key)] == keys[BATCH:]
+
+
+@pytest.mark.parametrize("rules", ["~* +get +mget", "~* +@all -unlink -eval -evalsha"], ids=["reader", "no scripts"])
+async def test_a_user_that_may_only_read_causes_no_traffic_without_a_call(
+    start_server: Callable[..., RedisServer], rules: str
+) -> None:
+    server = start_server(f"user app on >secret {rules}")
+
+    def refused() -> int:
+        info = server.cli("INFO", "commandstats")
+        return sum(int(stats["rejected_calls"]) for stats in info.values())
+
+    async with Cache(f"redis://app:secret@127.0.0.1:{server.port}", timeout=5) as cache:
+
+        @cache.cached(key="f:<x>", ttl=60, lease=3600)
+        async def f(x: int) -> int:
+            return x
+
+        async with cache.after_commit():
+            for number in range(50):
+                await cache.delete(f"k:{number}")
+        assert await f(1) == await f.refresh(1) == 1
+        journal = cache.runtime.coherence.journal
+        await until(lambda: not journal.waiting and len(asyncio.all_tasks()) <= QUIET)
+        assert len(journal) == 50
+        before = refused()
+        # A read of a key that waits for its removal is a miss, and no reason to try again.
+        assert [await cache.get(f"k:{number}") for number in range(50)] == [None] * 50
+        await asyncio.sleep(0.5)
+        assert refused() == before
+        assert len(asyncio.all_tasks()) <= QUIET
+        # A new connection may have other rights.
+        server.cli("ACL", "SETUSER", "app", "+@all")
+        server.cli("CLIENT", "KILL", "USER", "app")
+        await until_async(cache, lambda: not len(journal))
+    assert cache.healthy
+
+
+QUIET = 2  # the test itself, and the lane
+
+
+async def until_async(cache: Cache, done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not done():
+            await cache.get("anything")
+            await asyncio.sleep(0.01)
