@@ -24,7 +24,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, auto
-from types import TracebackType
 from typing import Any, Final
 
 from msgspec import Struct
@@ -66,7 +65,11 @@ class Landed(Struct, frozen=True):
     value: Any = None
     entry: Entry | None = None
     error: Exception | None = None
-    traceback: TracebackType | None = None
+    """As it left the load, with its traceback. Nobody raises it: each caller raises a copy."""
+
+    def __repr__(self) -> str:
+        # asyncio shows the results of futures in its own records: a value is nothing for them.
+        return f"{type(self).__name__}(<private>)"
 
 
 class HeldLease(Struct):
@@ -75,6 +78,9 @@ class HeldLease(Struct):
     token: bytes
     renewal: asyncio.TimerHandle | None = None
     """Renews it again and again; None when it is renewed no more."""
+    ends: float = 0.0
+    """When it is renewed for the last time, by the clock of the event loop: a load that hangs is not waited for
+    for ever."""
 
 
 class Flight(Struct, eq=False):
@@ -99,8 +105,13 @@ class Flight(Struct, eq=False):
     """The load that it is loaded inside of, while the function runs."""
     waits_for: Counter[Flight] | None = None
     """The flights that callers inside the load wait for, or lead, and how many of them."""
+    promotions: int = 0
+    """How many waiting callers were promoted."""
     _waiters: deque[asyncio.Future[Landed | None]] | None = None
     _followers: list[asyncio.Future[None]] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.state.name})"
 
     @property
     def begun(self) -> bool:
@@ -120,44 +131,64 @@ class Flight(Struct, eq=False):
         if self._waiters is None:
             self._waiters = deque()
         self._waiters.append(waiter)
+        heard = False
         try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.result() is None:
-                self.become(State.ORPHANED)
-            raise
+            landed = await waiter
+            heard = True
+        finally:
+            # Cancelled, or closed from outside.
+            if not heard:
+                self._leave(waiter)
+        return landed
+
+    def _leave(self, waiter: asyncio.Future[Landed | None]) -> None:
+        """Note that the caller of ``waiter`` waits no more."""
+        if self._waiters is not None and waiter in self._waiters:
+            self._waiters.remove(waiter)
+        elif waiter.done() and not waiter.cancelled() and waiter.result() is None:
+            self.become(State.ORPHANED)
 
     def land(self, landed: Landed) -> None:
-        """Give every waiting caller the value or the exception."""
+        """Give every waiting caller the value or the exception, unless they were given up as it took too long."""
+        if self.landed is not None:
+            return
         self.landed = landed
         self.become(_LANDED)
         while self._waiters:
             waiter = self._waiters.popleft()
-            if not waiter.done():
+            if not waiter.done() and not self.loop.is_closed():
                 waiter.set_result(landed)
 
     def promote_waiter(self) -> bool:
         """Promote a waiting caller, since the loading one was cancelled; abandon the flight if there is none.
 
+        The newest one first: where all have the same timeout, it has the most time left to load in. The next time
+        the oldest one: it has outlived all others that came with it, so that nobody is passed over for ever.
+
         Returns whether there is one.
         """
         while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
+            waiter = self._waiters.popleft() if self.promotions % 2 else self._waiters.pop()
+            if not waiter.done() and not self.loop.is_closed():
+                self.promotions += 1
                 self.become(_WAITING)
                 waiter.set_result(None)
                 return True
         self.become(State.ABANDONED)
         return False
 
-    async def until_ended(self) -> None:
-        """Wait until it has landed, or was abandoned."""
-        if NEXT[self.state]:
+    async def until_ended(self, seconds: float) -> None:
+        """Wait until it has landed, or was abandoned, but no longer than ``seconds``."""
+        if NEXT[self.state] and seconds > 0:
             follower: asyncio.Future[None] = self.loop.create_future()
             if self._followers is None:
                 self._followers = []
             self._followers.append(follower)
-            await follower
+            try:
+                await asyncio.wait([follower], timeout=seconds)
+            finally:
+                if self._followers is not None and follower in self._followers:
+                    self._followers.remove(follower)
 
     def become(self, state: State) -> None:
         """Change the state: nothing else does. A state that cannot follow is left out."""
@@ -167,7 +198,7 @@ class Flight(Struct, eq=False):
         if self._followers is not None and not NEXT[state]:
             followers, self._followers = self._followers, None
             for follower in followers:
-                if not follower.done():
+                if not follower.done() and not self.loop.is_closed():
                     follower.set_result(None)
 
 

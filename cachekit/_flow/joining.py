@@ -12,7 +12,8 @@ the flight of the key                                      a call      why
 ``CIRCLE``   its load waits for this call                  ``ALONE``   else each would wait for the other
 =========================================================  ==========  ============================================
 
-"Had begun" is before the call did. A call that follows shares the next load, which begins when that one has ended.
+"Had begun" is before the call did. A call that follows shares the next load, which begins when that one has ended, or
+when the deadline of the cache's work is over: a load that hangs holds nobody up.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Joining(Enum):
 
     OPEN = "open a flight of its own, which later calls find"
     JOIN = "wait for the flight to land"
-    FOLLOW = "open a flight that begins when the earlier one has ended"
+    FOLLOW = "open a flight that begins when the earlier one has ended, or takes too long"
     ALONE = "load, and let nobody share it"
 
 

@@ -15,6 +15,8 @@ from cachekit._flow.nesting import inside
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.outcome import Down, Found
 from cachekit.backoff import Backoff
+from cachekit.entry import is_token
+from cachekit.loops import detached
 from cachekit.stores.scripts import Lease
 
 # Seconds between two questions for a lease that another load holds. Of all callers of a key in one event loop one
@@ -22,6 +24,16 @@ from cachekit.stores.scripts import Lease
 # in the first second at most 24.
 FIRST_PAUSE: Final = 0.01
 LONGEST_PAUSE: Final = 0.1
+
+MOST_RENEWED: Final = 100
+"""Leases for which a load without a ``load_timeout`` renews its lease. A load that takes longer hangs, most likely:
+others load beside it, and its result is not stored."""
+
+MOST_GIVING_BACK: Final = 32
+"""Leases that are given back again and again at the same time, while the store is down."""
+
+MOST_LEFT_BEHIND: Final = 10_000
+"""Tokens that are remembered of leases that may not have been given back: about 1 MB."""
 
 _MOST_HOLDERS: Final = 2
 """Leases of others that a caller waits out. A caller that finds a third one loads, and does not store: where
@@ -42,7 +54,8 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
         left = call.budget.left
         with _Asking(call, flight, token) as asking:
             answer = await runtime.leases.acquire(call.key, token, call.plan.policy.lease, unreadable, call.budget)
-            asking.answered = not isinstance(answer, Down)
+            # A refusal is an answer, too: the lease was not granted.
+            asking.answered = not isinstance(answer, Down) or answer.of_key
         if isinstance(answer, Down):
             return None
         if isinstance(answer, bytes):
@@ -54,6 +67,10 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
                 return outcome
             # The bytes at the key do not decode; the load is to replace them.
             unreadable = answer
+        elif answer.holder in runtime.left_behind:
+            # It was held by a load of this process that runs no more, in an event loop that has ended, for example.
+            await runtime.leases.release(call.key, answer.holder, call.budget)
+            runtime.left_behind.pop(answer.holder, None)
         elif answer.mine:
             _hold(call, flight, token)
             return None
@@ -94,6 +111,8 @@ class _Wait:
 
     def is_over(self, other: Lease) -> bool:
         """Tell whether ``other``, which another load holds, is not waited for."""
+        if not is_token(other.holder):
+            return True
         self._holders.add(other.holder)
         # Where another load waits for this one, nobody waits longer than a lease: two processes whose loads
         # need each other's would wait for ever.
@@ -131,17 +150,26 @@ class _Asking(Struct, eq=False):
 
 
 def _hold(call: Call[Any], flight: Flight, token: bytes) -> None:
-    """Note that the flight holds the lease, and renew it until the flight lands."""
+    """Note that the flight holds the lease, and renew it until the flight lands, or takes too long."""
     held = flight.lease = HeldLease(token)
+    renew_from_now(call, held)
     _renew_later(call.runtime, flight, held, call.plan.policy.lease)
+
+
+def renew_from_now(call: Call[Any], held: HeldLease) -> None:
+    """Begin to count the time for which the lease is renewed: the function is about to begin."""
+    held.ends = asyncio.get_running_loop().time() + (call.plan.load_timeout or MOST_RENEWED * call.plan.policy.lease)
 
 
 def _renew_later(runtime: Runtime, flight: Flight, held: HeldLease, lease: float) -> None:
     # A third, so that one renewal may fail and the next still comes in time.
-    held.renewal = flight.loop.call_later(lease / 3, _renew_now, runtime, flight, held, lease)
+    held.renewal = detached(flight.loop.call_later, lease / 3, _renew_now, runtime, flight, held, lease)
 
 
 def _renew_now(runtime: Runtime, flight: Flight, held: HeldLease, lease: float) -> None:
+    if flight.loop.time() >= held.ends:
+        held.renewal = None
+        return
     _renew_later(runtime, flight, held, lease)
     runtime.background.start(flight.loop, _renew, runtime, flight.key, held, lease)
 
@@ -169,14 +197,37 @@ def release(call: Call[Any], flight: Flight) -> None:
 
 def _give_back_soon(call: Call[Any], flight: Flight, token: bytes) -> None:
     runtime = call.runtime
-    runtime.background.start(flight.loop, _give_back, runtime, call.key, token, call.plan.policy.lease)
+    while len(runtime.left_behind) >= MOST_LEFT_BEHIND:
+        runtime.left_behind.pop(next(iter(runtime.left_behind)), None)
+    runtime.left_behind[token] = None
+    if len(runtime.giving_back) >= MOST_GIVING_BACK and not runtime.coherence.healthy:
+        # An outage, in which most of the leases were never granted either.
+        runtime.giving_back.difference_update([one for one in [*runtime.giving_back] if one.get_loop().is_closed()])
+        return
+    task = runtime.background.start(flight.loop, _give_back, runtime, call.key, token, call.plan.policy.lease)
+    if task is not None:
+        runtime.giving_back.add(task)
+        detached(task.add_done_callback, runtime.giving_back.discard)
 
 
 async def _give_back(runtime: Runtime, key: str, token: bytes, lease: float) -> None:
     """Give a lease back; while the store is down, try again until the lease has ended by itself.
 
-    Otherwise the first caller after the store is back would wait for a load that no longer runs.
+    Otherwise the first caller after the store is back would wait for a load that no longer runs. Only a few try
+    again at the same time: an outage may leave any number of leases. Of the others this process knows the tokens.
     """
     ends = time.monotonic() + lease
-    while not await runtime.leases.release(key, token) and (left := ends - time.monotonic()) > 0:
+    released = await runtime.leases.release(key, token, runtime.budget())
+    if released is None and len(runtime.giving_back) <= MOST_GIVING_BACK:
+        released = await _release_until(runtime, key, token, ends)
+    if released:
+        runtime.left_behind.pop(token, None)
+
+
+async def _release_until(runtime: Runtime, key: str, token: bytes, ends: float) -> bool | None:
+    while (left := ends - time.monotonic()) > 0:
         await runtime.leases.until_asked(key, left)
+        released = await runtime.leases.release(key, token, runtime.budget())
+        if released is not None:
+            return released
+    return False

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sys
 import time
+from collections.abc import Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from cachekit._flow.call import Call
+from cachekit._flow.commit import Block, Write
+from cachekit._flow.failure import copied, raise_copy
 from cachekit._flow.flight import Flight, HeldLease, Landed, State
-from cachekit._flow.lease import acquire, release, seize, stop_renewing
+from cachekit._flow.lease import acquire, release, renew_from_now, seize, stop_renewing
 from cachekit._flow.nesting import enter, leave, waiting_for
 from cachekit._flow.verdict import LOAD, Verdict
+from cachekit._tiers.guard import Budget
 from cachekit._tiers.outcome import Found
 from cachekit.errors import DecodeError
 from cachekit.events import Filled, Loaded
+from cachekit.loops import detached
 
 R = TypeVar("R")
 
@@ -23,6 +31,7 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
 
     The flight goes on however this ends: it lands with a value or an exception, or a waiting caller is promoted.
     """
+    outside = sys.exception()
     try:
         found = None
         if verdict is not LOAD or flight.after is not None:
@@ -32,11 +41,11 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
             value: R = found.value
             return value
         began = time.monotonic()
-        before = enter(flight)
+        run = enter(flight)
         try:
-            result = await call.plan.function(*call.args, **call.kwargs)
+            result = await _run(call, flight)
         finally:
-            leave(flight, before)
+            leave(flight, run)
         if call.runtime.reporter.observers:
             call.runtime.reporter.emit(Loaded(call.key, time.monotonic() - began))
         if flight.lease is None:
@@ -44,10 +53,11 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
         else:
             await _fill(call, flight, flight.lease, result)
         return result
-    # An exception of the function is shared by all waiting callers, and passes through here as it is.
+    # An exception of the function passes through here as it is. All callers that wait get copies of it, made now: its
+    # caller may change it before their turn comes.
     except Exception as error:
         if flight.landed is None:
-            flight.land(Landed(error=error, traceback=error.__traceback__))
+            flight.land(Landed(error=copied(error, outside) if flight.awaited else error))
             release(call, flight)
         raise
     finally:
@@ -61,7 +71,10 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
     """Wait for the load of another caller. Returns None when this caller was promoted: it has to load itself."""
     try:
         with waiting_for(flight):
-            return await flight.join()
+            landed = await flight.join()
+        if landed is None and flight.lease is not None:
+            renew_from_now(call, flight.lease)
+        return landed
     finally:
         if flight.state is State.ORPHANED:
             _hand_over(call, flight)
@@ -70,8 +83,7 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
 def result_of(call: Call[R], landed: Landed) -> R:
     """Return the value of a shared load, to each caller its own if it makes the round trip; or raise its error."""
     if landed.error is not None:
-        # As it left the load: each raise of a shared exception adds to its traceback.
-        raise landed.error.with_traceback(landed.traceback)
+        raise_copy(landed.error)
     value: R = landed.value
     if landed.entry is not None:
         # The bytes decoded a moment ago. A type of the user's may still refuse them now: one that checks the time does.
@@ -84,8 +96,11 @@ async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Found |
     """Wait for an earlier load and for the lease. Returns the value if it was stored meanwhile."""
     with waiting_for(flight):
         if flight.after is not None:
+            # It is no load that the call shares, so waiting for it counts as work of the cache.
+            began = time.monotonic()
             with waiting_for(flight.after):
-                await flight.after.until_ended()
+                await flight.after.until_ended(call.budget.left)
+            call.budget.left -= time.monotonic() - began
             flight.after = None
         # A flight that was handed over has its lease.
         if verdict is LOAD or flight.lease is not None:
@@ -94,6 +109,44 @@ async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Found |
             return await acquire(call, flight)
         await seize(call, flight)
         return None
+
+
+# Not `async`: it would cost a miss one more coroutine.
+def _run(call: Call[R], flight: Flight) -> Coroutine[Any, Any, R]:
+    """Run the function, for its ``load_timeout`` at most."""
+    seconds = call.plan.load_timeout
+    if seconds is None:
+        return call.plan.function(*call.args, **call.kwargs)
+    return _within(seconds, call, flight)
+
+
+async def _within(seconds: float, call: Call[R], flight: Flight) -> R:
+    """Run the function, and cancel it after ``seconds``.
+
+    Raises:
+        TimeoutError: It took too long.
+    """
+    message = f"{call.plan.name} did not return within its load_timeout of {seconds:g} s"
+    # Nobody else waits for the clean-up of a function that was cancelled: that may hang as well.
+    timer = detached(flight.loop.call_later, seconds, _time_out, call, flight, message)
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await call.plan.function(*call.args, **call.kwargs)
+    except TimeoutError as error:
+        if limit.expired():
+            raise TimeoutError(message) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _time_out(call: Call[Any], flight: Flight, message: str) -> None:
+    """End a flight whose load takes too long: all callers that wait get the error, and the next one loads anew."""
+    if flight.landed is None:
+        flight.land(Landed(error=TimeoutError(message)))
+        call.runtime.flights.close(flight)
+        release(call, flight)
 
 
 async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R) -> None:
@@ -119,3 +172,46 @@ def _hand_over(call: Call[Any], flight: Flight) -> None:
     if not flight.promote_waiter():
         call.runtime.flights.close(flight)
         release(call, flight)
+
+
+async def load_inside(call: Call[R], block: Block) -> R:
+    """Load for a refresh inside a ``block`` that is to invalidate the key, and store the result when that ends.
+
+    The lease is taken now: an invalidation by others between now and then wins. After the load it is not renewed,
+    so a block that stays open delays others by one lease at most, and then the key is invalidated after all.
+    """
+    # A flight that nobody finds: the result is not for others yet.
+    flight = Flight(call.key, call.plan, asyncio.get_running_loop())
+    kept = False
+    try:
+        await seize(call, flight)
+        result = await _run(call, flight)
+        kept = _fill_later(call, flight, block, result)
+        return result
+    finally:
+        if not kept:
+            release(call, flight)
+
+
+def _fill_later(call: Call[R], flight: Flight, block: Block, result: R) -> bool:
+    """Let ``block`` store the result when it ends. Returns False when it will not be stored."""
+    held, reporter = flight.lease, call.runtime.reporter
+    ttl = call.plan.ttl_of(result, reporter)
+    entry = None if ttl is None else call.runtime.values.encoded(result, call.codec)
+    if not block.open:
+        # The block has ended meanwhile, and has invalidated the key.
+        return False
+    if held is None or ttl is None or entry is None:
+        block.invalidate([call.key])
+        return False
+    stop_renewing(held)
+    write = partial(_fill_inside, call, entry.data, held.token, ttl)
+    block.write(call.key, Write(write, drop=partial(release, call, flight), fenced=True))
+    return True
+
+
+async def _fill_inside(call: Call[Any], data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
+    filled = await call.runtime.leases.fill(call.key, data, token, ttl, budget)
+    if filled and call.runtime.reporter.observers:
+        call.runtime.reporter.emit(Filled(call.key, ttl))
+    return filled

@@ -8,19 +8,30 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Final, cast
 
+from msgspec import Struct
+
 from cachekit._flow.flight import LOADING, Flight
 
-# The loads that the running code is inside of, outermost first. Tasks started inside inherit it.
-_INSIDE: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("cachekit loads", default=())
+
+class Run(Struct, eq=False):
+    """One run of a function for a flight. Tasks that were started inside may outlive it."""
+
+    flight: Flight | None
+    """None when it has ended: nothing of it is kept for the tasks that were started inside."""
+    before: tuple[Run, ...]
+    """The runs around it."""
+
+
+# The runs that the running code is inside of, outermost first. Tasks started inside inherit it.
+_INSIDE: Final[ContextVar[tuple[Run, ...]]] = ContextVar("cachekit loads", default=())
 
 _NOT_INSIDE: Final = nullcontext()
 
 
 def inside() -> tuple[Flight, ...]:
     """Return the loads that the running code is inside of, outermost first."""
-    around = _INSIDE.get()
     # A task that was started inside a load may outlive it, and start others.
-    return tuple(flight for flight in around if flight.landed is None) if around else around
+    return tuple([run.flight for run in _INSIDE.get() if run.flight is not None and run.flight.landed is None])
 
 
 def may_wait_for(flight: Flight) -> bool:
@@ -51,26 +62,30 @@ class _Waiting:
         _wait_no_longer(self._around, self._flight)
 
 
-def enter(flight: Flight) -> tuple[Flight, ...]:
+def enter(flight: Flight) -> Run:
     """Begin the load of ``flight``: the code that follows. Returns what `leave` needs."""
     flight.become(LOADING)
     before = _INSIDE.get()
+    run = Run(flight, before)
     if before:
-        around = inside()
+        around = tuple([other for other in before if other.flight is not None and other.flight.landed is None])
         if around:
             # It goes on only when this load does.
-            flight.around = around[-1]
+            flight.around = cast("Flight", around[-1].flight)
             _wait(flight.around, flight)
-        _INSIDE.set((*around, flight))
+        _INSIDE.set((*around, run))
     else:
-        _INSIDE.set((flight,))
-    return before
+        _INSIDE.set((run,))
+    return run
 
 
-def leave(flight: Flight, before: tuple[Flight, ...]) -> None:
+def leave(flight: Flight, run: Run) -> None:
     """End the load of ``flight``."""
-    # Set, not reset: a coroutine that is closed from outside runs this in another context.
-    _INSIDE.set(before)
+    around = _INSIDE.get()
+    # Set, not reset: a coroutine that is closed from outside runs this in another context, which is left as it is.
+    if around and around[-1] is run:
+        _INSIDE.set(run.before)
+    run.flight, run.before = None, ()
     if flight.around is not None:
         _wait_no_longer(flight.around, flight)
         flight.around = None

@@ -47,6 +47,10 @@ class Runtime:
         self.leases: Leases = Leases(guard, coherence)
         self.windows: Windows = Windows(coherence, self.values, guard.budget, reporter.clock)
         self.flights: Flights = Flights()
+        self.left_behind: dict[bytes, None] = {}
+        """The tokens of leases that no load of this process uses any more, and that may not have been given back."""
+        self.giving_back: set[asyncio.Task[None]] = set()
+        """The tasks that give leases back."""
 
     async def aclose(self) -> None:
         """End the background work, and send the rest of the journal, for at most `DRAIN` seconds each."""

@@ -111,7 +111,9 @@ async def test_a_failed_load_is_one_exception_for_all_callers_that_waited_and_is
     await slow.began.wait()
     await turns()
     slow.let_go.set()
-    assert await asyncio.gather(*callers, return_exceptions=True) == [failure] * 10
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    assert results[0] is failure
+    assert [(type(error), error.args) for error in results] == [(LookupError, failure.args)] * 10
     assert slow.runs == 1
     slow.result = lambda run: {"run": run}
     assert await slow.call() == {"run": 2}, "the lease was given back, so nobody waits for it"
@@ -577,7 +579,7 @@ async def test_a_caller_during_a_load_while_the_store_is_down_shares_the_next_lo
     """A process that is not cut off may have invalidated the load. No two loads run at the same time."""
     store = FailingStore()
     store.fail()
-    async with Cache(store) as cache:
+    async with Cache(store, timeout=PATIENCE) as cache:
         slow = Slow(cache)
         first = asyncio.create_task(slow.call())
         await slow.began.wait()
@@ -596,7 +598,7 @@ async def test_a_caller_during_a_load_while_the_store_is_down_shares_the_next_lo
 async def test_a_load_that_follows_another_begins_however_the_other_ended(cancelled: str) -> None:
     store = FailingStore()
     store.fail()
-    async with Cache(store) as cache:
+    async with Cache(store, timeout=PATIENCE) as cache:
         slow = Slow(cache)
         first = asyncio.create_task(slow.call())
         await slow.began.wait()
@@ -648,7 +650,7 @@ async def test_a_lease_that_nobody_renews_ends_and_the_next_caller_loads() -> No
     """A killed process leaves a lease, and nobody renews it."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
-    await store.run("slow:0", 1, AcquireLease(b"the killed one's", 5000))
+    await store.run("slow:0", 1, AcquireLease(b"0123456789ab" * 2, 5000))
     async with Cache(store, clock=clock) as cache:
         slow = Slow(cache)
         slow.let_go.set()
@@ -672,7 +674,7 @@ async def test_waiting_for_a_lease_costs_the_store_at_most_twenty_commands_a_sec
             return await super().run(key, timeout, script)
 
     store = Counting()
-    await store.run("slow:0", 1, AcquireLease(b"somebody's", 60_000))
+    await store.run("slow:0", 1, AcquireLease(b"0123456789ab" * 2, 60_000))
     async with Cache(store) as cache:
         slow = Slow(cache)
         callers = start(100, slow.call)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cachekit import Cache
+from cachekit.entry import lease_key
 from tests.kit.crowd import loads_per_round
 from tests.kit.servers import RedisServer
 
@@ -55,7 +56,7 @@ async def test_a_process_killed_while_it_loads_delays_others_by_its_lease_and_no
         assert holder.pid
         os.kill(holder.pid, signal.SIGKILL)
         await asyncio.to_thread(holder.join, PATIENCE)
-        left_ms = redis_server.cli("PTTL", "{k}:lease")
+        left_ms = redis_server.cli("PTTL", lease_key("k"))
         assert 0 < left_ms <= 1000, "nobody renews it any more"
         async with asyncio.timeout(PATIENCE):
             assert await asyncio.gather(*waiting) == ["loaded"] * 20
