@@ -1,4 +1,7 @@
-"""Invalidations held back until a block has ended normally: so that a database commits first."""
+"""Changes held back until a block has ended normally: so that a database commits first.
+
+Invalidations are held back, and so is every later change of a key that is to be invalidated. The last one wins.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,69 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
+
+from msgspec import Struct
 
 from cachekit._flow.runtime import Runtime
+from cachekit._tiers.guard import Budget
+
+
+class Write(Struct, eq=False):
+    """A write to a key that is held back."""
+
+    perform: Callable[[Budget], Awaitable[bool]]
+    """Writes. Returns whether the store confirmed it."""
+    drop: Callable[[], None] | None = None
+    """Frees the things that it needed, when it is not performed."""
+    whole: bool = True
+    """Whether it replaces the value, and so the writes before it."""
+    fenced: bool = False
+    """Whether it is performed in place of the invalidation, which follows only when it is refused."""
+
+
+class Held(Struct, eq=False):
+    """The changes of one key that are held back."""
+
+    invalidated: bool
+    writes: list[Write]
+    """After the invalidation, in order."""
+
+    def drop(self) -> None:
+        """Drop the writes."""
+        writes, self.writes = self.writes, []
+        for write in writes:
+            if write.drop is not None:
+                write.drop()
+
+
+Perform: TypeAlias = Callable[[Runtime, Mapping[str, Held]], Awaitable[None]]
+"""Performs the changes that a block held back."""
 
 
 class Block:
-    """The invalidations made inside an `after_commit` block, in order, each key once."""
+    """The changes made inside an `after_commit` block, by key, in the order of the first change of each."""
 
-    __slots__ = ("around", "keys", "open")
+    __slots__ = ("around", "held", "open")
 
     def __init__(self, around: Block | None) -> None:
         self.around = around
-        self.keys: dict[str, None] = {}
+        self.held: dict[str, Held] = {}
         self.open = True
+
+    def invalidate(self, keys: Sequence[str]) -> None:
+        """Hold back the invalidation of ``keys``. Earlier writes to them are dropped."""
+        for key in keys:
+            held = self.held.setdefault(key, Held(invalidated=True, writes=[]))
+            held.invalidated = True
+            held.drop()
+
+    def write(self, key: str, write: Write) -> None:
+        """Hold back ``write``."""
+        held = self.held.setdefault(key, Held(invalidated=False, writes=[]))
+        if write.whole:
+            held.drop()
+        held.writes.append(write)
 
 
 BLOCKS: Final[ContextVar[Mapping[Runtime, Block]]] = ContextVar("cachekit after_commit", default=MappingProxyType({}))
@@ -35,31 +87,50 @@ def open_block(runtime: Runtime) -> Block | None:
     return block
 
 
-def held_back(runtime: Runtime, key: str) -> bool:
-    """Tell whether an invalidation of ``key`` waits for the running code to commit.
+def block_for(runtime: Runtime, key: str) -> Block | None:
+    """Return the innermost block if an invalidation of ``key`` waits for the running code to commit.
 
     For that code the value of the key is out of date, and a value that it would load is not for others yet.
     """
-    block = open_block(runtime)
+    innermost = block = open_block(runtime)
     while block is not None:
-        if key in block.keys:
-            return True
+        if key in block.held:
+            return innermost
         block = block.around
-    return False
+    return None
 
 
 @asynccontextmanager
-async def after_commit(
-    runtime: Runtime, perform: Callable[[Runtime, Sequence[str]], Awaitable[bool]]
-) -> AsyncGenerator[None, None]:
-    """Collect invalidations inside; ``perform`` them when the block ends normally, and none when it raises."""
+async def after_commit(runtime: Runtime, perform: Perform) -> AsyncGenerator[None, None]:
+    """Collect changes inside; ``perform`` them when the block ends normally, and none when it raises."""
     around = BLOCKS.get()
     block = Block(around.get(runtime))
     BLOCKS.set({**around, runtime: block})
+    committed = False
     try:
         yield
+        committed = True
     finally:
         block.open = False
-        BLOCKS.set(around)
-    if block.keys:
-        await perform(runtime, [*block.keys])
+        # A coroutine that is closed from outside runs this in another context, which is left as it is.
+        if BLOCKS.get().get(runtime) is block:
+            BLOCKS.set(around)
+        # Tasks that were started inside keep the block, but not what it held.
+        held, block.held = block.held, {}
+        if not committed:
+            for one in held.values():
+                one.drop()
+    outer = open_block(runtime)
+    if outer is not None:
+        _hand_over(held, outer)
+    elif held:
+        await perform(runtime, held)
+
+
+def _hand_over(held: Mapping[str, Held], outer: Block) -> None:
+    """Let the block around perform the changes, when it ends."""
+    for key, one in held.items():
+        if one.invalidated:
+            outer.invalidate([key])
+        for write in one.writes:
+            outer.write(key, write)

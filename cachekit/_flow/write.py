@@ -1,20 +1,27 @@
-"""Invalidations: of one call's key, and of the keys that a writing function names."""
+"""Changes by hand: invalidations, of one call's key and of the keys that a writing function names; values; windows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from types import CoroutineType
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
-from cachekit._flow.commit import open_block
+from cachekit._flow.commit import BLOCKS, Held, Write, block_for, open_block
 from cachekit._flow.plan import CallPlan, check_function, describe
 from cachekit._flow.runtime import Runtime
+from cachekit._tiers.guard import Budget
 from cachekit._tiers.reporter import Reporter
+from cachekit.codecs import Codec
 from cachekit.errors import DecorationError, RenderError
 from cachekit.events import Invalidated
-from cachekit.keys import compile_key
+from cachekit.keys import Fit, compile_fit, compile_key
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Item: TypeAlias = dict[str, object]
+"""Of a window."""
 
 
 class WritePlan(Generic[P, R]):
@@ -35,6 +42,7 @@ class WritePlan(Generic[P, R]):
         if not templates:
             message = '@invalidates needs the keys it invalidates; write @invalidates("profile:<user_id>")'
             raise DecorationError(message)
+        self.fit: Fit = compile_fit(signature)
         self._render = [(template, compile_key(template, signature, with_result=True)) for template in templates]
 
     def keys_of(self, result: R, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
@@ -51,8 +59,28 @@ class WritePlan(Generic[P, R]):
         return keys
 
 
-async def write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Run the function; when it has returned normally, invalidate its keys in one round trip."""
+# Not `async`: arguments that do not fit are an error of the call, not of the `await`.
+def write(
+    runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> CoroutineType[Any, Any, R]:
+    """Run the function; when it has returned normally, invalidate its keys in one round trip.
+
+    Raises:
+        TypeError: The arguments do not fit; at once, and from the function itself.
+    """
+    try:
+        plan.fit(*args, **kwargs)
+    except TypeError:
+        pass
+    else:
+        # mypy has a wider type than Python for the result of an `async def`.
+        return _write(runtime, plan, args, kwargs)  # type: ignore[return-value]
+    # Outside the handler, so that the function's own error is the only one that is shown.
+    refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
+    return refused
+
+
+async def _write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     result = await plan.function(*args, **kwargs)
     keys = plan.keys_of(result, runtime.reporter, args, kwargs)
     if keys:
@@ -67,14 +95,18 @@ async def invalidate(runtime: Runtime, keys: Sequence[str]) -> bool:
     """
     block = open_block(runtime)
     if block is not None:
-        block.keys.update(dict.fromkeys(keys))
+        block.invalidate(keys)
         return False
+    return await _invalidate(runtime, keys, runtime.budget())
+
+
+async def _invalidate(runtime: Runtime, keys: Sequence[str], budget: Budget) -> bool:
     # First, so that no call that starts from now on joins a load that began before.
     runtime.flights.void(keys)
     coherence = runtime.coherence
     acknowledged = False
     try:
-        acknowledged = await coherence.invalidate(keys, runtime.budget())
+        acknowledged = await coherence.invalidate(keys, budget)
     finally:
         if not acknowledged:
             # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
@@ -93,3 +125,63 @@ async def invalidate_call(
     """Invalidate the key of one call. Returns whether the store acknowledged it."""
     key = plan.key_of(runtime.reporter, args, kwargs)
     return key is not None and await invalidate(runtime, [key])
+
+
+async def store(runtime: Runtime, key: str, value: object, codec: Codec, ttl: float) -> bool:
+    """Store ``value`` by hand for ``ttl`` seconds. Returns whether the store confirmed it.
+
+    Inside an `after_commit` block that is to invalidate the key, the value is stored when the block ends.
+    """
+    block = block_for(runtime, key) if BLOCKS.get() else None
+    if block is None:
+        return await runtime.values.store(key, value, codec, ttl, runtime.budget())
+    # Encoded now: the caller may go on changing the value.
+    entry = runtime.values.encoded(value, codec)
+    if entry is not None:
+        block.write(key, Write(partial(runtime.coherence.set, key, entry.data, ttl)))
+    return False
+
+
+async def push(
+    runtime: Runtime, key: str, item: Item, codec: Codec, put: Callable[[str, Item, Codec], Awaitable[bool]]
+) -> bool:
+    """``put`` an item at the head of a window. Returns whether the store confirmed it.
+
+    Inside an `after_commit` block that is to forget the window, it is put there when the block ends.
+    """
+    block = block_for(runtime, key) if BLOCKS.get() else None
+    if block is None:
+        return await put(key, item, codec)
+    entry = runtime.values.encoded(item, codec)
+    if entry is None:
+        return False
+    kept = codec.decode(entry.data)
+
+    async def perform(budget: Budget) -> bool:  # noqa: ARG001 - a window has the whole deadline, as outside a block
+        return await put(key, kept, codec)
+
+    block.write(key, Write(perform, whole=False))
+    return False
+
+
+async def commit(runtime: Runtime, held: Mapping[str, Held]) -> None:
+    """Perform the changes that an `after_commit` block held back: invalidations first, in one step."""
+    budget = runtime.budget()
+    fenced = {key: one.writes.pop(0) for key, one in held.items() if one.writes and one.writes[0].fenced}
+    at_once = [key for key, one in held.items() if one.invalidated and key not in fenced]
+    left = list(fenced)
+    try:
+        if at_once:
+            await _invalidate(runtime, at_once, budget)
+        left = [key for key, write in fenced.items() if not await write.perform(budget)]
+        if left:
+            refused, left = left, []
+            await _invalidate(runtime, refused, budget)
+    finally:
+        if left:
+            # Cancelled before it was known whether they are stored. They must not stay as they were.
+            runtime.flights.void(left)
+            runtime.coherence.journal.add(left)
+    for one in held.values():
+        for write in one.writes:
+            await write.perform(budget)
