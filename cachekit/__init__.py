@@ -30,6 +30,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       tracking        the feed of changes
       connect, names, translate     URLs, host names, foreign errors
     keys.py codecs.py entry.py      pure: no I/O, no clock
+    comparing.py rebuilding.py      pure: what came back, and what msgspec cannot build
     urls.py           where a store is
     config.py events.py clock.py loops.py backoff.py
                       settings, events, the time, state of each event loop, pauses with jitter

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachekit._flow.commit import after_commit
+from cachekit._flow.plan import KnownTemplates
 from cachekit._flow.policy import CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.write import invalidate
+from cachekit._flow.write import commit, invalidate, store
 from cachekit._tiers.background import Background
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Guard, Settings
@@ -31,6 +32,7 @@ from cachekit.config import (
 from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
+from cachekit.keys import PATTERN, is_pattern
 from cachekit.stores.base import Store
 from cachekit.stores.connect import open_store
 from cachekit.urls import url_from_environment
@@ -85,6 +87,9 @@ class Cache:
         near_bytes: int = DEFAULT_NEAR_BYTES,
         clock: Clock | None = None,
     ) -> None:
+        if isinstance(clock, type):
+            message = f"clock={clock.__name__} is a class; write clock={clock.__name__}()"
+            raise ConfigurationError(message)
         clock = clock or SystemClock()
         seconds = parse_duration(timeout, "timeout")
         prefix = check_prefix(prefix)
@@ -92,12 +97,17 @@ class Cache:
         weight = parse_count(near_bytes, "near_bytes")
         if url is None or isinstance(url, str):
             self._store = open_store(url_from_environment() if url is None else url, clock=clock)
+        elif isinstance(url, type) and isinstance(url, Store):
+            # The class has the verbs of its instances, but nobody is behind them.
+            message = f"a cache is opened on a store, not on its class; write Cache({url.__name__}())"
+            raise ConfigurationError(message)
         elif isinstance(url, Store):
             self._store = url
         else:
             message = f"a cache is opened by a URL or on a Store, not on a {type(url).__name__}"
             raise ConfigurationError(message)
         self._prefix = prefix
+        self._known = KnownTemplates()
         reporter, background = Reporter(clock), Background()
         guard = Guard(self._store, Settings(prefix, seconds), background, reporter)
         journal = Journal(reporter)
@@ -113,7 +123,7 @@ class Cache:
     @with_options_in_signature
     def cached(self, key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
         """Cache the results of an async function in this cache; see `cachekit.cached`."""
-        return make_cached(lambda: self.runtime, key, options)
+        return make_cached(lambda: self.runtime, self._known, key, options)
 
     def invalidates(self, *keys: str) -> Callable[[F], F]:
         """Invalidate keys of this cache after an async function has returned; see `cachekit.invalidates`."""
@@ -129,6 +139,11 @@ class Cache:
         Blocks nest: the outermost one performs. A window's `forget` waits as well. The block follows
         `contextvars`: tasks started inside belong to it while it lasts.
 
+        A change of a key that is to be invalidated waits, too: `set`, a window's `push` and ``.refresh()``. It
+        follows the invalidation, so the last change of a key wins. `set` and `push` return False meanwhile. The
+        result of ``.refresh()`` is stored only if nobody has invalidated the key since, and if the block ends
+        within a lease of the load; else the key is invalidated.
+
         Example:
             >>> import asyncio
             >>> async def main() -> None:
@@ -142,7 +157,7 @@ class Cache:
             {'typos': 3}
             None
         """
-        return after_commit(self.runtime, invalidate)
+        return after_commit(self.runtime, commit)
 
     # --- by hand --------------------------------------------------------------------------------
 
@@ -181,17 +196,19 @@ class Cache:
             # By its type alone: a caller that mixed up the arguments passed the value here.
             self.runtime.reporter.skipped(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
             return False
-        return await self.runtime.values.store(key, value, _SET, seconds, self.runtime.budget())
+        return await store(self.runtime, key, value, _SET, seconds)
 
     async def delete(self, key: str) -> bool:
         """Invalidate ``key``. Returns whether the store acknowledged it, even if the key had no value.
+
+        A key is one key: a ``*`` or ``?`` in it is refused with one warning, and False is returned.
 
         Example:
             >>> import asyncio
             >>> asyncio.run(Cache("memory://").delete("greeting"))
             True
         """
-        return self._is_key(key, "cache.delete") and await invalidate(self.runtime, [key])
+        return self._is_one_key(key, "cache.delete") and await invalidate(self.runtime, [key])
 
     async def take(self, key: str, default: T | None = None) -> Any | T | None:
         """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.
@@ -217,6 +234,14 @@ class Cache:
             return True
         self.runtime.reporter.skipped(name, "argument", f"a key is text, not a {type(key).__name__}")
         return False
+
+    def _is_one_key(self, key: object, name: str) -> bool:
+        if not self._is_key(key, name):
+            return False
+        if isinstance(key, str) and is_pattern(key):
+            self.runtime.reporter.incident(name, "argument", f"{name} did nothing: {PATTERN}")
+            return False
+        return True
 
     # --- watching -------------------------------------------------------------------------------
 

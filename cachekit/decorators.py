@@ -6,18 +6,20 @@ looked up at the call.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 
-from cachekit._flow.plan import CallPlan
+from cachekit._flow.plan import CallPlan, KnownTemplates
 from cachekit._flow.policy import CachedOptions, Policy
 from cachekit._flow.read import peek, refresh, serve, take
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import WritePlan, invalidate_call, write
 from cachekit._tiers.outcome import Miss
 from cachekit.errors import DecorationError
-from cachekit.keys import defined_in_class
+from cachekit.keys import defined_in_class, needs_key_of_instance
 
 if TYPE_CHECKING:
 
@@ -45,7 +47,28 @@ D = TypeVar("D", bound=Callable[..., object])
 Lookup: TypeAlias = Callable[[], Runtime]
 
 
-class BoundCachedFunction(ObjectProxy, Generic[P, R]):
+class _Decorated(ObjectProxy):
+    """A decorated function, pickled and copied as a function: by its name, or by its instance and its name."""
+
+    def __init__(self, wrapped: Any, bound: tuple[Any, ...]) -> None:
+        super().__init__(wrapped)
+        # The prefix keeps wrapt from passing this on to the wrapped function.
+        self._self_bound = bound
+
+    def __reduce_ex__(self, protocol: object, /) -> str | tuple[Any, ...]:
+        """Name it, so that the process that reads it finds its own, with its own cache."""
+        return (getattr, (*self._self_bound, self.__name__)) if self._self_bound else self.__qualname__
+
+    def __copy__(self) -> Self:
+        """Return it, as a function does: it is not changed after its decoration."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any], /) -> Any:
+        """Return it, or, as a bound method does, the method of a copy of its instance."""
+        return getattr(copy.deepcopy(self._self_bound[0], memo), self.__name__) if self._self_bound else self
+
+
+class BoundCachedFunction(_Decorated, Generic[P, R]):
     """A decorated function with its leading arguments in place, as ``instance.method`` gives it.
 
     The methods take the same arguments as the call itself. None of them raises for a failure of the cache.
@@ -69,18 +92,16 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
     """
 
     def __init__(self, wrapped: Any, plan: CallPlan[..., R], runtime: Lookup, bound: tuple[Any, ...]) -> None:
-        super().__init__(wrapped)
-        # The prefix keeps wrapt from passing these on to the wrapped function. They are not declared in
-        # the class, whose annotations would be taken for the function's.
+        super().__init__(wrapped, bound)
+        # These are not declared in the class, whose annotations would be taken for the function's.
         self._self_plan = plan
         self._self_runtime = runtime
-        self._self_bound = bound
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
         """Return the cached result, or run the function and cache its result."""
         return serve(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of this call, without the cache's prefix.
 
         Raises:
@@ -97,7 +118,7 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         """
         return self._self_plan.render(*self._self_bound, *args, **kwargs)
 
-    async def peek(self, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
+    async def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
         """Return the cached value, or `MISS` when there is none or the store fails. Never loads.
 
         Example:
@@ -111,7 +132,7 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         """
         return await peek(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function now, even on a key that is cached, and store its result. Returns the result.
 
         Raises:
@@ -119,11 +140,11 @@ class BoundCachedFunction(ObjectProxy, Generic[P, R]):
         """
         return await refresh(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+    async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Invalidate the result of this call. Returns whether the store acknowledged it."""
         return await invalidate_call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
-    async def take(self, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
+    async def take(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
         """Return the cached value and remove it in one step: of many takers exactly one gets it.
 
         All other takers get `MISS`. So does every taker when there is no value or the store fails. Never loads.
@@ -140,7 +161,8 @@ class _Takes(Protocol[S_contra, P2, R_co]):
 class CachedFunction(BoundCachedFunction[P, R]):
     """A function decorated with ``cached``: called as before, typed as before, with a few methods more.
 
-    As an attribute of a class it binds like the function it wraps.
+    As an attribute of a class it binds like the function it wraps. pyright lets only a plain function override a method
+    or stand for a method of a protocol; where a class has to satisfy one, decorate a function that its method calls.
 
     Example:
         >>> import asyncio
@@ -164,10 +186,20 @@ class CachedFunction(BoundCachedFunction[P, R]):
         super().__init__(wrapped, plan, runtime, ())
         self._self_binds = binds
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
         """Return the cached result, or run the function and cache its result."""
         # As above, with nothing to put before the arguments.
         return serve(self._self_runtime(), self._self_plan, args, kwargs)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Refuse the default key of a method whose first parameter has a name of its own.
+
+        Only now it is certain that no ``@staticmethod`` stands above the decorator.
+        """
+        function, plan = self.__wrapped__, self._self_plan
+        own = f"{owner.__qualname__}.{function.__name__}" == function.__qualname__
+        if own and not plan.has_template and self._self_binds == "instance":
+            raise DecorationError(needs_key_of_instance(function, [*inspect.signature(function).parameters]))
 
     # Checkers pass over classmethod and staticmethod when they stand with other decorators, so these overloads
     # tell by the first parameter: the class (a classmethod), the instance (a method), or neither (a staticmethod).
@@ -204,8 +236,8 @@ class CachedDecorator(Protocol):
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CachedFunction[P, R]: ...
 
 
-def make_cached(runtime: Lookup, key: str | None, options: CachedOptions) -> CachedDecorator:
-    """Return the decorator that caches in the cache that ``runtime`` looks up."""
+def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options: CachedOptions) -> CachedDecorator:
+    """Return the decorator that caches in the cache that ``runtime`` looks up, whose templates are ``known``."""
     # Arguments that can be checked without the function are checked at once, at the line of the decorator.
     if key is not None and not isinstance(key, str):
         name = getattr(key, "__qualname__", repr(key))
@@ -220,7 +252,8 @@ def make_cached(runtime: Lookup, key: str | None, options: CachedOptions) -> Cac
 
     def decorate(function: Any) -> Any:
         function, binds = _unwrapped(function)
-        plan: CallPlan[..., Any] = CallPlan(function, key, policy)
+        plan: CallPlan[..., Any] = CallPlan(function, key, policy, of_class=binds == "class")
+        known.add(plan)
         return CachedFunction(function, plan, runtime, binds)
 
     return decorate
@@ -241,16 +274,15 @@ def _unwrapped(function: Any) -> tuple[Any, str]:
     return function, "instance"
 
 
-class InvalidatingFunction(ObjectProxy, Generic[P, R]):
+class InvalidatingFunction(_Decorated, Generic[P, R]):
     """A function decorated with ``invalidates``: called as before, typed as before."""
 
     def __init__(self, wrapped: Any, plan: WritePlan[..., R], runtime: Lookup, bound: tuple[Any, ...] = ()) -> None:
-        super().__init__(wrapped)
+        super().__init__(wrapped, bound)
         self._self_plan = plan
         self._self_runtime = runtime
-        self._self_bound = bound
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
         """Run the function; when it has returned normally, invalidate the keys."""
         return write(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 

@@ -17,7 +17,8 @@
         ├── KeyRefusedError         the server refuses one key (WRONGTYPE, NOPERM, …)
         └── QueueFullError          nothing was asked: too many operations wait already
 
-The first two are raised where you configure or decorate. `RenderError` is raised by ``.key()`` alone.
+The first two are raised where you configure or decorate. `RenderError` is raised by ``.key()`` alone, and
+`RoundTripError` by the calls of a function that is cached with ``strict=True`` alone.
 All others stay inside the toolkit: above the guard a failure is a value, not an exception.
 
 No message of this tree ever holds a cached value, the text of a snapshot or a password.
@@ -30,6 +31,8 @@ from typing import ClassVar, Final
 UNSENDABLE: Final = "UNICODE"
 """The cause of a key that no store can be asked for: text with a lone surrogate has no UTF-8."""
 
+DENIED: Final = "NOPERM"
+"""The cause of a key or command that an ACL keeps from this user: the same connection gets the same answer."""
 
 FAILURES: Final = 3
 """So many failures in a row open the circuit breaker, when each was seen at once."""
@@ -81,7 +84,7 @@ class RenderError(CachekitError):
 
 
 class RoundTripError(CachekitError):
-    """A value would not come back equal and of the same type, so it is not stored."""
+    """A value would not come back equal and of the same type, so it is not stored; an error with ``strict=True``."""
 
 
 class DecodeError(CachekitError):

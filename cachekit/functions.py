@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Unpack
 
+from cachekit._flow.plan import KnownTemplates
 from cachekit._flow.policy import CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.incidents import LOGGER
@@ -21,6 +22,8 @@ from cachekit.stores.unusable import UnusableStore
 
 _lock: Final = threading.Lock()
 _configured: Cache | None = None
+# Of the functions that use the default cache, whichever one that is.
+_known: Final = KnownTemplates()
 _in_context: Final[ContextVar[Cache | None]] = ContextVar("cachekit default cache", default=None)
 
 
@@ -161,19 +164,31 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
 
     Args:
         key: A template such as ``"profile:<user_id>"``, ``"item:<item.id>"``, ``"price:<item[sku]>"``. Without
-            one the key is ``module.qualname:`` and every argument by name, ``self`` left out.
+            one the key is ``module.qualname:`` and every argument by name. A classmethod's has the class on which it
+            is called. A method and a function that is made inside another one need a template. A ``*`` or ``?`` is
+            no pattern. Two functions of one cache that share keys, and not their types, are one warning in the log.
         ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that gets the
             result and returns one of these. From 1 ms to 100 years.
-        when: Gets the result and returns whether to store it. None stores every result, even None.
+        when: Gets the result and returns whether to store it; no ``async def``. None stores every result, even None.
         jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that entries
             made together do not expire together.
-        lease: Seconds for which a killed loader can delay others; a live one renews it while it loads.
+        lease: Seconds for which a killed loader can delay others; a live one renews it while it loads, for 100 leases
+            at most, or for ``load_timeout``. After that other processes, and later calls in this one, load anew.
         near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
             to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
+        load_timeout: How long a load may take: seconds, a timedelta or text. When it is over, the function is
+            cancelled, and its caller and all callers that share the load get `TimeoutError`. Nothing is stored,
+            and the next call loads anew. None sets no limit. A call that runs uncached has none either.
+        strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
+            errors. Otherwise such a result is returned uncached, with one warning.
 
     Raises:
-        DecorationError: Not an ``async def``, or a template that names no parameter.
-        ConfigurationError: An option makes no sense. Both are raised at decoration.
+        DecorationError: Not an ``async def``, a template that names no parameter or holds a ``*``, or no template
+            where one is needed; with ``strict=True`` also a return annotation that cannot be used. Raised at
+            decoration; for an annotation that names a type which is not there yet, at the first call.
+        ConfigurationError: An option makes no sense. Raised at decoration.
+        RoundTripError: With ``strict=True``, raised by a call in place of a result that would not come back as it
+            was. The message names the place, never the value.
 
     Example: functions, methods, classmethods (write it above ``@classmethod``) and staticmethods alike
         >>> @cached(key="profile:<user_id>", ttl="10m")
@@ -181,7 +196,7 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         >>> profile.key("42")
         'profile:42'
     """
-    return make_cached(_runtime, key, options)
+    return make_cached(_runtime, _known, key, options)
 
 
 def invalidates(*keys: str) -> Callable[[F], F]:
@@ -232,6 +247,8 @@ async def cache_set(key: str, value: Any, ttl: Duration) -> bool:
 
 async def cache_delete(key: str) -> bool:
     """Invalidate ``key`` in the default cache. Returns whether the store acknowledged it; never raises.
+
+    A key is one key: a ``*`` or ``?`` in it is refused with one warning, and False is returned.
 
     Example:
         >>> import asyncio

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from cachekit._flow.policy import Duration
-from cachekit._flow.write import invalidate
+from cachekit._flow.write import invalidate, push
 from cachekit.cache import Cache
 from cachekit.codecs import Codec
 from cachekit.config import DAY, parse_count, parse_duration
@@ -66,9 +67,11 @@ class RollingWindow:
         """Put ``item`` at the head, and drop items above the limit or too old, in one round trip.
 
         Returns:
-            Whether the store confirmed it. An item that is not plain JSON gives False, too.
+            Whether the store confirmed it. An item that is not plain JSON gives False, too. So does a push
+            behind a `forget` inside an `after_commit` block: both wait for the end of the block.
         """
-        return await self._runtime.windows.push(self._key, dict(item), _ITEM, limit=self._limit, ttl=self._ttl)
+        put = partial(self._runtime.windows.push, limit=self._limit, ttl=self._ttl)
+        return await push(self._runtime, self._key, dict(item), _ITEM, put)
 
     async def recent(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` items, newest first; [] when there are none or the store fails.

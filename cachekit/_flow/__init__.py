@@ -12,6 +12,7 @@
     nesting.py   loads inside loads: nothing waits in a circle
     lease.py     one load across processes, and the fence that keeps voided loads out
     load.py      the user's function, and the fill behind it
+    failure.py   the exception of a load, for each caller a copy
     write.py     invalidations
     commit.py    invalidations held back until a transaction has committed
     runtime.py   everything that the calls of one cache share

@@ -27,3 +27,7 @@ class Call(Struct, Generic[R], eq=False):
     """The rest of the deadline."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+    def __repr__(self) -> str:
+        # In debug mode asyncio logs the arguments of callbacks. Those of the call are nothing for a log.
+        return f"{type(self).__name__}({self.plan.name})"

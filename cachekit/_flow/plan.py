@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import re
+import types
 import typing
+import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from cachekit._flow.policy import Policy
+from cachekit._flow.policy import AwaitableAnswerError, Policy
+from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
 from cachekit.errors import DecorationError, RenderError
-from cachekit.keys import KeyFunction, compile_default_key, compile_key
+from cachekit.events import Uncached
+from cachekit.keys import Fit, KeyFunction, compile_default_key, compile_fit, compile_key, default_head, fitting_counts
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,24 +30,41 @@ class CallPlan(Generic[P, R]):
         function: The ``async def``, not bound.
         key: A key template, or None for the default key.
         policy: The options of `cachekit.cached`.
+        of_class: Whether the function is a classmethod's.
 
     Raises:
         DecorationError: The function or the template cannot be decorated.
     """
 
-    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], key: str | None, policy: Policy) -> None:
+    def __init__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], key: str | None, policy: Policy, *, of_class: bool = False
+    ) -> None:
         signature = check_function(function, "cached")
         self.function = function
         self.name: str = describe(function)
         self.policy: Policy = policy
         self.near: bool | None = policy.near
+        # Seconds by now: the policy has parsed it.
+        self.load_timeout: float | None = cast("float | None", policy.load_timeout)
+        self.fit: Fit = compile_fit(signature)
+        self.counts: range = fitting_counts(signature)
         self.render: KeyFunction = (
-            compile_default_key(function, signature) if key is None else compile_key(key, signature)
+            compile_default_key(function, signature, of_class=of_class) if key is None else compile_key(key, signature)
         )
+        self.has_template: bool = key is not None
+        self.template: str = default_head(function) if key is None else key
+        self.sharing: Sharing | None = None
+        """The plans of the same cache whose keys may be equal to the keys of this one."""
         # Arguments that do not fit are an error of the function, and say its name.
         self.render.__name__, self.render.__qualname__ = function.__name__, function.__qualname__
         self.built_codec: Codec | None = None
-        """The codec, once `codec` has built it: a hit reads it here, without a call."""
+        """The codec, once its types are there: a hit reads it here, without a call."""
+        self._plain_codec: Codec | None = None
+        """The codec in place of one for an annotation that cannot be used. The first call makes an event of it."""
+        with contextlib.suppress(NameError):
+            # A type of that name may be defined further down: the first call tries again.
+            codec = self._make_codec()
+            self.built_codec = None if codec is self._plain_codec else codec
 
     def key_of(self, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """Return the key of a call, or None, with one warning, when an argument cannot be rendered.
@@ -61,17 +84,30 @@ class CallPlan(Generic[P, R]):
     def codec(self, reporter: Reporter) -> Codec:
         """Return the codec of the return annotation.
 
-        Made at the first call and not at decoration: an annotation may name a type that is defined further down.
+        It was made at decoration, unless the annotation names a type that was not there yet.
+
+        Raises:
+            DecorationError: The annotation cannot be used, and the function is cached with ``strict=True``.
         """
-        if self.built_codec is None:
-            self.built_codec = self._make_codec(reporter)
-        return self.built_codec
+        if self.built_codec is not None:
+            return self.built_codec
+        try:
+            codec = self._plain_codec or self._make_codec()
+        except NameError as error:
+            codec = self._make_plain_codec(error)
+        if codec is self._plain_codec:
+            reporter.emit(Uncached(self.name, "annotation"))
+        self.built_codec = codec
+        return codec
 
     def ttl_of(self, result: R, reporter: Reporter) -> float | None:
         """Return for how many seconds ``result`` is stored, or None when it is not."""
         try:
             ttl = self.policy.ttl_of(result)
         # The user's policy is no part of the function: it must not break a call that has its result.
+        except AwaitableAnswerError as error:
+            reporter.skipped(self.name, "policy", str(error))
+            return None
         except Exception as error:
             reporter.skipped(self.name, "policy", f"its when or ttl raised {type(error).__name__}")
             return None
@@ -79,17 +115,47 @@ class CallPlan(Generic[P, R]):
             reporter.resolved(self.name, "policy")
         return ttl
 
-    def _make_codec(self, reporter: Reporter) -> Codec:
+    def _make_codec(self) -> Codec:
+        """Return the codec of the return annotation, or one of plain JSON when it cannot be used.
+
+        Raises:
+            NameError: A type of the annotation is not there (yet).
+            DecorationError: The annotation cannot be used, and the function is cached with ``strict=True``.
+        """
         try:
-            hints = typing.get_type_hints(self.function, include_extras=True)
-            return Codec(hints.get("return", Any), self.name)
-        # NameError for a name that is not there at run time, TypeError for a type nobody can decode, and
-        # any other exception that evaluating an annotation raises. Plain JSON still makes the round trip, checked.
+            return Codec(return_annotation(self.function), self.name, strict=self.policy.strict)
+        except NameError:
+            raise
+        # TypeError for a type nobody can decode, and any other exception that evaluating an annotation raises.
         except Exception as error:
-            kind = type(error).__name__
-            why = f"its return annotation cannot be used ({kind}), so only results that are plain JSON are"
-            reporter.skipped(self.name, "annotation", why)
-            return Codec(Any, self.name)
+            return self._make_plain_codec(error)
+
+    def _make_plain_codec(self, error: Exception) -> Codec:
+        """Return the codec of plain JSON, which still makes the round trip, checked, and say why it is that one."""
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        why = f"{self.name} is not cached: its return annotation cannot be used ({reason})"
+        if self.policy.strict:
+            message = f"{why}; with strict=True it must be a type that comes back from JSON as it was"
+            raise DecorationError(message) from None
+        LOGGER.warning("%s, so only results that are plain JSON are", why)
+        self._plain_codec = Codec(Any, self.name)
+        return self._plain_codec
+
+
+def return_annotation(function: Any) -> Any:
+    """Return the type that ``function`` returns, and `Any` when it does not say.
+
+    The annotations of its parameters are not evaluated: they may name types that only type checkers import.
+
+    Raises:
+        Exception: Any that evaluating the annotation raises; a `NameError` for a name that is not there (yet).
+    """
+    alone = types.SimpleNamespace(
+        __annotations__={"return": function.__annotations__.get("return", Any)},
+        __type_params__=getattr(function, "__type_params__", ()),
+    )
+    scope = inspect.unwrap(function)
+    return typing.get_type_hints(alone, getattr(scope, "__globals__", {}), include_extras=True)["return"]
 
 
 def describe(function: Callable[..., object]) -> str:
@@ -119,3 +185,54 @@ def check_function(function: Any, decorator: str) -> inspect.Signature:
         )
         raise DecorationError(message)
     return inspect.signature(function)
+
+
+class Sharing:
+    """The plans of one cache that render equal keys. It lives as long as one of them does."""
+
+    def __init__(self) -> None:
+        self.plans: weakref.WeakSet[CallPlan[..., Any]] = weakref.WeakSet()
+        self.told: bool = False
+
+
+class KnownTemplates:
+    """The templates of one cache, so that two functions that would hand out each other's results are told.
+
+    It keeps no function alive.
+    """
+
+    def __init__(self) -> None:
+        self._sharing: weakref.WeakValueDictionary[str, Sharing] = weakref.WeakValueDictionary()
+
+    def add(self, plan: CallPlan[..., Any]) -> None:
+        """Note ``plan``; log one warning if an earlier one has equal keys and results that are not its own."""
+        # The names of the parameters are no part of a key.
+        text = re.sub(r"<[^<>]*>", "<>", plan.template)
+        sharing = plan.sharing = self._sharing.setdefault(text, Sharing())
+        others = [other for other in sharing.plans if _clash(plan, other)]
+        sharing.plans.add(plan)
+        if others and not sharing.told:
+            sharing.told = True
+            LOGGER.warning(
+                "%s and %s share keys (%r and %r), but not their results, so each may be given results of the other; "
+                "give one of them another key=",
+                *(others[0].name, plan.name, others[0].template, plan.template),
+            )
+
+
+def _clash(one: CallPlan[..., Any], other: CallPlan[..., Any]) -> bool:
+    if _returned(one.function) != _returned(other.function):
+        return True
+    # Without a template the name alone tells functions apart, and a wrapper may have copied it.
+    alike = getattr(one.function, "__code__", None) is getattr(other.function, "__code__", None)
+    return not one.has_template and alike and one.function is not other.function
+
+
+def _returned(function: Any) -> object:
+    """Return the annotated type of the result, or its text if it cannot be resolved yet."""
+    written = getattr(function, "__annotations__", {}).get("return", Any)
+    try:
+        return typing.get_type_hints(function, include_extras=True).get("return", Any)
+    # As in `CallPlan`: evaluating an annotation may raise anything.
+    except Exception:
+        return written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,6 +19,10 @@ Duration: TypeAlias = float | str | timedelta
 """Seconds, a `datetime.timedelta`, or text such as ``"10m"``."""
 
 
+class AwaitableAnswerError(Exception):
+    """A callable option returned an object to await, which is neither a truth nor a duration."""
+
+
 class CachedOptions(TypedDict, total=False):
     """The options of `cachekit.cached` for type checkers: those of `Policy`, which has the defaults."""
 
@@ -25,6 +31,8 @@ class CachedOptions(TypedDict, total=False):
     jitter: float
     lease: float
     near: bool | None
+    load_timeout: Duration | None
+    strict: bool
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -39,9 +47,13 @@ class Policy(Struct, frozen=True, kw_only=True):
     jitter: float = 0.0
     lease: float = DEFAULT_LEASE
     near: bool | None = None
+    load_timeout: Duration | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Check every option, and turn durations into seconds."""
+        _refuse_async(self.ttl, "ttl", 'ttl=lambda result: "10m"')
+        _refuse_async(self.when, "when", "when=lambda result: result is not None")
         if not callable(self.ttl):
             force_setattr(self, "ttl", parse_duration(self.ttl))
         if self.when is not None and not callable(self.when):
@@ -49,21 +61,47 @@ class Policy(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(message)
         force_setattr(self, "jitter", parse_fraction(self.jitter, "jitter"))
         force_setattr(self, "lease", parse_duration(self.lease, "lease"))
+        if self.load_timeout is not None:
+            force_setattr(self, "load_timeout", parse_duration(self.load_timeout, "load_timeout"))
         if self.near not in (None, True, False):
             choice = "write near=True or near=False, or leave it to Cache(url, near=10_000)"
             message = f"near={self.near!r} is no choice; {choice}"
+            raise ConfigurationError(message)
+        if not isinstance(self.strict, bool):
+            message = f"strict={self.strict!r} is no choice; write strict=True or strict=False"
             raise ConfigurationError(message)
 
     def ttl_of(self, result: Any) -> float | None:
         """Return for how many seconds ``result`` is stored, or None when it is not.
 
         Raises:
+            AwaitableAnswerError: ``when`` or ``ttl`` returned a coroutine, which was closed, or another awaitable.
             Exception: Any that ``when`` or ``ttl`` raises; a `ConfigurationError` for a duration that makes no sense.
         """
-        if self.when is not None and not self.when(result):
+        if self.when is not None and not _answer(self.when(result), "when"):
             return None
         # Seconds already, unless it depends on the result.
         option: Any = self.ttl
-        ttl: float = parse_duration(option(result)) if callable(option) else option
+        ttl: float = parse_duration(_answer(option(result), "ttl")) if callable(option) else option
         # Shorter, never longer: the TTL that was asked for stays the bound.
         return ttl * (1 - self.jitter * random.random()) if self.jitter else ttl  # noqa: S311 - no secret
+
+
+def _refuse_async(option: object, name: str, instead: str) -> None:
+    """Refuse a callable whose answer would have to be awaited: the cache asks it and goes on."""
+    while isinstance(option, functools.partial):
+        option = option.func
+    # Of its class: Python calls an object by the method of its class.
+    for function in (option, inspect.getattr_static(type(option), "__call__", None)):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            message = f"{name} is an `async def`, and nothing awaits it; write a plain function: {instead}"
+            raise ConfigurationError(message)
+
+
+def _answer(value: Any, name: str) -> Any:
+    if not inspect.isawaitable(value):
+        return value
+    if inspect.iscoroutine(value):
+        value.close()
+    message = f"its {name} returned a {type(value).__name__}, which nothing awaits; return the answer itself"
+    raise AwaitableAnswerError(message)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 from cachekit._flow.call import Call
-from cachekit._flow.commit import BLOCKS, held_back
+from cachekit._flow.commit import BLOCKS, block_for
 from cachekit._flow.flight import Flight
 from cachekit._flow.joining import Joining, ReadResult
-from cachekit._flow.load import lead, result_of, share
+from cachekit._flow.load import lead, load_inside, result_of, share
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.verdict import LOAD, SERVE, TABLE, Verdict
@@ -25,16 +25,40 @@ from cachekit.events import Hit, Missed
 R = TypeVar("R")
 
 
-async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Return the result of the function for these arguments: a hit, or loaded, by this call or another."""
+# Not `async`: arguments that do not fit are an error of the call, not of the `await`.
+def serve(
+    runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> CoroutineType[Any, Any, R]:
+    """Return the result of the function for these arguments: a hit, or loaded, by this call or another.
+
+    Raises:
+        TypeError: The arguments do not fit; at once, and from the function itself.
+    """
+    # Nearly all calls have only arguments by position, and their number tells.
+    if not kwargs and len(args) in plan.counts:
+        # mypy has a wider type than Python for the result of an `async def`, here and below.
+        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
+    try:
+        plan.fit(*args, **kwargs)
+    except TypeError:
+        pass
+    else:
+        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
+    # Outside the handler, so that the function's own error is the only one that is shown.
+    refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
+    return refused
+
+
+# The key is rendered when the function would begin: until then an argument may be changed.
+async def _serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     try:
         key = plan.render(*args, **kwargs)
-    except (TypeError, RenderError):
+    except RenderError:
         return await _keyless(runtime, plan, args, kwargs)
     reporter = runtime.reporter
     if reporter.incidents:
         reporter.resolved(plan.name, "argument")
-    if BLOCKS.get() and held_back(runtime, key):
+    if BLOCKS.get() and block_for(runtime, key) is not None:
         return await plan.function(*args, **kwargs)
     codec = plan.built_codec or plan.codec(reporter)
     coherence = runtime.coherence
@@ -69,9 +93,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
 
 async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Run the function uncached, since its arguments have no key, and report that."""
-    # If they do not fit the signature, the function says so better than its key could.
-    with contextlib.suppress(TypeError):
-        plan.key_of(runtime.reporter, args, kwargs)
+    plan.key_of(runtime.reporter, args, kwargs)
     return await plan.function(*args, **kwargs)
 
 
@@ -113,9 +135,12 @@ async def _join(call: Call[R], flight: Flight, verdict: Verdict) -> R:
 async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Load now and fill, also if a value is cached. A load that is going on does not overwrite it."""
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None or (BLOCKS.get() and held_back(runtime, key)):
+    if key is None:
         return await plan.function(*args, **kwargs)
     call = Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), args, kwargs)
+    block = block_for(runtime, key) if BLOCKS.get() else None
+    if block is not None:
+        return await load_inside(call, block)
     return await lead(call, runtime.flights.open(key, plan), Verdict.REFRESH)
 
 
@@ -137,7 +162,7 @@ async def _without_loading(
     kwargs: dict[str, Any],
 ) -> R | Miss:
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None or (BLOCKS.get() and held_back(runtime, key)):
+    if key is None or (BLOCKS.get() and block_for(runtime, key) is not None):
         return MISS
     outcome = await read(key, plan.codec(runtime.reporter), runtime.budget())
     if runtime.reporter.observers:

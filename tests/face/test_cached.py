@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
+import functools
+import gc
 import inspect
 import logging
+import pickle
 import typing
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -19,8 +24,8 @@ import pydantic
 import pytest
 import pytest_asyncio
 
-from cachekit import MISS, Cache, RenderError, cached, configure, default_cache, invalidates, using
-from cachekit.errors import ConfigurationError, DecorationError
+from cachekit import MISS, Cache, RenderError, cache_delete, cached, configure, default_cache, invalidates, using
+from cachekit.errors import ConfigurationError, DecorationError, RoundTripError
 from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, Uncached
 from cachekit.testing import FakeClock, memory_cache
 from tests.kit.ids import shown
@@ -244,13 +249,13 @@ async def test_an_argument_without_a_text_form_leaves_the_call_uncached_with_one
         f.key(object())
 
 
-async def test_the_default_key_is_the_name_and_every_argument_by_name(cache: Cache) -> None:
-    @cache.cached(ttl=60)
-    async def f(a: int, b: str = "x", *, c: bool = True) -> int:
-        return a
+async def by_name(a: int, b: str = "x", *, c: bool = True) -> int:
+    return a
 
-    name = f"{__name__}.{f.__qualname__}".replace("<", "%3C").replace(">", "%3E")
-    assert f.key(1) == f.key(a=1, b="x", c=True) == f"{name}:a=1:b='x:c=%true"
+
+def test_the_default_key_is_the_name_and_every_argument_by_name() -> None:
+    f = cached(ttl=60)(by_name)
+    assert f.key(1) == f.key(a=1, b="x", c=True) == f"{__name__}.by_name:a=1:b='x:c=%true"
     assert f.key(1) != f.key("1")  # type: ignore[arg-type]
 
 
@@ -329,6 +334,30 @@ async def test_a_policy_that_raises_costs_the_cache_and_not_the_result(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("option", ["when", "ttl"])
+async def test_an_answer_that_would_have_to_be_awaited_stores_nothing_and_is_closed(
+    cache: Cache, caplog: pytest.LogCaptureFixture, option: str
+) -> None:
+    answers: list[Any] = []
+
+    async def later(result: int) -> int:
+        return result
+
+    def in_disguise(result: int) -> Any:
+        answers.append(later(result))
+        return answers[-1]
+
+    @cache.cached(key="k", **{"ttl": 60, option: in_disguise})
+    async def one() -> int:
+        return 1
+
+    assert [await one(), await one()] == [1, 1]
+    assert await one.peek() is MISS
+    assert [inspect.getcoroutinestate(answer) for answer in answers] == ["CORO_CLOSED"] * 2
+    assert len(caplog.records) == 1
+    assert f"its {option} returned a coroutine" in caplog.text
+
+
 @pytest.mark.parametrize("ttl", [10, 10.0, timedelta(seconds=10), "10s", lambda result: result, lambda _: "10s"])
 async def test_every_form_of_a_ttl_expires_at_the_same_moment(ttl: Any) -> None:
     clock = FakeClock()
@@ -402,7 +431,7 @@ class Repository:
         self.name = name
         self.runs = 0
 
-    @cached(ttl=60)
+    @cached(key="repository:<x>", ttl=60)
     async def without_self(self, x: int) -> tuple[int, str]:
         self.runs += 1
         return (x, self.name)
@@ -455,6 +484,69 @@ async def test_methods_are_cached_per_argument_and_self_counts_only_when_named(c
         assert await Repository.with_self(b, 1) == (1, "b")
 
 
+class Tables:
+    table = "?"
+
+    @cached(ttl=60)
+    @classmethod
+    async def first(cls) -> str:
+        return cls.table
+
+    @cached(ttl=60)
+    @staticmethod
+    async def double(x: int) -> int:
+        return 2 * x
+
+    @staticmethod
+    @cached(ttl=60)
+    async def triple(x: int) -> int:
+        return 3 * x
+
+
+class Users(Tables):
+    table = "users"
+
+
+class Orders(Tables):
+    table = "orders"
+
+
+def tables(name: str) -> type[Tables]:
+    class Made(Tables):
+        table = name
+
+    return Made
+
+
+async def test_subclasses_that_inherit_a_classmethod_do_not_share_its_results(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    with using(cache):
+        for _ in range(2):
+            assert [await kind.first() for kind in (Tables, Users, Orders)] == ["?", "users", "orders"]
+            assert await Orders().first() == "orders"
+        assert await Users.first.peek() == "users"
+        assert Users.first.key() == f"{__name__}.Tables.first:cls='{__name__}.Users"
+        assert not caplog.records
+        assert [await tables(name).first() for name in ("a", "b")] == ["a", "b"]
+        assert len(caplog.records) == 1, "the classes of a factory share a name, so they share no key"
+        assert await Users.double(2) == await Orders.double.peek(2) == 4
+        assert await Users.triple(2) == await Orders.triple.peek(2) == 6
+
+
+def test_a_method_without_a_template_is_refused_whatever_its_first_parameter_is_called() -> None:
+    class_body = "class Shop:\n @cached(ttl=60)\n async def price({}, sku): ..."
+    for first in ("self", "this", "_self"):
+        with pytest.raises(DecorationError, match=f'write key="Shop.price:<{first}.id>:<sku>"'):
+            exec(class_body.format(first), {"cached": cached, "__name__": "shop"})
+    # Python 3.11 wraps what goes wrong at the end of the class.
+    with pytest.raises((DecorationError, RuntimeError)) as refusal:
+        exec(class_body.format("shop"), {"cached": cached, "__name__": "shop"})
+    error = refusal.value if isinstance(refusal.value, DecorationError) else refusal.value.__cause__
+    assert isinstance(error, DecorationError)
+    assert 'write key="Shop.price:<shop.id>:<sku>"' in str(error)
+
+
 async def test_classmethods_and_staticmethods_are_cached_and_bind_as_before(cache: Cache) -> None:
     with using(cache):
         assert await Repository.of_class(1) == "Repository1"
@@ -474,7 +566,7 @@ async def test_inspection_of_a_decorated_function_shows_the_function() -> None:
         """Its docstring."""
         return a
 
-    decorated = cached(ttl=60)(plain)
+    decorated = cached(key="plain:<a>", ttl=60)(plain)
     writing = invalidates("k")(plain)
     for wrapped in (decorated, writing):
         assert inspect.signature(wrapped) == inspect.signature(plain)
@@ -486,6 +578,117 @@ async def test_inspection_of_a_decorated_function_shows_the_function() -> None:
     bound = Repository("a").with_self
     assert inspect.iscoroutinefunction(bound)
     assert list(inspect.signature(bound).parameters) == ["x"]
+
+
+@cached(key="square:<x>", ttl=60)
+async def square(x: int, *, times: int = 1) -> int:
+    return x * x * times
+
+
+@invalidates("square:<x>")
+async def forget_square(x: int) -> None: ...
+
+
+@cached(key="filters", ttl=60)
+async def filters(**filters: int) -> dict[str, int]:
+    return filters
+
+
+@invalidates("filters")
+async def set_filters(**filters: int) -> dict[str, int]:
+    return filters
+
+
+@dataclasses.dataclass
+class Job:
+    run: Any
+
+
+@pytest.mark.parametrize(
+    "function", [square, forget_square, Repository.with_self, Repository.static, Repository.static_outside], ids=shown
+)
+def test_a_decorated_function_is_pickled_and_copied_by_its_name(function: Any) -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(function, protocol)) is function
+    assert copy.copy(function) is function
+    assert copy.deepcopy(Job(function)).run is function
+
+
+def test_a_function_that_its_name_does_not_find_is_refused_by_pickle_as_any_other() -> None:
+    @cached(key="local", ttl=60)
+    async def local() -> int:
+        return 1
+
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(local)
+    assert copy.deepcopy(Job(local)).run is local
+
+
+@pytest.mark.parametrize("name", ["with_self", "write"])
+async def test_a_bound_method_is_pickled_and_copied_with_its_instance(cache: Cache, name: str) -> None:
+    repository = Repository("a")
+    method = getattr(repository, name)
+    assert copy.copy(method).__self__ is repository
+    for made in (pickle.loads(pickle.dumps(method)), copy.deepcopy(method)):
+        assert type(made) is type(method)
+        assert made.__self__ is not repository
+        assert made.__self__.name == "a"
+        with using(cache):
+            assert await made(1) == await method(1)
+
+
+def test_the_method_of_a_class_is_pickled_with_the_class() -> None:
+    for method in (Special.of_class, Special("x").of_class):
+        assert pickle.loads(pickle.dumps(method)).key(1) == "class:Special:1"
+        assert copy.deepcopy(method).key(1) == copy.copy(method).key(1) == "class:Special:1"
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (square, (), {}),
+        (square, (1, 2), {}),
+        (square, (), {"y": 1}),
+        (forget_square, (), {}),
+        (Repository("a").with_self, (), {}),
+        (Repository("a").write, (1, 2), {}),
+        (Repository.with_self, (), {}),
+        (Special.of_class, (1, 2), {}),
+    ],
+    ids=shown,
+)
+def test_a_wrong_call_fails_at_the_call_with_the_text_of_the_function(
+    function: Any, args: tuple[int, ...], kwargs: dict[str, int]
+) -> None:
+    with pytest.raises(TypeError, match=r"^[\w.]+\(\) (missing|takes|got an unexpected)") as refusal:
+        function(*args, **kwargs)
+    assert refusal.value.__context__ is None
+    if not inspect.ismethod(function.__wrapped__):
+        with pytest.raises(TypeError) as plain:
+            function.__wrapped__(*args, **kwargs)
+        assert str(plain.value) == str(refusal.value)
+
+
+async def test_an_argument_by_name_may_have_any_name() -> None:
+    with using(memory_cache()):
+        names: dict[str, int] = {"self": 1, "args": 2, "plan": 3, "runtime": 4}
+        assert await filters(**names) == await filters.refresh(**names) == await filters.peek(**names) == names
+        assert filters.key(**names) == "filters"
+        assert await set_filters(**names) == names
+        assert await filters.take(**names) is MISS
+        assert await filters.invalidate(**names)
+
+
+async def test_an_argument_that_changes_before_the_call_is_awaited_has_the_key_of_its_new_value(cache: Cache) -> None:
+    @cache.cached(key="sum:<numbers>", ttl=60)
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    numbers = [1]
+    call = total(numbers)
+    numbers.append(2)
+    assert await call == 3
+    assert await total([1]) == 1
 
 
 def refused(decorator: Any, function: Any) -> str:
@@ -520,11 +723,11 @@ def test_an_object_that_cannot_be_decorated_is_refused_with_the_text_to_write() 
     with pytest.raises(DecorationError, match="above @classmethod"):
         define()
 
-    @cached(ttl=1)
-    async def no_method(cls: str) -> str:
-        return cls
+    assert cached(ttl=1)(no_method).key("x").endswith(":cls='x"), "a parameter like any other, where there is no class"
 
-    assert no_method.key("x").endswith(":cls='x"), "a parameter like any other, where there is no class"
+
+async def no_method(cls: str) -> str:
+    return cls
 
 
 async def generator_free() -> int:
@@ -554,7 +757,7 @@ def test_a_ttl_that_makes_no_sense_is_refused_at_decoration(ttl: Any) -> None:
     assert '"10m"' in str(refusal.value)
 
 
-@pytest.mark.parametrize("settings", [{"jitter": 1}, {"jitter": -0.1}, {"jitter": "a lot"}, {"when": 5}])
+@pytest.mark.parametrize("settings", [{"jitter": 1}, {"jitter": -0.1}, {"jitter": "a lot"}, {"when": 5}, {"strict": 1}])
 def test_other_settings_that_make_no_sense_are_refused_at_decoration(settings: dict[str, Any]) -> None:
     async def function() -> int:
         return 1
@@ -562,6 +765,35 @@ def test_other_settings_that_make_no_sense_are_refused_at_decoration(settings: d
     (name,) = settings
     with pytest.raises(ConfigurationError, match=f"{name}="):
         cached(ttl=1, **settings)(function)
+
+
+class AsyncAnswer:
+    async def __call__(self, result: object) -> bool:
+        return True
+
+    async def method(self, result: object, _: int = 1) -> bool:
+        return True
+
+
+async def async_answers(result: object) -> AsyncIterator[bool]:
+    yield True
+
+
+@pytest.mark.parametrize("option", ["when", "ttl"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        AsyncAnswer().method,
+        AsyncAnswer(),
+        functools.partial(AsyncAnswer()),
+        functools.partial(functools.partial(AsyncAnswer().method), _=2),
+        async_answers,
+    ],
+    ids=["method", "object", "partial of an object", "partial", "generator"],
+)
+def test_an_option_that_is_asked_and_not_awaited_cannot_be_async(option: str, answer: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{option} is an `async def`.*write a plain function: {option}="):
+        cached(key="k", **{"ttl": 60, option: answer})
 
 
 async def test_an_annotation_that_cannot_be_resolved_is_reported_once_and_plain_json_is_cached(
@@ -581,6 +813,20 @@ async def test_an_annotation_that_cannot_be_resolved_is_reported_once_and_plain_
     assert len(caplog.records) == 1
 
 
+async def test_the_codec_of_a_function_is_made_once() -> None:
+    @memory_cache().cached(key="k", ttl=60)
+    async def function() -> Point:
+        return Point(1, "a")
+
+    plan = function._self_plan
+    made = plan.built_codec
+    assert made is not None, "at decoration"
+    await function()
+    await function.refresh()
+    await function.peek()
+    assert plan.built_codec is made
+
+
 async def test_an_annotation_may_name_a_type_that_is_defined_further_down() -> None:
     @memory_cache().cached(key="k", ttl=60)
     async def function() -> DefinedBelow:
@@ -590,9 +836,183 @@ async def test_an_annotation_may_name_a_type_that_is_defined_further_down() -> N
     assert type(await function()) is DefinedBelow
 
 
+async def test_a_parameter_that_only_checkers_know_leaves_the_return_annotation_in_use() -> None:
+    @memory_cache().cached(key="k", ttl=60)
+    async def function(session: OnlyForCheckers | None = None) -> Point:  # type: ignore[name-defined]  # noqa: F821
+        return Point(1, "a")
+
+    assert await function() == await function() == Point(1, "a")
+    assert type(await function.peek()) is Point
+
+
+class Opaque:
+    """A class that no JSON says how to build."""
+
+
+def returns(annotation: Any) -> Any:
+    async def function() -> Any:
+        return {"plain": "json"}
+
+    function.__annotations__["return"] = annotation
+    return function
+
+
+UNUSABLE = [Opaque, list[Opaque], dict[str, tuple[Opaque, ...]], complex | Callable[[], int]]
+
+
+@pytest.mark.parametrize("annotation", UNUSABLE, ids=str)
+async def test_an_annotation_that_cannot_be_used_is_reported_at_decoration_with_the_reason(
+    annotation: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache = memory_cache()
+    events: list[Event] = []
+    cache.observe(events.append)
+    function = cache.cached(key="k", ttl=60)(returns(annotation))
+    (record,) = caplog.records
+    assert "its return annotation cannot be used (TypeError: " in record.getMessage()
+    assert await function() == await function() == {"plain": "json"}
+    assert len(caplog.records) == 1
+    assert [event for event in events if isinstance(event, Uncached)] == [
+        Uncached(record.getMessage().split()[0], "annotation")
+    ]
+
+
+@pytest.mark.parametrize("annotation", UNUSABLE, ids=str)
+def test_strict_makes_an_annotation_that_cannot_be_used_an_error_at_decoration(annotation: Any) -> None:
+    with pytest.raises(DecorationError, match=r"cannot be used \(TypeError: .*strict=True"):
+        memory_cache().cached(key="k", ttl=60, strict=True)(returns(annotation))
+
+
+async def test_strict_makes_a_type_that_is_never_defined_an_error_of_the_first_call() -> None:
+    runs = 0
+
+    @memory_cache().cached(key="k", ttl=60, strict=True)
+    async def function() -> OnlyForCheckers:  # type: ignore[name-defined]  # noqa: F821
+        nonlocal runs
+        runs += 1
+
+    for _ in range(2):
+        with pytest.raises(DecorationError, match=r"NameError: name 'OnlyForCheckers' is not defined"):
+            await function()
+    assert runs == 0
+
+
+async def test_strict_makes_a_result_that_would_not_come_back_an_error_to_every_caller(cache: Cache) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @cache.cached(key="k", ttl=60, strict=True)
+    async def rows() -> list[Any]:
+        began.set()
+        await go_on.wait()
+        return [{"at": NOW}]
+
+    callers = [asyncio.ensure_future(rows()) for _ in range(3)]
+    await began.wait()
+    await asyncio.sleep(0)
+    go_on.set()
+    for failure in await asyncio.gather(*callers, return_exceptions=True):
+        assert isinstance(failure, RoundTripError)
+        assert "[0].values()[0]: datetime became str" in str(failure)
+    assert await rows.peek() is MISS
+
+
+async def test_strict_changes_nothing_for_a_result_that_comes_back(cache: Cache) -> None:
+    @cache.cached(key="k", ttl=60, strict=True)
+    async def profile() -> Profile:
+        return Profile("42", [("recieve", 3)], NOW)
+
+    assert await profile() == await profile() == await profile.peek()
+
+
+async def test_the_warning_about_a_result_names_the_place_in_which_it_would_change(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    @cache.cached(key="k", ttl=60)
+    async def tree() -> Tree:
+        return Tree(None, [Tree(None), Tree(None), Tree(None), Tree(NOW)])
+
+    for _ in range(3):
+        await tree()
+    (record,) = caplog.records
+    assert ".children[3].at: datetime became str" in record.getMessage()
+    assert "2026" not in record.getMessage()
+
+
+@dataclasses.dataclass
+class Tree:
+    at: Any
+    children: list[Tree] = dataclasses.field(default_factory=list)
+
+
 @dataclasses.dataclass
 class DefinedBelow:
     x: int
+
+
+# --- functions that share keys ------------------------------------------------------------------------
+
+
+async def by_user(user: str) -> int:
+    return 1
+
+
+async def by_id(user_id: str) -> Profile:
+    return Profile(user_id, [], NOW)
+
+
+async def also_by_id(user_id: str) -> Profile:
+    return Profile(user_id, [], NOW)
+
+
+def test_two_functions_that_share_keys_and_not_types_are_told_at_decoration_and_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache, other = Cache("memory://"), Cache("memory://")
+    kept = [cache.cached(key="user:<user>", ttl=60)(by_user), other.cached(key="user:<user_id>", ttl=60)(by_id)]
+    assert not caplog.records, "each has a cache of its own"
+    kept += [cache.cached(key="user:<user_id>", ttl=60)(by_id) for _ in range(3)]
+    assert len(caplog.records) == 1
+    for text in ("by_user and", "by_id share keys ('user:<user>' and 'user:<user_id>')", "another key="):
+        assert text in caplog.text
+
+
+def test_functions_that_share_keys_and_types_on_purpose_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache("memory://")
+    kept = [cache.cached(key="user:<user_id>", ttl=60)(function) for function in (by_id, also_by_id, by_id)]
+    kept.append(cache.cached(key="users:<user>", ttl=60)(by_user))
+    assert not caplog.records
+
+
+def renamed(table: str) -> Any:
+    @functools.wraps(by_id)
+    async def read(user_id: str) -> Profile:
+        return Profile(table, [], NOW)
+
+    return read
+
+
+def test_wrappers_that_share_a_name_and_have_no_template_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache("memory://")
+    kept = [cache.cached(ttl=60)(renamed("users"))]
+    assert not caplog.records
+    kept.append(cache.cached(ttl=60)(renamed("orders")))
+    assert "share keys" in caplog.text
+
+
+def test_a_function_that_is_gone_shares_its_keys_with_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache("memory://")
+    seen = weakref.ref(cache.cached(key="user:<user>", ttl=60)(by_user)._self_plan)
+    gc.collect()
+    assert seen() is None, "the cache keeps no function alive"
+    stays = cache.cached(key="users:<user_id>", ttl=60)(by_id)
+    seen = weakref.ref(cache.cached(key="users:<user_id>", ttl=60)(also_by_id)._self_plan)
+    gc.collect()
+    assert seen() is None, "nor does a function that shares its keys"
+    assert stays.key("1") == "users:1"
+    kept = cache.cached(key="user:<user_id>", ttl=60)(by_id)
+    assert not caplog.records
+    assert kept.key("1") == "user:1"
 
 
 # --- invalidates --------------------------------------------------------------------------------------
@@ -628,6 +1048,29 @@ async def test_invalidates_may_name_the_result(cache: Cache) -> None:
 
     assert await create(7) == Point(7, "a")
     assert [await cache.get("user:7"), await cache.get("user:8")] == [None, 1]
+
+
+def test_invalidates_refuses_a_pattern_at_decoration() -> None:
+    message = refused(invalidates("posts:1", "posts:*"), generator_free)
+    assert "'posts:*'" in message
+    assert "write one key for each call" in message
+
+
+@pytest.mark.parametrize("pattern", ["posts:ann:*", "*", "posts:ann?"])
+async def test_a_pattern_is_deleted_by_nobody_and_acknowledged_to_nobody(
+    cache: Cache, caplog: pytest.LogCaptureFixture, pattern: str
+) -> None:
+    events: list[Event] = []
+    cache.observe(events.append)
+    await cache.set("posts:ann:1", 1, ttl=60)
+    async with cache.after_commit():
+        assert await cache.delete(pattern) is False
+    with using(cache):
+        assert await cache_delete(pattern) is False
+    assert await cache.get("posts:ann:1") == 1
+    assert not [event for event in events if isinstance(event, Invalidated)]
+    assert len(caplog.records) == 1
+    assert "no pattern and matches nothing; write one key for each call" in caplog.text
 
 
 async def test_an_invalidation_whose_key_cannot_be_rendered_is_reported_and_the_others_go_on(

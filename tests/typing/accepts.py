@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from types import CodeType
-from typing import Any, assert_type
+from types import CodeType, CoroutineType
+from typing import Any, Protocol, assert_type
 
 from cachekit import (
     MISS,
@@ -58,7 +59,7 @@ async def a_call_is_typed_as_undecorated() -> None:
     assert_type(await maybe(), int | None)
     assert_type(await maybe(1, "a", "b", c=1.0), int | None)
     assert_type(await no_parameters(), list[tuple[int, str]])
-    assert_type([profile("42")], list[Coroutine[Any, Any, Profile]])
+    assert_type([profile("42")], list[CoroutineType[Any, Any, Profile]])
 
 
 async def the_methods_take_the_arguments_of_the_call() -> None:
@@ -91,6 +92,25 @@ async def a_decorated_function_goes_wherever_the_function_goes() -> None:
     assert_type(await plain("42"), Profile)
     assert_type(profile.__name__, str)
     assert_type(profile.__qualname__, str)
+
+
+class LoadsProfile(Protocol):
+    async def __call__(self, user_id: str, *, fresh: bool = False) -> Profile: ...
+
+
+class LoadsItem(Protocol):
+    async def __call__(self, item_id: int) -> str: ...
+
+
+class Records(Protocol):
+    async def __call__(self, user_id: str, *errors: int, note: str | None = None) -> list[int]: ...
+
+
+def take_callables(_profile: LoadsProfile, _item: LoadsItem, _record: Records) -> None: ...
+
+
+def decorated_functions_satisfy_protocols(repository: Repository) -> None:
+    take_callables(profile, repository.item, record)
 
 
 # --- methods --------------------------------------------------------------------------------------------
@@ -132,6 +152,36 @@ class Repository:
     async def inside(self) -> str:
         assert_type(await self.item.peek(1), str | Miss)
         return await self.item(1)
+
+
+class HasItem(Protocol):
+    async def item(self, item_id: int) -> str: ...
+
+
+class AbstractRepository(ABC):
+    @abstractmethod
+    async def item(self, item_id: int) -> str: ...
+
+    @abstractmethod
+    async def change(self, item_id: int) -> int: ...
+
+
+class ConcreteRepository(AbstractRepository):
+    # pyright lets nothing but a plain function override a method, whatever it binds to.
+    @cached(key="item:<item_id>", ttl=60)
+    async def item(self, item_id: int) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return ""
+
+    @invalidates("item:<item_id>")
+    async def change(self, item_id: int) -> int:
+        return 1
+
+
+def a_class_with_decorated_methods_satisfies_a_protocol_and_a_base() -> None:
+    base: AbstractRepository = ConcreteRepository()
+    # Nor does it bind a method of another kind before it compares it with a protocol's.
+    has_item: HasItem = base  # pyright: ignore[reportAssignmentType]
+    take_callables(profile, has_item.item, record)
 
 
 class Special(Repository):
