@@ -1,8 +1,8 @@
 """Runs operations under a fault: checks their results, and measures their cost.
 
 Each operation has several caches. The first has one caller, which calls many times. Each of the
-others has many callers at the same moment. A log record belongs to the cache whose caller, or whose
-background work, wrote it: a context variable names the cache, and tasks and timers inherit it.
+others has many callers at the same moment. A log record belongs to the cache whose clock was asked last: an
+incident asks for the time just before it writes a record.
 
 All durations are seconds.
 """
@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
@@ -50,8 +49,6 @@ SAMPLE: Final = 6
 
 # The number of a call that belongs to no operation: it tells whether the cache is used again.
 AGAIN: Final = -2
-
-_SPEAKER: ContextVar[str] = ContextVar("whose log records these are", default="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +163,7 @@ class _Part:
         self.numbers = numbers
         self.speaker = f"{cell.operation.name.replace(' ', '-')}-{kind}"
         timeout = sizes.timeout if cell.scenario.silent else sizes.longer
-        self.subject = Subject(url, f"{self.speaker}:", timeout)
+        self.subject = Subject(url, f"{self.speaker}:", timeout, _Clock(self.speaker))
         self.operation = cell.operation(self.subject)
         self.expected = cell.expected
         if cell.scenario.partly and sizes.busy:
@@ -183,8 +180,7 @@ class _Part:
         self.cell.wrong.append(f"{self.speaker}: {what}")
 
     async def contained(self, work: Callable[[_Part], Awaitable[None]]) -> None:
-        """Do ``work`` under the name of this cache; an exception becomes a complaint."""
-        _SPEAKER.set(self.speaker)
+        """Do ``work``; an exception becomes a complaint."""
         [raised] = await asyncio.gather(work(self), return_exceptions=True)
         if isinstance(raised, WrongError):
             self.complain(str(raised))
@@ -330,6 +326,22 @@ class _Crowd(_Part):
             await self.operation.at_once(x)
 
 
+class _Clock:
+    """The clock of one cache, by the system's. The last one that was asked is known."""
+
+    asked = ""
+
+    def __init__(self, speaker: str) -> None:
+        self._speaker = speaker
+
+    def monotonic(self) -> float:
+        _Clock.asked = self._speaker
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+
 class _Records(logging.Handler):
     """Keeps the log records of the package, by the cache that wrote them."""
 
@@ -338,7 +350,7 @@ class _Records(logging.Handler):
         self._of: dict[str, list[logging.LogRecord]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._of.setdefault(_SPEAKER.get(), []).append(record)
+        self._of.setdefault(_Clock.asked, []).append(record)
 
     def of(self, speaker: str, level: int) -> list[str]:
         return [record.getMessage() for record in self._of.get(speaker, ()) if record.levelno == level]

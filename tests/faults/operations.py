@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Final, TypeAlias
 
 from cachekit import MISS, Cache, SnapshotStore
+from cachekit.clock import Clock
 from cachekit.events import BreakerOpened, Event, Filled, StoreFailed
 
 Command: TypeAlias = tuple[str | int, ...]
@@ -44,10 +45,11 @@ class Subject:
         url: The URL of the cache.
         prefix: The prefix of all its keys.
         timeout: The cache's option.
+        clock: The cache's option.
     """
 
-    def __init__(self, url: str, prefix: str, timeout: float) -> None:
-        self.cache = Cache(url, prefix=prefix, timeout=timeout)
+    def __init__(self, url: str, prefix: str, timeout: float, clock: Clock) -> None:
+        self.cache = Cache(url, prefix=prefix, timeout=timeout, clock=clock)
         self.prefix = prefix
         self.snapshots = SnapshotStore(self.cache)
         self.runs = 0

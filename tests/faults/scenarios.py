@@ -630,7 +630,10 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario(
         name="NOPERM",
         what="The user has lost all its keys.",
-        stage=_by_commands(["ACL SETUSER app resetkeys"], ["ACL SETUSER app allkeys"], login=APP),
+        # A refusal is final for its connection: new rights are noticed on a new one.
+        stage=_by_commands(
+            ["ACL SETUSER app resetkeys"], ["ACL SETUSER app allkeys", "CLIENT KILL USER app"], login=APP
+        ),
         config=(APP_MAY,),
         causes=frozenset({"NOPERM"}),
     )
