@@ -114,7 +114,7 @@ class Codec:
             RoundTripError: The JSON would decode into another value or type. The message names types and the place
                 of the first difference, never the value.
         """
-        hook = _Hook(_Form())
+        hook = _Hook()
         try:
             return self._encode_and_compare(value, hook)
         # Encoding and comparing run code of the user's types, which may raise anything.
@@ -145,7 +145,9 @@ class Codec:
         """Return the JSON of ``value`` in a form that is not the usual one, or None when it does not come back."""
         for form in (_Form(zones=True), _Form(by_alias=False)) if hook.models else (_Form(zones=True),):
             with contextlib.suppress(Exception):
-                return self._encode_and_compare(value, _Hook(form))
+                hook = _Hook()
+                hook.form = form
+                return self._encode_and_compare(value, hook)
         return None
 
     def _advise(self, value: object, error: Exception) -> str:
@@ -205,10 +207,9 @@ class _Form(NamedTuple):
 class _Hook:
     """Replaces a value that orjson cannot write by one that it can, and notes that it did."""
 
-    def __init__(self, form: _Form) -> None:
-        self.form = form
-        self.used = False
-        self.models = False
+    form = _Form()
+    used = False
+    models = False
 
     def __call__(self, value: Any) -> Any:
         self.used = True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeA
 
 from cachekit._flow.plan import CallPlan, KnownTemplates
 from cachekit._flow.policy import CachedOptions, Policy
-from cachekit._flow.read import peek, refresh, serve, take
+from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import WritePlan, invalidate_call, write
 from cachekit._tiers.outcome import Miss
@@ -99,7 +99,12 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
         """Return the cached result, or run the function and cache its result."""
-        return serve(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+        bound = self._self_bound + args
+        plan = self._self_plan
+        if kwargs or len(bound) not in plan.counts:
+            return serve_fitting(self._self_runtime(), plan, bound, kwargs)
+        # mypy has a wider type than Python for the result of an `async def`, here and below.
+        return serve(self._self_runtime(), plan, bound, kwargs)  # type: ignore[return-value]
 
     def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of this call, without the cache's prefix.
@@ -188,8 +193,12 @@ class CachedFunction(BoundCachedFunction[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
         """Return the cached result, or run the function and cache its result."""
-        # As above, with nothing to put before the arguments.
-        return serve(self._self_runtime(), self._self_plan, args, kwargs)
+        # As above, with nothing to put before the arguments. Nearly all calls have only arguments by position, and
+        # their number tells whether they fit.
+        plan = self._self_plan
+        if kwargs or len(args) not in plan.counts:
+            return serve_fitting(self._self_runtime(), plan, args, kwargs)
+        return serve(self._self_runtime(), plan, args, kwargs)  # type: ignore[return-value]
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Refuse the default key of a method whose first parameter has a name of its own.

@@ -28,6 +28,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from cachekit._flow.renewal import HeldLease
 from cachekit.entry import Entry
 from cachekit.loops import PerLoop
 
@@ -70,17 +71,6 @@ class Landed(Struct, frozen=True):
     def __repr__(self) -> str:
         # asyncio shows the results of futures in its own records: a value is nothing for them.
         return f"{type(self).__name__}(<private>)"
-
-
-class HeldLease(Struct):
-    """The lease of a flight, once it is taken."""
-
-    token: bytes
-    renewal: asyncio.TimerHandle | None = None
-    """Renews it again and again; None when it is renewed no more."""
-    ends: float = 0.0
-    """When it is renewed for the last time, by the clock of the event loop: a load that hangs is not waited for
-    for ever."""
 
 
 class Flight(Struct, eq=False):
@@ -222,8 +212,13 @@ class Flights:
 
     def open(self, key: str, plan: object) -> Flight:
         """Open a flight for ``key``. Later callers find it, in place of an earlier one."""
-        flight = Flight(key, plan, asyncio.get_running_loop())
-        self._loops.get()[key] = flight
+        loop = asyncio.get_running_loop()
+        flight = Flight(key, plan, loop)
+        if self.open_loops:
+            self._loops.get()[key] = flight
+        else:
+            # The usual case, and a call less.
+            self.open_loops[loop] = {key: flight}
         return flight
 
     def close(self, flight: Flight) -> None:

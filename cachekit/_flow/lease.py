@@ -10,8 +10,9 @@ from typing import Any, Final, Self
 from msgspec import Struct
 
 from cachekit._flow.call import Call
-from cachekit._flow.flight import Flight, HeldLease
+from cachekit._flow.flight import Flight
 from cachekit._flow.nesting import inside
+from cachekit._flow.renewal import HeldLease
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.outcome import Down, Found
 from cachekit.backoff import Backoff
@@ -67,13 +68,13 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
                 return outcome
             # The bytes at the key do not decode; the load is to replace them.
             unreadable = answer
+        elif answer.mine:
+            _hold(call, flight, token)
+            return None
         elif answer.holder in runtime.left_behind:
             # It was held by a load of this process that runs no more, in an event loop that has ended, for example.
             await runtime.leases.release(call.key, answer.holder, call.budget)
             runtime.left_behind.pop(answer.holder, None)
-        elif answer.mine:
-            _hold(call, flight, token)
-            return None
         else:
             wait = wait or _Wait(flight, call.plan.policy.lease)
             if wait.is_over(answer):
@@ -151,40 +152,22 @@ class _Asking(Struct, eq=False):
 
 def _hold(call: Call[Any], flight: Flight, token: bytes) -> None:
     """Note that the flight holds the lease, and renew it until the flight lands, or takes too long."""
-    held = flight.lease = HeldLease(token)
-    renew_from_now(call, held)
-    _renew_later(call.runtime, flight, held, call.plan.policy.lease)
+    lease = call.plan.policy.lease
+    flight.lease = call.runtime.renewals.get().hold(call.key, token, lease, _longest(call))
 
 
 def renew_from_now(call: Call[Any], held: HeldLease) -> None:
     """Begin to count the time for which the lease is renewed: the function is about to begin."""
-    held.ends = asyncio.get_running_loop().time() + (call.plan.load_timeout or MOST_RENEWED * call.plan.policy.lease)
+    held.ends = asyncio.get_running_loop().time() + _longest(call)
 
 
-def _renew_later(runtime: Runtime, flight: Flight, held: HeldLease, lease: float) -> None:
-    # A third, so that one renewal may fail and the next still comes in time.
-    held.renewal = detached(flight.loop.call_later, lease / 3, _renew_now, runtime, flight, held, lease)
-
-
-def _renew_now(runtime: Runtime, flight: Flight, held: HeldLease, lease: float) -> None:
-    if flight.loop.time() >= held.ends:
-        held.renewal = None
-        return
-    _renew_later(runtime, flight, held, lease)
-    runtime.background.start(flight.loop, _renew, runtime, flight.key, held, lease)
-
-
-async def _renew(runtime: Runtime, key: str, held: HeldLease, lease: float) -> None:
-    # Given back since the timer ended.
-    if held.renewal is not None and not await runtime.leases.renew(key, held.token, lease):
-        stop_renewing(held)
+def _longest(call: Call[Any]) -> float:
+    return call.plan.load_timeout or MOST_RENEWED * call.plan.policy.lease
 
 
 def stop_renewing(held: HeldLease) -> None:
     """Renew the lease no more."""
-    if held.renewal is not None:
-        held.renewal.cancel()
-        held.renewal = None
+    held.renewals.stop(held)
 
 
 def release(call: Call[Any], flight: Flight) -> None:

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from cachekit._flow.call import Call
 from cachekit._flow.commit import Block, Write
 from cachekit._flow.failure import copied, raise_copy
-from cachekit._flow.flight import Flight, HeldLease, Landed, State
+from cachekit._flow.flight import Flight, Landed, State
 from cachekit._flow.lease import acquire, release, renew_from_now, seize, stop_renewing
 from cachekit._flow.nesting import enter, leave, waiting_for
+from cachekit._flow.renewal import HeldLease
 from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.outcome import Found

@@ -8,7 +8,7 @@ import re
 import types
 import typing
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from cachekit._flow.policy import AwaitableAnswerError, Policy
@@ -47,7 +47,7 @@ class CallPlan(Generic[P, R]):
         # Seconds by now: the policy has parsed it.
         self.load_timeout: float | None = cast("float | None", policy.load_timeout)
         self.fit: Fit = compile_fit(signature)
-        self.counts: range = fitting_counts(signature)
+        self.counts: Container[int] = fitting_counts(signature)
         self.render: KeyFunction = (
             compile_default_key(function, signature, of_class=of_class) if key is None else compile_key(key, signature)
         )

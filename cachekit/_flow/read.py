@@ -26,31 +26,29 @@ R = TypeVar("R")
 
 
 # Not `async`: arguments that do not fit are an error of the call, not of the `await`.
-def serve(
+def serve_fitting(
     runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> CoroutineType[Any, Any, R]:
-    """Return the result of the function for these arguments: a hit, or loaded, by this call or another.
+    """Do as `serve`, if the arguments fit the function.
 
     Raises:
-        TypeError: The arguments do not fit; at once, and from the function itself.
+        TypeError: They do not; at once, and from the function itself.
     """
-    # Nearly all calls have only arguments by position, and their number tells.
-    if not kwargs and len(args) in plan.counts:
-        # mypy has a wider type than Python for the result of an `async def`, here and below.
-        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
     try:
         plan.fit(*args, **kwargs)
     except TypeError:
         pass
     else:
-        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
+        # mypy has a wider type than Python for the result of an `async def`.
+        return serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
     # Outside the handler, so that the function's own error is the only one that is shown.
     refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
     return refused
 
 
 # The key is rendered when the function would begin: until then an argument may be changed.
-async def _serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """Return the result of the function for these arguments: a hit, or loaded, by this call or another."""
     try:
         key = plan.render(*args, **kwargs)
     except RenderError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from cachekit._flow.flight import Flights
+from cachekit._flow.renewal import Renewals
 from cachekit._tiers.background import Background
 from cachekit._tiers.breaker import Circuit
 from cachekit._tiers.coherence import Coherence
@@ -15,6 +17,7 @@ from cachekit._tiers.leases import Leases
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.values import Values
 from cachekit._tiers.windows import Windows
+from cachekit.loops import PerLoop
 
 DRAIN: Final = 1.0
 """Seconds that closing a cache spends on leases that are to be given back, at most, and as much on the journal."""
@@ -47,6 +50,7 @@ class Runtime:
         self.leases: Leases = Leases(guard, coherence)
         self.windows: Windows = Windows(coherence, self.values, guard.budget, reporter.clock)
         self.flights: Flights = Flights()
+        self.renewals: PerLoop[Renewals] = PerLoop(partial(Renewals, self.leases, background))
         self.left_behind: dict[bytes, None] = {}
         """The tokens of leases that no load of this process uses any more, and that may not have been given back."""
         self.giving_back: set[asyncio.Task[None]] = set()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cachekit import MISS, Cache
-from cachekit._flow.flight import Flight, HeldLease, Landed, State
+from cachekit._flow.flight import Flight, Landed, State
 from cachekit._flow.joining import Joining, ReadResult, Relation
 from cachekit._flow.nesting import enter, leave
 from cachekit._tiers.outcome import Distrusted, Down, Outcome
@@ -30,7 +30,8 @@ ROWS: dict[Relation, Joining] = {
 def flight(*, token: bytes | None = None) -> Flight:
     opened = Flight("k", PLAN, asyncio.get_running_loop())
     opened.become(State.LOADING)
-    opened.lease = None if token is None else HeldLease(token)
+    if token is not None:
+        opened.lease = Cache("memory://").runtime.renewals.get().hold("k", token, 5.0, 60.0)
     return opened
 
 
