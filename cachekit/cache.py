@@ -22,6 +22,7 @@ from cachekit._tiers.reporter import Reporter
 from cachekit.clock import Clock, SystemClock
 from cachekit.codecs import Codec
 from cachekit.config import (
+    DEFAULT_MAX_BYTES,
     DEFAULT_NEAR,
     DEFAULT_NEAR_BYTES,
     DEFAULT_TIMEOUT,
@@ -59,6 +60,8 @@ class Cache:
             and never later than a second (docs/near.md). With ``memory://`` it has no effect.
         near_bytes: The most bytes that near results may take together: their JSON, and 300 bytes for each; default
             64 MiB.
+        max_bytes: The most bytes of JSON that a value may have to be stored; default 1 MiB. A larger result is returned
+            and not stored, with one warning. A function may have a bound of its own (`cachekit.cached`).
         clock: Tells the time; for tests (`cachekit.testing.FakeClock`).
 
     Raises:
@@ -85,6 +88,7 @@ class Cache:
         timeout: float = DEFAULT_TIMEOUT,
         near: int | None = None,
         near_bytes: int = DEFAULT_NEAR_BYTES,
+        max_bytes: int = DEFAULT_MAX_BYTES,
         clock: Clock | None = None,
     ) -> None:
         if isinstance(clock, type):
@@ -109,7 +113,7 @@ class Cache:
         self._prefix = prefix
         self._known = KnownTemplates()
         reporter, background = Reporter(clock), Background()
-        guard = Guard(self._store, Settings(prefix, seconds), background, reporter)
+        guard = Guard(self._store, Settings(prefix, seconds, parse_count(max_bytes, "max_bytes")), background, reporter)
         journal = Journal(reporter)
         near_tier = NearTier(guard, entries, weight, reporter) if guard.tracks else None
         coherence = Coherence(guard, journal, near_tier, background)

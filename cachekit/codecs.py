@@ -14,6 +14,7 @@ import dataclasses
 import datetime as dt
 import marshal
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ import msgspec.inspect
 import orjson
 
 from cachekit.comparing import Difference, difference
-from cachekit.errors import DecodeError, RoundTripError
+from cachekit.errors import DecodeError, RoundTripError, TooLargeError
 from cachekit.rebuilding import (
     UNIONS,
     Builder,
@@ -55,6 +56,7 @@ class Codec:
             list, str, int, float, bool, None.
         name: The name of the function or verb that has the values, for logs and events.
         strict: Whether a value that cannot make the round trip is an error to the caller, and not only uncached.
+        max_bytes: The most bytes of JSON that a value may have; None leaves it to the caller of `encode`.
 
     Raises:
         TypeError: No decoder can be built for the annotation.
@@ -65,12 +67,13 @@ class Codec:
         (b'[1,2]', (1, 2))
     """
 
-    __slots__ = ("_adapter", "_build", "_decode", "annotation", "name", "strict")
+    __slots__ = ("_adapter", "_build", "_decode", "annotation", "max_bytes", "name", "strict")
 
-    def __init__(self, annotation: Any, name: str = "", *, strict: bool = False) -> None:
+    def __init__(self, annotation: Any, name: str = "", *, strict: bool = False, max_bytes: int | None = None) -> None:
         self.annotation: Any = annotation
         self.name: str = name
         self.strict: bool = strict
+        self.max_bytes: int | None = max_bytes
         self._adapter = adapter_of_models(annotation)
         self._decode: Decode = (
             reader(self._adapter.validate_json, annotation) if self._adapter else _decoder(annotation)
@@ -105,18 +108,23 @@ class Codec:
             return validate_json(self._adapter.validate_json, data)
         raise failure
 
-    def encode(self, value: object) -> bytes:
+    def encode(self, value: object, max_bytes: int = sys.maxsize) -> bytes:
         """Return ``value`` as compact JSON that is known to decode into an equal value of the same type.
 
-        The time goes with the size of the value, in the event loop: see docs/performance.md.
+        The time goes with the size of the value, in the event loop, so a value that has more than ``max_bytes`` is
+        neither read back nor compared: see docs/performance.md.
 
         Raises:
+            TooLargeError: The JSON has more bytes than ``max_bytes``, or than the bound of this codec.
             RoundTripError: The JSON would decode into another value or type. The message names types and the place
                 of the first difference, never the value.
         """
         hook = _Hook()
+        hook.max_bytes = self.max_bytes or max_bytes
         try:
             return self._encode_and_compare(value, hook)
+        except TooLargeError:
+            raise
         # Encoding and comparing run code of the user's types, which may raise anything.
         except Exception as error:
             other = self._encode_otherwise(value, hook)
@@ -126,6 +134,8 @@ class Codec:
 
     def _encode_and_compare(self, value: object, hook: _Hook) -> bytes:
         data = self._written(value, hook)
+        if len(data) > hook.max_bytes:
+            raise TooLargeError(len(data), hook.max_bytes)
         try:
             back = self._decode(data)
         except Exception as error:
@@ -145,9 +155,9 @@ class Codec:
         """Return the JSON of ``value`` in a form that is not the usual one, or None when it does not come back."""
         for form in (_Form(zones=True), _Form(by_alias=False)) if hook.models else (_Form(zones=True),):
             with contextlib.suppress(Exception):
-                hook = _Hook()
-                hook.form = form
-                return self._encode_and_compare(value, hook)
+                other = _Hook()
+                other.form, other.max_bytes = form, hook.max_bytes
+                return self._encode_and_compare(value, other)
         return None
 
     def _advise(self, value: object, error: Exception) -> str:
@@ -208,6 +218,7 @@ class _Hook:
     """Replaces a value that orjson cannot write by one that it can, and notes that it did."""
 
     form = _Form()
+    max_bytes = sys.maxsize
     used = False
     models = False
 

@@ -7,6 +7,7 @@
     ├── DecorationError         (also a TypeError)   a function or template that cannot be decorated
     ├── RenderError             an argument has no stable text form for a key
     ├── RoundTripError          a value would not come back from JSON as it was
+    ├── TooLargeError           a value has more JSON than may be stored
     ├── DecodeError             bytes in the store do not decode into the annotated type
     └── StoreError              the store did not do as it was asked
         ├── StoreUnavailableError   nobody answered: refused, reset, unresolved, closed
@@ -85,6 +86,13 @@ class RenderError(CachekitError):
 
 class RoundTripError(CachekitError):
     """A value would not come back equal and of the same type, so it is not stored; an error with ``strict=True``."""
+
+
+class TooLargeError(CachekitError):
+    """A value has more bytes of JSON than ``max_bytes`` allows, so it is not stored."""
+
+    def __init__(self, size: int, max_bytes: int) -> None:
+        super().__init__(f"a value has {size:,} bytes of JSON, more than max_bytes={max_bytes:_}")
 
 
 class DecodeError(CachekitError):

@@ -49,8 +49,8 @@ class Uncached(Struct, frozen=True):
     """A step of caching was skipped for a call of the function ``name``.
 
     ``reason`` is ``"argument"`` (no stable text form), ``"value"`` (would not make the round trip),
-    ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (``when`` or ``ttl`` raised or answered
-    nonsense) or ``"annotation"`` (the return annotation cannot be used).
+    ``"size"`` (more JSON than ``max_bytes``), ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (``when``
+    or ``ttl`` raised or answered nonsense) or ``"annotation"`` (the return annotation cannot be used).
     """
 
     name: str

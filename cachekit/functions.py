@@ -181,6 +181,8 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
             and the next call loads anew. None sets no limit. A call that runs uncached has none either.
         strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
             errors. Otherwise such a result is returned uncached, with one warning.
+        max_bytes: The most bytes of JSON that a result may have to be stored; None leaves it to the cache, which has
+            1 MiB. A larger result is returned and not stored, with one warning.
 
     Raises:
         DecorationError: Not an ``async def``, a template that names no parameter or holds a ``*``, or no template

@@ -123,7 +123,9 @@ class CallPlan(Generic[P, R]):
             DecorationError: The annotation cannot be used, and the function is cached with ``strict=True``.
         """
         try:
-            return Codec(return_annotation(self.function), self.name, strict=self.policy.strict)
+            return Codec(
+                return_annotation(self.function), self.name, strict=self.policy.strict, max_bytes=self.policy.max_bytes
+            )
         except NameError:
             raise
         # TypeError for a type nobody can decode, and any other exception that evaluating an annotation raises.
@@ -138,7 +140,7 @@ class CallPlan(Generic[P, R]):
             message = f"{why}; with strict=True it must be a type that comes back from JSON as it was"
             raise DecorationError(message) from None
         LOGGER.warning("%s, so only results that are plain JSON are", why)
-        self._plain_codec = Codec(Any, self.name)
+        self._plain_codec = Codec(Any, self.name, max_bytes=self.policy.max_bytes)
         return self._plain_codec
 
 

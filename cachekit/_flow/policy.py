@@ -12,7 +12,7 @@ from typing import Any, Required, TypeAlias, TypedDict
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from cachekit.config import DEFAULT_LEASE, parse_duration, parse_fraction
+from cachekit.config import DEFAULT_LEASE, parse_count, parse_duration, parse_fraction
 from cachekit.errors import ConfigurationError
 
 Duration: TypeAlias = float | str | timedelta
@@ -33,6 +33,7 @@ class CachedOptions(TypedDict, total=False):
     near: bool | None
     load_timeout: Duration | None
     strict: bool
+    max_bytes: int | None
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -49,6 +50,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     near: bool | None = None
     load_timeout: Duration | None = None
     strict: bool = False
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Check every option, and turn durations into seconds."""
@@ -63,6 +65,8 @@ class Policy(Struct, frozen=True, kw_only=True):
         force_setattr(self, "lease", parse_duration(self.lease, "lease"))
         if self.load_timeout is not None:
             force_setattr(self, "load_timeout", parse_duration(self.load_timeout, "load_timeout"))
+        if self.max_bytes is not None:
+            parse_count(self.max_bytes, "max_bytes")
         if self.near not in (None, True, False):
             choice = "write near=True or near=False, or leave it to Cache(url, near=10_000)"
             message = f"near={self.near!r} is no choice; {choice}"

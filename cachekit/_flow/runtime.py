@@ -46,7 +46,7 @@ class Runtime:
         """Returns the deadline of one call."""
         self.circuits: Mapping[asyncio.AbstractEventLoop, Mapping[str, Circuit]] = guard.circuits
         """Empty while the store is healthy, so the hot path tests only its truth."""
-        self.values: Values = Values(coherence, reporter)
+        self.values: Values = Values(coherence, reporter, guard.max_bytes)
         self.leases: Leases = Leases(guard, coherence)
         self.windows: Windows = Windows(coherence, self.values, guard.budget, reporter.clock)
         self.flights: Flights = Flights()

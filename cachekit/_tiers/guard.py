@@ -56,6 +56,8 @@ class Settings(Struct, frozen=True):
     """Stands before every key. Nothing above the guard knows it."""
     timeout: float
     """Seconds that all cache work of one call may take."""
+    max_bytes: int
+    """The most bytes of JSON that a value may have, unless the function that returned it has a bound of its own."""
 
 
 class Guard:
@@ -77,6 +79,7 @@ class Guard:
         self._connection = store.connection if isinstance(store, ConnectedStore) else lambda _: self
         self._prefix = settings.prefix
         self._timeout = settings.timeout
+        self.max_bytes: int = settings.max_bytes
         self.budget: Callable[[], Budget] = partial(Budget, settings.timeout)
         """Returns the whole of the deadline, for one call."""
         self._reporter = reporter

@@ -8,7 +8,7 @@ from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
 from cachekit.entry import Entry, parse
-from cachekit.errors import DecodeError, RoundTripError
+from cachekit.errors import DecodeError, RoundTripError, TooLargeError
 
 
 class Values:
@@ -17,12 +17,14 @@ class Values:
     Args:
         coherence: Where entries come from, and go to.
         reporter: Where it is told that a value has no round trip, or that bytes do not decode.
+        max_bytes: The most bytes of JSON that a value may have, unless its codec has a bound of its own.
     """
 
-    def __init__(self, coherence: Coherence, reporter: Reporter) -> None:
+    def __init__(self, coherence: Coherence, reporter: Reporter, max_bytes: int) -> None:
         self._coherence = coherence
         self._get = coherence.get
         self._reporter = reporter
+        self._max_bytes = max_bytes
 
     async def read(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key``, decoded by ``codec``."""
@@ -53,19 +55,24 @@ class Values:
         return entry is not None and await self._coherence.set(key, entry.data, ttl, budget)
 
     def encoded(self, value: object, codec: Codec) -> Entry | None:
-        """Return the entry of ``value``, or None, with one warning, when it would not come back as it is.
+        """Return the entry of ``value``; None, with one warning, when it is too large or would not come back as it is.
 
         Raises:
             RoundTripError: It would not, and ``codec`` is strict.
         """
         try:
-            entry = Entry(codec.encode(value))
+            entry = Entry(codec.encode(value, self._max_bytes))
+        except TooLargeError as error:
+            self._reporter.skipped(codec.name, "size", str(error))
+            return None
         except RoundTripError as error:
             if codec.strict:
                 raise
             self._reporter.skipped(codec.name, "value", str(error))
             return None
-        self._reporter.resolved(codec.name, "value")
+        if self._reporter.incidents:
+            self._reporter.resolved(codec.name, "value")
+            self._reporter.resolved(codec.name, "size")
         return entry
 
     def decoded(self, raw: bytes | Down | Distrusted | None, codec: Codec) -> Outcome:

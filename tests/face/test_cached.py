@@ -24,7 +24,18 @@ import pydantic
 import pytest
 import pytest_asyncio
 
-from cachekit import MISS, Cache, RenderError, cache_delete, cached, configure, default_cache, invalidates, using
+from cachekit import (
+    MISS,
+    Cache,
+    RenderError,
+    RollingWindow,
+    cache_delete,
+    cached,
+    configure,
+    default_cache,
+    invalidates,
+    using,
+)
 from cachekit.errors import ConfigurationError, DecorationError, RoundTripError
 from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, Uncached
 from cachekit.testing import FakeClock, memory_cache
@@ -757,7 +768,9 @@ def test_a_ttl_that_makes_no_sense_is_refused_at_decoration(ttl: Any) -> None:
     assert '"10m"' in str(refusal.value)
 
 
-@pytest.mark.parametrize("settings", [{"jitter": 1}, {"jitter": -0.1}, {"jitter": "a lot"}, {"when": 5}, {"strict": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"jitter": 1}, {"jitter": -0.1}, {"jitter": "a lot"}, {"when": 5}, {"strict": 1}, {"max_bytes": 0}]
+)
 def test_other_settings_that_make_no_sense_are_refused_at_decoration(settings: dict[str, Any]) -> None:
     async def function() -> int:
         return 1
@@ -915,6 +928,51 @@ async def test_strict_makes_a_result_that_would_not_come_back_an_error_to_every_
         assert isinstance(failure, RoundTripError)
         assert "[0].values()[0]: datetime became str" in str(failure)
     assert await rows.peek() is MISS
+
+
+async def test_a_result_that_is_too_large_is_returned_and_not_stored_with_one_warning(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[Event] = []
+    cache.observe(events.append)
+
+    @cache.cached(key="k:<size>", ttl=60)
+    async def text(size: int) -> str:
+        return "x" * size
+
+    most = 1024 * 1024 - len('""')
+    assert len(await text(most)) == most
+    assert await text.peek(most) is not MISS
+    for _ in range(2):
+        assert len(await text(most + 1)) == most + 1
+    assert await text.peek(most + 1) is MISS
+    (record,) = caplog.records
+    assert "a value has 1,048,577 bytes of JSON, more than max_bytes=1_048_576" in record.getMessage()
+    assert [event.reason for event in events if isinstance(event, Uncached)] == ["size", "size"]
+
+
+async def test_a_function_may_have_a_bound_of_its_own_for_the_size_of_its_results(cache: Cache) -> None:
+    @cache.cached(key="more:<size>", ttl=60, max_bytes=2_000_000)
+    async def more(size: int) -> str:
+        return "x" * size
+
+    @cache.cached(key="less:<size>", ttl=60, max_bytes=100)
+    async def less(size: int) -> str:
+        return "x" * size
+
+    assert len(await more(1_900_000)) == 1_900_000
+    assert await more.peek(1_900_000) is not MISS
+    assert await less(99) == "x" * 99
+    assert await less.peek(99) is MISS
+
+
+async def test_what_is_set_or_pushed_by_hand_has_the_bound_of_the_cache() -> None:
+    cache = Cache("memory://", max_bytes=100)
+    assert not await cache.set("k", "x" * 99, ttl=60)
+    assert await cache.set("k", "x" * 98, ttl=60)
+    window = RollingWindow(cache, "w", limit=5, ttl=60)
+    assert not await window.push({"text": "x" * 99})
+    assert await window.recent(5) == []
 
 
 async def test_strict_changes_nothing_for_a_result_that_comes_back(cache: Cache) -> None:

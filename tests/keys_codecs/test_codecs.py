@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from cachekit import comparing
 from cachekit.codecs import PLAIN, Codec, _alike, is_immutable
 from cachekit.comparing import difference, same
-from cachekit.errors import DecodeError, RoundTripError
+from cachekit.errors import DecodeError, RoundTripError, TooLargeError
 from tests.kit.ids import shown
 from tests.kit.sizes import sized
 
@@ -1116,3 +1116,24 @@ def test_comparing_takes_time_in_proportion_to_the_value() -> None:
         nested = Nested(nested)
     assert same(nested, copy.deepcopy(nested))
     assert Codec(Nested).decode(Codec(Nested).encode(nested)) == nested
+
+
+@dataclasses.dataclass
+class Built:
+    """Counts how often it is built."""
+
+    text: str
+    built: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        type(self).built += 1
+
+
+def test_a_value_that_is_too_large_is_neither_read_back_nor_compared() -> None:
+    value = [Built("x" * 40) for _ in range(3)]
+    before = Built.built
+    with pytest.raises(TooLargeError, match=r"a value has 157 bytes of JSON, more than max_bytes=156"):
+        Codec(list[Built]).encode(value, 156)
+    assert Built.built == before
+    assert len(Codec(list[Built]).encode(value, 157)) == 157
+    assert len(Codec(list[Built], max_bytes=200).encode(value, 156)) == 157
