@@ -20,7 +20,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -29,6 +30,7 @@ import orjson
 
 from cachekit.comparing import Difference, difference
 from cachekit.errors import DecodeError, RoundTripError, TooLargeError
+from cachekit.marking import MARK, Decode, has_marked_form, reader_of_both, with_tags
 from cachekit.rebuilding import (
     UNIONS,
     Builder,
@@ -42,8 +44,6 @@ from cachekit.rebuilding import (
     validate_json,
     write_moment,
 )
-
-Decode: TypeAlias = Callable[[bytes], Any]
 
 _WRITE: Final = orjson.OPT_NON_STR_KEYS
 
@@ -67,7 +67,7 @@ class Codec:
         (b'[1,2]', (1, 2))
     """
 
-    __slots__ = ("_adapter", "_build", "_decode", "annotation", "max_bytes", "name", "strict")
+    __slots__ = ("_adapter", "_build", "_decode", "_marked", "annotation", "max_bytes", "name", "strict")
 
     def __init__(self, annotation: Any, name: str = "", *, strict: bool = False, max_bytes: int | None = None) -> None:
         self.annotation: Any = annotation
@@ -75,8 +75,12 @@ class Codec:
         self.strict: bool = strict
         self.max_bytes: int | None = max_bytes
         self._adapter = adapter_of_models(annotation)
+        plain = reader(self._adapter.validate_json, annotation) if self._adapter else _decoder(annotation)
+        self._marked = has_marked_form(annotation)
         self._decode: Decode = (
-            reader(self._adapter.validate_json, annotation) if self._adapter else _decoder(annotation)
+            reader_of_both(plain, partial(Builder(_first_of).of, annotation), of_models=self._adapter is not None)
+            if self._marked
+            else plain
         )
         self._build: Callable[[Any], Any] | None = None
 
@@ -146,6 +150,8 @@ class Codec:
 
     def _written(self, value: object, hook: _Hook) -> bytes:
         form = hook.form
+        if form.marked:
+            return self._written(with_tags(value), _Hook.of(form._replace(marked=False))) + MARK
         if self._adapter is not None and not form.zones:
             hook.used = hook.models = True
             return self._adapter.dump_json(value, **_model_options(form))
@@ -153,11 +159,14 @@ class Codec:
 
     def _encode_otherwise(self, value: object, hook: _Hook) -> bytes | None:
         """Return the JSON of ``value`` in a form that is not the usual one, or None when it does not come back."""
-        for form in (_Form(zones=True), _Form(by_alias=False)) if hook.models else (_Form(zones=True),):
+        forms = [_Form(zones=True)]
+        if hook.models:
+            forms.append(_Form(by_alias=False))
+        if self._marked:
+            forms += [_Form(marked=True), _Form(marked=True, zones=True)]
+        for form in forms:
             with contextlib.suppress(Exception):
-                other = _Hook()
-                other.form, other.max_bytes = form, hook.max_bytes
-                return self._encode_and_compare(value, other)
+                return self._encode_and_compare(value, _Hook.of(form, hook.max_bytes))
         return None
 
     def _advise(self, value: object, error: Exception) -> str:
@@ -212,15 +221,24 @@ class _Form(NamedTuple):
     """Whether a model is written under its aliases."""
     zones: bool = False
     """Whether a moment is written with the name of its zone."""
+    marked: bool = False
+    """Whether it is the marked form: see `cachekit.marking`."""
 
 
 class _Hook:
     """Replaces a value that orjson cannot write by one that it can, and notes that it did."""
 
+    # Nearly all hooks keep these defaults: a class attribute costs nothing when a hook is made.
     form = _Form()
     max_bytes = sys.maxsize
     used = False
     models = False
+
+    @classmethod
+    def of(cls, form: _Form, max_bytes: int = sys.maxsize) -> Self:
+        hook = cls()
+        hook.form, hook.max_bytes = form, max_bytes
+        return hook
 
     def __call__(self, value: Any) -> Any:
         self.used = True

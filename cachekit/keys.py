@@ -30,7 +30,8 @@ A frozen model is a frozen dataclass, a ``NamedTuple`` or a frozen pydantic mode
 one. It has none when it may change, when it has private attributes, or when its class is not found by its name.
 
 The module ``__main__`` stands in no form. The name by which the script would be imported stands in its place, so
-that a class has one form in every process. Only a program without a file, such as ``python -c``, has no such name.
+that a class has one form in every process. Only a program without a file, such as ``python -c`` or
+one that Python reads from a pipe, has no such name.
 
 In a template an ``int`` and the text of its digits are one key on purpose. In a URL and in a database
 they are one id, and the caching and the invalidating function often have different types for it. The default
@@ -232,22 +233,28 @@ def _name_of_class(kind: type) -> str:
     return f"{module_name(kind.__module__) or kind.__module__}.{kind.__qualname__}"
 
 
-def module_name(name: str) -> str | None:
+def module_name(name: str | None) -> str | None:
     """Return the name by which the module ``name`` is imported, or None if it is a program without a file.
 
     A script that runs is the module ``__main__``, and ``__mp_main__`` in a process that `multiprocessing` spawned.
+    One that is read from a pipe has the file ``<stdin>``, as any other.
     """
     if name not in ("__main__", "__mp_main__"):
-        return name
+        return None if _is_made_up(name) else name
     main = sys.modules.get(name)
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
     if spec is not None and spec.name not in (name, "__main__"):
         return str(spec.name)
-    if file is None:
+    if file is None or _is_made_up(file):
         return None
     path = PurePath(file)
     # A folder or an archive that runs is named by itself: the file in it is always called __main__.
     return f"{path.parent.stem}.__main__" if path.stem == "__main__" else path.stem
+
+
+def _is_made_up(name: str | None) -> bool:
+    """Tell whether a name stands for any program: ``<stdin>``, ``<run_path>`` of `runpy`, or none, by `exec`."""
+    return name is None or name.startswith("<")
 
 
 def _bracketed(mark: str, items: list[str]) -> str:

@@ -237,7 +237,7 @@ class Builder:
         if isinstance(annotation, type):
             if issubclass(annotation, Enum):
                 return _member_of(annotation)
-            if (fields := _fields(annotation)) is not None:
+            if (fields := fields_of(annotation)) is not None:
                 return self._object(annotation, fields)
         return _by_msgspec(annotation)
 
@@ -301,7 +301,7 @@ def _bare(hint: Annotation) -> Annotation:
     return typing.get_args(hint)[0] if origin in (typing.Required, typing.NotRequired) else hint
 
 
-def _fields(kind: Any) -> dict[str, str] | None:
+def fields_of(kind: Any) -> dict[str, str] | None:
     """Return the fields of a class and the arguments that set them, or None: it is no class of fields."""
     if dataclasses.is_dataclass(kind):
         return {field.name: field.name for field in dataclasses.fields(kind) if field.init}
@@ -310,6 +310,9 @@ def _fields(kind: Any) -> dict[str, str] | None:
     if typing.is_typeddict(kind):
         return {name: name for name in kind.__annotations__}
     if issubclass(kind, tuple) and (names := getattr(kind, "_fields", None)) is not None:
+        return {name: name for name in names}
+    names = getattr(kind, "__struct_fields__", None)
+    if names is not None and names == kind.__struct_encode_fields__ and not kind.__struct_config__.array_like:
         return {name: name for name in names}
     return None
 
@@ -323,12 +326,14 @@ def _member_of(kind: type[Enum]) -> Build:
 def _by_msgspec(annotation: Annotation) -> Build:
     # Fails here, not at the first value, when msgspec does not know the type.
     msgspec.json.Decoder(annotation, dec_hook=from_builtin)
+    # An int in a field of floats is an int (PEP 484).
+    kind: Any = int | float if annotation is float else annotation
 
     def build(value: Any) -> Any:
         if annotation is Any:
             return value
         if type(value) is str and annotation is not str:
             value = _with_zones(value)
-        return msgspec.convert(value, annotation, str_keys=True, dec_hook=from_builtin)
+        return msgspec.convert(value, kind, str_keys=True, dec_hook=from_builtin)
 
     return build

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from operator import index
 from typing import Any, Final
 
 from cachekit._flow.policy import Duration
@@ -77,10 +78,13 @@ class RollingWindow:
         """Return up to ``count`` items, newest first; [] when there are none or the store fails.
 
         It reads from the store only as many items as it returns.
+
+        Raises:
+            TypeError: ``count`` is no whole number. The store is not asked, so that it is not to blame.
         """
+        count = min(index(count), self._limit)
         if count < 1:
             return []
-        count = min(count, self._limit)
         return await self._runtime.windows.recent(self._key, _ITEM, count=count, ttl=self._ttl)
 
     async def forget(self) -> bool:

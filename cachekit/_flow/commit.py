@@ -5,7 +5,7 @@ Invalidations are held back, and so is every later change of a key that is to be
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -30,48 +30,55 @@ class Write(Struct, eq=False):
     """Whether it is performed in place of the invalidation, which follows only when it is refused."""
 
 
-class Held(Struct, eq=False):
-    """The changes of one key that are held back."""
+class Changes(Struct):
+    """Changes that are held back. A key stands in both when it was written after its invalidation."""
 
-    invalidated: bool
-    writes: list[Write]
-    """After the invalidation, in order."""
+    invalidated: dict[str, None] = {}
+    """The keys to invalidate, in order."""
+    writes: dict[str, list[Write]] = {}
+    """By key, the writes after its invalidation, in order."""
 
     def drop(self) -> None:
-        """Drop the writes."""
-        writes, self.writes = self.writes, []
-        for write in writes:
-            if write.drop is not None:
-                write.drop()
+        """Drop all writes."""
+        for writes in self.writes.values():
+            _drop(writes)
 
 
-Perform: TypeAlias = Callable[[Runtime, Mapping[str, Held]], Awaitable[None]]
+def _drop(writes: Sequence[Write]) -> None:
+    for write in writes:
+        if write.drop is not None:
+            write.drop()
+
+
+Perform: TypeAlias = Callable[[Runtime, Changes], Awaitable[None]]
 """Performs the changes that a block held back."""
 
 
 class Block:
-    """The changes made inside an `after_commit` block, by key, in the order of the first change of each."""
+    """The changes made inside an `after_commit` block."""
 
     __slots__ = ("around", "held", "open")
 
     def __init__(self, around: Block | None) -> None:
         self.around = around
-        self.held: dict[str, Held] = {}
+        self.held = Changes()
         self.open = True
 
-    def invalidate(self, keys: Sequence[str]) -> None:
+    def holds(self, key: str) -> bool:
+        """Tell whether a change of ``key`` is held back."""
+        return key in self.held.invalidated or key in self.held.writes
+
+    def invalidate(self, keys: Iterable[str]) -> None:
         """Hold back the invalidation of ``keys``. Earlier writes to them are dropped."""
         for key in keys:
-            held = self.held.setdefault(key, Held(invalidated=True, writes=[]))
-            held.invalidated = True
-            held.drop()
+            self.held.invalidated[key] = None
+            _drop(self.held.writes.pop(key, ()))
 
     def write(self, key: str, write: Write) -> None:
         """Hold back ``write``."""
-        held = self.held.setdefault(key, Held(invalidated=False, writes=[]))
-        if write.whole:
-            held.drop()
-        held.writes.append(write)
+        dropped = self.held.writes.pop(key, []) if write.whole else []
+        self.held.writes.setdefault(key, []).append(write)
+        _drop(dropped)
 
 
 BLOCKS: Final[ContextVar[Mapping[Runtime, Block]]] = ContextVar("cachekit after_commit", default=MappingProxyType({}))
@@ -94,7 +101,7 @@ def block_for(runtime: Runtime, key: str) -> Block | None:
     """
     innermost = block = open_block(runtime)
     while block is not None:
-        if key in block.held:
+        if block.holds(key):
             return innermost
         block = block.around
     return None
@@ -116,21 +123,19 @@ async def after_commit(runtime: Runtime, perform: Perform) -> AsyncGenerator[Non
         if BLOCKS.get().get(runtime) is block:
             BLOCKS.set(around)
         # Tasks that were started inside keep the block, but not what it held.
-        held, block.held = block.held, {}
+        held, block.held = block.held, Changes()
         if not committed:
-            for one in held.values():
-                one.drop()
+            held.drop()
     outer = open_block(runtime)
     if outer is not None:
         _hand_over(held, outer)
-    elif held:
+    elif held.invalidated or held.writes:
         await perform(runtime, held)
 
 
-def _hand_over(held: Mapping[str, Held], outer: Block) -> None:
+def _hand_over(held: Changes, outer: Block) -> None:
     """Let the block around perform the changes, when it ends."""
-    for key, one in held.items():
-        if one.invalidated:
-            outer.invalidate([key])
-        for write in one.writes:
+    outer.invalidate(held.invalidated)
+    for key, writes in held.writes.items():
+        for write in writes:
             outer.write(key, write)

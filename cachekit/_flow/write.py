@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from types import CoroutineType
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
-from cachekit._flow.commit import BLOCKS, Held, Write, block_for, open_block
+from cachekit._flow.commit import BLOCKS, Changes, Write, block_for, open_block
 from cachekit._flow.plan import CallPlan, check_function, describe
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.guard import Budget
@@ -164,11 +164,12 @@ async def push(
     return False
 
 
-async def commit(runtime: Runtime, held: Mapping[str, Held]) -> None:
+async def commit(runtime: Runtime, held: Changes) -> None:
     """Perform the changes that an `after_commit` block held back: invalidations first, in one step."""
     budget = runtime.budget()
-    fenced = {key: one.writes.pop(0) for key, one in held.items() if one.writes and one.writes[0].fenced}
-    at_once = [key for key, one in held.items() if one.invalidated and key not in fenced]
+    fenced = {key: writes.pop(0) for key, writes in held.writes.items() if writes[0].fenced}
+    # Thousands of keys, nearly always without a write: no step of Python for each of them.
+    at_once = [key for key in held.invalidated if key not in fenced] if fenced else [*held.invalidated]
     left = list(fenced)
     try:
         if at_once:
@@ -182,6 +183,6 @@ async def commit(runtime: Runtime, held: Mapping[str, Held]) -> None:
             # Cancelled before it was known whether they are stored. They must not stay as they were.
             runtime.flights.void(left)
             runtime.coherence.journal.add(left)
-    for one in held.values():
-        for write in one.writes:
+    for writes in held.writes.values():
+        for write in writes:
             await write.perform(budget)

@@ -189,14 +189,18 @@ class Coherence:
         """Remove ``keys`` and void the loads that are going on. Returns whether the store acknowledged it.
 
         One that is not acknowledged, its caller's cancellation included, is kept in the journal. Many keys go in
-        batches, between which other tasks run.
+        batches, between which other tasks run. As long as the store answers, more keys than the journal has room for go
+        on beyond the deadline: the rest would be lost.
         """
         left, acknowledged = list(keys), True
         try:
             while left:
                 batch = left[:BATCH]
-                acknowledged = not await self._remove(batch, budget) and acknowledged
+                failed = await self._remove(batch, budget)
+                acknowledged = not failed and acknowledged
                 del left[: len(batch)]
+                if len(left) > self.journal.room and failed < len(batch):
+                    budget = self._guard.budget()
                 if left:
                     await asyncio.sleep(0)
         finally:

@@ -70,6 +70,11 @@ class Journal:
         """How many keys are to be sent again: all but those that the store has denied."""
         return len(self._pending) - sum(map(len, self._denied.values())) if self._denied else len(self._pending)
 
+    @property
+    def room(self) -> int:
+        """How many further keys can be kept."""
+        return self._limit - len(self._pending)
+
     def holds(self, key: str) -> bool:
         """Tell whether the removal of ``key`` is pending."""
         return key in self._pending

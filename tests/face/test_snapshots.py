@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -228,3 +230,18 @@ async def test_an_item_brings_no_timestamp_of_its_own() -> None:
     window = RollingWindow(memory_cache(clock=clock), "w", limit=5, ttl=60)
     await window.push({"timestamp": "2999-01-01T00:00:00.000000Z", "n": 1})
     assert [item["timestamp"][:4] for item in await window.recent(5)] == ["2027"]
+
+
+@pytest.mark.parametrize("count", [math.nan, 2.5, "3", None])
+async def test_a_count_that_is_no_whole_number_is_an_error_of_the_caller_and_not_of_the_store(
+    store_url: str, count: Any
+) -> None:
+    async with Cache(store_url, timeout=5) as cache:
+        window, store = RollingWindow(cache, "w", limit=5, ttl=60), SnapshotStore(cache)
+        with pytest.raises(TypeError):
+            await window.recent(count)
+        with pytest.raises(TypeError):
+            await store.get_recent_snapshots("42", count)
+        assert cache.healthy
+        await window.push({"n": 1})
+        assert [item["n"] for item in await window.recent(10**30)] == [1]

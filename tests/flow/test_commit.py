@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from cachekit import MISS, Cache, SnapshotStore
+from cachekit import MISS, Cache, SnapshotStore, _flow
 from cachekit.stores.base import Store
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore
@@ -221,3 +224,29 @@ async def test_a_store_that_is_down_when_the_block_ends_leaves_nothing_from_befo
         store.recover()
         assert await count.peek() in {MISS, 7, 2}
         assert "old" not in await texts(snapshots)
+
+
+async def test_the_steps_of_the_end_of_a_block_do_not_grow_with_its_keys() -> None:
+    """100,000 keys, looked at one by one before the first batch is sent, once stopped the event loop for 25 ms."""
+    cache = Cache(MemoryStore())
+    room = str(Path(_flow.__file__).parent)
+
+    async def steps(keys: int) -> int:
+        lines = 0
+
+        def count(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal lines
+            lines += event == "line"
+            return count if frame.f_code.co_filename.startswith(room) else None
+
+        before = sys.gettrace()
+        try:
+            async with cache.after_commit():
+                for number in range(keys):
+                    await cache.delete(f"k:{number}")
+                sys.settrace(count)
+        finally:
+            sys.settrace(before)
+        return lines
+
+    assert 0 < await steps(10) == await steps(400)

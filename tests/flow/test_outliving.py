@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from cachekit import Cache, SnapshotStore
-from cachekit._flow.commit import open_block
+from cachekit._flow.commit import Changes, open_block
 from cachekit._flow.flight import Landed
 from cachekit._flow.lease import MOST_GIVING_BACK
 from cachekit._flow.nesting import inside
@@ -125,7 +125,7 @@ async def test_a_task_that_outlives_a_block_does_not_keep_what_the_block_held() 
         task = asyncio.create_task(keep())
         await turns()
     over.set()
-    assert await task == {}
+    assert await task == Changes()
 
 
 # --- closed from outside --------------------------------------------------------------------------------

@@ -590,6 +590,41 @@ class RefusesToEqual:
 @dataclasses.dataclass
 class Priced:
     price: float
+    others: list[float | None] = dataclasses.field(default_factory=list)
+
+
+class Measured(NamedTuple):
+    name: str
+    size: float
+
+
+class Measures(TypedDict, total=False):
+    size: float
+
+
+@attrs.frozen
+class Weighed:
+    weight: float
+    net: float = 0.0
+
+
+class Sized(msgspec.Struct):
+    size: float
+
+
+class Round(pydantic.BaseModel):
+    shape: Literal["round"] = pydantic.Field(default="round", alias="form")
+    size: int = 0
+
+
+class Oblong(pydantic.BaseModel):
+    shape: Literal["oblong"] = pydantic.Field(default="oblong", alias="form")
+    size: int = 0
+
+
+class Drawing(pydantic.BaseModel):
+    shapes: list[Annotated[Round | Oblong, pydantic.Field(discriminator="shape")]]
+    at: dt.datetime | None = None
 
 
 class Text(str):
@@ -655,7 +690,7 @@ REFUSED: dict[str, tuple[Any, Callable[[], Any]]] = {
         dt.datetime,
         lambda: dt.datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo.no_cache("Europe/Berlin")),
     ),
-    "a field of attrs of another type": (Event, lambda: Event(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), 1)),
+    "a field of attrs of another type": (Event, lambda: Event(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), True)),
     "an Enum in a field of attrs": (Event, lambda: Event(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), 1.0, Level.LOW)),
     "a field that attrs does not compare": (
         Event,
@@ -663,7 +698,11 @@ REFUSED: dict[str, tuple[Any, Callable[[], Any]]] = {
     ),
     "a dataclass without __eq__": (Unequal, lambda: Unequal((1,))),
     "a field that a dataclass does not compare": (Aside, lambda: Aside((1,))),
-    "an int where a dataclass has a float": (Priced, lambda: Priced(1)),
+    "a bool where a dataclass has a float": (Priced, lambda: Priced(True)),
+    "a tag that was never set beside one that was": (
+        list[Oblong | Round],
+        lambda: [Round(size=1), Round(form="round", size=1)],  # type: ignore[call-arg]
+    ),
     "another type in a deque of a model": (Holder, lambda: Holder(queue=deque([(1,)]))),
     "another type in an OrderedDict of a model": (Holder, lambda: Holder(ordered=OrderedDict(a=(1,)))),
     "another type in a defaultdict of a model": (
@@ -728,6 +767,24 @@ def test_a_value_that_would_not_come_back_as_it_was_is_refused(annotation: Any, 
         (
             list[Annotated[Circle | Square, pydantic.Field(discriminator="kind")]],
             lambda: [Square(kind="s"), Circle(kind="c")],
+        ),
+        (Priced, lambda: Priced(1)),
+        (list[Priced], lambda: [Priced(1), Priced(1.0, [2, 2.0, None])]),
+        (dict[str, Measured], lambda: {"a": Measured("b", 2), "c": Measured("d", 2.0)}),
+        (Measures, lambda: {"size": 3}),
+        (tuple[Weighed, ...], lambda: (Weighed(4, 5), Weighed(4.0))),
+        (Sized | None, lambda: Sized(6)),
+        (Round | Oblong, lambda: Oblong(size=1)),
+        (Round | Oblong, lambda: Oblong(form="oblong", size=1)),  # type: ignore[call-arg]
+        (list[Oblong | Round], lambda: [Round(size=1), Oblong(size=2), Oblong()]),
+        (Annotated[Round | Oblong, pydantic.Field(discriminator="shape")], lambda: Round(size=1)),
+        (dict[str, Round | Oblong | int], lambda: {"a": Oblong(size=1), "b": 2}),
+        (Drawing, lambda: Drawing(shapes=[Oblong(size=1), Round()])),
+        (
+            Drawing,
+            lambda: Drawing(
+                shapes=[Oblong(size=1)], at=dt.datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))
+            ),
         ),
         (Cat | Dog | int, lambda: Dog(name="b", barks=False)),
         (list[Cat | Dog | int], lambda: [Dog(name="b", barks=False), 1]),

@@ -11,12 +11,14 @@ import importlib.machinery
 import inspect
 import itertools
 import re
+import runpy
 import string
 import sys
 import types
 import typing
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -703,6 +705,7 @@ def test_a_function_that_is_made_inside_another_has_no_default_key_and_is_told_w
         ("shop.__main__", "/srv/shop/__main__.py", "shop.__main__"),
         ("__main__", "/srv/shop.pyz/__main__.py", "shop.__main__"),
         (None, None, None),
+        (None, "<stdin>", None),
     ],
 )
 def test_a_program_has_the_name_by_which_it_would_be_imported(
@@ -719,6 +722,21 @@ def test_a_program_has_the_name_by_which_it_would_be_imported(
     else:
         assert default_key(program.load)() == f"{name}.load:"
         assert render(program.Size.BIG) == f"%.{name}.Size.BIG"
+
+
+def executed(path: Path) -> dict[str, Any]:
+    program: dict[str, Any] = {}
+    exec(path.read_text(), program)
+    return program
+
+
+@pytest.mark.parametrize("run", [lambda path: runpy.run_path(str(path)), executed], ids=["run_path", "exec"])
+def test_a_program_that_another_runs_has_no_name_of_its_own(tmp_path: Path, run: Callable[[Path], Any]) -> None:
+    path = tmp_path / "worker.py"
+    path.write_text("async def load(): ...")
+    program = run(path)
+    with pytest.raises(DecorationError, match='write key="load"'):
+        default_key(program["load"])
 
 
 def test_enums_of_one_name_in_two_modules_have_two_keys() -> None:

@@ -704,6 +704,22 @@ async def test_other_tasks_run_between_the_batches_of_an_invalidation() -> None:
     counting.cancel()
 
 
+async def test_more_keys_than_the_journal_can_keep_go_on_beyond_the_deadline_while_the_store_answers() -> None:
+    class Slow(MemoryStore):
+        async def delete(self, keys: Sequence[str], timeout: float) -> None:
+            await asyncio.sleep(0.02)
+            await super().delete(keys, timeout)
+
+    events: list[object] = []
+    async with Cache(Slow(), timeout=0.1) as cache:
+        cache.observe(events.append)
+        async with cache.after_commit():
+            for number in range(30 * BATCH):
+                await cache.delete(f"k:{number}")
+        assert not [event for event in events if isinstance(event, InvalidationsLost)]
+        assert not cache.runtime.coherence.journal.distrusts("k:1")
+
+
 async def test_an_invalidation_of_many_that_is_cancelled_is_kept_from_the_batch_on_that_was_under_way() -> None:
     under_way = asyncio.Event()
 
