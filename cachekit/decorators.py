@@ -57,7 +57,7 @@ class _Decorated(ObjectProxy):
 
     def __reduce_ex__(self, protocol: object, /) -> str | tuple[Any, ...]:
         """Name it, so that the process that reads it finds its own, with its own cache."""
-        return (getattr, (*self._self_bound, self.__name__)) if self._self_bound else self.__qualname__
+        return (getattr, (*self._self_bound, _attribute(self))) if self._self_bound else self.__qualname__
 
     def __copy__(self) -> Self:
         """Return it, as a function does: it is not changed after its decoration."""
@@ -65,7 +65,13 @@ class _Decorated(ObjectProxy):
 
     def __deepcopy__(self, memo: dict[int, Any], /) -> Any:
         """Return it, or, as a bound method does, the method of a copy of its instance."""
-        return getattr(copy.deepcopy(self._self_bound[0], memo), self.__name__) if self._self_bound else self
+        return getattr(copy.deepcopy(self._self_bound[0], memo), _attribute(self)) if self._self_bound else self
+
+
+def _attribute(method: _Decorated) -> str:
+    """Return the name by which an instance has its ``method``: Python puts the class into that of a private one."""
+    name, owner = method.__name__, method.__qualname__.rpartition(".")[0].rpartition(".")[2].lstrip("_")
+    return f"_{owner}{name}" if name.startswith("__") and not name.endswith("__") and owner else name
 
 
 class BoundCachedFunction(_Decorated, Generic[P, R]):

@@ -96,11 +96,17 @@ def using(cache: Cache) -> Generator[Cache, None, None]:
     context does not see ``cache``, and the log says so once. FastAPI runs a ``def`` dependency in a thread with a
     context of its own: write it as ``async def``.
 
+    Raises:
+        ConfigurationError: ``cache`` is no `Cache`.
+
     Example:
         >>> with using(Cache("memory://")) as cache:
         ...     default_cache() is cache
         True
     """
+    if not isinstance(cache, Cache):
+        message = f"using() takes a Cache, not a {type(cache).__name__}; write using(Cache(url))"
+        raise ConfigurationError(message)
     token = _in_context.set(cache)
     try:
         yield cache

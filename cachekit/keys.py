@@ -339,7 +339,8 @@ def compile_default_key(
             enter the key.
 
     Raises:
-        DecorationError: The function is made inside another one, is a method, or stands in a program without a file.
+        DecorationError: The function is made inside another one, is a method, bound or not, or stands in a program
+            without a file.
             The message has a template to write.
     """
     names = [*signature.parameters]
@@ -389,6 +390,14 @@ def default_head(function: Callable[..., object]) -> str:
 def _check_own_name(function: Callable[..., object], names: Iterable[str]) -> None:
     """Refuse a function whose module and name may be those of another function."""
     arguments = "".join(f":<{name}>" for name in names)
+    if inspect.ismethod(function):
+        name = function.__qualname__
+        message = (
+            f"@cached cannot name the bound method {name} in a key: it has this name for each object to which it is "
+            f'bound, and they would share their results; write key="{name}{arguments}", '
+            "and in it what tells these objects apart; or decorate the function in its class"
+        )
+        raise DecorationError(message)
     if "<locals>" in function.__qualname__:
         message = (
             f"@cached cannot name {function.__qualname__} in a key: every function that is made there has this "

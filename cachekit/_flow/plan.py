@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import re
 import types
 import typing
 import weakref
-from collections.abc import Callable, Container, Coroutine
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Container, Coroutine, Hashable, Iterator
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
-from cachekit._flow.policy import AwaitableAnswerError, Policy
+from cachekit._flow.policy import NoAnswerError, Policy
 from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
@@ -105,7 +106,7 @@ class CallPlan(Generic[P, R]):
         try:
             ttl = self.policy.ttl_of(result)
         # The user's policy is no part of the function: it must not break a call that has its result.
-        except AwaitableAnswerError as error:
+        except NoAnswerError as error:
             reporter.skipped(self.name, "policy", str(error))
             return None
         except Exception as error:
@@ -205,9 +206,24 @@ class KnownTemplates:
 
     def __init__(self) -> None:
         self._sharing: weakref.WeakValueDictionary[str, Sharing] = weakref.WeakValueDictionary()
+        # Of functions whose wrappers have no template: a wrapper has the name of the function inside, and so its key.
+        self._wrapped: weakref.WeakKeyDictionary[Any, Hashable] = weakref.WeakKeyDictionary()
 
     def add(self, plan: CallPlan[..., Any]) -> None:
-        """Note ``plan``; log one warning if an earlier one has equal keys and results that are not its own."""
+        """Note ``plan``; log one warning if an earlier one has equal keys and results that are not its own.
+
+        Raises:
+            DecorationError: An earlier one wraps the same function, in another way, and neither has a template.
+        """
+        if not plan.has_template:
+            original, wrapping = inspect.unwrap(plan.function), _wrapping(plan.function)
+            if self._wrapped.setdefault(original, wrapping) != wrapping:
+                message = (
+                    f"@cached cannot name {plan.name} in a key: another wrapper of this function has its name as well, "
+                    f'and they would share their results; write key="{plan.function.__name__}:…", '
+                    "and in it everything that tells these functions apart"
+                )
+                raise DecorationError(message)
         # The names of the parameters are no part of a key.
         text = re.sub(r"<[^<>]*>", "<>", plan.template)
         sharing = plan.sharing = self._sharing.setdefault(text, Sharing())
@@ -228,6 +244,38 @@ def _clash(one: CallPlan[..., Any], other: CallPlan[..., Any]) -> bool:
     # Without a template the name alone tells functions apart, and a wrapper may have copied it.
     alike = getattr(one.function, "__code__", None) is getattr(other.function, "__code__", None)
     return not one.has_template and alike and one.function is not other.function
+
+
+def _wrapping(function: Any) -> Hashable:
+    """Return what stands around the function that is wrapped in the end: equal for wrappers that do the same.
+
+    It keeps nothing alive: what a wrapper holds stands in it by its value if it is plain, else by its address.
+    """
+    chain = [function]
+    while (inner := getattr(chain[-1], "__wrapped__", None)) is not None:
+        chain.append(inner)
+    places = {id(one): place - len(chain) for place, one in enumerate(chain)}
+    around: list[Hashable] = []
+    for one, inner in itertools.pairwise(chain):
+        code = getattr(one, "__code__", None)
+        # A proxy, such as a decorated function, has the code of what it wraps, and adds nothing.
+        if code is not getattr(inner, "__code__", None):
+            held = [(type(x), x if type(x) in _PLAIN else places.get(id(x), id(x))) for x in _held(one)]
+            around.append((id(code), *held))
+    return tuple(around)
+
+
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, types.NoneType})
+
+
+def _held(function: Any) -> Iterator[object]:
+    """Yield what a function got when it was made: the content of its closure, and its defaults."""
+    for cell in getattr(function, "__closure__", None) or ():
+        # A variable that is not set yet has no content.
+        with contextlib.suppress(ValueError):
+            yield cell.cell_contents
+    yield from getattr(function, "__defaults__", None) or ()
+    yield from (getattr(function, "__kwdefaults__", None) or {}).values()
 
 
 def _returned(function: Any) -> object:

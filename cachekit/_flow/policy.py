@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import random
+import types
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Required, TypeAlias, TypedDict
@@ -19,8 +20,8 @@ Duration: TypeAlias = float | str | timedelta
 """Seconds, a `datetime.timedelta`, or text such as ``"10m"``."""
 
 
-class AwaitableAnswerError(Exception):
-    """A callable option returned an object to await, which is neither a truth nor a duration."""
+class NoAnswerError(Exception):
+    """A callable option returned an object to await or a generator, which is neither a truth nor a duration."""
 
 
 class CachedOptions(TypedDict, total=False):
@@ -79,7 +80,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         """Return for how many seconds ``result`` is stored, or None when it is not.
 
         Raises:
-            AwaitableAnswerError: ``when`` or ``ttl`` returned a coroutine, which was closed, or another awaitable.
+            NoAnswerError: ``when`` or ``ttl`` returned a coroutine, which was closed, another awaitable or a generator.
             Exception: Any that ``when`` or ``ttl`` raises; a `ConfigurationError` for a duration that makes no sense.
         """
         if self.when is not None and not _answer(self.when(result), "when"):
@@ -92,20 +93,28 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 
 def _refuse_async(option: object, name: str, instead: str) -> None:
-    """Refuse a callable whose answer would have to be awaited: the cache asks it and goes on."""
+    """Refuse a callable whose answer would have to be awaited or iterated over: the cache asks it and goes on."""
     while isinstance(option, functools.partial):
         option = option.func
     # Of its class: Python calls an object by the method of its class.
-    for function in (option, inspect.getattr_static(type(option), "__call__", None)):
+    called = inspect.getattr_static(type(option), "__call__", None)
+    for function in (option, getattr(called, "__func__", called)):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             message = f"{name} is an `async def`, and nothing awaits it; write a plain function: {instead}"
+            raise ConfigurationError(message)
+        if inspect.isgeneratorfunction(function):
+            message = f"{name} is a generator, and nothing iterates over it; write a plain function: {instead}"
             raise ConfigurationError(message)
 
 
 def _answer(value: Any, name: str) -> Any:
-    if not inspect.isawaitable(value):
+    generator = isinstance(value, (types.GeneratorType, types.AsyncGeneratorType))
+    if not generator and not inspect.isawaitable(value):
         return value
     if inspect.iscoroutine(value):
         value.close()
-    message = f"its {name} returned a {type(value).__name__}, which nothing awaits; return the answer itself"
-    raise AwaitableAnswerError(message)
+    kind = type(value).__name__
+    what = f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
+    unused = "iterates over" if generator else "awaits"
+    message = f"its {name} returned {what}, which nothing {unused}; return the answer itself"
+    raise NoAnswerError(message)

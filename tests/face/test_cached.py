@@ -12,7 +12,7 @@ import logging
 import pickle
 import typing
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -369,6 +369,18 @@ async def test_an_answer_that_would_have_to_be_awaited_stores_nothing_and_is_clo
     assert f"its {option} returned a coroutine" in caplog.text
 
 
+@pytest.mark.parametrize("option", ["when", "ttl"])
+async def test_an_answer_that_is_a_generator_stores_nothing(
+    cache: Cache, caplog: pytest.LogCaptureFixture, option: str
+) -> None:
+    @cache.cached(key="k", **{"ttl": 60, option: lambda _: async_answers(1)})
+    async def one() -> int:
+        return 1
+
+    assert [await one(), await one.peek()] == [1, MISS]
+    assert f"its {option} returned an async_generator, which nothing iterates over" in caplog.text
+
+
 @pytest.mark.parametrize("ttl", [10, 10.0, timedelta(seconds=10), "10s", lambda result: result, lambda _: "10s"])
 async def test_every_form_of_a_ttl_expires_at_the_same_moment(ttl: Any) -> None:
     clock = FakeClock()
@@ -466,6 +478,14 @@ class Repository:
     @cached(key="inner:<x>", ttl=60)
     async def static_outside(x: int) -> int:
         return x
+
+    @cached(key="hidden:<self.name>:<x>", ttl=60)
+    async def __hidden(self, x: int) -> tuple[int, str]:
+        return (x, self.name)
+
+    @property
+    def hidden(self) -> Any:
+        return self.__hidden
 
     @invalidates("repository:<self.name>:<x>")
     async def write(self, x: int) -> int:
@@ -635,7 +655,7 @@ def test_a_function_that_its_name_does_not_find_is_refused_by_pickle_as_any_othe
     assert copy.deepcopy(Job(local)).run is local
 
 
-@pytest.mark.parametrize("name", ["with_self", "write"])
+@pytest.mark.parametrize("name", ["with_self", "write", "hidden"])
 async def test_a_bound_method_is_pickled_and_copied_with_its_instance(cache: Cache, name: str) -> None:
     repository = Repository("a")
     method = getattr(repository, name)
@@ -788,6 +808,22 @@ class AsyncAnswer:
         return True
 
 
+class StaticAnswer:
+    @staticmethod
+    async def __call__(result: object) -> bool:
+        return True
+
+
+def answers_one_by_one(result: object) -> Iterator[bool]:
+    yield False
+
+
+@pytest.mark.parametrize("option", ["when", "ttl"])
+def test_an_option_that_is_asked_cannot_be_a_generator(option: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{option} is a generator.*write a plain function: {option}="):
+        cached(key="k", **{"ttl": 60, option: answers_one_by_one})
+
+
 async def async_answers(result: object) -> AsyncIterator[bool]:
     yield True
 
@@ -801,8 +837,9 @@ async def async_answers(result: object) -> AsyncIterator[bool]:
         functools.partial(AsyncAnswer()),
         functools.partial(functools.partial(AsyncAnswer().method), _=2),
         async_answers,
+        StaticAnswer(),
     ],
-    ids=["method", "object", "partial of an object", "partial", "generator"],
+    ids=["method", "object", "partial of an object", "partial", "generator", "object with a static method"],
 )
 def test_an_option_that_is_asked_and_not_awaited_cannot_be_async(option: str, answer: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{option} is an `async def`.*write a plain function: {option}="):
@@ -1011,6 +1048,26 @@ class DefinedBelow:
 # --- functions that share keys ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["unnamed", "unnamed_of_class"])
+def test_a_bound_method_needs_a_template(cache: Cache, name: str) -> None:
+    method = getattr(Shelf(1), name)
+    with pytest.raises(DecorationError, match=rf'bound method Shelf.{name} .* write key="Shelf.{name}:<x>"'):
+        cache.cached(ttl=60)(method)
+    assert cache.cached(key="shelf:1:<x>", ttl=60)(method).key(2) == "shelf:1:2"
+
+
+class Shelf:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def unnamed(self, x: int) -> int:
+        return self.number + x
+
+    @classmethod
+    async def unnamed_of_class(klass, x: int) -> str:  # noqa: N804 - any name will do
+        return klass.__name__
+
+
 async def by_user(user: str) -> int:
     return 1
 
@@ -1050,12 +1107,17 @@ def renamed(table: str) -> Any:
     return read
 
 
-def test_wrappers_that_share_a_name_and_have_no_template_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_wrapper_of_one_function_needs_a_template() -> None:
     cache = Cache("memory://")
-    kept = [cache.cached(ttl=60)(renamed("users"))]
-    assert not caplog.records
-    kept.append(cache.cached(ttl=60)(renamed("orders")))
-    assert "share keys" in caplog.text
+    cache.cached(ttl=60)(renamed("users"))
+    cache.cached(ttl=60)(renamed("users"))
+    for other in (renamed("orders"), by_id):
+        with pytest.raises(DecorationError, match=r'another wrapper of this function .* write key="by_id:'):
+            cache.cached(ttl=60)(other)
+    kept = cache.cached(key="orders:<user_id>", ttl=60)(renamed("orders"))
+    assert kept.key("1") == "orders:1"
+    other_cache = Cache("memory://")
+    other_cache.cached(ttl=60)(other_cache.cached(ttl=60)(renamed("orders")))
 
 
 def test_a_function_that_is_gone_shares_its_keys_with_nobody(caplog: pytest.LogCaptureFixture) -> None:

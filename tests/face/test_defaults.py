@@ -165,6 +165,12 @@ async def test_using_holds_inside_its_block_and_in_tasks_started_in_it() -> None
     assert await inner.get("k") == "inner"
 
 
+@pytest.mark.parametrize("given", ["memory://", None, Cache], ids=["a URL", "None", "a class"])
+def test_using_refuses_what_is_no_cache_at_once(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"using\(\) takes a Cache"):
+        using(given).__enter__()
+
+
 async def in_a_task(step: Callable[[], T]) -> T:
     """Do ``step`` in a context of its own, as frameworks do with the two halves of a fixture or a dependency."""
 
