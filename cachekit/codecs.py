@@ -28,7 +28,7 @@ import msgspec
 import msgspec.inspect
 import orjson
 
-from cachekit.comparing import Difference, difference
+from cachekit.comparing import Difference, difference, place_of
 from cachekit.errors import DecodeError, RoundTripError, TooLargeError
 from cachekit.marking import MARK, Decode, has_marked_form, reader_of_both, with_tags
 from cachekit.rebuilding import (
@@ -164,13 +164,22 @@ class Codec:
             forms.append(_Form(by_alias=False))
         if self._marked:
             forms += [_Form(marked=True), _Form(marked=True, zones=True)]
+        # The list grows while it is gone through.
         for form in forms:
-            with contextlib.suppress(Exception):
+            try:
                 return self._encode_and_compare(value, _Hook.of(form, hook.max_bytes))
+            except Exception as error:
+                if not form.by_alias and not form.zones and _lost_its_zone(error):
+                    forms.append(form._replace(zones=True))
         return None
 
     def _advise(self, value: object, error: Exception) -> str:
-        message = f"{_describe(value)} cannot make the round trip through JSON ({_reason(error)})"
+        place, reason = "", _reason(error)
+        # To look for the place runs code of the user's types again.
+        with contextlib.suppress(Exception):
+            place = place_of(value, _cannot_be_written) if type(error) is orjson.JSONEncodeError else ""
+        reason = f"{place}: {reason}" if place else reason
+        message = f"{_describe(value)} cannot make the round trip through JSON ({reason})"
         if isinstance(error, _AlteredError):
             message = f"{_describe(value)} would not come back from JSON as it was ({error.difference})"
         if self.annotation is Any:
@@ -187,6 +196,18 @@ class _AlteredError(Exception):
     def __init__(self, found: Difference) -> None:
         super().__init__()
         self.difference = found
+
+
+def _lost_its_zone(error: Exception) -> bool:
+    return isinstance(error, _AlteredError) and isinstance(error.difference.before, dt.datetime)
+
+
+def _cannot_be_written(values: Sequence[object]) -> bool:
+    try:
+        orjson.dumps(values, _Hook(), _WRITE)
+    except orjson.JSONEncodeError:
+        return True
+    return False
 
 
 _TYPES_ALONE: Final = re.compile(r"Expected `[\w.| ]+`, got `[\w.]+`(?: - at `[^`]+`)?")
@@ -243,14 +264,21 @@ class _Hook:
     def __call__(self, value: Any) -> Any:
         self.used = True
         if is_model(type(value)):
-            self.models = True
-            return value.model_dump(mode="python" if self.form.zones else "json", **_model_options(self.form))
+            return self._of_model(value)
         if isinstance(value, (dt.datetime, dt.date, dt.time)):
             return write_moment(value) if isinstance(value, dt.datetime) else value.isoformat()
         if isinstance(value, (tuple, set, frozenset)):
             return list(value)
         # bytes, Decimal, timedelta, attrs and msgspec.Struct, each in the form that msgspec reads back.
-        return msgspec.to_builtins(value, builtin_types=(dt.datetime, dt.date, dt.time))
+        return msgspec.to_builtins(value, builtin_types=(dt.datetime, dt.date, dt.time), enc_hook=self._of_model)
+
+    def _of_model(self, value: Any) -> Any:
+        """Replace a model, which msgspec does not know either."""
+        if not is_model(type(value)):
+            message = f"nobody can write a {_name(type(value))}"
+            raise TypeError(message)
+        self.models = True
+        return value.model_dump(mode="python" if self.form.zones else "json", **_model_options(self.form))
 
 
 def _model_options(form: _Form) -> dict[str, Any]:
@@ -284,7 +312,10 @@ def _refuse_unknown(annotation: Any) -> None:
     if typing.get_origin(annotation) in _CONTAINERS:
         for member in typing.get_args(annotation):
             _refuse_unknown(member)
-    elif isinstance(annotation, type) and not is_model(annotation) and _is_unknown(annotation):
+        return
+    # Of a generic class, such as `Iterable[int]`, msgspec says the same as of any other.
+    kind = typing.get_origin(annotation) or annotation
+    if isinstance(kind, type) and not is_model(annotation) and _is_unknown(annotation):
         message = f"no way to build a {_name(annotation)} from JSON"
         raise TypeError(message)
 
@@ -303,6 +334,9 @@ def _with_int(annotation: Any) -> Any:
     """
     if annotation is float:
         return int | float
+    if typing.get_origin(annotation) is typing.Annotated:
+        inner, *notes = typing.get_args(annotation)
+        return typing.Annotated[(_with_int(inner), *notes)]
     origin, members = typing.get_origin(annotation), typing.get_args(annotation)
     if float not in members and not any(map(typing.get_args, members)):
         return annotation

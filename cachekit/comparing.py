@@ -92,19 +92,54 @@ def difference(a: Any, b: Any) -> Difference | None:
     return Difference(place, a, b)
 
 
+def place_of(value: Any, fails: Callable[[Column], bool]) -> str:
+    """Return the innermost place of ``value`` that ``fails``: ``""`` for the value itself, and for one nested too deep.
+
+    Args:
+        value: Any value that fails as a whole.
+        fails: Tells of a list of values whether one of them fails.
+    """
+    place = ""
+    # A value may hold itself.
+    for _ in range(_DEEPEST):
+        parts = _comparison(type(value))([value], [value]) or ()
+        part = next((part for part in parts if fails(part.before)), None)
+        if part is None:
+            return place
+        at = _row_of(part.before, fails)
+        place += part.place.replace("#", str(at))
+        value = part.before[at]
+    return ""
+
+
+def _row_of(rows: Column, fails: Callable[[Column], bool]) -> int:
+    return _first_of_half(len(rows), lambda low, middle: fails(rows[low:middle]))
+
+
+_DEEPEST: Final = 50
+"""Steps of the longest place."""
+
+
 def _first_that_differs(a: Any, b: Any) -> Part | None:
     parts = None if type(a) is not type(b) else _comparison(type(a))([a], [b])
     return next((part for part in parts or () if not _same(part.before, part.after)), None)
 
 
 def _first_row(part: Part) -> int:
-    low, high = 0, len(part.before)
+    return _first_of_half(
+        len(part.before), lambda low, middle: not _same(part.before[low:middle], part.after[low:middle])
+    )
+
+
+def _first_of_half(rows: int, is_within: Callable[[int, int], bool]) -> int:
+    """Return the number of the first row that is sought, by halves."""
+    low, high = 0, rows
     while high - low > 1:
         middle = (low + high) // 2
-        if _same(part.before[low:middle], part.after[low:middle]):
-            low = middle
-        else:
+        if is_within(low, middle):
             high = middle
+        else:
+            low = middle
     return low
 
 

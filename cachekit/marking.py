@@ -13,14 +13,16 @@ This module is pure: no I/O, no clock.
 from __future__ import annotations
 
 import contextlib
+import copy
 import typing
 from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
+import msgspec
 import orjson
 
-from cachekit.rebuilding import UNIONS, Annotation, Build, fields_of, is_model, names_zones, split_models
+from cachekit.rebuilding import UNIONS, Annotation, Build, fields_of, hints_of, is_model, names_zones, split_models
 
 Decode: TypeAlias = Callable[[bytes], Any]
 
@@ -48,8 +50,8 @@ def _may_need_it(annotation: Annotation, seen: set[Annotation]) -> bool:
         return True
     if is_model(annotation):
         hints = [field.annotation for field in annotation.model_fields.values()]
-    elif isinstance(annotation, type) and fields_of(annotation) is not None:
-        hints = [*typing.get_type_hints(annotation).values()]
+    elif isinstance(kind := origin or annotation, type) and fields_of(kind) is not None:
+        hints = [*hints_of(annotation).values()]
         if any(map(_has_float, hints)):
             return True
     return any(_may_need_it(one, seen) for one in (*members, *hints))
@@ -90,16 +92,33 @@ def reader_of_both(plain: Decode, builder: Callable[[], Build], *, of_models: bo
 
 
 def with_tags(value: Any) -> Any:
-    """Return ``value`` with copies of its models, in which every tag counts as set."""
+    """Return ``value`` with copies of its models and of what holds them, in which every tag counts as set."""
     kind: Any = type(value)
     if is_model(kind):
-        copy = value.model_copy()
-        vars(copy).update({name: with_tags(item) for name, item in vars(value).items()})
-        copy.__pydantic_fields_set__.update(_tags(kind))
-        return copy
+        model = value.model_copy()
+        vars(model).update({name: with_tags(item) for name, item in vars(value).items()})
+        model.__pydantic_fields_set__.update(_tags(kind))
+        return model
     if kind in (list, tuple, set, frozenset):
         return kind(map(with_tags, value))
-    return {key: with_tags(item) for key, item in value.items()} if kind is dict else value
+    if kind is dict:
+        return {key: with_tags(item) for key, item in value.items()}
+    names = None if kind in _ATOMS else fields_of(kind)
+    if names is None:
+        return value
+    if issubclass(kind, tuple):
+        return kind(*map(with_tags, value))
+    parts = {name: with_tags(getattr(value, name)) for name in names}
+    if issubclass(kind, msgspec.Struct):
+        return msgspec.structs.replace(value, **parts)
+    holder = copy.copy(value)
+    for name, part in parts.items():
+        # Past a class that is frozen.
+        object.__setattr__(holder, name, part)
+    return holder
+
+
+_ATOMS: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 def _unset_tags(value: Any) -> None:
@@ -110,5 +129,7 @@ def _unset_tags(value: Any) -> None:
         parts = vars(value).values()
     elif kind is dict:
         parts = value.values()
+    elif kind not in _ATOMS and not parts and (names := fields_of(kind)) is not None:
+        parts = [getattr(value, name) for name in names]
     for part in parts:
         _unset_tags(part)

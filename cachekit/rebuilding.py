@@ -234,11 +234,14 @@ class Builder:
             return self._container(_CONTAINERS[origin], members)
         if is_model(annotation):
             return lambda value: validate(annotation, value)
-        if isinstance(annotation, type):
-            if issubclass(annotation, Enum):
-                return _member_of(annotation)
-            if (fields := fields_of(annotation)) is not None:
-                return self._object(annotation, fields)
+        kind = origin or annotation
+        if isinstance(kind, type):
+            if issubclass(kind, Enum):
+                return _member_of(kind)
+            if issubclass(kind, msgspec.Struct):
+                return self._struct(annotation, kind)
+            if (fields := fields_of(kind)) is not None:
+                return self._object(kind, fields, hints_of(annotation))
         return _by_msgspec(annotation)
 
     def _one_of(self, members: Sequence[Annotation]) -> Build:
@@ -252,17 +255,15 @@ class Builder:
     def _container(self, make: Callable[[Any], Any], members: Sequence[Annotation]) -> Build:
         if make is dict:
             # The keys of JSON are text, whatever they stand for.
-            of_keys: Any = dict
-            keys, build_item = msgspec.json.Decoder(of_keys[members[0], Any]), self.of(members[1])
-            return lambda value: dict(zip(_keys(keys, value), map(build_item, value.values()), strict=True))
+            build_keys, build_item = _keys(members[0]), self.of(members[1])
+            return lambda value: dict(zip(build_keys(value), map(build_item, value.values()), strict=True))
         if make is tuple and members[-1:] != (...,):
             builds = [self.of(member) for member in members]
             return lambda value: tuple(build(item) for build, item in zip(builds, value, strict=True))
         build = self.of(members[0])
         return lambda value: make(map(build, _a_list(value)))
 
-    def _object(self, kind: Any, fields: Mapping[str, str]) -> Build:
-        hints = typing.get_type_hints(kind, include_extras=True)
+    def _object(self, kind: Any, fields: Mapping[str, str], hints: Mapping[str, Annotation]) -> Build:
         builds = {name: self.of(_bare(hints.get(name, Any))) for name in fields}
         if typing.is_typeddict(kind):
             return lambda value: {name: builds[name](item) for name, item in value.items()}
@@ -271,6 +272,20 @@ class Builder:
         return lambda value: kind(
             **{argument: builds[name](value[name]) for name, argument in fields.items() if name in value}
         )
+
+    def _struct(self, annotation: Annotation, kind: Any) -> Build:
+        config = kind.__struct_config__
+        parts = {part.encode_name: (part.name, self.of(part.type)) for part in msgspec.structs.fields(annotation)}
+        names = [*parts] if config.tag is None else [config.tag_field, *parts]
+
+        def build(value: Any) -> Any:
+            written = dict(zip(names, value, strict=False)) if config.array_like else value
+            if config.tag is not None and written[config.tag_field] != config.tag:
+                message = "another tag was expected"
+                raise ValueError(message)
+            return kind(**{name: make(written[key]) for key, (name, make) in parts.items() if key in written})
+
+        return build
 
 
 _CONTAINERS: Final[dict[Any, Callable[[Any], Any]]] = {
@@ -284,8 +299,23 @@ _CONTAINERS: Final[dict[Any, Callable[[Any], Any]]] = {
 }
 
 
-def _keys(decoder: msgspec.json.Decoder[Any], value: Mapping[str, Any]) -> Iterable[Any]:
-    return decoder.decode(orjson.dumps(dict.fromkeys(value)))  # type: ignore[no-any-return]
+def _keys(annotation: Annotation) -> Callable[[Mapping[str, Any]], Iterable[Any]]:
+    """Return what builds the keys of a dict from the text that they are in JSON."""
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        members = {_text_of_key(member): member for member in reversed([*annotation])}
+        return lambda value: [members[key] for key in value]
+    of_keys: Any = dict
+    decode = msgspec.json.Decoder(of_keys[int | float if annotation is float else annotation, Any]).decode
+    return lambda value: decode(orjson.dumps(dict.fromkeys(value)))
+
+
+def _text_of_key(member: Enum) -> str | None:
+    try:
+        text: str = next(iter(orjson.loads(orjson.dumps({member: None}, option=orjson.OPT_NON_STR_KEYS))))
+    except TypeError:
+        # No key of JSON.
+        return None
+    return text
 
 
 def _a_list(value: Any) -> list[Any]:
@@ -301,6 +331,24 @@ def _bare(hint: Annotation) -> Annotation:
     return typing.get_args(hint)[0] if origin in (typing.Required, typing.NotRequired) else hint
 
 
+def hints_of(annotation: Annotation) -> dict[str, Annotation]:
+    """Return the annotations of the fields of a class; of a generic one with its arguments in them."""
+    generic: Any = typing.get_origin(annotation)
+    kind = annotation if generic is None else generic
+    hints = typing.get_type_hints(kind, include_extras=True)
+    known = dict(zip(getattr(kind, "__parameters__", ()), typing.get_args(annotation), strict=False))
+    return {name: _filled(hint, known) for name, hint in hints.items()} if known else hints
+
+
+def _filled(hint: Annotation, known: Mapping[Any, Annotation]) -> Annotation:
+    """Return ``hint`` with types in place of its variables."""
+    if isinstance(hint, typing.TypeVar):
+        return known.get(hint, hint)
+    free = getattr(hint, "__parameters__", ())
+    generic: Any = typing.get_origin(hint)
+    return hint[tuple(known.get(one, one) for one in free)] if free and generic is not None else hint
+
+
 def fields_of(kind: Any) -> dict[str, str] | None:
     """Return the fields of a class and the arguments that set them, or None: it is no class of fields."""
     if dataclasses.is_dataclass(kind):
@@ -312,15 +360,20 @@ def fields_of(kind: Any) -> dict[str, str] | None:
     if issubclass(kind, tuple) and (names := getattr(kind, "_fields", None)) is not None:
         return {name: name for name in names}
     names = getattr(kind, "__struct_fields__", None)
-    if names is not None and names == kind.__struct_encode_fields__ and not kind.__struct_config__.array_like:
-        return {name: name for name in names}
-    return None
+    return None if names is None else {name: name for name in names}
 
 
 def _member_of(kind: type[Enum]) -> Build:
-    # By type and value: 1 and True are equal.
-    members = {(type(member.value), member.value): member for member in kind}
-    return lambda value: members[type(value), value]
+    # By the JSON of the value: 1 and True are equal, and a tuple becomes a list. Of members of one JSON the first wins.
+    members = {_json_of(member.value): member for member in reversed([*kind])}
+    return lambda value: members[orjson.dumps(value)]
+
+
+def _json_of(value: object) -> bytes | None:
+    try:
+        return orjson.dumps(value, msgspec.to_builtins, orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        return None
 
 
 def _by_msgspec(annotation: Annotation) -> Build:

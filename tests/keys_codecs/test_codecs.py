@@ -15,7 +15,7 @@ import uuid
 import warnings
 import zoneinfo
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
 
@@ -668,6 +668,51 @@ class Fussy(pydantic.BaseModel):
         raise ZeroDivisionError("sEcReT")
 
 
+BERLIN = dt.datetime(2026, 7, 1, 12, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))
+
+
+class Tagged(msgspec.Struct, tag=True, rename="camel"):
+    the_rate: float
+    the_moment: dt.datetime
+
+
+class Other(msgspec.Struct, tag=True, rename="camel"):
+    the_rate: float
+    the_moment: dt.datetime
+
+
+class Listed(msgspec.Struct, array_like=True, tag="listed"):
+    rate: float
+    at: dt.datetime
+
+
+class Kennel(msgspec.Struct):
+    guest: Cat | Dog
+    mixed: Mixed
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    shapes: list[Round | Oblong]
+
+
+class Framed(msgspec.Struct, frozen=True):
+    shape: Round | Oblong
+
+
+class Titled(NamedTuple):
+    shape: Round | Oblong
+
+
+class Pair(enum.Enum):
+    LEFT = (1, "a")
+    RIGHT = (2, "b")
+
+
+class TwoNames(pydantic.BaseModel):
+    at: dt.datetime = pydantic.Field(serialization_alias="writtenAt")
+
+
 REFUSED: dict[str, tuple[Any, Callable[[], Any]]] = {
     "a bool for an int": (int, lambda: True),
     "an int for a bool": (bool, lambda: 1),
@@ -792,6 +837,22 @@ def test_a_value_that_would_not_come_back_as_it_was_is_refused(annotation: Any, 
         (list[float | Level], lambda: [1.5, Level.HIGH]),
         (dict[dt.date, Mixed], lambda: {dt.date(2026, 1, 1): Mixed.HALF}),
         (Marked, lambda: Marked(Mixed.TEXT, None, [Marked(Mixed.HALF)])),
+        (Annotated[float, "meta"], lambda: 1),
+        (Box[float], lambda: Box(1)),
+        (dict[str, Box[list[float]]], lambda: {"a": Box([1, 2.0])}),
+        (Tagged | Other, lambda: Tagged(1, BERLIN)),
+        (Tagged | Other, lambda: Other(1, BERLIN)),
+        (Listed, lambda: Listed(1, BERLIN)),
+        (Box[dt.datetime], lambda: Box(BERLIN)),
+        (Box[Cat | Dog], lambda: Box(Dog(name="a", barks=False))),
+        (Kennel, lambda: Kennel(Dog(name="a", barks=False), Mixed.HALF)),
+        (Gallery, lambda: Gallery([Oblong(size=1), Round()])),
+        (Framed, lambda: Framed(Oblong())),
+        (Titled, lambda: Titled(Oblong())),
+        (Box[Round | Oblong], lambda: Box(Oblong())),
+        (Pair, lambda: Pair.RIGHT),
+        (dict[Mixed, int], lambda: {Mixed.HALF: 1, Mixed.TEXT: 2}),
+        (TwoNames, lambda: TwoNames(at=BERLIN)),
         (list[Strict], lambda: [Strict(day=dt.date(2026, 1, 1), numbers=(1,), id=uuid.UUID(int=1))]),
         (Model, lambda: Model(name="a", inner=Inner(when=dt.datetime(2026, 1, 1, tzinfo=dt.UTC), tags={"b"}))),
     ],
@@ -815,6 +876,17 @@ def test_a_model_of_the_wrong_content_makes_no_warning_that_quotes_it() -> None:
         with pytest.raises(RoundTripError):
             Codec(Cat).encode(Cat.model_construct(name=Decimal("123.456")))  # type: ignore[arg-type]
     assert not seen
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [deque[int], OrderedDict[str, int], Iterable[int], Awaitable[int], Callable[[], int], type[int]],
+    ids=str,
+)
+def test_a_generic_class_that_nobody_can_build_is_refused_at_once(annotation: Any) -> None:
+    for one in (annotation, list[annotation], dict[str, annotation]):
+        with pytest.raises(TypeError, match="no way to build a"):
+            Codec(one)
 
 
 @pytest.mark.parametrize("annotation", [complex | int, list[Cat | Dog], dict[Cat, int], T], ids=str)
@@ -914,6 +986,9 @@ def test_an_object_whose_state_cannot_be_seen_is_the_same_as_no_other() -> None:
         pytest.param(Stamped, Stamped(), r"\.id: another UUID came back", id="Stamped"),
         (Typo, Typo("a", 7, (1, 2)), r"Expected `datetime`, got `int` - at `\$\.seen`"),  # type: ignore[arg-type]
         (set[Mark], {Mark(NOW, ())}, r"Mark"),
+        (list[Unequal], [Unequal(1)] * 5 + [Unequal(1j)] * 4, r"\(\[5\]\.content: .*: complex\)"),
+        (Any, {"sEcReT": [1, {2: object()}]}, r"\(\.values\(\)\[0\]\[1\]\.values\(\)\[0\]: .*: object\)"),
+        (Any, 1j, r"\(Type is not JSON serializable: complex\)"),
     ],
     ids=shown,
 )
