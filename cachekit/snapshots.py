@@ -20,7 +20,7 @@ from cachekit.cache import Cache
 from cachekit.codecs import Codec
 from cachekit.config import DAY, parse_count, parse_duration
 from cachekit.errors import ConfigurationError, RenderError
-from cachekit.keys import render, shorten
+from cachekit.keys import PATTERN, is_pattern, render, shorten
 
 _ITEM: Final = Codec(Any, "a rolling window")
 
@@ -58,6 +58,9 @@ class RollingWindow:
             raise ConfigurationError(message)
         if not isinstance(key, str):
             message = f'key={key!r} is no key; write text such as "clicks:42"'
+            raise ConfigurationError(message)
+        if is_pattern(key):
+            message = f"key={key!r} is no key of a window: {PATTERN}"
             raise ConfigurationError(message)
         self._runtime = cache.runtime
         self._key = key

@@ -225,6 +225,11 @@ def test_a_window_on_something_that_is_no_cache_is_refused() -> None:
         RollingWindow(memory_cache(), 42, 1, 1)  # type: ignore[arg-type]
 
 
+def test_a_window_for_a_pattern_is_refused_since_forgetting_it_would_forget_nothing() -> None:
+    with pytest.raises(ConfigurationError, match=r"key='clicks:\*' is no key of a window: .* is no pattern"):
+        RollingWindow(memory_cache(), "clicks:*", 1, 1)
+
+
 async def test_an_item_brings_no_timestamp_of_its_own() -> None:
     clock = FakeClock()
     window = RollingWindow(memory_cache(clock=clock), "w", limit=5, ttl=60)
