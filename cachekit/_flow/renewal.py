@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import weakref
 from typing import Final
 
 from msgspec import Struct
@@ -70,9 +71,11 @@ class Renewals:
         if self._timer is not None:
             self._timer.cancel()
         self._next = due
-        self._timer = detached(self._loop.call_at, due, self._renew_due)
+        # Weak: a timer that is set keeps no cache alive.
+        self._timer = detached(self._loop.call_at, due, _renew_due, weakref.ref(self))
 
-    def _renew_due(self) -> None:
+    def renew_due(self) -> None:
+        """Renew the leases whose time has come, and set the timer for the next one."""
         self._next = math.inf
         now = self._loop.time()
         # A copy: a coroutine may be closed in another thread.
@@ -89,3 +92,9 @@ class Renewals:
         # Given back since the timer ended.
         if held in self._held and not await self._leases.renew(held.key, held.token, held.seconds):
             self.stop(held)
+
+
+def _renew_due(of_loop: weakref.ref[Renewals]) -> None:
+    renewals = of_loop()
+    if renewals is not None:
+        renewals.renew_due()
