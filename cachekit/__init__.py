@@ -14,7 +14,8 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
     _flow/            how one call goes
       plan, policy    made at decoration
       read            looks, and does what the table in verdict says
-      call, joining, flight, lease, load, nesting     a call that was no hit
+      call, joining, flight, load, nesting, failure   a call that was no hit
+      lease, renewal  its lease
       write, commit   invalidations
       runtime         the objects that all calls of a cache share
     _tiers/           where values are
@@ -30,7 +31,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       tracking        the feed of changes
       connect, names, translate     URLs, host names, foreign errors
     keys.py codecs.py entry.py      pure: no I/O, no clock
-    comparing.py rebuilding.py      pure: what came back, and what msgspec cannot build
+    marking.py comparing.py rebuilding.py     pure: a second form, what came back, and what msgspec cannot build
     urls.py           where a store is
     config.py events.py clock.py loops.py backoff.py
                       settings, events, the time, state of each event loop, pauses with jitter

@@ -72,7 +72,8 @@ class Renewals:
             self._timer.cancel()
         self._next = due
         # Weak: a timer that is set keeps no cache alive.
-        self._timer = detached(self._loop.call_at, due, _renew_due, weakref.ref(self))
+        this: weakref.ref[Renewals] = weakref.ref(self)
+        self._timer = detached(self._loop.call_at, due, _renew_due, this)
 
     def renew_due(self) -> None:
         """Renew the leases whose time has come, and set the timer for the next one."""
