@@ -11,6 +11,7 @@
     flight.py    callers of one cold key share one load
     nesting.py   loads inside loads: nothing waits in a circle
     lease.py     one load across processes, and the fence that keeps voided loads out
+    renewal.py   the leases of loads that go on
     load.py      the user's function, and the fill behind it
     failure.py   the exception of a load, for each caller a copy
     write.py     invalidations
