@@ -204,15 +204,16 @@ class _Part:
 
     async def timed(self, x: int) -> float:
         """Call once, check the result, and return the seconds that it took."""
-        failures = len(self.subject.failures)
+        failures, leaseless = len(self.subject.failures), self.operation.leaseless(x)
         began = time.perf_counter()
         word = await self.operation.call(x)
         seconds = self.operation.added(x, began, time.perf_counter())
         self.words[x] = word
         self.check(x, word)
         unreported = word == self.operation.left_out and len(self.subject.failures) == failures
-        # A lease may run out on a busy machine. That is no failure of the store, and the result is not stored.
-        lost = self.sizes.busy and time.monotonic() - self.warmed_up > DEFAULT_LEASE
+        # A busy machine may have had no time to take a lease, or the lease may run out. That is no failure of the
+        # store by now, and the result is not stored.
+        lost = self.sizes.busy and (leaseless or time.monotonic() - self.warmed_up > DEFAULT_LEASE)
         lost = lost and self.operation.name == LoadUnderWay.name
         if self.cell.left_out and unreported and not lost:
             self.complain(f"call {x} was not served, and no event reports it")
