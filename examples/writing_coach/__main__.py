@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cachekit import Cache
 from cachekit.errors import ConfigurationError
-from examples.writing_coach.app import DATABASE, ENVIRONMENT, Settings
+from examples.writing_coach.app import DATABASE, ENVIRONMENT, TIMEOUT, Settings
 from examples.writing_coach.database import Database
 
 APP: Final = "examples.writing_coach.app:create_app"
@@ -53,6 +53,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="the database, as SQLAlchemy names it (default: %(default)s)",
     )
     add("--workers", metavar="N", type=int, default=1, help="processes (default: %(default)s)")
+    add(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=TIMEOUT,
+        help="that the cache may add to one call, at most (default: %(default)s)",
+    )
     add("--port", type=int, default=8000, help="of the loopback interface (default: %(default)s)")
     add("--origin", metavar="URL", help="the address of the page (default: http://localhost:PORT)")
     options = parser.parse_args(argv)
@@ -63,13 +70,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     origin = (options.origin or f"http://localhost:{options.port}").rstrip("/")
     if not re.fullmatch(r"https?://[^/:\d][^/:]*(:\d+)?", origin) or not 0 < options.port < 65536:
         parser.error("--origin, --port: passkeys need a name and a port, as in https://coach.example or 8000")
-    settings = Settings(secret=secrets.token_hex(32), origin=origin, redis=options.redis, database=options.database)
+    settings = Settings(
+        secret=secrets.token_hex(32),
+        origin=origin,
+        redis=options.redis,
+        database=options.database,
+        timeout=options.timeout,
+    )
     try:
-        cache, database = Cache(settings.redis), Database(settings.database)
+        cache, database = Cache(settings.redis, timeout=settings.timeout), Database(settings.database)
         # Once and before the workers start: they would do it at the same moment.
         asyncio.run(database.create_tables())
     except ConfigurationError as error:
-        parser.error(f"--redis: {error}")
+        parser.error(f"--redis or --timeout: {error}")
     except (SQLAlchemyError, OSError, ImportError) as error:
         parser.error(f"--database: {error}")
     console = Console(highlight=False, soft_wrap=True)

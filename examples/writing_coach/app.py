@@ -27,6 +27,7 @@ STATIC: Final = Path(__file__).parent / "static"
 ENVIRONMENT: Final = "WRITING_COACH"
 """The variable that hands the settings to the workers, which are processes of their own."""
 DATABASE: Final = "sqlite+aiosqlite:///writing_coach.db"
+TIMEOUT: Final = 0.25
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     "Referrer-Policy": "no-referrer",
@@ -42,6 +43,8 @@ class Settings:
     origin: str
     redis: str = field(repr=False)
     database: str = field(repr=False)
+    timeout: float = TIMEOUT
+    """Seconds that all work of the cache may add to one call."""
 
     @property
     def host(self) -> str:
@@ -69,7 +72,7 @@ def create_app() -> FastAPI:
 @asynccontextmanager
 async def _life(app: FastAPI) -> AsyncGenerator[None, None]:
     settings: Settings = app.state.settings
-    async with configure(settings.redis) as cache:
+    async with configure(settings.redis, timeout=settings.timeout) as cache:
         app.state.database = database = Database(settings.database)
         app.state.panel = Panel(cache, database)
         app.state.snapshots = SnapshotStore(cache, limit=writing.KEPT, ttl=writing.LIFE)

@@ -43,6 +43,8 @@ class WritingCoach:
             *(sys.executable, "-X", "dev", "-W", "ignore:unclosed <socket.socket:ResourceWarning"),
             *("-m", "examples.writing_coach", "--port", str(self._port)),
             *("--redis", redis, "--database", f"sqlite+aiosqlite:///{self.database}", *options),
+            # On a busy machine a healthy server may take longer than the default.
+            *("--timeout", "2"),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
