@@ -17,6 +17,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       call, joining, flight, load, nesting, failure   a call that was no hit
       lease, renewal  its lease
       write, commit   invalidations
+      warm            many calls before the first user
       runtime         the objects that all calls of a cache share
     _tiers/           where values are
       values, windows, leases     in the store
@@ -38,6 +39,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
     errors.py         one tree
 """
 
+from cachekit._flow.warm import Warmed
 from cachekit._tiers.outcome import MISS, Miss
 from cachekit.cache import Cache
 from cachekit.decorators import BoundCachedFunction, CachedFunction
@@ -76,6 +78,7 @@ __all__ = [
     "RollingWindow",
     "Snapshot",
     "SnapshotStore",
+    "Warmed",
     "cache_delete",
     "cache_get",
     "cache_set",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 
@@ -16,8 +16,10 @@ from cachekit._flow.plan import CallPlan, KnownTemplates
 from cachekit._flow.policy import CachedOptions, Policy
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.warm import Warmed, warm
 from cachekit._flow.write import WritePlan, invalidate_call, write
 from cachekit._tiers.outcome import Miss
+from cachekit.config import parse_count
 from cachekit.errors import DecorationError
 from cachekit.keys import defined_in_class, needs_key_of_instance
 
@@ -161,6 +163,47 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         All other takers get `MISS`. So does every taker when there is no value or the store fails. Never loads.
         """
         return await take(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def warm(
+        self,
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        concurrency: int = 100,
+        progress: Callable[[int], None] | None = None,
+    ) -> Warmed:
+        """Bring the results of many calls into the store: for a hook that runs when an application starts.
+
+        A call whose result is cached already asks the store once, and nothing else.
+
+        Args:
+            calls: A tuple of arguments for each call, such as ``[(1,), (2,)]``. It may be made as it is read.
+            concurrency: The most calls at the same time, at least 1.
+            progress: Is called after each call with the number of calls that are done.
+
+        Returns:
+            How many results were there, loaded, stored and failed. A failure of the function or the store is counted.
+
+        Raises:
+            ConfigurationError: ``concurrency`` is no such number.
+            TypeError: Arguments do not fit the function; from the function itself.
+            Exception: Any that ``calls`` or ``progress`` raises.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="square:<x>", ttl=600)
+            ... async def square(x: int) -> int:
+            ...     return x * x
+            >>> async def main() -> None:
+            ...     await square(2)
+            ...     print(await square.warm((x,) for x in range(5)))
+            >>> asyncio.run(main())
+            Warmed(there=1, loaded=4, stored=4, failed=0, errors=())
+        """
+        bound = self._self_bound
+        all_calls = ((*bound, *args) if bound and isinstance(args, tuple) else args for args in calls)
+        count = parse_count(concurrency, "concurrency")
+        return await warm(self._self_runtime(), self._self_plan, all_calls, count, progress)
 
 
 class _Takes(Protocol[S_contra, P2, R_co]):

@@ -14,6 +14,7 @@
     renewal.py   the leases of loads that go on
     load.py      the user's function, and the fill behind it
     failure.py   the exception of a load, for each caller a copy
+    warm.py      many calls, a bounded number at a time
     write.py     invalidations
     commit.py    invalidations held back until a transaction has committed
     runtime.py   everything that the calls of one cache share

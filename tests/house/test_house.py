@@ -20,6 +20,7 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 BROAD = {
     "_flow/load.py": "a failed load is shared as its exception, and raised again as it is",
     "_flow/plan.py": "the user's policy and annotations",
+    "_flow/warm.py": "the user's function: its failure is counted, and the rest is warmed",
     "_tiers/guard.py": "the store",
     "_tiers/reporter.py": "observers",
     "codecs.py": "code of the user's types",

@@ -1,0 +1,152 @@
+"""Warming: the results of many calls are in the store before the first user asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from cachekit import Cache, CachedFunction, Warmed
+from cachekit.errors import ConfigurationError
+from cachekit.testing import FailingStore, memory_cache
+
+
+class Counting:
+    """A decorated function, the number of its runs, and the most that went on at the same time."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.runs = self.now = self.most = 0
+
+        @cache.cached(key="n:<n>", ttl=60, when=lambda n: n != 13)
+        async def f(n: int) -> int:
+            self.runs += 1
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0)
+            self.now -= 1
+            if n < 0:
+                raise ValueError(n)
+            return n
+
+        self.f: CachedFunction[[int], int] = f
+
+
+async def test_every_call_is_counted_as_there_or_loaded_or_failed_and_later_calls_are_hits(store_url: str) -> None:
+    async with Cache(store_url, prefix="warm:") as cache:
+        counting = Counting(cache)
+        await counting.f(1)
+        warmed = await counting.f.warm([(n,) for n in (-2, -1, 1, 2, 3, 13)])
+        assert (warmed.there, warmed.loaded, warmed.stored, warmed.failed) == (1, 3, 2, 2)
+        assert sorted(map(str, warmed.errors)) == ["-1", "-2"]
+        runs = counting.runs
+        assert [await counting.f(n) for n in (1, 2, 3)] == [1, 2, 3]
+        assert counting.runs == runs
+
+
+async def test_a_key_of_several_calls_is_loaded_once() -> None:
+    counting = Counting(memory_cache())
+    assert await counting.f.warm([(1,)] * 5) == Warmed(there=4, loaded=1, stored=1)
+    assert counting.runs == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_no_more_calls_go_on_at_the_same_time_than_asked_for(concurrency: int) -> None:
+    counting = Counting(memory_cache())
+    await counting.f.warm(((n,) for n in range(20)), concurrency=concurrency)
+    assert (counting.runs, counting.most) == (20, concurrency)
+
+
+async def test_progress_is_told_after_each_call() -> None:
+    told: list[int] = []
+    await Counting(memory_cache()).f.warm([(1,), (-1,), (1,)], progress=told.append)
+    assert told == [1, 2, 3]
+
+
+async def test_calls_are_read_as_they_are_needed() -> None:
+    counting = Counting(memory_cache())
+    read = 0
+
+    def calls() -> Iterator[tuple[int]]:
+        nonlocal read
+        for n in range(50):
+            assert read - counting.runs <= 3
+            read += 1
+            yield (n,)
+
+    assert (await counting.f.warm(calls(), concurrency=3)).loaded == 50
+
+
+async def test_a_store_that_fails_is_no_error_and_nothing_counts_as_stored() -> None:
+    store = FailingStore()
+    store.fail()
+    warmed = await Counting(Cache(store)).f.warm([(1,), (2,)])
+    assert warmed == Warmed(loaded=2)
+
+
+async def test_a_call_without_a_key_fails_and_does_not_run() -> None:
+    runs = 0
+
+    @memory_cache().cached(key="n:<n>", ttl=60)
+    async def f(n: object) -> int:
+        nonlocal runs
+        runs += 1
+        return 1
+
+    assert (await f.warm([(object(),)])).failed == 1
+    assert runs == 0
+
+
+async def test_arguments_that_do_not_fit_are_the_callers_error() -> None:
+    counting = Counting(memory_cache())
+    with pytest.raises(TypeError, match="positional argument"):
+        await counting.f.warm([(1, 2)])
+    with pytest.raises(
+        TypeError, match=r"a call is a tuple of arguments, not a int; write \.warm\(\[\(1,\), \(2,\)\]\)"
+    ):
+        await counting.f.warm([1, 2])  # type: ignore[list-item]
+    with pytest.raises(ConfigurationError, match="concurrency=0 is not a count"):
+        await counting.f.warm([], concurrency=0)
+
+
+async def test_an_exception_of_progress_ends_the_warming() -> None:
+    counting = Counting(memory_cache())
+
+    def progress(done: int) -> None:
+        raise LookupError(done)
+
+    with pytest.raises(LookupError, match="1"):
+        await counting.f.warm([(n,) for n in range(100)], concurrency=1, progress=progress)
+    assert counting.runs == 1
+
+
+async def test_a_method_is_warmed_for_its_instance() -> None:
+    cache = memory_cache()
+
+    class Shop:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @cache.cached(key="price:<self.name>:<sku>", ttl=60)
+        async def price(self, sku: str) -> str:
+            return self.name + sku
+
+    assert (await Shop("a").price.warm([("tea",)])).stored == 1
+    assert await Shop("a").price.peek("tea") == "atea"
+    assert not await Shop("b").price.peek("tea")
+
+
+async def test_a_cancelled_warming_leaves_nothing_running() -> None:
+    began = asyncio.Event()
+
+    @memory_cache().cached(key="n:<n>", ttl=60)
+    async def hangs(n: int) -> int:
+        began.set()
+        await asyncio.Event().wait()
+        return n
+
+    warming = asyncio.ensure_future(hangs.warm([(n,) for n in range(10)]))
+    await began.wait()
+    warming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await warming
