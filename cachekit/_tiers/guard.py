@@ -193,6 +193,8 @@ class Guard:
     def _contained(self, operation: str, error: Exception, key: str, budget: Budget, began: float) -> Down:
         """Return the value for ``error``, which the store raised for a question asked at ``began``."""
         kind = type(error).__name__
+        # A connection keeps its last error, and with a traceback it would keep the frames of its callers.
+        error.__traceback__ = None
         failure = (
             error
             if isinstance(error, StoreError)
