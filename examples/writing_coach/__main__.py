@@ -19,9 +19,9 @@ import asyncio
 import json
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
+from secrets import token_hex
 from typing import Final
 
 import uvicorn
@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cachekit import Cache
 from cachekit.errors import ConfigurationError
-from examples.writing_coach.app import DATABASE, ENVIRONMENT, TIMEOUT, Settings
+from examples.writing_coach.app import DATABASE, ENVIRONMENT, Settings
 from examples.writing_coach.database import Database
 
 APP: Final = "examples.writing_coach.app:create_app"
@@ -53,13 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="the database, as SQLAlchemy names it (default: %(default)s)",
     )
     add("--workers", metavar="N", type=int, default=1, help="processes (default: %(default)s)")
-    add(
-        "--timeout",
-        metavar="SECONDS",
-        type=float,
-        default=TIMEOUT,
-        help="that the cache may add to one call, at most (default: %(default)s)",
-    )
+    add("--timeout", metavar="S", type=float, default=0.25, help="of the cache, in seconds (default: %(default)s)")
     add("--port", type=int, default=8000, help="of the loopback interface (default: %(default)s)")
     add("--origin", metavar="URL", help="the address of the page (default: http://localhost:PORT)")
     options = parser.parse_args(argv)
@@ -71,11 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not re.fullmatch(r"https?://[^/:\d][^/:]*(:\d+)?", origin) or not 0 < options.port < 65536:
         parser.error("--origin, --port: passkeys need a name and a port, as in https://coach.example or 8000")
     settings = Settings(
-        secret=secrets.token_hex(32),
-        origin=origin,
-        redis=options.redis,
-        database=options.database,
-        timeout=options.timeout,
+        secret=token_hex(32), origin=origin, redis=options.redis, database=options.database, timeout=options.timeout
     )
     try:
         cache, database = Cache(settings.redis, timeout=settings.timeout), Database(settings.database)

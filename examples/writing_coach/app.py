@@ -27,7 +27,6 @@ STATIC: Final = Path(__file__).parent / "static"
 ENVIRONMENT: Final = "WRITING_COACH"
 """The variable that hands the settings to the workers, which are processes of their own."""
 DATABASE: Final = "sqlite+aiosqlite:///writing_coach.db"
-TIMEOUT: Final = 0.25
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     "Referrer-Policy": "no-referrer",
@@ -43,8 +42,7 @@ class Settings:
     origin: str
     redis: str = field(repr=False)
     database: str = field(repr=False)
-    timeout: float = TIMEOUT
-    """Seconds that all work of the cache may add to one call."""
+    timeout: float = 0.25
 
     @property
     def host(self) -> str:
