@@ -102,7 +102,7 @@ class Cache:
         if url is None or isinstance(url, str):
             self._store = open_store(url_from_environment() if url is None else url, clock=clock)
         elif isinstance(url, type) and isinstance(url, Store):
-            # The class has the verbs of its instances, but nobody is behind them.
+            # The class has the verbs of its instances, but no store is behind them.
             message = f"a cache is opened on a store, not on its class; write Cache({url.__name__}())"
             raise ConfigurationError(message)
         elif isinstance(url, Store):

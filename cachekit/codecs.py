@@ -308,7 +308,7 @@ def _decoder(annotation: Any) -> Decode:
 
 
 def _refuse_unknown(annotation: Any) -> None:
-    """Raise a TypeError now for a class that nobody can build: msgspec would do so at each value."""
+    """Raise a TypeError now for a class that cannot be built: msgspec would do so at each value."""
     if typing.get_origin(annotation) in _CONTAINERS:
         for member in typing.get_args(annotation):
             _refuse_unknown(member)

@@ -22,7 +22,7 @@ from cachekit.stores.unusable import UnusableStore
 
 _lock: Final = threading.Lock()
 _configured: Cache | None = None
-# Of the functions that use the default cache, whichever one that is.
+# Of the functions that use the default cache; any cache may become it.
 _known: Final = KnownTemplates()
 _in_context: Final[ContextVar[Cache | None]] = ContextVar("cachekit default cache", default=None)
 

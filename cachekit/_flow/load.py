@@ -181,7 +181,7 @@ async def load_inside(call: Call[R], block: Block) -> R:
     The lease is taken now: an invalidation by others between now and then wins. After the load it is not renewed,
     so a block that stays open delays others by one lease at most, and then the key is invalidated after all.
     """
-    # A flight that nobody finds: the result is not for others yet.
+    # No other call finds this flight: the result is not for others yet.
     flight = Flight(call.key, call.plan, asyncio.get_running_loop())
     kept = False
     try:

@@ -67,7 +67,7 @@ class Journal:
 
     @property
     def waiting(self) -> int:
-        """How many keys are to be sent again: all but those that the store has denied."""
+        """How many keys are to be sent again: all that the store has not denied."""
         return len(self._pending) - sum(map(len, self._denied.values())) if self._denied else len(self._pending)
 
     @property

@@ -1,4 +1,4 @@
-"""A failed load is told to all its callers, and nobody sees what another caller was doing."""
+"""A failed load is told to all its callers, and no caller sees the doings of another one."""
 
 from __future__ import annotations
 
