@@ -33,7 +33,7 @@ _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 _SLOTS: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
 
 _PATIENCE: Final = 0.25
-"""Seconds in which a node must answer CLUSTER SLOTS. Then the next node is asked."""
+"""Seconds in which a node must answer CLUSTER SLOTS. Then the next node is asked as well."""
 
 _PAUSE: Final = 0.1
 """The least seconds between two rounds of asking: a failover redirects every operation until it is known."""
@@ -236,25 +236,22 @@ class Cluster:
             await asyncio.sleep(_PAUSE)
 
     async def _ask_nodes(self) -> None:
-        """Ask one node after the other for the slots, until one answers."""
+        """Ask one node after the other for the slots, until one answers.
+
+        A node that is silent for `_PATIENCE` keeps no other from being asked, and may answer all the same.
+        """
         reason: StoreError = StoreUnavailableError("unavailable", f"no node of {self._address} answers")
-        for node in self._candidates():
-            operation = Operation("", _SLOTS, 1, self._deadlines.after(_PATIENCE))
-            self._lane(node).put(operation)
-            try:
-                reply = await operation.future
-            except StoreError as error:
-                reason = error
-                continue
-            masters, nodes = _parse_slots(reply, node)
-            if nodes:
-                moved = bool(self._tracked) and masters != self._masters
-                self._masters, self._nodes = masters, nodes
-                self._follow_nodes({node for node in masters if node is not None}, moved=moved)
-                self._close_idle()
-                self._send_waiting()
-                return
-            reason = _slots_error(reply, node)
+        candidates = self._candidates()
+        asked: dict[asyncio.Future[object], Endpoint] = {}
+        while self._ask_next(candidates, asked) or asked:
+            done, _ = await asyncio.wait(asked, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                refusal = self._learn_from(future, asked.pop(future))
+                if refusal is None:
+                    for late in asked:
+                        late.cancel()
+                    return
+                reason = refusal
         if isinstance(reason, StoreTimeoutError) and any(not operation.future.done() for operation in self._waiting):
             # The nodes may be slow rather than gone. Waiting operations have their own deadlines; until then the nodes
             # are asked again.
@@ -264,6 +261,36 @@ class Cluster:
         # A node that has a feed reports its errors itself.
         for feeds in [] if self._feed_nodes else [*self._tracked]:
             feeds.fail(reason)
+
+    def _ask_next(self, candidates: Iterator[Endpoint], asked: dict[asyncio.Future[object], Endpoint]) -> bool:
+        """Ask the next of the ``candidates`` for the slots, and note it in ``asked``; return whether there was one."""
+        node = next(candidates, None)
+        if node is None:
+            return False
+        # A question has as long as the operations that wait for its answer: only `timeout` limits how far away a
+        # cluster may be.
+        now = self._deadlines.loop.time()
+        left = [operation.deadline - now for operation in self._waiting if operation.wanted]
+        question = Operation("", _SLOTS, 1, self._deadlines.after(max([_PATIENCE, *left])))
+        self._lane(node).put(question)
+        asked[question.future] = node
+        return True
+
+    def _learn_from(self, future: asyncio.Future[object], node: Endpoint) -> StoreError | None:
+        """Learn the slots from the answer of ``node``; return an error if it is no such answer."""
+        try:
+            reply = future.result()
+        except StoreError as error:
+            return error
+        masters, nodes = _parse_slots(reply, node)
+        if not nodes:
+            return _slots_error(reply, node)
+        moved = bool(self._tracked) and masters != self._masters
+        self._masters, self._nodes = masters, nodes
+        self._follow_nodes({node for node in masters if node is not None}, moved=moved)
+        self._close_idle()
+        self._send_waiting()
+        return None
 
     def _close_idle(self) -> None:
         """Close the idle connections to nodes that are no masters: replicas are asked for the slots only."""

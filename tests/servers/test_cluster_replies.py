@@ -1,8 +1,9 @@
-"""A server that says nonsense about the slots of a cluster: no call fails by it, and nothing grows."""
+"""A server that says nonsense about the slots of a cluster, or says it late.
+
+No call fails by nonsense, and nothing grows. A late answer is waited for, as long as the call has time.
+"""
 
 from __future__ import annotations
-
-import asyncio
 
 import pytest
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
@@ -11,10 +12,10 @@ from cachekit import Cache
 from cachekit.events import Event, StoreFailed
 from cachekit.stores.cluster import Cluster
 from cachekit.stores.redis import RedisStore
+from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer
 from tests.kit.servers import RedisServer
-
-PATIENCE = 10.0
+from tests.kit.waiting import PATIENCE
 
 
 def bulk(text: bytes) -> bytes:
@@ -64,8 +65,8 @@ async def test_an_answer_about_the_slots_that_is_none_is_garbage(redis_server: R
         async def f() -> int:
             return 1
 
-        async with asyncio.timeout(PATIENCE / 2):
-            assert await f() == 1
+        # If the deadline were what ended the wait, the cause would be a timeout.
+        assert await f() == 1
         assert {event.cause for event in failures if isinstance(event, StoreFailed)} == {"garbage"}
         network = network_of(cache)
         assert len(network._masters) == SLOTS
@@ -91,10 +92,31 @@ async def test_a_redirection_for_a_slot_that_does_not_exist_is_garbage(redis_ser
             cache.observe(lambda event: failures.append(event) if isinstance(event, StoreFailed) else None)
             assert await cache.set("k", 1, ttl=60)
             scripted.answer = b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, scripted.port)
-            async with asyncio.timeout(PATIENCE / 2):
-                assert await cache.get("k") is None
-                assert not await cache.set("k", 2, ttl=60)
+            assert await cache.get("k") is None
+            assert not await cache.set("k", 2, ttl=60)
             scripted.answer = None
             assert [event.cause for event in failures if isinstance(event, StoreFailed)] == ["garbage"] * 2
             assert await cache.get("k") == 1
             assert len(network_of(cache)._masters) == SLOTS
+
+
+@pytest.mark.parametrize("silent_first", [False, True], ids=["far away", "behind a silent seed"])
+async def test_a_cluster_that_is_far_away_is_used_if_the_timeout_allows_it(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, silent_first: bool
+) -> None:
+    # Nothing answers within these any more, so that only the timeout of the cache is left.
+    monkeypatch.setattr("cachekit.stores.cluster._PATIENCE", 0.001)
+    monkeypatch.setattr("cachekit.stores.lane.CONNECT_PATIENCE", 0.001)
+    async with (
+        ScriptedServer(redis_server.port) as scripted,
+        FaultProxy(scripted.port) as far,
+        FaultProxy(scripted.port) as silent,
+    ):
+        scripted.always[b"CLUSTER"] = row(0, SLOTS - 1, bulk(b""), b":%d\r\n" % far.port)
+        await far.set(Fault.DELAY, seconds=0.05)
+        await silent.set(Fault.HALF_OPEN)
+        seeds = [*([silent] if silent_first else []), far]
+        url = "redis+cluster://" + ",".join(f"127.0.0.1:{seed.port}" for seed in seeds)
+        async with Cache(url, timeout=PATIENCE) as cache:
+            assert await cache.set("k", 1, ttl=60)
+            assert await cache.get("k") == 1
