@@ -31,10 +31,10 @@ MOST_RENEWED: Final = 100
 others load beside it, and its result is not stored."""
 
 MOST_GIVING_BACK: Final = 32
-"""Leases that are given back again and again at the same time, while the store is down."""
+"""Tasks that give leases back again and again, while the store is down."""
 
 MOST_LEFT_BEHIND: Final = 10_000
-"""Tokens that are remembered of leases that may not have been given back: about 1 MB."""
+"""Tokens that are remembered of leases that may not have been given back: about 1 MB. As many leases are owed."""
 
 _MOST_HOLDERS: Final = 2
 """Leases of others that a caller waits out. A caller that finds a third one loads, and does not store: where
@@ -144,7 +144,7 @@ class _Asking(Struct, eq=False):
 
     def __exit__(self, *raised: object) -> None:
         if not self.answered:
-            _give_back_soon(self.call, self.flight, self.token)
+            _give_back_soon(self.call, self.flight, self.token, held=False)
 
 
 # --- while it is held ----------------------------------------------------------------------------
@@ -178,16 +178,19 @@ def release(call: Call[Any], flight: Flight) -> None:
         _give_back_soon(call, flight, held.token)
 
 
-def _give_back_soon(call: Call[Any], flight: Flight, token: bytes) -> None:
-    runtime = call.runtime
+def _give_back_soon(call: Call[Any], flight: Flight, token: bytes, *, held: bool = True) -> None:
+    """Give back a lease that was ``held``, or that may have been granted, without making anybody wait for it."""
+    runtime, lease = call.runtime, call.plan.policy.lease
     while len(runtime.left_behind) >= MOST_LEFT_BEHIND:
         runtime.left_behind.pop(next(iter(runtime.left_behind)), None)
     runtime.left_behind[token] = None
     if len(runtime.giving_back) >= MOST_GIVING_BACK and not runtime.coherence.healthy:
-        # An outage, in which most of the leases were never granted either.
+        # An outage, in which most of the leases that were asked for were never granted.
         runtime.giving_back.difference_update([one for one in [*runtime.giving_back] if one.get_loop().is_closed()])
+        if held and len(runtime.owed) < MOST_LEFT_BEHIND:
+            runtime.owed[token] = (call.key, time.monotonic() + lease)
         return
-    task = runtime.background.start(flight.loop, _give_back, runtime, call.key, token, call.plan.policy.lease)
+    task = runtime.background.start(flight.loop, _give_back, runtime, call.key, token, lease)
     if task is not None:
         runtime.giving_back.add(task)
         detached(task.add_done_callback, runtime.giving_back.discard)
@@ -197,13 +200,30 @@ async def _give_back(runtime: Runtime, key: str, token: bytes, lease: float) -> 
     """Give a lease back; while the store is down, try again until the lease has ended by itself.
 
     Otherwise the first caller after the store is back would wait for a load that no longer runs. Only a few try
-    again at the same time: an outage may leave any number of leases. Of the others this process knows the tokens.
+    again at the same time: an outage may leave any number of leases. When one of them has been given back, its task goes
+    on with the leases that are owed. Of all others this process knows the tokens.
     """
     ends = time.monotonic() + lease
     released = await runtime.leases.release(key, token, runtime.budget())
     if released is None and len(runtime.giving_back) <= MOST_GIVING_BACK:
         released = await _release_until(runtime, key, token, ends)
     if released:
+        runtime.left_behind.pop(token, None)
+    if released is not None:
+        await _give_back_owed(runtime)
+
+
+async def _give_back_owed(runtime: Runtime) -> None:
+    """Give back the leases that are owed, one after the other, until none is left or the store fails again."""
+    while runtime.owed:
+        try:
+            token, (key, ends) = runtime.owed.popitem()
+        except KeyError:
+            return  # another thread has taken the last one
+        released = False if time.monotonic() >= ends else await runtime.leases.release(key, token, runtime.budget())
+        if released is None:
+            runtime.owed[token] = (key, ends)
+            return
         runtime.left_behind.pop(token, None)
 
 

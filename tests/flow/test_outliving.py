@@ -395,6 +395,33 @@ async def test_the_leases_of_an_outage_that_were_not_given_back_delay_nobody_in_
             assert [await load(i) for i in range(MOST_GIVING_BACK + 10)] == list(range(MOST_GIVING_BACK + 10))
 
 
+async def test_all_leases_that_were_held_when_the_store_failed_are_given_back_when_it_answers_again() -> None:
+    store = FailingStore()
+    over = asyncio.Event()
+    keys = [f"k:{i}" for i in range(3 * MOST_GIVING_BACK)]
+    async with Cache(store) as cache:
+
+        @cache.cached(key="k:<i>", ttl=60, lease=3600)
+        async def load(i: int) -> int:
+            await over.wait()
+            return i
+
+        async def held() -> list[str]:
+            return [key for key in keys if (await store.get_with_lease(key, PATIENCE))[1]]
+
+        loads = [asyncio.create_task(load(i)) for i in range(len(keys))]
+        await until(lambda: all(cache.runtime.flights.find_begun(key) for key in keys))
+        assert await held() == keys
+        store.fail()
+        over.set()
+        assert await asyncio.gather(*loads) == [*range(len(keys))]
+        assert len(cache.runtime.giving_back) <= MOST_GIVING_BACK
+        store.recover()
+        await until(lambda: not cache.runtime.giving_back)
+        assert await held() == []
+        assert not cache.runtime.left_behind
+
+
 # --- records of asyncio ---------------------------------------------------------------------------------
 
 
