@@ -24,6 +24,7 @@ import redis
 
 from cachekit.config import DEFAULT_LEASE, DEFAULT_TIMEOUT
 from cachekit.entry import lease_key
+from cachekit.errors import DENIED
 from tests.faults.operations import HIT, LoadUnderWay, Operation, Subject, WrongError
 from tests.faults.scenarios import Scenario, Warmth
 from tests.kit.binaries import ServerBinary
@@ -32,8 +33,8 @@ from tests.kit.servers import RedisServer
 PATIENCE: Final = 30.0
 """Seconds within which an event that is sure to come must have come."""
 
-NO_LEASE: Final = 4.0
-"""Seconds within which the leases are given back. They would end by themselves after five."""
+LEASE: Final = 120.0
+"""Seconds of a lease. It does not end by itself within `PATIENCE`, so it was given back if it is gone."""
 
 PAUSE: Final = 0.001
 """Seconds between two calls of one caller, in which the background may go on."""
@@ -163,7 +164,9 @@ class _Part:
         self.numbers = numbers
         self.speaker = f"{cell.operation.name.replace(' ', '-')}-{kind}"
         timeout = sizes.timeout if cell.scenario.silent else sizes.longer
-        self.subject = Subject(url, f"{self.speaker}:", timeout, _Clock(self.speaker))
+        # An ACL that refuses a lease refuses to give it back as well. Then the lease ends by itself.
+        self.lease = DEFAULT_LEASE if DENIED in cell.scenario.causes else LEASE
+        self.subject = Subject(url, f"{self.speaker}:", timeout, _Clock(self.speaker), self.lease)
         self.operation = cell.operation(self.subject)
         self.expected = cell.expected
         if cell.scenario.partly and sizes.busy:
@@ -213,7 +216,7 @@ class _Part:
         unreported = word == self.operation.left_out and len(self.subject.failures) == failures
         # A busy machine may have had no time to take a lease, or the lease may run out. That is no failure of the
         # store by now, and the result is not stored.
-        lost = self.sizes.busy and (leaseless or time.monotonic() - self.warmed_up > DEFAULT_LEASE)
+        lost = self.sizes.busy and (leaseless or time.monotonic() - self.warmed_up > self.lease)
         lost = lost and self.operation.name == LoadUnderWay.name
         if self.cell.left_out and unreported and not lost:
             self.complain(f"call {x} was not served, and no event reports it")
@@ -402,7 +405,7 @@ async def _look_into(server: RedisServer, parts: Sequence[_Part]) -> None:
             if value == old.encode():
                 part.complain(f"{key} was invalidated, and holds {old} still")
         leases = [lease_key(key) for key in part.keys]
-        deadline = time.monotonic() + NO_LEASE
+        deadline = time.monotonic() + PATIENCE
         while (held := server.cli("EXISTS", *leases)) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         if held:

@@ -46,9 +46,10 @@ class Subject:
         prefix: The prefix of all its keys.
         timeout: The cache's option.
         clock: The cache's option.
+        lease: The option of its functions.
     """
 
-    def __init__(self, url: str, prefix: str, timeout: float, clock: Clock) -> None:
+    def __init__(self, url: str, prefix: str, timeout: float, clock: Clock, lease: float) -> None:
         self.cache = Cache(url, prefix=prefix, timeout=timeout, clock=clock)
         self.prefix = prefix
         self.snapshots = SnapshotStore(self.cache)
@@ -60,7 +61,7 @@ class Subject:
         self._versions: dict[int, int] = {}
         self._gates: dict[int, asyncio.Event] = {}
 
-        @self.cache.cached(key="value:<x>", ttl=600)
+        @self.cache.cached(key="value:<x>", ttl=600, lease=lease)
         async def value(x: int) -> list[int]:
             self.runs += 1
             return [x, self.version(x)]
@@ -70,7 +71,7 @@ class Subject:
             self._versions[x] = self.version(x) + 1
             return "written"
 
-        @self.cache.cached(key="slow:<x>", ttl=600)
+        @self.cache.cached(key="slow:<x>", ttl=600, lease=lease)
         async def slow(x: int) -> list[int]:
             self.runs += 1
             await self._gate(x).wait()
