@@ -29,7 +29,7 @@ PERIOD: Final = 1.0
 """Seconds between two questions for the master, while a connection to one is open."""
 
 _PATIENCE: Final = 0.3
-"""Seconds in which a sentinel must answer, connecting included."""
+"""Seconds for which further sentinels are waited for, connecting included, when one has answered."""
 
 
 class Master(NamedTuple):
@@ -63,18 +63,25 @@ class Sentinels:
         return max(answers)
 
     async def ask_any(self) -> Master | None:
-        """Return the answer of one sentinel, chosen at random; None when it does not answer."""
-        answers = await self._first_answers([random.choice(self._sentinels)], enough=1)  # noqa: S311 - no secret
+        """Return the answer of one sentinel, chosen at random; None when it does not answer soon."""
+        try:
+            async with asyncio.timeout(PERIOD):
+                answers = await self._first_answers([random.choice(self._sentinels)], enough=1)  # noqa: S311 - no secret
+        except TimeoutError:
+            return None
         return answers[0] if answers else None
 
     async def _first_answers(self, sentinels: Sequence[Connect], *, enough: int) -> list[Master]:
-        """Return the first ``enough`` answers, or fewer if sentinels fail."""
+        """Return the first ``enough`` answers, or fewer if sentinels fail, or are late when another has answered."""
         start = asyncio.get_running_loop().create_task
         asking = {detached(start, self._ask_one(sentinel), name="cachekit sentinel") for sentinel in sentinels}
         pending, answers = asking, list[Master]()
         try:
             while pending and len(answers) < enough:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                done, pending = await asyncio.wait(pending, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+                if answers and not done:
+                    break
+                # Until one has answered, only the time for connecting limits the wait: all may be far away.
                 answers += [task.result() for task in done if task.exception() is None]
         finally:
             for task in pending:
@@ -83,16 +90,15 @@ class Sentinels:
         return answers
 
     async def _ask_one(self, sentinel: Connect) -> Master:
-        async with asyncio.timeout(_PATIENCE):
-            connection = await sentinel()
-            try:
-                # Two commands, since in the middle of a failover MASTER answers the new epoch and the old address.
-                await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-                address = await connection.read_response(disable_decoding=True)
-                await connection.send_command("SENTINEL", "MASTER", self._service)
-                fields = await connection.read_response(disable_decoding=True)
-            finally:
-                await connection.disconnect(nowait=True)
+        connection = await sentinel()
+        try:
+            # Two commands, since in the middle of a failover MASTER answers the new epoch and the old address.
+            await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+            address = await connection.read_response(disable_decoding=True)
+            await connection.send_command("SENTINEL", "MASTER", self._service)
+            fields = await connection.read_response(disable_decoding=True)
+        finally:
+            await connection.disconnect(nowait=True)
         match address, fields:
             case [bytes(host), bytes(port)], list() | dict():
                 # A map in RESP3, a list of names and values in RESP2.

@@ -103,6 +103,16 @@ async def test_the_master_is_known_when_most_sentinels_have_answered(
     sentinel_setup.sentinels[1].resume()
 
 
+async def test_sentinels_that_are_far_away_are_asked_if_the_timeout_allows_it(
+    sentinel_setup: SentinelSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing answers within these any more, so that only the timeout of the cache is left.
+    monkeypatch.setattr(sentinel, "_PATIENCE", 0.001)
+    monkeypatch.setattr("cachekit.stores.lane.CONNECT_PATIENCE", 0.001)
+    async with Cache(sentinel_setup.url, timeout=PATIENCE) as cache:
+        assert await cache.set("k", 1, ttl=60)
+
+
 async def test_sentinels_that_are_dead_or_hang_keep_nobody_from_the_master(sentinel_setup: SentinelSetup) -> None:
     dead, hanging, _ = sentinel_setup.sentinels
     dead.kill()
