@@ -18,8 +18,7 @@ from cachekit.stores.redis import RedisStore
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.cluster import RedisCluster, slot_of
 from tests.kit.servers import RedisServer
-
-PATIENCE = 30.0
+from tests.kit.waiting import PATIENCE, until
 
 
 @pytest.fixture(scope="module", params=group_servers(), ids=label)
@@ -264,22 +263,31 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
     caplog.set_level(logging.INFO)
     events: list[Event] = []
     with RedisCluster(server_or_failure(binary)) as cluster:
-        async with Cache(cluster.url) as cache:
+        # Less than the time after which a silent master is replaced, and more than a busy machine takes for a call.
+        async with Cache(cluster.url, timeout=0.8) as cache:
             cache.observe(events.append)
             counted = Counted(cache)
             over = asyncio.Event()
             victim = cluster.master_of("value:3")
             shard = f"127.0.0.1:{victim.port}"
 
+            called: set[int] = set()
+
             async def caller(x: int) -> None:
                 while not over.is_set():
                     assert await counted.call(x) == [x, x * x]
+                    called.add(x)
                     await asyncio.sleep(0.005)
 
+            # Loads alone do not tell that the cache is used: they go on without it as well.
+            async with asyncio.timeout(PATIENCE):
+                for x in range(50):
+                    while await counted.call.peek(x) != [x, x * x]:
+                        await counted.call(x)
             callers = [asyncio.create_task(caller(x)) for x in range(50)]
             try:
-                while counted.runs < 50:
-                    await asyncio.sleep(0.005)
+                await until(lambda: len(called) == 50)
+                caplog.clear()
                 getattr(victim, fault)()
                 heir = await asyncio.to_thread(cluster.wait_for_promotion, victim)
                 async with asyncio.timeout(PATIENCE):

@@ -23,8 +23,10 @@ from tests.kit.cluster import SLOTS, RedisCluster
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
 from tests.kit.tls import Certificates, tls_server, tls_variants
+from tests.kit.waiting import PATIENCE, until
 
-T = 5.0
+# All that is refused here is refused at once, so no test waits for it.
+T = PATIENCE
 PAGE = ROOT / "docs" / "operations.md"
 
 
@@ -157,9 +159,13 @@ async def test_a_cluster_is_reached_through_tls(start_tls: Start, certificates: 
 
     await asyncio.to_thread(prepare)
     async with Cache(f"rediss+cluster://localhost:{port}?ssl_ca_certs={certificates.ca}", timeout=T) as cache:
-        async with asyncio.timeout(30):
-            while not await is_used(cache):
-                await asyncio.sleep(0.05)
+        # The node takes a moment to find that every slot has a master.
+        used: list[bool] = []
+
+        async def use() -> None:
+            used.append(await is_used(cache))
+
+        await until(lambda: used[-1], use)
 
 
 # --- ACL ------------------------------------------------------------------------------------------------
@@ -214,7 +220,7 @@ async def tracked(server: RedisServer, protocol: int, done: Callable[[list[str],
     assert isinstance(store, TrackingStore)
     tracking = store.track("myapp:", lambda keys: reports.extend(keys or ()), lambda error: reports.append(str(error)))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not done(reports, tracking.until):
                 await asyncio.sleep(0.01)
                 if tracking.until:
@@ -242,8 +248,8 @@ async def test_no_documented_permission_of_a_near_cache_is_superfluous(
     start_server: Callable[..., RedisServer], rule: str
 ) -> None:
     server = start_server(user([other for other in documented("near cache") if other != rule]))
-    reports = await tracked(server, 2, lambda reports, until: bool(reports))
-    assert "NOPERM" in reports[0]
+    # On a busy machine the first attempt may report that it took too long.
+    await tracked(server, 2, lambda reports, until: any("NOPERM" in report for report in reports))
     assert server.cli("ACL", "LOG"), f"nothing was refused without {rule}"
 
 
@@ -265,7 +271,7 @@ async def test_hits_are_near_with_the_documented_permissions_and_plain_hits_with
 
         await value(1)
         cache.observe(hits.append)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             # Wait for near hits. Without that rule, count the hits that come while tracking is confirmed for a while.
             while not any(getattr(event, "near", False) for event in hits) and (lacking is None or len(hits) < 100):
                 await value(1)
