@@ -200,8 +200,8 @@ async def _give_back(runtime: Runtime, key: str, token: bytes, lease: float) -> 
     """Give a lease back; while the store is down, try again until the lease has ended by itself.
 
     Otherwise the first caller after the store is back would wait for a load that no longer runs. Only a few try
-    again at the same time: an outage may leave any number of leases. When one of them has been given back, its task goes
-    on with the leases that are owed. Of all others this process knows the tokens.
+    again at the same time: an outage may leave any number of leases. When one of them has been given back, its task
+    goes on with the leases that are owed. Of all others this process knows the tokens.
     """
     ends = time.monotonic() + lease
     released = await runtime.leases.release(key, token, runtime.budget())

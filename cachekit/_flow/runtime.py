@@ -54,8 +54,8 @@ class Runtime:
         self.left_behind: dict[bytes, None] = {}
         """The tokens of leases that no load of this process uses any more, and that may not have been given back."""
         self.owed: dict[bytes, tuple[str, float]] = {}
-        """Leases that were held when the store failed, by their tokens: the key, and when the lease ends. They are given
-        back as soon as the store answers again."""
+        """Leases that were held when the store failed, by their tokens: the key, and when the lease ends. They are
+        given back as soon as the store answers again."""
         self.giving_back: set[asyncio.Task[None]] = set()
         """The tasks that give leases back."""
 

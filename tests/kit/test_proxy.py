@@ -345,7 +345,7 @@ SEEN: dict[Fault, type[redis.RedisError]] = {
 
 
 async def sees(connection: Connection, fault: Fault) -> None:
-    """Hold that ``connection`` meets ``fault``: silence within a short time, and any other error as soon as it comes."""
+    """Hold that ``connection`` meets ``fault``: silence shows in a short time, and any other error is waited for."""
     limit = SILENCE if SEEN[fault] is redis.TimeoutError else PATIENCE
     connection.socket_timeout = connection.socket_connect_timeout = limit
     with pytest.raises(SEEN[fault]):

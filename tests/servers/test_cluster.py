@@ -310,7 +310,8 @@ async def test_a_master_lost_under_load_is_replaced_and_no_call_raises(
 @pytest.mark.server
 async def test_other_slots_are_used_while_a_slot_has_no_master(caplog: pytest.LogCaptureFixture) -> None:
     with RedisCluster(first_server(), replicas=0, full_coverage=False) as cluster:
-        async with Cache(cluster.url) as cache:
+        # A node that was killed refuses at once, so no call waits for the deadline.
+        async with Cache(cluster.url, timeout=PATIENCE) as cache:
             counted = Counted(cache)
             for x in range(30):
                 await counted.call(x)
@@ -336,7 +337,8 @@ async def test_other_slots_are_used_while_a_slot_has_no_master(caplog: pytest.Lo
 @pytest.mark.server
 async def test_each_call_is_as_if_undecorated_when_every_node_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     with RedisCluster(first_server(), replicas=0) as cluster:
-        async with Cache(cluster.url) as cache:
+        # A node that was killed refuses at once, so no call waits for the deadline.
+        async with Cache(cluster.url, timeout=PATIENCE) as cache:
             counted = Counted(cache)
             await counted.call(3)
             for node in cluster.nodes:

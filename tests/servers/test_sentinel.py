@@ -76,7 +76,7 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
 
 async def test_nobody_stays_with_the_old_master_after_an_orderly_failover(sentinel_setup: SentinelSetup) -> None:
     """The old master goes on for seconds: half of the processes would invalidate at one master, half at the other."""
-    async with Cache(sentinel_setup.url) as cache:
+    async with Cache(sentinel_setup.url, timeout=T) as cache:
         assert await cache.set("k", 1, ttl=60)
         old = sentinel_setup.master
         assert clients_of(old) == 0
