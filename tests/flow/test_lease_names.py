@@ -10,7 +10,7 @@ from cachekit import MISS, Cache, RollingWindow
 from cachekit.entry import lease_key
 from tests.kit.servers import RedisServer
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 HOUR = 3600.0
 
 ODD_KEYS = [

@@ -18,10 +18,9 @@ from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
-from tests.kit.waiting import until
+from tests.kit.waiting import PATIENCE, until
 
-PATIENCE = 30.0
-T = 5.0
+T = PATIENCE
 
 
 @pytest.fixture(params=group_servers(), ids=label)

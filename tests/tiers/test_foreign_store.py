@@ -16,7 +16,7 @@ from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Lease, Script
 from cachekit.testing import FakeClock
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Returning(MemoryStore):

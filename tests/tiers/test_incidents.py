@@ -23,6 +23,7 @@ from cachekit.errors import (
 from cachekit.events import BreakerOpened, Event, StoreFailed, StoreRecovered
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -230,6 +231,6 @@ async def test_a_cache_is_not_healthy_while_an_invalidation_waits_for_the_store(
         assert not cache.runtime._guard._incidents.current
         assert not cache.healthy
         store.let.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not cache.healthy:
                 await asyncio.sleep(0.01)

@@ -29,10 +29,9 @@ from tests.kit.binaries import first_server
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
-from tests.kit.waiting import until
+from tests.kit.waiting import PATIENCE, until
 
 PREFIX = "near:"
-PATIENCE = 10.0
 
 
 class Source:
