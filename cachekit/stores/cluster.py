@@ -248,8 +248,7 @@ class Cluster:
             for future in done:
                 refusal = self._learn_from(future, asked.pop(future))
                 if refusal is None:
-                    for late in asked:
-                        late.cancel()
+                    _cancel(asked)
                     return
                 reason = refusal
         if isinstance(reason, StoreTimeoutError) and any(not operation.future.done() for operation in self._waiting):
@@ -318,6 +317,11 @@ class Cluster:
         waiting, self._waiting = self._waiting, []
         for operation in waiting:
             operation.fail(error)
+
+
+def _cancel(futures: Iterable[asyncio.Future[object]]) -> None:
+    for future in futures:
+        future.cancel()
 
 
 def _slot(key: str) -> int:
