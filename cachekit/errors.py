@@ -16,7 +16,9 @@
         ├── StoreRefusedError       the server refuses everything (LOADING, BUSY, NOAUTH, …)
         ├── CommandRefusedError     the server refuses one kind of command, such as writes (OOM, READONLY, …)
         ├── KeyRefusedError         the server refuses one key (WRONGTYPE, NOPERM, …)
-        └── QueueFullError          nothing was asked: too many operations wait already
+        ├── QueueFullError          nothing was asked: too much waits in this process already
+        ├── CongestedError          late because of this process, and not of the server
+        └── UnconfirmedError        a fill is still under way, and its caller waits no longer
 
 The first two are raised where you configure or decorate. `RenderError` is raised by ``.key()`` alone, and
 `RoundTripError` by the calls of a function that is cached with ``strict=True`` alone.
@@ -27,7 +29,8 @@ No message of this tree ever holds a cached value, the text of a snapshot or a p
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Final
 
 UNSENDABLE: Final = "UNICODE"
 """The cause of a key that no store can be asked for: text with a lone surrogate has no UTF-8."""
@@ -150,6 +153,31 @@ class KeyRefusedError(StoreError):
 
 
 class QueueFullError(StoreError):
-    """So many operations wait in this process that one more would be late in any case; it was not sent."""
+    """So much waits in this process that its memory would not be bounded with one operation more; it was not sent."""
 
     opens_after: ClassVar[int | None] = None
+
+
+class CongestedError(StoreError):
+    """An operation is late, and the server is not to blame.
+
+    It waited in this process, behind others or behind a large reply, or its own reply is still arriving.
+    """
+
+    opens_after: ClassVar[int | None] = None
+
+
+class UnconfirmedError(StoreError):
+    """A fill is still under way when its caller has no time left for it. It is no failure.
+
+    Args:
+        cause: A short word.
+        detail: The message.
+        result: Waits for the reply.
+    """
+
+    opens_after: ClassVar[int | None] = None
+
+    def __init__(self, cause: str, detail: str, result: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__(cause, detail)
+        self.result = result

@@ -18,6 +18,7 @@ from cachekit._flow.lease import acquire, release, renew_from_now, seize, stop_r
 from cachekit._flow.nesting import enter, leave, waiting_for
 from cachekit._flow.renewal import HeldLease
 from cachekit._flow.verdict import LOAD, Verdict
+from cachekit._tiers.coherence import Confirm
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.outcome import Found
 from cachekit.errors import DecodeError
@@ -162,10 +163,23 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R) -> No
         release(call, flight)
         return
     filled = await runtime.leases.fill(call.key, entry.data, held.token, ttl, call.budget)
+    if callable(filled):
+        # The queue of this process is long. The value is returned, and nobody waits for the fill.
+        runtime.background.start(flight.loop, _confirm, call, flight, ttl, filled)
+    else:
+        _filled(call, flight, ttl, filled=filled)
+
+
+async def _confirm(call: Call[Any], flight: Flight, ttl: float, confirm: Confirm) -> None:
+    _filled(call, flight, ttl, filled=await confirm())
+
+
+def _filled(call: Call[Any], flight: Flight, ttl: float, *, filled: bool) -> None:
+    reporter = call.runtime.reporter
     if not filled:
         release(call, flight)
-    elif runtime.reporter.observers:
-        runtime.reporter.emit(Filled(call.key, ttl))
+    elif reporter.observers:
+        reporter.emit(Filled(call.key, ttl))
 
 
 def _hand_over(call: Call[Any], flight: Flight) -> None:
@@ -212,7 +226,8 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R) -> bool:
 
 
 async def _fill_inside(call: Call[Any], data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
-    filled = await call.runtime.leases.fill(call.key, data, token, ttl, budget)
+    # One that is not confirmed in time is followed by an invalidation.
+    filled = await call.runtime.leases.fill(call.key, data, token, ttl, budget) is True
     if filled and call.runtime.reporter.observers:
         call.runtime.reporter.emit(Filled(call.key, ttl))
     return filled

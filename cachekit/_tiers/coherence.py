@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from cachekit._tiers.background import Background
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.journal import BATCH, Journal
 from cachekit._tiers.near import NEAR_TIERS, Mark, NearTier
-from cachekit._tiers.outcome import Distrusted, Down, Found
+from cachekit._tiers.outcome import Distrusted, Down, Found, Unconfirmed
 from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
 from cachekit.errors import DENIED, UNSENDABLE
@@ -29,6 +30,12 @@ from cachekit.stores.base import TrackingStore, WindowBounds
 from cachekit.stores.scripts import Fill
 
 T = TypeVar("T")
+
+Confirm: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
+"""Waits for a fill that is under way. Returns whether the store confirmed it."""
+
+_LEAST: Final = 0.001
+"""Seconds that a fill is waited for at least."""
 
 _PENDING: Final = Down("pending")
 _DISTRUSTED: Final = Distrusted()
@@ -141,15 +148,33 @@ class Coherence:
             self.journal.stored(key, ttl, mark)
         return stored
 
-    async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
-        """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did."""
+    async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool | Confirm:
+        """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did.
+
+        When ``budget`` ends before that is known, the fill goes on, and its caller gets the function that waits for
+        the answer.
+        """
         mark = self.journal.mark()
+        script = Fill(token, data, milliseconds(ttl), self._guard.timeout)
+        # A fill is sent, however little is left for its caller to wait.
+        budget.left = max(budget.left, _LEAST)
         try:
-            answer = await self._guard.ask(self._store.run, key, budget, Fill(token, data, milliseconds(ttl)))
+            answer = await self._guard.ask(self._store.run, key, budget, script)
         finally:
             self._forget([key])
         if answer is True:
             self.journal.stored(key, ttl, mark)
+        elif isinstance(answer, Unconfirmed):
+            return partial(self._confirm, key, script, answer, mark)
+        return answer is True
+
+    async def _confirm(self, key: str, script: Fill, unconfirmed: Unconfirmed, mark: int) -> bool:
+        try:
+            answer = await self._guard.confirm(key, script, unconfirmed)
+        finally:
+            self._forget([key])
+        if answer is True:
+            self.journal.stored(key, script.ttl_ms / 1000, mark)
         return answer is True
 
     async def may_grow(self, key: str, budget: Budget) -> bool:

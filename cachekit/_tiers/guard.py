@@ -17,15 +17,26 @@ from msgspec import Struct
 from cachekit._tiers.background import Background
 from cachekit._tiers.breaker import Breaker, Circuit
 from cachekit._tiers.incidents import QUIET, Incidents
-from cachekit._tiers.outcome import Down
+from cachekit._tiers.outcome import Down, Unconfirmed
 from cachekit._tiers.reporter import Reporter
-from cachekit.errors import UNSENDABLE, KeyRefusedError, StoreError, StoreGarbageError, StoreUnavailableError
+from cachekit.errors import (
+    UNSENDABLE,
+    CongestedError,
+    KeyRefusedError,
+    StoreError,
+    StoreGarbageError,
+    StoreUnavailableError,
+    UnconfirmedError,
+)
 from cachekit.events import StoreFailed, StoreRecovered
-from cachekit.stores.base import ConnectedStore, Store, Tracking, TrackingStore
+from cachekit.stores.base import ConnectedStore, ProbingStore, Store, TimingStore, Tracking, TrackingStore
 from cachekit.stores.scripts import Script
 
 PAUSE: Final = 0.2
 """Seconds before what failed is tried again while the circuit breaker is closed."""
+
+_LONG: Final = 0.05
+"""Seconds of which a part may have been spent in this process. Less than that is counted as the server's."""
 
 _PAIR: Final = 2
 
@@ -42,7 +53,8 @@ T = TypeVar("T")
 class Budget(Struct, eq=False):
     """The rest of the one deadline that all cache work of a call shares.
 
-    Only cache work counts: the time in the user's function does not.
+    Only cache work counts: the time in the user's function does not, nor does that in which a question waited in this
+    process.
     """
 
     left: float
@@ -77,8 +89,14 @@ class Guard:
         self._foreign = not type(store).__module__.startswith("cachekit.")
         # Looked up once, since looking at a protocol is slow.
         self._connection = store.connection if isinstance(store, ConnectedStore) else lambda _: self
+        self._time_lost_of = store.time_lost if isinstance(store, TimingStore) else _none
+        # What a store answers with is of no interest: any answer is a sign of life.
+        self._ask_for_life: Callable[[str, float], Awaitable[object]] = (
+            store.probe if isinstance(store, ProbingStore) else store.get
+        )
         self._prefix = settings.prefix
-        self._timeout = settings.timeout
+        self.timeout: float = settings.timeout
+        """The whole of the deadline, in seconds."""
         self.max_bytes: int = settings.max_bytes
         self.budget: Callable[[], Budget] = partial(Budget, settings.timeout)
         """Returns the whole of the deadline, for one call."""
@@ -124,7 +142,9 @@ class Guard:
         # A store by somebody else may raise what it likes; it must not reach the application either.
         except Exception as error:
             return self._contained(self._operation(verb, args), error, key, budget, began)
-        budget.left -= time.monotonic() - began
+        budget.left -= (took := time.monotonic() - began)
+        if took > _LONG:
+            budget.left += self._time_lost(key, took)
         if self._incidents.current or self.circuits:
             self._recovered(key)
         return answer
@@ -139,10 +159,29 @@ class Guard:
             answer = await self.store.get(key, budget.left)
         except Exception as error:
             return self._contained("get", error, key, budget, began)
-        budget.left -= time.monotonic() - began
+        budget.left -= (took := time.monotonic() - began)
+        if took > _LONG:
+            budget.left += self._time_lost(key, took)
         if self._incidents.current:
             self._recovered(key)
         return answer
+
+    def _time_lost(self, key: str, seconds: float) -> float:
+        """Return how many of ``seconds``, which an answer took, were not the server's."""
+        try:
+            return self._time_lost_of(key, seconds)
+        # As in `ask`.
+        except Exception:
+            return 0.0
+
+    async def confirm(self, key: str, script: Script[T], unconfirmed: Unconfirmed) -> T | Down:
+        """Wait for the answer to ``script`` that was left ``unconfirmed``. No caller waits for it."""
+        result = cast("Callable[[], Awaitable[T]]", unconfirmed.result)
+
+        async def answer(key: str, timeout: float, script: Script[T]) -> T:  # noqa: ARG001 - it was asked before
+            return await result()
+
+        return await self.ask(answer, key, self.budget(), script)
 
     async def delete(self, keys: Sequence[str], budget: Budget) -> list[Down]:
         """Remove ``keys``. Return the failures with their keys, one of each kind and shard.
@@ -192,6 +231,9 @@ class Guard:
 
     def _contained(self, operation: str, error: Exception, key: str, budget: Budget, began: float) -> Down:
         """Return the value for ``error``, which the store raised for a question asked at ``began``."""
+        if isinstance(error, UnconfirmedError):
+            budget.left = 0.0
+            return Unconfirmed(error.cause, result=error.result)
         kind = type(error).__name__
         # A connection keeps its last error, and with a traceback it would keep the frames of its callers.
         error.__traceback__ = None
@@ -200,12 +242,16 @@ class Guard:
             if isinstance(error, StoreError)
             else StoreUnavailableError(kind, f"a {type(self.store).__name__} raised {kind}")
         )
-        in_full = budget.left >= self._timeout / 2
+        in_full = budget.left >= self.timeout / 2
         budget.left -= time.monotonic() - began
         shard = self._shard(key)
         if shard is not None and failure.cause != UNSENDABLE:
             self._breaker.failed(shard, key, failure, in_full=in_full)
         self._keys[shard] = key
+        if isinstance(failure, CongestedError):
+            # An incident of this process: the shard has not failed.
+            self._incidents.begin((shard, failure.cause), f"calls are left uncached for now: {failure}")
+            return self._report(operation, Down(failure.cause))
         return self._failed(operation, shard, failure.cause, str(failure), of_key=isinstance(failure, KeyRefusedError))
 
     def _fits(self, verb: Callable[..., object], args: tuple[object, ...], answer: object) -> bool:
@@ -300,7 +346,7 @@ class Guard:
 
     async def _probe(self, key: str) -> bool:
         try:
-            await self.store.get(key, self._timeout)
+            await self._ask_for_life(key, self.timeout)
         except StoreError as error:
             if not error.answered:
                 return False
@@ -360,6 +406,10 @@ class Guard:
     def close(self) -> None:
         """Forget the failures of the running event loop."""
         self._breaker.close()
+
+
+def _none(key: str, seconds: float) -> float:  # noqa: ARG001 - the store does not tell
+    return 0.0
 
 
 def _split(keys: list[str]) -> list[list[str]]:

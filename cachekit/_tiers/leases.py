@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from cachekit._tiers.coherence import Coherence, milliseconds
+from cachekit._tiers.coherence import Coherence, Confirm, milliseconds
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
 from cachekit.errors import DENIED, UNSENDABLE
@@ -37,8 +37,8 @@ class Leases:
         ms = milliseconds(lease)
         return await self._guard.ask(self._store.seize_lease, key, budget, token, lease_ms=ms) is None
 
-    def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> Awaitable[bool]:
-        """Store loaded ``data`` for ``ttl``, if ``token`` still holds the lease. Returns whether it did."""
+    def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> Awaitable[bool | Confirm]:
+        """Store loaded ``data`` for ``ttl``, if ``token`` still holds the lease, as `Coherence.fill` does."""
         return self._coherence.fill(key, data, token, ttl, budget)
 
     async def renew(self, key: str, token: bytes, lease: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
@@ -49,6 +50,13 @@ class Down(Struct, frozen=True):
     """Whether it says something about the key asked for, and nothing about the store."""
     keys: tuple[str, ...] | None = None
     """Of several keys asked for, those that it is about; None: all of them."""
+
+
+class Unconfirmed(Down, frozen=True):
+    """The store has not answered yet, and goes on. It is no failure."""
+
+    result: Callable[[], Awaitable[Any]] | None = None
+    """Waits for the answer; raises as a verb does."""
 
 
 class Distrusted(Struct, frozen=True):

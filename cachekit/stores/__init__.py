@@ -11,6 +11,7 @@
     sentinel.py    the master that the sentinels name
     cluster.py     the master that has the slot
     lane.py        one connection: sends operations in batches, hands out the replies
+    activity.py    for how long no byte of a connection has moved: the evidence against a server
     operations.py  commands, their deadline and the future of their replies
     deadlines.py   one timer for the deadlines of all operations
     tracking.py    the feed: a server reports the keys that changed

@@ -105,6 +105,27 @@ class ConnectedStore(Protocol):
         ...
 
 
+@runtime_checkable
+class TimingStore(Protocol):
+    """A store that can tell its server's time from that of this process."""
+
+    def time_lost(self, key: str, seconds: float) -> float:
+        """Return how many of the last ``seconds``, which an answer for ``key`` took, its server did not need.
+
+        They were spent in this process, behind other questions or while its event loop stood still.
+        """
+        ...
+
+
+@runtime_checkable
+class ProbingStore(Protocol):
+    """A store that can be asked for a sign of life."""
+
+    async def probe(self, key: str, timeout: float) -> None:
+        """Ask the server that has ``key`` for something small. It needs no permission that other verbs do not need."""
+        ...
+
+
 class Tracking(Protocol):
     """Reports of a store about changed keys. They end when this value is dropped.
 

@@ -17,13 +17,19 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
 from cachekit.backoff import Backoff
-from cachekit.errors import QueueFullError, StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
+from cachekit.errors import (
+    CongestedError,
+    StoreError,
+    StoreRefusedError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
 from cachekit.loops import detached
 from cachekit.stores.deadlines import Deadlines
-from cachekit.stores.lane import QUEUE, ConnectTo, Lane
+from cachekit.stores.lane import QUEUE, QUEUE_BYTES, ConnectTo, Lane
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
-from cachekit.stores.translate import garbage_error, translate
+from cachekit.stores.translate import garbage_error, queue_full_error, translate
 from cachekit.urls import Endpoint
 
 _ALL_SLOTS: Final = range(REDIS_CLUSTER_HASH_SLOTS)
@@ -52,21 +58,21 @@ class Cluster:
     Args:
         seeds: The nodes by which the others are found.
         connect_to: Makes connections to a node.
-        address: For messages, the password masked.
-        deadlines: The timer for its own operations, which ask the nodes for the slots.
+        deadlines: The timer of the operations, and of its own, which ask the nodes for the slots.
     """
 
-    def __init__(self, seeds: Sequence[Endpoint], connect_to: ConnectTo, address: str, deadlines: Deadlines) -> None:
+    def __init__(self, seeds: Sequence[Endpoint], connect_to: ConnectTo, deadlines: Deadlines) -> None:
         self._seeds = seeds
         self._deadlines = deadlines
         self._connect_to = connect_to
-        self._address = address
+        self._address = deadlines.address
         # The master of each slot, or None; and every node of the last answer, its replicas included.
         self._masters: list[Endpoint | None] = _no_masters()
         self._nodes: set[Endpoint] = set()
         self._lanes: dict[Endpoint, Lane] = {}
         # Operations that wait until the slots are known.
         self._waiting: list[Operation] = []
+        self._waiting_bytes = 0
         self._learning: asyncio.Task[None] | None = None
         self._slots_outdated = False
         self._closed = False
@@ -133,7 +139,7 @@ class Cluster:
     def _lane(self, node: Endpoint) -> Lane:
         lane = self._lanes.get(node)
         if lane is None or lane.closed:
-            lane = self._lanes[node] = Lane(self._connect_to(*node), self._address, weakref.ref(self), _slot)
+            lane = self._lanes[node] = Lane(self._connect_to(*node), self._deadlines, weakref.ref(self), _slot)
         return lane
 
     # --- called by the lanes ------------------------------------------------------------------------
@@ -208,14 +214,19 @@ class Cluster:
     # --- learning which master has which slot ---------------------------------------------------------
 
     def _wait_for_slots(self, operation: Operation) -> None:
-        if len(self._waiting) >= QUEUE:
+        if not self._has_room(operation):
             # Make room: an operation whose caller is gone need not wait.
             self._waiting = [waiting for waiting in self._waiting if waiting.wanted]
-        if len(self._waiting) >= QUEUE:
-            operation.fail(QueueFullError("queue full", f"{QUEUE} operations wait for {self._address}"))
+            self._waiting_bytes = sum([len(waiting.packed) for waiting in self._waiting])
+        if not self._has_room(operation):
+            operation.fail(queue_full_error(self._address))
             return
         self._waiting.append(operation)
+        self._waiting_bytes += len(operation.packed)
         self._learn_slots_soon()
+
+    def _has_room(self, operation: Operation) -> bool:
+        return len(self._waiting) < QUEUE and self._waiting_bytes + len(operation.packed) <= QUEUE_BYTES
 
     def _learn_slots_soon(self) -> None:
         if self._closed or self._loop_ending:
@@ -251,7 +262,8 @@ class Cluster:
                     _cancel(asked)
                     return
                 reason = refusal
-        if isinstance(reason, StoreTimeoutError) and any(not operation.future.done() for operation in self._waiting):
+        late = isinstance(reason, (StoreTimeoutError, CongestedError))
+        if late and any(not operation.future.done() for operation in self._waiting):
             # The nodes may be slow rather than gone. Waiting operations have their own deadlines; until then the nodes
             # are asked again.
             self._slots_outdated = True
@@ -308,13 +320,13 @@ class Cluster:
         yield from dict.fromkeys([*connected, *others, *self._seeds])
 
     def _send_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for operation in waiting:
             if operation.wanted:
                 self.submit(operation)
 
     def _fail_waiting(self, error: StoreError) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for operation in waiting:
             operation.fail(error)
 

@@ -111,14 +111,14 @@ def open_store(url: str, *, clock: Clock) -> Store:
             return _sentinel_store(sentinel)
         case server:
             connect, address = connector(server), str(server)
-            return RedisStore(lambda _: SingleServer(connect, address), address)
+            return RedisStore(lambda deadlines: SingleServer(connect, deadlines), address)
 
 
 def _cluster_store(url: ClusterURL) -> RedisStore:
     connect_to, address = _connector_to(url, url.login), str(url)
-    return RedisStore(lambda deadlines: Cluster(url.nodes, connect_to, address, deadlines), address)
+    return RedisStore(lambda deadlines: Cluster(url.nodes, connect_to, deadlines), address)
 
 
 def _sentinel_store(url: SentinelURL) -> RedisStore:
     sentinels, connect_to, address = sentinels_of(url), _connector_to(url, url.login, url.db), str(url)
-    return RedisStore(lambda _: SentinelMaster(sentinels, connect_to, address), address)
+    return RedisStore(lambda deadlines: SentinelMaster(sentinels, connect_to, deadlines), address)

@@ -1,4 +1,8 @@
-"""One timer for all operations of an event loop. A timer for each would cost a hit 2 us, only to be cancelled."""
+"""One timer for all operations of an event loop. A timer for each would cost a hit 2 us, only to be cancelled.
+
+The timer is also the pulse of the event loop: while operations are pending it is due every `PULSE`. If it is late, the
+loop stood still, since a callback computed for too long. The clock of every pending operation stands still as well.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,58 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from cachekit.loops import detached, future_factory
+from cachekit.loops import clock_of, detached, future_factory
 
 GRAIN: Final = 0.001
 """The least seconds between two searches for overdue operations: asyncio rounds its waits up to as much."""
+
+PULSE: Final = 0.05
+"""Seconds between two looks at whether the event loop stands still, while operations are pending."""
+
+STALL: Final = 0.02
+"""Seconds by which the timer must be late, so that they count as a stall."""
+
+_SHARE: Final = 10
+"""A search for overdue operations is followed by so many times its own seconds without one: it looks at all of them."""
+
+
+class Judge(Protocol):
+    """The lane that operations are in, seen from their timer."""
+
+    def judge(self, overdue: list[Any], now: float) -> None:
+        """Fail each operation, or give it a later deadline."""
+        ...
+
+    def stand_still(self, began: float, ended: float) -> None:
+        """Take the time between the two moments, in which nothing was read, out of every duration."""
+        ...
 
 
 class HasDeadline(Protocol):
     """An operation, seen from its timer."""
 
     deadline: float
-    """By the clock of the event loop."""
+    """When it is looked at, by the clock of the event loop."""
+    lost: float
+    """Seconds in which the event loop stood still since it began."""
+
+    @property
+    def began(self) -> float:
+        """When its caller asked."""
+        ...
+
+    @property
+    def lane(self) -> Judge | None:
+        """The lane that it is in."""
+        ...
+
+    @property
+    def due(self) -> float:
+        """When it has had its time."""
+        ...
 
     def expire(self) -> None:
-        """Fail, because the deadline has passed."""
+        """Fail, because the server has not answered."""
         ...
 
 
@@ -31,7 +73,10 @@ class Deadline(Struct, frozen=True):
 
     at: float
     """By the clock of the event loop."""
-
+    began: float
+    """By the same clock."""
+    patience: float
+    """Seconds of silence that are held against the server."""
     deadlines: Deadlines
 
 
@@ -44,43 +89,107 @@ class Deadlines:
 
     def __init__(self, address: str) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.time: Callable[[], float] = clock_of(self.loop)
+        """The clock of the event loop."""
         self.address: str = address
         self.create_future: Callable[[], asyncio.Future[Any]] = future_factory(self.loop)
         """Makes the future of an operation."""
         self.pending: set[HasDeadline] = set()
         """An operation that ends is discarded here. The timer stays set: to find nothing once is cheaper than to set it
         anew for each operation."""
-        self._next = math.inf
+        # The first deadline that the timer knows of, and the moment at which the timer is due.
+        self._earliest = math.inf
+        self._due = math.inf
+        self.stalls_at: float = math.inf
+        """From that moment on the timer is so late that `note_stall` is to be called."""
         self._timer: asyncio.TimerHandle | None = None
+        # Until then nothing is searched.
+        self._rests_until = 0.0
 
-    def after(self, seconds: float) -> Deadline:
-        """Return the deadline that passes in ``seconds``."""
-        return Deadline(self.loop.time() + seconds, self)
+    def after(self, seconds: float, patience: float | None = None) -> Deadline:
+        """Return the deadline that passes in ``seconds``; ``patience`` is that of its operation, if it differs."""
+        began = self.time()
+        return Deadline(began + seconds, began, seconds if patience is None else patience, self)
 
     def add(self, operation: HasDeadline) -> None:
         """Expire ``operation`` when its deadline passes, unless it has been discarded from `pending` by then."""
         self.pending.add(operation)
-        if operation.deadline < self._next:
+        if operation.deadline < self._earliest:
+            self._earliest = operation.deadline
             self._schedule(operation.deadline)
+
+    def note_stall(self, now: float) -> None:
+        """Stop the clocks for the time by which the timer is late. A lane calls it before it reads what has come."""
+        began = self._due
+        self._due, self.stalls_at = now, now + STALL
+        lanes: set[Judge] = set()
+        for operation in self.pending:
+            operation.lost += max(0.0, now - max(began, operation.began))
+            if operation.lane is not None:
+                lanes.add(operation.lane)
+        for lane in lanes:
+            lane.stand_still(began, now)
 
     def close(self) -> None:
         """Discard all operations, and stop the timer."""
         self.pending.clear()
         if self._timer is not None:
             self._timer.cancel()
+        self._rest()
+
+    def _rest(self) -> None:
+        self._earliest = self._due = self.stalls_at = math.inf
 
     def _schedule(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._next = due
-        self._timer = detached(self.loop.call_at, due, self._expire)
+        now = self.time()
+        if now > self.stalls_at:
+            # The loop has not come to the timer that is replaced.
+            self.note_stall(now)
+        self._due = min(max(due, self._rests_until, now), now + PULSE)
+        self.stalls_at = self._due + STALL
+        self._timer = detached(self.loop.call_at, self._due, self._on_time)
+
+    def _on_time(self) -> None:
+        now = self.time()
+        if now > self.stalls_at:
+            self.note_stall(now)
+            # The bytes that have come meanwhile are read first. asyncio reads before it calls timers, uvloop reads
+            # afterwards: from the second turn on both have read.
+            detached(self.loop.call_soon, self.loop.call_soon, self._expire)
+        else:
+            self._expire()
 
     def _expire(self) -> None:
-        self._next = math.inf
-        now = self.loop.time()
+        began = self.time()
+        if began > self.stalls_at:
+            self.note_stall(began)
+        if max(self._earliest, self._rests_until) > began + GRAIN:
+            self._beat()
+            return
+        lanes: dict[Judge | None, list[HasDeadline]] = {}
         # The event loop calls up to one tick of its clock early.
-        for operation in [operation for operation in self.pending if operation.deadline <= now + GRAIN]:
-            self.pending.discard(operation)
-            operation.expire()
+        for operation in self.pending:
+            if operation.deadline <= began + GRAIN:
+                lanes.setdefault(operation.lane, []).append(operation)
+        for operation in lanes.pop(None, ()):
+            # In no lane yet.
+            operation.deadline = operation.due
+            if operation.deadline <= began + GRAIN:
+                operation.expire()
+        for lane, overdue in lanes.items():
+            if lane is not None:
+                # As of when the search began: it may take long itself.
+                lane.judge(overdue, began)
+        now = self.time()
+        self._rests_until = now + max(GRAIN, _SHARE * (now - began))
+        self._earliest = min([operation.deadline for operation in self.pending], default=math.inf)
+        self._beat()
+
+    def _beat(self) -> None:
+        """Set the timer again, while there is something to wait for."""
         if self.pending:
-            self._schedule(max(now + GRAIN, min(operation.deadline for operation in self.pending)))
+            self._schedule(self._earliest)
+        else:
+            self._rest()

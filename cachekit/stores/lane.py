@@ -17,6 +17,7 @@ never reconnects.
 from __future__ import annotations
 
 import asyncio
+import select
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -26,18 +27,47 @@ from hiredis import Reader
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import InvalidResponse, NoScriptError
 
-from cachekit.errors import KeyRefusedError, QueueFullError, StoreError, StoreUnavailableError
+from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.loops import detached
+from cachekit.stores.activity import LARGE_WRITE, Activity
+from cachekit.stores.deadlines import GRAIN, Deadlines
 from cachekit.stores.operations import MultiGet, Operation, Read, Scripted
-from cachekit.stores.translate import ends_connection, garbage_error, timeout_error, translate
+from cachekit.stores.translate import (
+    congested_error,
+    ends_connection,
+    garbage_error,
+    queue_full_error,
+    timeout_error,
+    translate,
+)
 
-QUEUE: Final = 10_000
-"""The most operations that wait in a lane. One more fails at once, rather than late."""
+QUEUE: Final = 131_072
+"""The most operations that wait in a lane. One more operation fails at once."""
+
+QUEUE_BYTES: Final = 64 * 2**20
+"""The most bytes of commands that wait in a lane. A read has none while it waits."""
+
+BATCH: Final = 256
+"""The most operations in one write. A burst moves in steps, so that whether the server answers is seen at each."""
+
+BATCH_BYTES: Final = 2**20
+"""A batch ends behind the operation with which it has so many bytes."""
+
+QUEUE_PATIENCE: Final = 1.0
+"""The most seconds for which an operation, whose time is over, waits for the batches before it to be answered. Time
+in which this process computes does not count: with 20,000 cold calls at once nearly all of the time is of that kind."""
 
 PATIENCE: Final = 0.5
-"""Seconds from sending until a connection with an overdue operation is given up. With the default deadline the
+"""Seconds without a byte until a connection with an overdue operation is given up. With the default deadline the
 callers have failed by then. The lane waits longer than they do, since reconnecting costs 4 to 8 times a GET. It does
 not wait still longer, since a peer that vanished and came back must be used again within a second."""
+
+SILENCE: Final = 0.75
+"""The part of a deadline without a byte that makes the server the cause of a failure. The rest is for the way of an
+operation to the socket, and for the event loop: a thousand callers take a while to begin."""
+
+TRICKLE: Final = 10
+"""Deadlines after which a connection is given up whose replies are not whole, though bytes are coming."""
 
 CONNECT_PATIENCE: Final = 0.7
 """Seconds for connecting, TLS and the handshake together. The lane takes longer if the operation that opens it has
@@ -77,24 +107,42 @@ class Lane(asyncio.Protocol):
 
     Args:
         connect: Makes the connection. The lane closes it.
-        address: For messages, the password masked.
+        deadlines: The timer of the operations.
         owner: A weak reference: a lane does not keep its store alive.
         slot_of: Returns the slot of a key. Only reads of one slot may travel as one. None: any reads may.
     """
 
+    # Whether a reply of the batch said that the connection is useless. It ends after the batch.
+    _unusable: bool = False
+    # Whether the last batch had several operations: then the first of the next waits for the others of its turn.
+    _batching: bool = False
+    # The operations in the queue that no later read may overtake. Known while the queue is as long as a batch.
+    _barriers: int = 0
+    # The bytes of large operations in the queue, and of those behind the first batch.
+    _queued_bytes: int = 0
+    # The longest deadline of the operations that were late, in seconds.
+    _longest: float = 0.0
+
     def __init__(
         self,
         connect: Connect,
-        address: str,
+        deadlines: Deadlines,
         owner: weakref.ref[Owner],
         slot_of: Callable[[str], object] | None = None,
     ) -> None:
         self._connect = connect
         self._slot_of = slot_of
-        self.address: str = address
+        self._deadlines = deadlines
+        self.address: str = deadlines.address
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
+        self._loop = deadlines.loop
+        self._time = deadlines.time
+        self.activity: Activity = Activity(self._loop, self._time)
+        """What the bytes of the connection tell about its server."""
         self._queue: deque[Operation] = deque()
+        # Reads that overtake a queue that is longer than a batch. The last one is sent first: most likely it is of a
+        # caller that has nothing to do with those that made the queue long.
+        self._reads: list[Read] = []
         # The batch that was sent, without the operations that have their replies.
         self._unanswered: deque[Operation | MultiGet] = deque()
         self._transport: asyncio.Transport | None = None
@@ -106,38 +154,54 @@ class Lane(asyncio.Protocol):
         # Both belong to the first unanswered operation, whose replies are not complete.
         self._replies: list[object] = []
         self._error_replies: list[Exception] = []
-        # Whether a reply of the batch said that the connection is useless. It ends after the batch.
-        self._unusable = False
-        # Whether the last batch had several operations: then the first of the next waits for the others of its turn.
-        self._batching = False
-        # The time at which the batch was sent; 0.0 when nothing is unanswered.
-        self._sent_at = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
-        self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {address} was closed")
+        self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {self.address} was closed")
         self._disconnected: asyncio.Future[None] = self._loop.create_future()
         self.closed: bool = False
         self._lost = False
         self.cancelled_by_loop: bool = False
         """Whether the task was cancelled by somebody else, as an event loop does when it ends."""
         self.task: asyncio.Task[None] = detached(
-            self._loop.create_task, self._run(), name=f"cachekit lane to {address}"
+            self._loop.create_task, self._run(), name=f"cachekit lane to {self.address}"
         )
         detached(self.task.add_done_callback, self._on_task_done)
 
     def put(self, operation: Operation) -> None:
         """Send ``operation`` at once if the connection is idle, else queue it."""
-        if len(self._queue) >= QUEUE:
-            operation.fail(QueueFullError("queue full", f"{QUEUE} operations wait for {self.address}"))
-            return
         operation.lane = self
-        self._queue.append(operation)
+        if len(self._queue) < BATCH and len(operation.packed) < LARGE_WRITE:
+            self._queue.append(operation)
+        elif not self._queue_up(operation):
+            return
         if self._transport is not None and not self._unanswered:
-            # An operation that must not be sent twice waits for a turn, too: by then the lane has seen whether the
-            # server has closed the connection.
-            if operation.repeatable and not self._batching:
+            # An operation that must not be sent twice is not sent if the server has closed the connection. The lane
+            # sees that in its next turn.
+            if not self._batching and (operation.repeatable or self._is_quiet()):
                 self._send()
             elif len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
+
+    def _queue_up(self, operation: Operation) -> bool:
+        """Queue ``operation`` where it belongs. Return whether there is room for it; it fails if there is not."""
+        queue = self._queue
+        size = self._queued_bytes + len(operation.packed)
+        if size > QUEUE_BYTES or len(queue) + len(self._reads) >= QUEUE:
+            operation.fail(queue_full_error(self.address))
+            return False
+        if len(queue) == BATCH:
+            # Nothing overtakes a shorter queue: all of it travels together.
+            self._barriers = sum([queued.barrier for queued in queue])
+        operation.queued = True
+        self._queued_bytes, operation.queued_bytes = size, len(operation.packed)
+        self._barriers += operation.barrier
+        if operation.urgent:
+            # A lease is held meanwhile, which may end.
+            queue.appendleft(operation)
+        elif isinstance(operation, Read) and not self._barriers and not operation.alone and len(queue) >= BATCH:
+            self._reads.append(operation)
+        else:
+            queue.append(operation)
+        return True
 
     def close(self) -> None:
         """Close the connection. Operations that are queued or unanswered fail."""
@@ -156,7 +220,7 @@ class Lane(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether no operation is queued or unanswered."""
-        return not self._queue and not self._unanswered
+        return not self._queue and not self._reads and not self._unanswered
 
     # --- the task: it connects, waits for the end, and cleans up ---------------------------------------
 
@@ -200,7 +264,7 @@ class Lane(asyncio.Protocol):
 
         Operations that come later do not count: as long as they came, a peer that is gone would not be given up.
         """
-        now = self._loop.time()
+        now = self._time()
         return max([CONNECT_PATIENCE, *[operation.deadline - now for operation in self._queue]])
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:  # noqa: ARG002 - a callback of the task
@@ -215,8 +279,15 @@ class Lane(asyncio.Protocol):
         transport: asyncio.Transport = cast("Any", connection)._writer.transport  # noqa: SLF001
         transport.set_protocol(self)
         self._transport = transport
-        if self._queue:
+        self.activity.connected(self._time())
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
+        if not self.idle:
             self._send()
+
+    def _is_quiet(self) -> bool:
+        """Tell whether there is nothing to read, not even the end of the connection."""
+        return not self._poll.poll(0)
 
     def _disconnect(self, reason: StoreError) -> None:
         """Let the task close the connection. Nothing is sent on it any more."""
@@ -228,7 +299,7 @@ class Lane(asyncio.Protocol):
     # --- sending -------------------------------------------------------------------------------------
 
     def _send_if_idle(self) -> None:
-        if self._queue and not self._unanswered:
+        if (self._queue or self._reads) and not self._unanswered:
             self._send()
 
     def _send(self) -> None:
@@ -237,35 +308,42 @@ class Lane(asyncio.Protocol):
         if transport is None:
             return
         self._batching = len(queue) > 1
-        if not self._batching:
+        if not self._batching and not self._reads:
             operation = queue.popleft()
+            self._queued_bytes = 0
             if not operation.wanted:
                 return
             if isinstance(operation, Read):
                 operation.pack()
             self._unanswered.append(operation)
-            self._sent_at = self._loop.time()
-            transport.write(operation.packed)
-            return
-        self._unanswered.extend(self._drain_queue())
-        if self._unanswered:
-            self._sent_at = self._loop.time()
-            transport.write(b"".join([operation.packed for operation in self._unanswered]))
+            packed = operation.packed
+        else:
+            while (queue or self._reads) and not self._unanswered:
+                self._unanswered.extend(self._next_batch())
+            if not self._unanswered:
+                return
+            packed = b"".join([operation.packed for operation in self._unanswered])
+            self.activity.note_wait()
+            # The callers of the last batch compute first.
+            self._loop.call_soon(self.activity.note_idle)
+        self.activity.sent_at = self._time()
+        transport.write(packed)
+        if len(packed) > LARGE_WRITE:
+            self.activity.watch_writing(transport)
 
-    def _drain_queue(self) -> list[Operation | MultiGet]:
-        """Empty the queue, and return the batch: reads of one slot as one MGET, behind all other operations.
+    def _next_batch(self) -> list[Operation | MultiGet]:
+        """Take a batch out of the queue, and return it: reads of one slot as one MGET, behind all other operations.
 
         A read may be answered later than it was asked, but never from before an operation that was asked first.
         """
         reads: list[Read] = []
         others: list[Operation | MultiGet] = []
-        for operation in self._queue:
+        for operation in self._take():
             if operation.wanted:
                 if isinstance(operation, Read) and not operation.alone:
                     reads.append(operation)
                 else:
                     others.append(operation)
-        self._queue.clear()
         for of_one_slot in [reads] if self._slot_of is None else _by_slot(self._slot_of, reads):
             if len(of_one_slot) > 1:
                 others.append(MultiGet(of_one_slot))
@@ -276,11 +354,32 @@ class Lane(asyncio.Protocol):
                 one.pack()
         return others
 
+    def _take(self) -> list[Operation]:
+        """Take the operations of the next batch out of the queue."""
+        queue, reads = self._queue, self._reads
+        if len(queue) <= BATCH and not reads and not self._queued_bytes:
+            whole = [*queue]
+            queue.clear()
+            return whole
+        size, most = 0, BATCH // 2 if queue else BATCH
+        taken: list[Operation] = [reads.pop() for _ in range(min(len(reads), most))]
+        while queue and len(taken) < BATCH and size < BATCH_BYTES:
+            operation = queue.popleft()
+            taken.append(operation)
+            size += len(operation.packed)
+            self._barriers -= operation.barrier
+            self._queued_bytes -= operation.queued_bytes
+            operation.queued_bytes = 0
+        return taken
+
     # --- receiving: called by the transport ------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Hand out the replies in ``data``."""
-        reader = self._reader
+        reader, activity, now = self._reader, self.activity, self._time()
+        if now > self._deadlines.stalls_at:
+            self._deadlines.note_stall(now)
+        activity.heard_at = now
         try:
             reader.feed(data)
             while (reply := reader.gets(False)) is not _NOTHING:  # noqa: FBT003 - that is, not decoded
@@ -292,11 +391,13 @@ class Lane(asyncio.Protocol):
         except Exception as broken:
             self._disconnect(translate(broken, self.address))
         if not self._unanswered:
-            self._sent_at = 0.0
+            activity.asked_at, activity.sent_at = activity.sent_at, 0.0
             if self._unusable:
                 self._disconnect(self._reason)
-            elif self._queue:
+            elif self._queue or self._reads:
                 self._send()
+        else:
+            activity.note_part(len(data))
 
     def _receive(self, reply: object) -> None:
         unanswered = self._unanswered
@@ -338,12 +439,12 @@ class Lane(asyncio.Protocol):
             # key fails only its own caller.
             for read in operation.reads:
                 read.alone = True
-                self._queue.append(read)
+                self._queue_up(read)
             return True
         forgotten = isinstance(error_replies[-1], NoScriptError)
         if forgotten and isinstance(operation, Scripted) and not operation.source_sent:
             operation.send_source()
-            self._queue.append(operation)
+            self._queue_up(operation)
             return True
         return owner is not None and owner.redirect(operation, error_replies)
 
@@ -366,19 +467,74 @@ class Lane(asyncio.Protocol):
 
     # --- deadlines -----------------------------------------------------------------------------
 
-    def watch(self) -> None:
-        """Give the connection up unless the batch is answered in time.
+    def stand_still(self, began: float, ended: float) -> None:
+        """Take a time in which the event loop stood still out of every duration."""
+        self.activity.stand_still(began, ended)
 
-        An operation asks for it when it is late, so a healthy connection needs no timer.
+    def judge(self, overdue: list[Operation], now: float) -> None:
+        """Fail the operations whose time is over, and give the others a later deadline.
+
+        A deadline protects a caller, and is no evidence against the server. Evidence is silence: something is under
+        way, and for a deadline no byte has come, nor left. Then everything in the lane fails at once. Any other
+        operation that is late is congested.
         """
-        if self._sent_at and self._watchdog is None and not self.closed:
-            left = self._sent_at + PATIENCE - self._loop.time()
-            self._watchdog = detached(self._loop.call_later, max(0.0, left), self._give_up_if_silent, self._sent_at)
+        activity, unsent = self.activity, {*self._queue, *self._reads}
+        silence = (activity.silence(now) + GRAIN) / SILENCE
+        if self._transport is not None and any(silence >= operation.patience for operation in overdue):
+            # No second caller pays for it.
+            overdue = [*self._sent(), *unsent]
+        for operation in overdue:
+            if silence >= operation.patience:
+                operation.expire()
+            elif (due := self._due(operation, now, unsent=operation in unsent)) > now + GRAIN:
+                operation.deadline = due
+            else:
+                operation.expire_congested()
+        self._longest = max(self._longest, *[operation.patience for operation in overdue])
+        self._watch()
 
-    def _give_up_if_silent(self, sent_at: float) -> None:
+    def _due(self, operation: Operation, now: float, *, unsent: bool) -> float:
+        """Return when ``operation`` has had its time, or is looked at again."""
+        due, activity = operation.due, self.activity
+        if unsent and not operation.urgent and self._transport is not None and due <= now + GRAIN:
+            waited, respite = activity.waited(now), operation.patience / 4
+            if operation.queued_since is None:
+                operation.queued_since = waited
+            if waited - operation.queued_since < QUEUE_PATIENCE and activity.under_way(now) < respite:
+                # The lane moves: its turn comes.
+                return now + respite
+        elif operation.queued and not unsent:
+            # It has waited for others. What follows is the server's time.
+            return max(due, activity.sent_at + operation.patience)
+        return due
+
+    def _sent(self) -> list[Operation]:
+        """Return the operations that were sent and have no reply."""
+        return [one for part in self._unanswered for one in (part.reads if isinstance(part, MultiGet) else [part])]
+
+    def _watch(self) -> None:
+        """Give the connection up when it is silent, or trickles.
+
+        A late operation asks for it, so a healthy connection needs no timer.
+        """
+        activity = self.activity
+        if activity.sent_at and self._transport is not None and self._watchdog is None:
+            now = self._time()
+            left = min(PATIENCE - activity.silence(now), TRICKLE * self._longest - activity.under_way(now))
+            self._watchdog = detached(self._loop.call_later, max(0.0, left), self._look)
+
+    def _look(self) -> None:
         self._watchdog = None
-        if self._sent_at == sent_at:
+        if not self.activity.sent_at:
+            self._longest = 0.0
+            return
+        now = self._time()
+        if self.activity.silence(now) >= PATIENCE - GRAIN:
             self.give_up(timeout_error(self.address))
+        elif self.activity.under_way(now) >= TRICKLE * self._longest - GRAIN:
+            self.give_up(congested_error(self.address))
+        else:
+            self._watch()
 
     def _finish(self, *, broke: bool) -> None:
         """Fail every operation that is left, or hand it on to the next lane.
@@ -388,11 +544,12 @@ class Lane(asyncio.Protocol):
         """
         if self._watchdog is not None:
             self._watchdog.cancel()
+        self._queue.extend(self._reads)
+        self._reads.clear()
         unsent = {*self._queue}
-        sent = [read for one in self._unanswered for read in (one.reads if isinstance(one, MultiGet) else [one])]
         to_resend: list[Operation] = []
         owner = self._owner()
-        for operation in [*sent, *self._queue]:
+        for operation in [*self._sent(), *self._queue]:
             again = operation in unsent or operation.repeatable
             if broke and again and owner is not None and not operation.resent and operation.wanted:
                 operation.resent = True

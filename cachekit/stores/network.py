@@ -10,6 +10,7 @@ from typing import Protocol
 from redis.exceptions import ReadOnlyError
 
 from cachekit.errors import StoreError
+from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import Connect, Lane
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
@@ -58,12 +59,13 @@ class SingleServer:
 
     Args:
         connect: Makes the connection.
-        address: For messages, the password masked.
+        deadlines: The timer of the operations.
     """
 
-    def __init__(self, connect: Connect, address: str) -> None:
+    def __init__(self, connect: Connect, deadlines: Deadlines) -> None:
         self._connect = connect
-        self._address = address
+        self._deadlines = deadlines
+        self._address = deadlines.address
         self._lane: Lane | None = None
         # Weak: the caller of `track` keeps its feeds alive.
         self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
@@ -71,7 +73,7 @@ class SingleServer:
     def submit(self, operation: Operation) -> None:
         lane = self._lane
         if lane is None or lane.closed:
-            lane = self._lane = Lane(self._connect, self._address, weakref.ref(self))
+            lane = self._lane = Lane(self._connect, self._deadlines, weakref.ref(self))
         lane.put(operation)
 
     def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:

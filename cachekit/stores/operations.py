@@ -12,17 +12,13 @@ from typing import Any, Final, Protocol
 from hiredis import pack_command
 from msgspec import Struct
 
-from cachekit.errors import StoreError
-from cachekit.stores.deadlines import Deadline, Deadlines
-from cachekit.stores.translate import garbage_error, timeout_error, translate
+from cachekit.errors import StoreError, UnconfirmedError
+from cachekit.stores.deadlines import Deadline, Deadlines, Judge
+from cachekit.stores.translate import congested_error, garbage_error, timeout_error, translate
 
 
-class Carrier(Protocol):
+class Carrier(Judge, Protocol):
     """The lane that an operation is in, seen from the operation."""
-
-    def watch(self) -> None:
-        """Watch the connection, because an operation on it is late."""
-        ...
 
     def give_up(self, reason: StoreError) -> None:
         """Close the connection, because it is useless."""
@@ -45,10 +41,16 @@ class Delivery(Struct, frozen=True):
     of_bytes: bool = False
 
 
+FILL: Final = 5.0
+"""Seconds after which a fill is not waited for: the default lease, without which it means nothing."""
+
 ONCE: Final = Delivery()
 """Sent at most once, and only for a caller that waits."""
 
 REPEATABLE: Final = Delivery(repeatable=True)
+
+FENCED: Final = Delivery(detached=True)
+"""Of an operation that checks the token of a lease, which is the fence: it does no harm though it is late."""
 
 
 class Source:
@@ -86,14 +88,25 @@ class Operation:
     """Whether a lane that broke has handed it on. It is handed on once."""
     redirections: int = 0
     """How often a node of a cluster has sent it on."""
+    queued: bool = False
+    """Whether it had to queue behind a whole batch or more."""
+    queued_bytes: int = 0
+    """How many bytes the queue of its lane counts for it."""
+    queued_since: float | None = None
+    """How long its lane had waited for its server when its time was over and it was still in the queue."""
+    urgent: bool = False
+    """Whether it is sent before what is queued already."""
     asking_length: int = 0
     """The length of the ASKING before its commands; 0 when there is none."""
+    lost: float = 0.0
+    """Seconds in which the event loop stood still since it began."""
 
     def __init__(self, key: str, packed: bytes, replies: int, deadline: Deadline, delivery: Delivery = ONCE) -> None:
         self.key: str = key
         self.packed: bytes = packed
         self.replies: int = replies
         self.deadline: float = deadline.at
+        self._limit = deadline
         # Copied, since a lane reads them for each operation.
         self.repeatable: bool = delivery.repeatable
         self.detached: bool = delivery.detached
@@ -143,11 +156,33 @@ class Operation:
             replies = replies[1:]
         return replies[0] if len(replies) == 1 else replies
 
+    @property
+    def began(self) -> float:
+        """When its caller asked, by the clock of the event loop."""
+        return self._limit.began
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence that are held against the server."""
+        return self._limit.patience
+
+    @property
+    def due(self) -> float:
+        """When it has had its time, by the clock of the event loop."""
+        return self._limit.at + self.lost
+
     def expire(self) -> None:
-        """Fail, because the deadline has passed, and let the lane watch its connection."""
-        if self.lane is not None:
-            self.lane.watch()
+        """Fail, because the server has not answered by the deadline."""
         self.fail(timeout_error(self._deadlines.address))
+
+    def expire_congested(self) -> None:
+        """Fail, because the deadline has passed and the server is not to blame."""
+        self.fail(congested_error(self._deadlines.address))
+
+    @property
+    def barrier(self) -> bool:
+        """Whether no read that is asked later may be sent before it."""
+        return self.detached or not self.repeatable
 
     @property
     def wanted(self) -> bool:
@@ -165,12 +200,25 @@ class Read(Operation):
     alone: bool = False
 
     # Without a `Deadline` and without `super()`, since every hit would pay for the value and the call.
-    def __init__(self, key: str, deadline: float, deadlines: Deadlines) -> None:
+    def __init__(self, key: str, timeout: float, deadlines: Deadlines) -> None:
         self.key: str = key
-        self.deadline: float = deadline
+        self._timeout = timeout
+        self._due = self.deadline = deadlines.time() + timeout
         self.future: asyncio.Future[Any] = deadlines.loop.create_future()
         self._deadlines = deadlines
         deadlines.add(self)
+
+    @property
+    def began(self) -> float:
+        return self._due - self._timeout
+
+    @property
+    def patience(self) -> float:
+        return self._timeout
+
+    @property
+    def due(self) -> float:
+        return self._due + self.lost
 
     def succeed(self, reply: object) -> None:
         if reply is None or type(reply) is bytes:
@@ -235,10 +283,41 @@ class Scripted(Operation):
         super().__init__(key, call.by_digest(), 1, deadline, delivery)
         self._call = call
 
+    @property
+    def barrier(self) -> bool:
+        # A read that overtakes a question for a lease, or a fill, finds what it would have found without them.
+        return False
+
     def send_source(self) -> None:
         """Send the source of the script from now on."""
         self.source_sent = True
         self.packed: bytes = self.packed[: self.asking_length] + self._call.by_source()
+
+
+class Filling(Scripted):
+    """A fill. Its caller waits for the rest of its own time; the fill goes on without it, for `FILL` in all."""
+
+    urgent: bool = True
+    _attended: bool = True
+
+    @property
+    def due(self) -> float:
+        return super().due if self._attended else self.began + FILL + self.lost
+
+    def expire_congested(self) -> None:
+        """Let the caller go; after `FILL` fail."""
+        if not self._attended:
+            super().expire_congested()
+            return
+        self._attended = False
+        self.deadline = self.due
+        if not self.future.done():
+            caller, self.future = self.future, self._deadlines.create_future()
+            caller.set_exception(UnconfirmedError("unconfirmed", "a fill is under way", self._result))
+            caller.exception()
+
+    async def _result(self) -> object:
+        return await self.future
 
 
 class MultiGet:

@@ -7,22 +7,24 @@ import math
 import time
 import weakref
 from asyncio import get_running_loop
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
 
 from cachekit.entry import lease_key
-from cachekit.errors import KeyRefusedError, StoreError
+from cachekit.errors import KeyRefusedError, StoreError, UnconfirmedError
 from cachekit.loops import PerLoop
 from cachekit.stores.base import Tracking, WindowBounds
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import (
+    FENCED,
     ONCE,
     REPEATABLE,
     Delivery,
+    Filling,
     Operation,
     Pipeline,
     Read,
@@ -31,7 +33,7 @@ from cachekit.stores.operations import (
     Source,
     pack,
 )
-from cachekit.stores.scripts import SCRIPTS, Script, Unexpected
+from cachekit.stores.scripts import SCRIPTS, Fill, Script, Unexpected
 from cachekit.stores.translate import garbage_error, translate
 
 T = TypeVar("T")
@@ -43,8 +45,6 @@ _SOURCES: Final = {script.name: Source(script.name) for script in SCRIPTS}
 
 # An invalidation is never taken back, and has the same effect twice.
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
-# The token of a lease is the fence, so an operation that checks it does no harm though it is late.
-_FENCED: Final = Delivery(detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
 
 
@@ -93,13 +93,24 @@ class RedisStore:
     def connection(self, key: str) -> object:
         return self._loops.get().network.connection(key)
 
+    def time_lost(self, key: str, seconds: float) -> float:
+        state = self._loops.get()
+        lane = state.network.connection(key)
+        if lane is None:
+            return 0.0
+        return max(0.0, seconds - lane.activity.servers_time_since(state.deadlines.time() - seconds))
+
+    # Of any kind, and refused as it may be: `translate` tells an answer from a failure.
+    async def probe(self, key: str, timeout: float) -> None:
+        self._expect_bytes(await self._send(key, ("GET", self._lease(key)), timeout, REPEATABLE), key)
+
     # Not `async`, since every hit would pay for the coroutine.
     def get(self, key: str, timeout: float) -> asyncio.Future[bytes | None]:
         if not key.isascii():
             # Reads that travel together are written together, so a key that cannot be sent must be refused before.
             self._pack(("GET", key))
         state = self._states.get(get_running_loop()) or self._loops.get()
-        read = Read(key, state.loop.time() + timeout, state.deadlines)
+        read = Read(key, timeout, state.deadlines)
         state.network.submit(read)
         return read.future
 
@@ -138,23 +149,41 @@ class RedisStore:
     # A script is never sent twice. A server that wakes up executes the commands that it finds on connections given up
     # long ago. So it would bring back the token of a lease that an invalidation has voided since.
     async def run(self, key: str, timeout: float, script: Script[T]) -> T:
-        state = self._loops.get()
+        state = self._states.get(get_running_loop()) or self._loops.get()
         if script.left_to_expiry and state.network.loop_ending:
             return cast("T", script.parse(0))
         lease = self._lease(key)
         keys = (lease,) if script.of_lease else (key, lease)
         try:
             call = ScriptCall(_SOURCES[script.name], keys, script.arguments)
-            delivery = _FENCED if script.detached else ONCE
-            operation = Scripted(key, call, state.deadlines.after(timeout), delivery)
+            if script.name == Fill.name:
+                deadline = state.deadlines.after(timeout, cast("Fill", script).patience)
+                operation: Scripted = Filling(key, call, deadline, FENCED)
+            else:
+                operation = Scripted(key, call, state.deadlines.after(timeout), FENCED if script.detached else ONCE)
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        reply = await _submit(state, operation)
+        state.network.submit(operation)
+        try:
+            reply = await operation.future
+        except UnconfirmedError as error:
+            raise UnconfirmedError(error.cause, str(error), partial(self._late, key, script, error.result)) from None
         result = script.parse(reply)
         if isinstance(result, Unexpected):
-            self._check(reply)
-            raise self._reject(key)
+            raise self._refusal(key, reply)
         return result
+
+    async def _late(self, key: str, script: Script[T], result: Callable[[], Awaitable[object]]) -> T:
+        reply = await result()
+        parsed = script.parse(reply)
+        if isinstance(parsed, Unexpected):
+            raise self._refusal(key, reply)
+        return parsed
+
+    def _refusal(self, key: str, reply: object) -> StoreError:
+        """Return the error for a ``reply`` that is none of a script."""
+        self._check(reply)
+        return self._reject(key)
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         self._expect_ok(await self._send(key, ("SET", self._lease(key), token, "PX", lease_ms), timeout), key)

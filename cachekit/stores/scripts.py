@@ -162,10 +162,14 @@ class ReleaseLease(_Fenced, frozen=True):
 
 
 class Fill(_Fenced, frozen=True):
-    """Store ``value`` for ``ttl_ms`` and give the lease back."""
+    """Store ``value`` for ``ttl_ms`` and give the lease back.
+
+    ``patience`` is the whole deadline of a call, in seconds. The rest that its caller waits is less.
+    """
 
     value: bytes
     ttl_ms: int
+    patience: float = 0.0
 
     name = "fill"
     of_lease = False

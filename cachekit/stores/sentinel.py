@@ -20,6 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 from cachekit.backoff import Backoff
 from cachekit.errors import StoreUnavailableError
 from cachekit.loops import detached
+from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import Connect, ConnectTo
 from cachekit.stores.network import SingleServer
 from cachekit.stores.operations import Operation
@@ -116,13 +117,13 @@ class SentinelMaster(SingleServer):
     Args:
         sentinels: The sentinels that are asked.
         connect_to: Makes connections to a server.
-        address: For messages, the passwords masked.
+        deadlines: The timer of the operations.
     """
 
-    def __init__(self, sentinels: Sentinels, connect_to: ConnectTo, address: str) -> None:
+    def __init__(self, sentinels: Sentinels, connect_to: ConnectTo, deadlines: Deadlines) -> None:
         # The lane and each feed connect at times of their own, so they may be connected to different masters.
         self._lane_route = Route(self._connect_to_master)
-        super().__init__(self._lane_route, address)
+        super().__init__(self._lane_route, deadlines)
         self._sentinels = sentinels
         self._connect_to = connect_to
         self._master: Master | None = None

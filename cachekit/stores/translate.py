@@ -21,6 +21,7 @@ from redis import exceptions as foreign
 from cachekit.errors import (
     UNSENDABLE,
     CommandRefusedError,
+    CongestedError,
     KeyRefusedError,
     QueueFullError,
     StoreError,
@@ -61,7 +62,13 @@ FAULTS: Final = (
     ),
     Fault("timeout", StoreTimeoutError, Fate.WATCHED, "no answer by the deadline: hung, black-holed, too slow"),
     Fault("garbage", StoreGarbageError, Fate.GIVEN_UP, "truncated, foreign and stray replies"),
-    Fault("queue full", QueueFullError, Fate.STAYS_OPEN, "10,000 operations wait already"),
+    Fault(
+        "congested",
+        CongestedError,
+        Fate.STAYS_OPEN,
+        "late because of this process: it waited behind others, or bytes of a large reply are still coming",
+    ),
+    Fault("queue full", QueueFullError, Fate.STAYS_OPEN, "131,072 operations, or 64 MiB of them, wait already"),
     Fault(UNSENDABLE, KeyRefusedError, Fate.STAYS_OPEN, "a lone surrogate in a key"),
     *_replies(
         StoreRefusedError,
@@ -172,6 +179,16 @@ def garbage_error(address: str) -> StoreGarbageError:
 def timeout_error(address: str) -> StoreTimeoutError:
     """Return the error for a reply that did not come in time."""
     return StoreTimeoutError("timeout", f"{address} did not answer in time")
+
+
+def congested_error(address: str) -> CongestedError:
+    """Return the error for an operation that is late though the server is not silent."""
+    return CongestedError("congested", f"this process asks for more than it gets through in time; {address} answers")
+
+
+def queue_full_error(address: str) -> QueueFullError:
+    """Return the error for an operation that finds no room in the queue."""
+    return QueueFullError("queue full", f"131,072 operations, or 64 MiB of them, wait for {address}")
 
 
 def _code_of(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from cachekit.errors import KeyRefusedError, StoreError
+from cachekit.errors import CongestedError, KeyRefusedError, StoreError
 from cachekit.stores.translate import FAULTS
 from tests.faults.measure import MEDIANS, Cell
 from tests.faults.operations import OPERATIONS
@@ -147,12 +147,18 @@ def _classes() -> Iterable[str]:
             f"`{fault.error.__name__}`",
             _opens(fault.error),
             fault.connection.value,
-            f"{'a key' if issubclass(fault.error, KeyRefusedError) else 'the cache'} is left out for now",
+            _log_says(fault.error),
         )
 
 
+def _log_says(error: type[StoreError]) -> str:
+    if issubclass(error, CongestedError):
+        return "calls are left uncached for now"
+    return f"{'a key' if issubclass(error, KeyRefusedError) else 'the cache'} is left out for now"
+
+
 def _opens(error: type[StoreError]) -> str:
-    if error.answered:
+    if error.answered or issubclass(error, CongestedError):
         return "stays closed: the server answers"
     if error.opens_after is None:
         return "stays closed: nothing was asked"

@@ -169,10 +169,10 @@ async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_
     async with ScriptedServer(own_server.port) as scripted:
         scripted.answer = b":1\r\n$5\r\nwrong\r\n"
         connect, deadlines = connector(parse(scripted.url)), Deadlines("here")
-        owner = SingleServer(connect, "here")
+        owner = SingleServer(connect, deadlines)
         # Each key has a command of its own, and all commands are in one batch.
-        lane = Lane(connect, "here", weakref.ref(owner), str)
-        reads = [Read(f"k{n}", asyncio.get_running_loop().time() + T, deadlines) for n in range(3)]
+        lane = Lane(connect, deadlines, weakref.ref(owner), str)
+        reads = [Read(f"k{n}", T, deadlines) for n in range(3)]
         for read in reads:
             lane.put(read)
         answers = await asyncio.gather(*[read.future for read in reads], return_exceptions=True)
@@ -212,8 +212,8 @@ async def test_connecting_may_take_as_long_as_the_operation_that_waits_for_it(
         return await connect()
 
     deadlines = Deadlines("here")
-    network = SingleServer(connect_slowly, "here")
-    patient = Read("k", deadlines.loop.time() + T, deadlines)
+    network = SingleServer(connect_slowly, deadlines)
+    patient = Read("k", T, deadlines)
     network.submit(patient)
     try:
         assert await patient.future is None

@@ -71,14 +71,15 @@ def test_a_foreign_error_becomes_ours_and_shows_no_argument(
 
 
 def test_every_row_of_the_table_is_tested_and_shown_in_the_docs() -> None:
-    # These two are no foreign errors: tests/servers/test_failures.py and tests/servers/test_cluster.py have them.
-    assert {fault.cause for fault in FAULTS} - {cause for _, _, cause in ROWS} == {"queue full", "no cluster"}
+    # These are no foreign errors: tests/stores/test_congestion.py and tests/servers/test_cluster.py have them.
+    untranslated = {"congested", "queue full", "no cluster"}
+    assert {fault.cause for fault in FAULTS} - {cause for _, _, cause in ROWS} == untranslated
 
 
 def test_the_table_has_the_numbers_of_the_lane() -> None:
     assert f" {lane.PATIENCE:g} s" in Fate.WATCHED.value
     [full] = [fault.meaning for fault in FAULTS if fault.cause == "queue full"]
-    assert full.startswith(f"{lane.QUEUE:,} operations")
+    assert full.startswith(f"{lane.QUEUE:,} operations, or {lane.QUEUE_BYTES // 2**20} MiB of them")
 
 
 def test_a_connection_ends_or_lives_on_as_the_table_says() -> None:

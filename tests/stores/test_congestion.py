@@ -1,0 +1,267 @@
+"""Congestion: what waits in this process, or is still arriving, is not held against the server. Silence is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+
+import pytest
+import pytest_asyncio
+import uvloop
+
+from cachekit import Cache
+from cachekit.clock import SystemClock
+from cachekit.errors import CongestedError, StoreTimeoutError
+from cachekit.events import BreakerClosed, BreakerOpened, Event, Filled, StoreFailed
+from cachekit.stores import Store
+from cachekit.stores.base import TimingStore
+from cachekit.stores.connect import open_store
+from cachekit.stores.lane import BATCH
+from cachekit.stores.scripts import AcquireLease
+from tests.kit.proxy import Fault, FaultProxy
+from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
+
+# Long enough for a healthy answer on a noisy machine, and short enough for a test to wait.
+TIMEOUT = 0.3
+T = 5.0
+MINUTE = 60_000
+BIG = "x" * 100_000
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[object, object, None]], None]:
+    """Runs a coroutine in an event loop of each kind."""
+
+    def run(main: Coroutine[object, object, None]) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            runner.run(main)
+
+    return run
+
+
+@pytest_asyncio.fixture
+async def proxy(redis_server: RedisServer) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def slow(proxy: FaultProxy) -> AsyncIterator[Store]:
+    """A store behind the proxy, connected."""
+    store = open_store(proxy.url, clock=SystemClock())
+    await store.get("connected", T)
+    yield store
+    await store.aclose()
+
+
+# --- evidence -----------------------------------------------------------------------------------------------
+
+
+async def test_a_reply_that_is_still_arriving_is_congested_and_its_connection_is_kept(
+    redis_server: RedisServer, proxy: FaultProxy, slow: Store
+) -> None:
+    redis_server.cli("SET", "big", BIG)
+    await proxy.set(Fault.DRIP, seconds=0.02)
+    with pytest.raises(CongestedError):
+        await slow.get("big", TIMEOUT)
+    with pytest.raises(CongestedError):
+        await slow.get("behind", TIMEOUT)
+    await proxy.heal()
+    assert await slow.get("behind", T) is None
+    assert proxy.accepted == 1
+
+
+async def test_a_reply_that_trickles_is_given_up(redis_server: RedisServer, proxy: FaultProxy, slow: Store) -> None:
+    redis_server.cli("SET", "big", BIG)
+    await proxy.set(Fault.DRIP, seconds=0.02)
+    errors: list[object] = [*await asyncio.gather(slow.get("big", TIMEOUT / 3), return_exceptions=True)]
+
+    async def ask() -> None:
+        errors.extend(await asyncio.gather(slow.get("k", TIMEOUT / 3), return_exceptions=True))
+
+    await until(lambda: proxy.accepted == 2, ask)
+    assert {type(error) for error in errors if error is not None} == {CongestedError}
+
+
+async def test_silence_fails_everything_in_the_lane_at_once(proxy: FaultProxy, slow: Store) -> None:
+    await proxy.set(Fault.HALF_OPEN)
+    under_way = asyncio.ensure_future(slow.get("k", TIMEOUT))
+    await asyncio.sleep(TIMEOUT / 6)
+    queued = asyncio.ensure_future(slow.get("k", TIMEOUT))
+    patient = asyncio.ensure_future(slow.get("k", T))
+    await asyncio.wait([under_way])
+    await asyncio.sleep(0)
+    assert queued.done()
+    assert [type(future.exception()) for future in (under_way, queued)] == [StoreTimeoutError] * 2
+    assert not patient.done()
+    await asyncio.wait([patient])
+
+
+async def test_a_byte_now_and_then_is_silence(redis_server: RedisServer, proxy: FaultProxy, slow: Store) -> None:
+    redis_server.cli("SET", "big", BIG)
+    await proxy.set(Fault.DRIP, seconds=T)
+    with pytest.raises(StoreTimeoutError):
+        await slow.get("big", TIMEOUT)
+
+
+async def test_the_log_says_that_this_process_is_to_blame_and_the_breaker_stays_shut(
+    redis_server: RedisServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.cli("SET", "big", f'"{BIG}"')
+    events: list[Event] = []
+    async with Cache(proxy.url, timeout=TIMEOUT) as cache:
+        cache.observe(events.append)
+        await cache.get("connected")
+        await proxy.set(Fault.DRIP, seconds=0.02)
+        assert await cache.get("big") is None
+        for _ in range(3):
+            assert await cache.get("k") is None
+        assert cache.healthy
+        await proxy.heal()
+    assert {event.cause for event in events if isinstance(event, StoreFailed)} == {"congested"}
+    assert not [event for event in events if isinstance(event, BreakerOpened)]
+    [record] = caplog.records
+    assert "this process" in record.getMessage()
+
+
+# --- a blocked event loop -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_hits_that_were_under_way_when_the_loop_was_blocked_are_hits(
+    redis_server: RedisServer, run: Callable[[Coroutine[object, object, None]], None], protocol: int
+) -> None:
+    async def main() -> None:
+        events: list[Event] = []
+        loads = 0
+        async with Cache(f"{redis_server.url}?protocol={protocol}", timeout=TIMEOUT / 2) as cache:
+            cache.observe(events.append)
+
+            @cache.cached(key="f:<x>", ttl=60)
+            async def f(x: int) -> int:
+                nonlocal loads
+                loads += 1
+                return x
+
+            for x in range(20):
+                await f(x)
+            calls = [asyncio.ensure_future(f(x)) for x in range(20)]
+            await asyncio.sleep(0)
+            time.sleep(2 * TIMEOUT)  # noqa: ASYNC251 - it blocks on purpose
+            await asyncio.gather(*calls)
+        assert loads == 20
+        assert not [event for event in events if isinstance(event, StoreFailed | BreakerOpened)]
+
+    run(main())
+
+
+# --- bursts -------------------------------------------------------------------------------------------------
+
+
+def test_a_burst_of_cold_calls_and_of_values_by_hand_is_stored(
+    store_url: str, run: Callable[[Coroutine[object, object, None]], None]
+) -> None:
+    many = 3_000
+
+    async def main() -> None:
+        events: list[Event] = []
+        async with Cache(store_url) as cache:
+
+            @cache.cached(key="cold:<x>", ttl=60)
+            async def f(x: int) -> int:
+                return x
+
+            await f(-1)
+            cache.observe(events.append)
+            assert await asyncio.gather(*map(f, range(many))) == [*range(many)]
+            await until(lambda: sum(isinstance(event, Filled) for event in events) == many)
+            assert all(await asyncio.gather(*[cache.set(f"set:{x}", x, ttl=60) for x in range(many)]))
+        assert not [event for event in events if isinstance(event, StoreFailed | BreakerOpened)]
+
+    run(main())
+
+
+async def test_a_burst_moves_in_steps(redis_server: RedisServer) -> None:
+    store = open_store(redis_server.url, clock=SystemClock())
+    await store.get("connected", T)
+    redis_server.cli("CONFIG", "RESETSTAT")
+    await asyncio.gather(*[store.get(f"k{n}", T) for n in range(4 * BATCH)])
+    stats = redis_server.cli("INFO", "commandstats")
+    assert stats["cmdstat_mget"]["calls"] >= 4
+    await store.aclose()
+
+
+async def test_the_newest_read_overtakes_a_long_queue(redis_server: RedisServer) -> None:
+    store = open_store(redis_server.url, clock=SystemClock())
+    await store.get("connected", T)
+    # The server knows the script from now on.
+    await store.run("first", T, AcquireLease(b"0" * 24, MINUTE))
+    scripts = [asyncio.ensure_future(store.run(f"k{n}", T, AcquireLease(b"0" * 24, MINUTE))) for n in range(8 * BATCH)]
+    await asyncio.sleep(0)
+    await store.get("k", T)
+    assert sum(script.done() for script in scripts) < 4 * BATCH
+    await asyncio.gather(*scripts)
+    await store.aclose()
+
+
+async def test_no_read_overtakes_an_invalidation_in_a_long_queue(redis_server: RedisServer) -> None:
+    store = open_store(redis_server.url, clock=SystemClock())
+    await store.set("k", T, b"old", ttl_ms=MINUTE)
+    others = [store.get(f"k{n}", T) for n in range(4 * BATCH)]
+    deleting = asyncio.ensure_future(store.delete(["k"], T))
+    await asyncio.sleep(0)
+    assert await store.get("k", T) is None
+    await asyncio.gather(deleting, *others)
+    await store.aclose()
+
+
+# --- fills and probes ---------------------------------------------------------------------------------------
+
+
+async def test_no_caller_waits_for_a_fill_behind_a_large_reply_and_it_is_stored_all_the_same(
+    redis_server: RedisServer, proxy: FaultProxy
+) -> None:
+    redis_server.cli("SET", "big", f'"{BIG}"')
+    events: list[Event] = []
+    async with Cache(proxy.url, timeout=TIMEOUT) as cache:
+        cache.observe(events.append)
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> str:
+            await proxy.set(Fault.DRIP, seconds=0.02)
+            reading.append(asyncio.ensure_future(cache.get("big")))
+            await asyncio.sleep(0)
+            return "loaded"
+
+        reading: list[asyncio.Future[object]] = []
+        assert await f() == "loaded"
+        assert not [event for event in events if isinstance(event, Filled)]
+        await proxy.heal()
+        await until(lambda: Filled("k", 60.0) in events)
+        assert redis_server.cli("GET", "k") == b'"loaded"'
+        await asyncio.gather(*reading)
+
+
+async def test_a_probe_reads_the_lease_and_not_the_value(own_server: RedisServer) -> None:
+    own_server.cli("SET", "k", "x" * 5_000_000)
+    events: list[Event] = []
+    async with Cache(own_server.url, timeout=TIMEOUT) as cache:
+        cache.observe(events.append)
+        assert await cache.get("connected") is None
+        breaker = cache.runtime._guard._breaker  # pyright: ignore[reportPrivateUsage]
+        breaker.failed("", "k", StoreTimeoutError("timeout", ""), in_full=True)
+        await until(lambda: any(isinstance(event, BreakerClosed) for event in events))
+    assert int(own_server.cli("INFO", "stats")["total_net_output_bytes"]) < 1_000_000
+
+
+async def test_a_store_whose_server_is_slow_counts_all_of_its_time(proxy: FaultProxy, slow: Store) -> None:
+    """So a call of three round trips costs a caller its deadline, and not three times the time of one."""
+    await proxy.set(Fault.DELAY, seconds=TIMEOUT / 2)
+    started = time.monotonic()
+    await slow.get("k", T)
+    took = time.monotonic() - started
+    assert isinstance(slow, TimingStore)
+    assert slow.time_lost("k", took) < TIMEOUT / 3
