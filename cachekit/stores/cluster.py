@@ -11,6 +11,7 @@ import asyncio
 import random
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -27,6 +28,7 @@ from cachekit.errors import (
 from cachekit.loops import detached
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import QUEUE, QUEUE_BYTES, ConnectTo, Lane
+from cachekit.stores.large import LargeReplies
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
 from cachekit.stores.translate import garbage_error, queue_full_error, translate
@@ -70,6 +72,7 @@ class Cluster:
         self._masters: list[Endpoint | None] = _no_masters()
         self._nodes: set[Endpoint] = set()
         self._lanes: dict[Endpoint, Lane] = {}
+        self._large = LargeReplies(deadlines)
         # Operations that wait until the slots are known.
         self._waiting: list[Operation] = []
         self._waiting_bytes = 0
@@ -95,12 +98,13 @@ class Cluster:
             operation.fail(StoreRefusedError("CLUSTERDOWN", f"a slot of {self._address} has no master"))
             self._learn_slots_soon()
             return
-        self._lane(node).put(operation)
+        if not self._large.keys or not self._large.take(operation, node, partial(self._open, node)):
+            self._lane(node).put(operation)
 
     def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
-        slots: dict[int, list[str]] = {}
+        slots: dict[object, list[str]] = {}
         for key in keys:
-            slots.setdefault(_slot(key), []).append(key)
+            slots.setdefault(key if key in self._large.keys else _slot(key), []).append(key)
         return slots.values()
 
     def shard(self, key: str) -> str:
@@ -126,8 +130,8 @@ class Cluster:
         tasks = [task for feeds in self._tracked for task in feeds.close()]
         if self._next_poll is not None:
             self._next_poll.cancel()
-        tasks += [lane.task for lane in self._lanes.values()]
-        for lane in [*self._lanes.values()]:
+        for lane in [*self._lanes.values(), *self._large.lanes]:
+            tasks.append(lane.task)
             lane.close()
         self._lanes.clear()
         if self._learning is not None:
@@ -139,8 +143,11 @@ class Cluster:
     def _lane(self, node: Endpoint) -> Lane:
         lane = self._lanes.get(node)
         if lane is None or lane.closed:
-            lane = self._lanes[node] = Lane(self._connect_to(*node), self._deadlines, weakref.ref(self), _slot)
+            lane = self._lanes[node] = self._open(node)
         return lane
+
+    def _open(self, node: Endpoint) -> Lane:
+        return Lane(self._connect_to(*node), self._deadlines, weakref.ref(self), _slot)
 
     # --- called by the lanes ------------------------------------------------------------------------
 
@@ -160,7 +167,8 @@ class Cluster:
             operation.fail_as_garbage()
             return True
         operation.redirections += 1
-        asked = next((node for node, lane in self._lanes.items() if lane is operation.lane), None)
+        lanes = [*self._lanes.items(), (self._large.server_of(operation.lane), operation.lane)]
+        asked = next((node for node, lane in lanes if lane is operation.lane), None)
         # A node that does not know its own name leaves it out. Then the host is that of the node that was asked.
         node = Endpoint(redirection.host or (asked.host if asked else ""), redirection.port)
         operation.remove_asking()
@@ -177,6 +185,13 @@ class Cluster:
             operation.add_asking(_ASKING)
         self._lane(node).put(operation)
         return True
+
+    def make_way(self, lane: Lane, keys: list[str]) -> bool:
+        node = next((node for node, other in self._lanes.items() if other is lane), None)
+        made = node is not None and self._large.make_way(lane, node, keys)
+        if made and node is not None:
+            del self._lanes[node]
+        return made
 
     def lane_lost(self, lane: Lane) -> None:
         self._loop_ending = self._loop_ending or lane.cancelled_by_loop

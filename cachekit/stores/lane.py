@@ -69,6 +69,12 @@ operation to the socket, and for the event loop: a thousand callers take a while
 TRICKLE: Final = 10
 """Deadlines after which a connection is given up whose replies are not whole, though bytes are coming."""
 
+LARGE_REPLY: Final = 256 * 1024
+"""Bytes of a reply that has not arrived in full, behind which no other reply is to wait."""
+
+SLOW_REPLY: Final = 0.02
+"""Seconds after which such a reply is held to be slow. Another connection costs as much as 4 to 8 reads do."""
+
 CONNECT_PATIENCE: Final = 0.7
 """Seconds for connecting, TLS and the handshake together. The lane takes longer if the operation that opens it has
 longer: a store that is far away, or on a busy machine, is given its time by `timeout`, and by nothing else."""
@@ -97,8 +103,27 @@ class Owner(Protocol):
         """Send ``operation``, which was refused here, to another server; return whether that was done."""
         ...
 
+    def make_way(self, lane: Lane, keys: list[str]) -> bool:
+        """Open another lane in place of ``lane``, on which a large value at one of ``keys`` is arriving.
+
+        Return whether that was possible. ``lane`` is used for large values from then on.
+        """
+        ...
+
     def lane_lost(self, lane: Lane) -> None:
         """Note that ``lane`` has ended though its owner did not close it."""
+        ...
+
+
+class Large(Protocol):
+    """The keys whose values are large, seen from a lane that reads them."""
+
+    def note_late(self, key: str) -> None:
+        """Note that the value at ``key`` did not arrive in time."""
+        ...
+
+    def note_size(self, key: str, size: int, *, last: bool) -> None:
+        """Note the size of the value at ``key``; ``last``: nothing else waits on this lane."""
         ...
 
 
@@ -120,6 +145,8 @@ class Lane(asyncio.Protocol):
     _barriers: int = 0
     # The bytes of large operations in the queue, and of those behind the first batch.
     _queued_bytes: int = 0
+    # Only of a lane that reads large values.
+    _large: Large | None = None
     # The longest deadline of the operations that were late, in seconds.
     _longest: float = 0.0
 
@@ -216,6 +243,11 @@ class Lane(asyncio.Protocol):
             self._reason = reason
             self._lost = True
             self.close()
+
+    def keep_to_large(self, large: Large) -> None:
+        """Read large values only, each by itself: in an MGET none is known until all have arrived."""
+        self._large = large
+        self._slot_of = str
 
     @property
     def idle(self) -> bool:
@@ -398,6 +430,8 @@ class Lane(asyncio.Protocol):
                 self._send()
         else:
             activity.note_part(len(data))
+            if activity.arriving > LARGE_REPLY and activity.under_way(now) > SLOW_REPLY:
+                self._make_way()
 
     def _receive(self, reply: object) -> None:
         unanswered = self._unanswered
@@ -425,7 +459,24 @@ class Lane(asyncio.Protocol):
                     self._unusable, self._reason = True, error
             if self._sent_again(operation, error_replies, errors):
                 return
+        if self._large is not None and isinstance(operation, Read):
+            size = len(reply) if isinstance(reply, bytes) else 0
+            self._large.note_size(operation.key, size, last=self.idle)
         operation.succeed(reply)
+
+    def _make_way(self) -> None:
+        """Let what waits here travel on another lane, since a large reply is arriving."""
+        first, owner, waiting = self._unanswered[0], self._owner(), [*self._queue, *self._reads]
+        # Operations of one key keep their order.
+        bound = any(one.barrier for one in self._sent()) or any(one.of_many for one in waiting)
+        if self._large is not None or owner is None or bound:
+            return
+        keys = [read.key for read in first.reads] if isinstance(first, MultiGet) else [first.key]
+        if owner.make_way(self, keys):
+            self._queue.clear()
+            self._reads.clear()
+            self._queued_bytes = 0
+            owner.resend(waiting)
 
     def _sent_again(
         self, operation: Operation | MultiGet, error_replies: list[Exception], errors: list[StoreError]
@@ -490,6 +541,9 @@ class Lane(asyncio.Protocol):
                 operation.deadline = due
             else:
                 operation.expire_congested()
+        first = self._unanswered[0] if self._unanswered else None
+        if self._large is not None and isinstance(first, Operation) and first.future.done() and activity.arriving:
+            self._large.note_late(first.key)
         self._longest = max(self._longest, *[operation.patience for operation in overdue])
         self._watch()
 

@@ -12,6 +12,7 @@ from redis.exceptions import ReadOnlyError
 from cachekit.errors import StoreError
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import Connect, Lane
+from cachekit.stores.large import LargeReplies
 from cachekit.stores.operations import Operation
 from cachekit.stores.tracking import Changed, Feeds, State
 from cachekit.stores.translate import garbage_error, translate
@@ -67,17 +68,27 @@ class SingleServer:
         self._deadlines = deadlines
         self._address = deadlines.address
         self._lane: Lane | None = None
+        self._large = LargeReplies(deadlines)
         # Weak: the caller of `track` keeps its feeds alive.
         self._tracked: weakref.WeakSet[Feeds] = weakref.WeakSet()
 
     def submit(self, operation: Operation) -> None:
+        if self._large.keys and self._large.take(operation, None, self._open):
+            return
         lane = self._lane
         if lane is None or lane.closed:
-            lane = self._lane = Lane(self._connect, self._deadlines, weakref.ref(self))
+            lane = self._lane = self._open()
         lane.put(operation)
 
+    def _open(self) -> Lane:
+        return Lane(self._connect, self._deadlines, weakref.ref(self))
+
     def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
-        return (keys,)
+        large = [key for key in keys if key in self._large.keys]
+        if not large:
+            return (keys,)
+        others = [key for key in keys if key not in self._large.keys]
+        return [others, *[[key] for key in large]] if others else [[key] for key in large]
 
     def shard(self, key: str) -> str:  # noqa: ARG002 - all keys are on one server
         return ""
@@ -86,8 +97,8 @@ class SingleServer:
         return self._lane if self._lane is not None and not self._lane.closed else None
 
     def give_up(self, key: str) -> None:  # noqa: ARG002 - as above
-        if self._lane is not None:
-            self._lane.give_up(garbage_error(self._address))
+        for lane in self._open_lanes():
+            lane.give_up(garbage_error(self._address))
 
     def track(self, prefix: bytes, changed: Changed, state: State) -> Feeds:
         feeds = Feeds(prefix, changed, state)
@@ -104,11 +115,15 @@ class SingleServer:
 
     def close(self) -> list[asyncio.Task[None]]:
         tasks = [task for feeds in self._tracked for task in feeds.close()]
-        lane, self._lane = self._lane, None
-        if lane is not None:
+        for lane in self._open_lanes():
             lane.close()
             tasks.append(lane.task)
+        self._lane = None
         return tasks
+
+    def _open_lanes(self) -> list[Lane]:
+        lane = self._lane
+        return self._large.lanes if lane is None or lane.closed else [lane, *self._large.lanes]
 
     # --- called by the lane ----------------------------------------------------------------------
 
@@ -126,6 +141,12 @@ class SingleServer:
     def _give_up_feeds(self, reason: StoreError) -> None:
         for feeds in [*self._tracked]:
             feeds.give_up(reason)
+
+    def make_way(self, lane: Lane, keys: list[str]) -> bool:
+        made = lane is self._lane and self._large.make_way(lane, None, keys)
+        if made:
+            self._lane = None
+        return made
 
     def lane_lost(self, lane: Lane) -> None:
         """Do nothing: the next operation opens another lane."""

@@ -88,6 +88,8 @@ class Operation:
     """Whether a lane that broke has handed it on. It is handed on once."""
     redirections: int = 0
     """How often a node of a cluster has sent it on."""
+    of_many: bool = False
+    """Whether it is of other keys as well."""
     queued: bool = False
     """Whether it had to queue behind a whole batch or more."""
     queued_bytes: int = 0

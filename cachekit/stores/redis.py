@@ -206,7 +206,10 @@ class RedisStore:
 
     def _unlink(self, keys: Sequence[str], timeout: float) -> asyncio.Future[object]:
         names = [name for key in keys for name in (key, self._lease(key))]
-        return self._send(keys[0], ("UNLINK", *names), timeout, _INVALIDATION)
+        written, state = self._pack(("UNLINK", *names)), self._loops.get()
+        operation = Operation(keys[0], written, 1, state.deadlines.after(timeout), _INVALIDATION)
+        operation.of_many = len(keys) > 1
+        return _submit(state, operation)
 
     async def _delete_one_by_one(self, keys: Sequence[str], timeout: float) -> None:
         """Delete keys whose slot is moving to another node: a key may be on the old node and its lease on the new one.

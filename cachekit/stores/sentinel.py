@@ -175,14 +175,14 @@ class SentinelMaster(SingleServer):
             if named is not None and named.epoch >= self._master.epoch:
                 self._master = named
             other = StoreUnavailableError(_UNAVAILABLE, f"the sentinels of {self._address} name another master")
-            if self._lane is not None and not self._lane.closed and self._lane_route.leads_elsewhere(self._master):
-                self._lane.give_up(other)
+            for lane in self._open_lanes() if self._lane_route.leads_elsewhere(self._master) else []:
+                lane.give_up(other)
             for feeds, route in [*self._feed_routes.items()]:
                 if route.leads_elsewhere(self._master):
                     feeds.give_up(other)
 
     def _is_in_use(self) -> bool:
-        return (self._lane is not None and not self._lane.closed) or not all(feeds.closed for feeds in self._tracked)
+        return bool(self._open_lanes()) or not all(feeds.closed for feeds in self._tracked)
 
 
 class Route:
