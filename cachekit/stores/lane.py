@@ -477,6 +477,13 @@ class Lane(asyncio.Protocol):
             self._reads.clear()
             self._queued_bytes = 0
             owner.resend(waiting)
+            self._note_late()
+
+    def _note_late(self) -> None:
+        """Note the key of a large value that is late."""
+        first = self._unanswered[0] if self._unanswered else None
+        if self._large is not None and isinstance(first, Operation) and first.future.done() and self.activity.arriving:
+            self._large.note_late(first.key)
 
     def _sent_again(
         self, operation: Operation | MultiGet, error_replies: list[Exception], errors: list[StoreError]
@@ -541,9 +548,7 @@ class Lane(asyncio.Protocol):
                 operation.deadline = due
             else:
                 operation.expire_congested()
-        first = self._unanswered[0] if self._unanswered else None
-        if self._large is not None and isinstance(first, Operation) and first.future.done() and activity.arriving:
-            self._large.note_late(first.key)
+        self._note_late()
         self._longest = max(self._longest, *[operation.patience for operation in overdue])
         self._watch()
 

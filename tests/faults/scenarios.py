@@ -503,8 +503,6 @@ def _scenarios() -> Iterator[Scenario]:
         name="too slow",
         what="Each reply comes 0.4 s late, which is after the deadline.",
         stage=_through_proxy(Fault.DELAY, seconds=0.4),
-        # A process that stood still meanwhile gives an operation as much time again.
-        partly=True,
         silent=True,
         causes=either,
     )

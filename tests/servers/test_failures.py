@@ -18,7 +18,6 @@ from cachekit.entry import lease_key
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event, Invalidated, StoreFailed, StoreRecovered
 from cachekit.stores import RedisStore
-from cachekit.stores.lane import OVERHEAD
 from cachekit.testing import FailingStore
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
@@ -555,7 +554,7 @@ async def test_a_stray_reply_is_never_taken_for_the_next_answer(
 async def test_an_operation_that_does_not_fit_the_queue_is_a_miss_and_not_a_wait(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cachekit.stores.lane.QUEUE", 1000 * OVERHEAD)
+    monkeypatch.setattr("cachekit.stores.lane.QUEUE", 1000)
     events: list[Event] = []
     async with Cache(own_server.url, timeout=TIMEOUT) as cache:
         await cache.get("connected")
