@@ -28,7 +28,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       base, scripts   the protocol, and its atomic steps
       memory, redis   the two stores; keyspace, the keys of the one in memory; unusable, for a bad URL
       network, sentinel, cluster    the servers of a store, and which one has a key
-      lane, operations, deadlines   one connection, and the commands on it
+      lane, operations, deadlines, activity   one connection, and the commands on it; large, for large replies
       tracking        the feed of changes
       connect, names, translate     URLs, host names, foreign errors
     keys.py codecs.py entry.py      pure: no I/O, no clock

@@ -12,6 +12,7 @@
     cluster.py     the master that has the slot
     lane.py        one connection: sends operations in batches, hands out the replies
     activity.py    for how long no byte of a connection has moved: the evidence against a server
+    large.py       large replies, and the lane on which they travel
     operations.py  commands, their deadline and the future of their replies
     deadlines.py   one timer for the deadlines of all operations
     tracking.py    the feed: a server reports the keys that changed

@@ -497,7 +497,7 @@ def _scenarios() -> Iterator[Scenario]:
         served=NAMES,
         # A miss takes three round trips: the third may come too late with so many callers.
         partly=True,
-        causes=timeout,
+        causes=timeout | {"congested"},
     )
     yield Scenario(
         name="too slow",

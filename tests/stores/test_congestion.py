@@ -12,13 +12,13 @@ import uvloop
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
-from cachekit.errors import CongestedError, StoreTimeoutError
+from cachekit.errors import CongestedError, QueueFullError, StoreTimeoutError
 from cachekit.events import BreakerClosed, BreakerOpened, Event, Filled, StoreFailed
 from cachekit.stores import Store
 from cachekit.stores.base import TimingStore
 from cachekit.stores.connect import open_store
 from cachekit.stores.lane import BATCH
-from cachekit.stores.scripts import AcquireLease
+from cachekit.stores.scripts import AcquireLease, Fill
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
 from tests.kit.waiting import until
@@ -158,6 +158,69 @@ def test_hits_that_were_under_way_when_the_loop_was_blocked_are_hits(
     run(main())
 
 
+async def test_what_was_in_the_queue_when_the_loop_was_blocked_has_its_time_all_the_same(
+    redis_server: RedisServer, proxy: FaultProxy, slow: Store
+) -> None:
+    redis_server.cli("SET", "k", "value")
+    # So what is sent after the stall is not answered in the same turn.
+    await proxy.set(Fault.DELAY, seconds=0.03)
+    reading = [asyncio.ensure_future(slow.get("k", TIMEOUT)) for _ in range(20)]
+    await asyncio.sleep(0)
+    time.sleep(2 * TIMEOUT)  # noqa: ASYNC251 - it blocks on purpose
+    assert await asyncio.gather(*reading) == [b"value"] * 20
+
+
+# --- what leaves slowly -------------------------------------------------------------------------------------
+
+
+async def test_a_value_that_is_still_leaving_is_congested_and_not_held_against_the_server() -> None:
+    read: list[int] = []
+    readers: list[asyncio.Task[None] | None] = []
+    over = asyncio.Event()
+
+    async def read_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        readers.append(asyncio.current_task())
+        while not over.is_set() and (data := await reader.read(65_536)):
+            read.append(len(data))
+            await asyncio.sleep(TIMEOUT / 10)
+        writer.close()
+
+    async with await asyncio.start_server(read_slowly, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = open_store(f"redis://127.0.0.1:{port}", clock=SystemClock())
+        with pytest.raises(CongestedError):
+            await store.set("k", 2 * TIMEOUT, b"x" * 30_000_000, ttl_ms=MINUTE)
+        assert read
+        over.set()
+        await store.aclose()
+        await asyncio.gather(*[task for task in readers if task is not None])
+
+
+# --- bounds -------------------------------------------------------------------------------------------------
+
+
+async def test_the_bytes_that_wait_are_bounded(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cachekit.stores.lane.QUEUE_BYTES", 1_000_000)
+    store = open_store(own_server.url, clock=SystemClock())
+    await store.get("connected", T)
+    own_server.pause()
+    setting = [asyncio.ensure_future(store.set("k", T, BIG.encode(), ttl_ms=MINUTE)) for _ in range(20)]
+    done, waiting = await asyncio.wait(setting, timeout=TIMEOUT)
+    assert {type(future.exception()) for future in done} == {QueueFullError}
+    # The first one is on its way.
+    assert len(waiting) == 10
+    own_server.resume()
+    await asyncio.gather(*waiting)
+    await store.aclose()
+
+
+async def test_a_burst_on_a_slow_network_costs_each_caller_its_deadline(proxy: FaultProxy, slow: Store) -> None:
+    await proxy.set(Fault.DELAY, seconds=TIMEOUT / 2)
+    reading = [asyncio.ensure_future(slow.get(f"k{n}", TIMEOUT)) for n in range(8 * BATCH)]
+    answers = await asyncio.gather(*reading, return_exceptions=True)
+    assert CongestedError in {type(answer) for answer in answers}
+
+
 # --- bursts -------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +265,20 @@ async def test_the_newest_read_overtakes_a_long_queue(redis_server: RedisServer)
     scripts = [asyncio.ensure_future(store.run(f"k{n}", T, AcquireLease(b"0" * 24, MINUTE))) for n in range(8 * BATCH)]
     await asyncio.sleep(0)
     await store.get("k", T)
+    assert sum(script.done() for script in scripts) < 4 * BATCH
+    await asyncio.gather(*scripts)
+    await store.aclose()
+
+
+async def test_a_fill_overtakes_a_long_queue_since_its_lease_may_end(redis_server: RedisServer) -> None:
+    store = open_store(redis_server.url, clock=SystemClock())
+    token = b"t" * 24
+    # The server knows both scripts from now on.
+    await store.run("filled", T, AcquireLease(token, MINUTE))
+    await store.run("other", T, Fill(token, b"v", MINUTE, T))
+    scripts = [asyncio.ensure_future(store.run(f"k{n}", T, AcquireLease(token, MINUTE))) for n in range(8 * BATCH)]
+    await asyncio.sleep(0)
+    assert await store.run("filled", T, Fill(token, b"v", MINUTE, T))
     assert sum(script.done() for script in scripts) < 4 * BATCH
     await asyncio.gather(*scripts)
     await store.aclose()
