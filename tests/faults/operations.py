@@ -163,10 +163,6 @@ class Operation:
         """
         raise NotImplementedError
 
-    def leaseless(self, x: int) -> bool:
-        """Tell whether the load of ``x`` that is under way has no lease, so that its result will not be stored."""
-        return False
-
     def added(self, x: int, began: float, ended: float) -> float:
         """Return the seconds that the cache added to a call that took from ``began`` to ``ended``."""
         return ended - began
@@ -248,10 +244,6 @@ class LoadUnderWay(Operation):
         if found != [x, 1]:
             raise WrongError(f"slow({x}) gave {found}")
         return FILLED if f"slow:{x}" in self.subject.filled else OWN_RESULT
-
-    def leaseless(self, x: int) -> bool:
-        flight = self.subject.cache.runtime.flights.find(f"slow:{x}")
-        return flight is None or flight.lease is None
 
     async def call(self, x: int) -> str:
         self.subject.finish(x)
