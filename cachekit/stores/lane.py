@@ -145,6 +145,7 @@ class Lane(asyncio.Protocol):
     _barriers: int = 0
     # The bytes of large operations in the queue, and of those behind the first batch.
     _queued_bytes: int = 0
+    _poll: select.poll | None = None
     # Only of a lane that reads large values.
     _large: Large | None = None
     # The longest deadline of the operations that were late, in seconds.
@@ -312,14 +313,15 @@ class Lane(asyncio.Protocol):
         transport.set_protocol(self)
         self._transport = transport
         self.activity.connected(self._time())
-        self._poll = select.poll()
-        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
+        if hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
         if not self.idle:
             self._send()
 
     def _is_quiet(self) -> bool:
-        """Tell whether there is nothing to read, not even the end of the connection."""
-        return not self._poll.poll(0)
+        """Tell whether there is nothing to read, not even the end of the connection. Not every system can tell."""
+        return self._poll is not None and not self._poll.poll(0)
 
     def _disconnect(self, reason: StoreError) -> None:
         """Let the task close the connection. Nothing is sent on it any more."""

@@ -277,13 +277,10 @@ class ScriptCall(Struct, frozen=True):
 
 
 class Scripted(Operation):
-    """A call of a script by its digest. A server that has forgotten the script gets its source, once."""
+    """A ``call`` of a script by its digest. A server that has forgotten the script gets its source, once."""
 
+    call: ScriptCall
     source_sent: bool = False
-
-    def __init__(self, key: str, call: ScriptCall, deadline: Deadline, delivery: Delivery = ONCE) -> None:
-        super().__init__(key, call.by_digest(), 1, deadline, delivery)
-        self._call = call
 
     @property
     def barrier(self) -> bool:
@@ -293,7 +290,7 @@ class Scripted(Operation):
     def send_source(self) -> None:
         """Send the source of the script from now on."""
         self.source_sent = True
-        self.packed: bytes = self.packed[: self.asking_length] + self._call.by_source()
+        self.packed: bytes = self.packed[: self.asking_length] + self.call.by_source()
 
 
 class Filling(Scripted):

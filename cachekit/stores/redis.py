@@ -152,17 +152,19 @@ class RedisStore:
         state = self._states.get(get_running_loop()) or self._loops.get()
         if script.left_to_expiry and state.network.loop_ending:
             return cast("T", script.parse(0))
-        lease = self._lease(key)
-        keys = (lease,) if script.of_lease else (key, lease)
         try:
+            lease = lease_key(key)
+            keys = (lease,) if script.of_lease else (key, lease)
             call = ScriptCall(_SOURCES[script.name], keys, script.arguments)
-            if script.name == Fill.name:
-                deadline = state.deadlines.after(timeout, cast("Fill", script).patience)
-                operation: Scripted = Filling(key, call, deadline, FENCED)
-            else:
-                operation = Scripted(key, call, state.deadlines.after(timeout), FENCED if script.detached else ONCE)
+            packed = call.by_digest()
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
+        if script.name == Fill.name:
+            deadline = state.deadlines.after(timeout, cast("Fill", script).patience)
+            operation: Scripted = Filling(key, packed, 1, deadline, FENCED)
+        else:
+            operation = Scripted(key, packed, 1, state.deadlines.after(timeout), FENCED if script.detached else ONCE)
+        operation.call = call
         state.network.submit(operation)
         try:
             reply = await operation.future

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from redis.asyncio.connection import AbstractConnection
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
@@ -136,11 +137,19 @@ async def test_it_is_asked_for_when_this_process_has_replaced_it(
 
 
 async def test_no_read_overtakes_the_invalidation_of_several_keys_when_the_connection_changes(
-    redis_server: RedisServer, proxy: FaultProxy, store: RedisStore
+    redis_server: RedisServer, proxy: FaultProxy, store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    network = store._loops.get().network
+    connect = network._connect  # type: ignore[attr-defined]
+
+    async def connect_slowly() -> AbstractConnection:
+        await asyncio.sleep(2)
+        return await connect()
+
+    monkeypatch.setattr(network, "_connect", connect_slowly)
     redis_server.cli("SET", "large", LARGE)
     redis_server.cli("SET", "other", SMALL)
-    await proxy.set(Fault.DELAY, seconds=0.05, new=False)
+    await proxy.set(Fault.DELAY, seconds=0.03, new=False)
     first = asyncio.ensure_future(store.get("large", PATIENCE))
     await asyncio.sleep(0)
     deleting = asyncio.ensure_future(store.delete(["other", "large"], PATIENCE))
