@@ -21,7 +21,7 @@ from benchmarks.children import loop_factory
 from benchmarks.parts import app, growth, hotpath, maps, outage, peers, stampede, targets, zipf
 from benchmarks.questions import Question, all_questions
 from benchmarks.report import Section, Where, described, environment, page, table
-from benchmarks.suite import Bench
+from benchmarks.suite import CAN_PIN, Bench
 from tests.kit.binaries import first_server
 from tests.kit.servers import RedisServer
 
@@ -32,7 +32,7 @@ DOCS: Final = Path(__file__).parent.parent / "docs"
 ON_THE_PAGE: Final = ("targets", "peers", "growth", "stampede", "zipf", "maps", "hotpath", "app")
 PARTS: Final = (*ON_THE_PAGE, "outage")
 WIDTH: Final = 150
-ALLOWED: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+ALLOWED: Final = sorted(os.sched_getaffinity(0)) if CAN_PIN else [0]
 """The cores that this process may use."""
 
 
@@ -53,7 +53,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"there is no part called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if options.cores != "any" and not hasattr(os, "sched_setaffinity"):
+    if options.cores != "any" and not CAN_PIN:
         parser.error("--cores needs a system on which a process can choose its cores")
     options.parts = [name for name in PARTS if name in (options.parts or (["targets"] if options.only else PARTS))]
     if options.docs and (options.only or not set(ON_THE_PAGE) <= set(options.parts)):
@@ -88,7 +88,7 @@ def _measures(options: argparse.Namespace) -> dict[str, Measure]:
 def _list(console: Console) -> None:
     console.print(f"parts: {', '.join(PARTS)}\n\nquestions of the targets:")
     for question in all_questions():
-        console.print(f"{question.name:12} {question.work}, against {question.against[0]}")
+        console.print(f"{question.name:18} {question.work}, against {question.against[0]}")
 
 
 def _pin(cores: str, *, server: bool) -> None:

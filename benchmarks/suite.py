@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -101,6 +103,25 @@ def spread(times: Sequence[float]) -> tuple[float, float, float]:
     several = times if len(times) > 1 else [*(times or [0.0])] * 2
     hundredths = statistics.quantiles(several, n=100, method="inclusive")
     return hundredths[49], hundredths[98], max(several)
+
+
+CAN_PIN: Final = hasattr(os, "sched_setaffinity")
+"""Whether a process can choose its cores here."""
+
+
+@contextmanager
+def on_one_core(bench: Bench) -> Generator[str, None, None]:
+    """Pin this process to one core, and a new server as well; give the URL of that server.
+
+    It is what ``taskset -c`` does to both: the server inherits the core from the process that starts it.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        with RedisServer(bench.server.binary) as server:
+            yield server.url
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 async def _timed(run: Run, calls: int) -> float:

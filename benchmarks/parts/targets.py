@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.questions import Question
 from benchmarks.report import Section, Sheet, duration
-from benchmarks.suite import Bench, measured
+from benchmarks.suite import Bench, measured, on_one_core
 
 TITLE = "Targets: cachekit against the same by hand"
 COLUMNS = ("work", "against", "cachekit", "the other", "found", "target", "met")
@@ -39,9 +39,10 @@ async def _answer(question: Question, bench: Bench) -> dict[str, Any]:
     """Return medians in microseconds a call, and the figure that the question is about."""
     against, theirs = question.against
     async with AsyncExitStack() as stack:
+        url = stack.enter_context(on_one_core(bench)) if question.one_core else bench.url
         runs = {
-            "ours": await stack.enter_async_context(question.ours(bench.url)),
-            "theirs": await stack.enter_async_context(theirs(bench.url)),
+            "ours": await stack.enter_async_context(question.ours(url)),
+            "theirs": await stack.enter_async_context(theirs(url)),
         }
         found = await bench.interleaved(question.work, runs, calls=question.calls, most=question.most)
     us, by_hand_us = (statistics.median(measured(found[who])) for who in ("ours", "theirs"))

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from benchmarks.suite import Run
+from benchmarks.suite import CAN_PIN, Run
 
 Variant: TypeAlias = Callable[[str], AbstractAsyncContextManager[Run]]
 """Gets the URL of a server; sets up, gives the run, cleans up."""
@@ -49,7 +49,7 @@ def ratio(at_most: float | None = None) -> Measure:
     return Measure(operator.truediv, "{:.2f} x time", "at most {:g} x", at_most)
 
 
-def throughput(at_least: float) -> Measure:
+def throughput(at_least: float | None = None) -> Measure:
     """Compare our calls a second by theirs."""
     return Measure(lambda a, b: b / a, "{:.1f} x throughput", "at least {:g} x", at_least, upwards=True)
 
@@ -71,6 +71,7 @@ class Question:
         calls: How many calls one round makes.
         measure: How the two are compared.
         most: Bounds the rounds of what takes long.
+        one_core: Whether the processes of both, the client and the server, share one core.
     """
 
     name: str
@@ -80,11 +81,15 @@ class Question:
     calls: int
     measure: Measure = field(default_factory=ratio)
     most: int = 1000
+    one_core: bool = False
 
 
 def all_questions() -> list[Question]:
-    """Return the questions of every file here, in the order of their files."""
+    """Return the questions of every file here, in the order of their files.
+
+    Those about one core are left out where a process cannot choose its cores.
+    """
     found: list[Question] = []
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
         found.extend(importlib.import_module(f"{__name__}.{module.name}").QUESTIONS)
-    return found
+    return [question for question in found if CAN_PIN or not question.one_core]

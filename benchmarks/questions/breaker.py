@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from benchmarks.questions import Question, added
+from benchmarks.questions import Question, ratio
 from benchmarks.suite import Run, one_caller
 from benchmarks.work import TTL, load
 from cachekit import Cache
@@ -46,6 +46,28 @@ async def undecorated(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - 
     yield one_caller(partial(load, 0))
 
 
+@asynccontextmanager
+async def shared(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+    """Render the key, note that the key is being loaded, and call the function: callers share loads, breaker or not."""
+    loading: dict[str, object] = {}
+
+    async def call(number: int) -> object:
+        key = f"bench:{number}"
+        if key in loading:
+            return loading[key]
+        loading[key] = None
+        try:
+            return await load(number)
+        finally:
+            del loading[key]
+
+    yield one_caller(partial(call, 0))
+
+
+UNDECORATED = ("undecorated call", undecorated)
+FLOOR = "a coroutine with a key, a dict of loads and the call: no call that shares loads can be faster"
+
 QUESTIONS = [
-    Question("breaker-open", "breaker open", decorated, ("undecorated call", undecorated), 2000, added(3)),
+    Question("breaker-open", "breaker open", decorated, UNDECORATED, 2000, ratio(12)),
+    Question("breaker-floor", FLOOR, shared, UNDECORATED, 2000),
 ]

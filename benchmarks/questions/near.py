@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -40,6 +41,18 @@ async def lru(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no serve
 
 
 @asynccontextmanager
+async def held(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
+    """Render the key, look in a dict, and compare the expiry with the clock."""
+    entries = {"pair:0": (await pair(0), time.monotonic() + TTL)}
+
+    async def hit(number: int) -> tuple[str, int] | None:
+        value, expires = entries[f"pair:{number}"]
+        return value if time.monotonic() < expires else None
+
+    yield one_caller(partial(hit, 0))
+
+
+@asynccontextmanager
 async def loads(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no server
     """Decode the dict, and nothing else."""
 
@@ -53,7 +66,11 @@ async def loads(url: str) -> AsyncGenerator[Run, None]:  # noqa: ARG001 - no ser
 shared = partial(near, key="pair:<number>", load=pair)
 document = partial(near, key="bench:<number>", load=load)
 
+LRU = ("async-lru hit", lru)
+FLOOR = "a coroutine with a key, a dict and the clock: no near hit can be faster"
+
 QUESTIONS = [
-    Question("near-shared", "near hit, immutable result", shared, ("async-lru hit", lru), 2000, ratio(2)),
+    Question("near-shared", "near hit, immutable result", shared, LRU, 2000, ratio(2)),
+    Question("near-floor", FLOOR, held, LRU, 2000),
     Question("near-dict", "near hit, 1 KB dict", document, ("orjson.loads of it", loads), 2000, added(1.5)),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 import orjson
 import pytest
+from redis import Redis
 
 import cachekit
 from benchmarks.__main__ import PARTS, main
@@ -22,9 +24,10 @@ from benchmarks.parts.maps import KINDS
 from benchmarks.peers import PEERS
 from benchmarks.questions import added, all_questions, ratio, throughput
 from benchmarks.report import Section, Sheet, page
-from benchmarks.suite import spread
+from benchmarks.suite import Bench, on_one_core, spread
 from benchmarks.work import scanned, zipf
 from tests import ROOT
+from tests.kit.servers import RedisServer
 
 CHART = Chart(
     name="benchmarks-both",
@@ -67,7 +70,7 @@ def test_every_target_has_a_figure_for_both_variants(tmp_path: Path) -> None:
     for answer in answers:
         assert answer["cachekit_us"] > 0
         assert answer["by_hand_us"] > 0
-    assert "at least 12 x" in printed
+    assert "at most 1.6 x" in printed
 
 
 @pytest.mark.long
@@ -202,6 +205,15 @@ def test_the_page_has_the_tables_and_names_the_charts() -> None:
     written = page([section], where)
     assert "|  | us |\n|---|--:|\n| a\\|b | 1 |" in written
     assert "![a finding](benchmarks-both.svg)" in written
+
+
+def test_a_client_and_its_server_are_on_one_core_until_the_question_is_answered(own_server: RedisServer) -> None:
+    allowed = os.sched_getaffinity(0)
+    with on_one_core(Bench(own_server, 1, quick=True, loop="asyncio", step=print)) as url:
+        with Redis.from_url(url) as client:
+            server = int(client.info("server")["process_id"])
+        assert os.sched_getaffinity(server) == os.sched_getaffinity(0) == {min(allowed)}
+    assert os.sched_getaffinity(0) == allowed
 
 
 def test_a_chart_of_the_same_figures_has_the_same_bytes(tmp_path: Path) -> None:
