@@ -5,6 +5,7 @@
     python -m benchmarks targets --only hit   one question
     python -m benchmarks --quick              a look, not a measurement
     python -m benchmarks --docs               writes docs/benchmarks.md and its charts, too
+    python -m benchmarks targets warmup --docs  writes these parts of it, and leaves the others as they are
 
 Figures and charts go to `benchmarks/results/`. A part is a file in `benchmarks/parts/`; a target is a question, a
 file in `benchmarks/questions/`; a peer is a row in `benchmarks/peers.py`.

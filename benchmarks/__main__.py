@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks.charts import draw
 from benchmarks.children import loop_factory
-from benchmarks.parts import app, growth, hotpath, maps, outage, peers, stampede, targets, zipf
+from benchmarks.parts import app, growth, hotpath, maps, outage, peers, stampede, targets, warmup, zipf
 from benchmarks.questions import Question, all_questions
 from benchmarks.report import Section, Where, described, environment, page, table
 from benchmarks.suite import CAN_PIN, Bench
@@ -29,7 +29,7 @@ Measure: TypeAlias = Callable[[Bench], Coroutine[Any, Any, Section]]
 
 RESULTS: Final = Path(__file__).parent / "results"
 DOCS: Final = Path(__file__).parent.parent / "docs"
-ON_THE_PAGE: Final = ("targets", "peers", "growth", "stampede", "zipf", "maps", "hotpath", "app")
+ON_THE_PAGE: Final = ("targets", "peers", "growth", "stampede", "warmup", "zipf", "maps", "hotpath", "app")
 PARTS: Final = (*ON_THE_PAGE, "outage")
 WIDTH: Final = 150
 ALLOWED: Final = sorted(os.sched_getaffinity(0)) if CAN_PIN else [0]
@@ -48,7 +48,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cores", choices=["any", "same", "apart"], default="any", help="where client and server run")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there as well")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where figures and charts go")
-    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md and its charts")
+    parser.add_argument("--docs", action="store_true", help="write these parts of docs/benchmarks.md and their charts")
     outage.add_options(parser)
     options = parser.parse_args(argv)
     if unknown := set(options.parts) - set(PARTS):
@@ -56,8 +56,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     if options.cores != "any" and not CAN_PIN:
         parser.error("--cores needs a system on which a process can choose its cores")
     options.parts = [name for name in PARTS if name in (options.parts or (["targets"] if options.only else PARTS))]
-    if options.docs and (options.only or not set(ON_THE_PAGE) <= set(options.parts)):
-        parser.error(f"--docs writes one page about all parts, so all of them are measured: {', '.join(ON_THE_PAGE)}")
+    if options.docs and (options.only or not set(ON_THE_PAGE) & set(options.parts)):
+        parser.error(f"--docs writes whole parts of the page, not single questions: {', '.join(ON_THE_PAGE)}")
     return options
 
 
@@ -77,6 +77,7 @@ def _measures(options: argparse.Namespace) -> dict[str, Measure]:
         "peers": peers.measure,
         "growth": growth.measure,
         "stampede": stampede.measure,
+        "warmup": warmup.measure,
         "zipf": zipf.measure,
         "maps": maps.measure,
         "hotpath": hotpath.measure,
@@ -159,7 +160,9 @@ def main(argv: list[str] | None = None) -> None:
             draw(section.charts[0], options.svg)
     if options.docs:
         shown = [section for section in sections if section.name in ON_THE_PAGE]
-        (DOCS / "benchmarks.md").write_text(page(shown, where), encoding="utf-8")
+        path = DOCS / "benchmarks.md"
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        path.write_text(page(shown, where, order=ON_THE_PAGE, before=before), encoding="utf-8")
         _draw(shown, DOCS)
     if failures := [section.failure for section in sections if section.failure]:
         sys.exit("; ".join(failures))

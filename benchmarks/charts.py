@@ -5,6 +5,7 @@ The same figures give the same bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +47,11 @@ class Curves:
 
     def draw(self, axes: Any) -> None:
         """Draw them, and name them beside the axes in the order in which they end there."""
-        axes.set_prop_cycle(color=OTHERS)
+        # Each has the same colour in all panels.
+        colours = dict(zip((name for name in self.curves if not _own(name)), itertools.cycle(OTHERS), strict=False))
         for name, (xs, ys) in sorted(self.curves.items(), key=lambda curve: -curve[1][1][-1]):
             own = _own(name)
-            style = {"color": own, "linestyle": "--" if ", " in name else "-"} if own else {}
+            style = {"color": own, "linestyle": "--" if ", " in name else "-"} if own else {"color": colours[name]}
             axes.plot(xs, ys, label=name, marker="o" if len(xs) < 10 else "", **style)
         axes.set(xlabel=self.x, ylabel=self.y)
         axes.label_outer()

@@ -35,15 +35,15 @@ async def child(*arguments: str, environment: Mapping[str, str] | None = None) -
         await process.wait()
 
 
-async def told(process: Process, kind: type[T]) -> T:
+async def told(process: Process, kind: type[T], *, within: float = PATIENCE) -> T:
     """Return the value that ``process`` tells in its next line.
 
     Raises:
-        TimeoutError: There was none within `PATIENCE`.
+        TimeoutError: There was none within so many seconds.
         RuntimeError: The process has ended.
     """
     assert process.stdout is not None  # noqa: S101 - it is piped
-    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+    line = await asyncio.wait_for(process.stdout.readline(), within)
     if not line:
         message = f"a process ended with {await process.wait()}, before it told its figures"
         raise RuntimeError(message)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from rich.markup import escape
 from rich.table import Table
@@ -65,26 +66,51 @@ def table(sheet: Sheet) -> Table:
     return result
 
 
-def page(sections: Sequence[Section], where: Where) -> str:
-    """Return the page for the docs; the charts stand beside it."""
-    return "\n".join(_page(sections, where))
+INTRODUCTION: Final = """\
+# Benchmarks
+
+`python -m benchmarks --docs` has written this page. Variants take turns round by round in one process, so
+that a busy machine disturbs all of them alike; figures are medians, and ratios are medians of the ratios
+round by round.
+
+Measured with {described}, on loopback."""
+
+_MEASURED: Final = re.compile(r"^Measured with (.*), on loopback\.$", re.MULTILINE)
+_NAMED: Final = re.compile(r"^`python -m benchmarks (\w+)`:", re.MULTILINE)
 
 
-def _page(sections: Sequence[Section], where: Where) -> Iterator[str]:
-    yield "# Benchmarks\n"
-    yield "`python -m benchmarks --docs` has written this page. Variants take turns round by round in one process, so"
-    yield "that a busy machine disturbs all of them alike; figures are medians, and ratios are medians of the ratios"
-    yield "round by round.\n"
-    yield f"Measured with {described(where)}, on loopback.\n"
+def page(sections: Sequence[Section], where: Where, *, order: Sequence[str], before: str = "") -> str:
+    """Return the page for the docs, with the parts of ``order``; the charts stand beside it.
+
+    Parts that are not among ``sections`` stay as they are on the page ``before``. A section that was measured in
+    another environment than the page says so.
+    """
+    _, *others = re.split(r"^(?=## )", before, flags=re.MULTILINE)
+    texts = {name[1]: text.strip() for text in others if (name := _NAMED.search(text))}
+    measured = _MEASURED.search(before.partition("## ")[0])
+    # Where none of the older sections is left, the page is of this environment.
+    stays = measured and any(name in texts for name in {*order} - {section.name for section in sections})
+    environment = measured[1] if measured and stays else described(where)
     for section in sections:
-        yield f"## {section.title}\n"
-        yield f"`python -m benchmarks {section.name}`: {section.about}\n"
-        for sheet in section.sheets:
-            if sheet.title != section.title:
-                yield f"**{sheet.title}**\n"
-            yield from _markdown(sheet)
-        for chart in section.charts:
-            yield f"![{chart.title}]({chart.name}.svg)\n"
+        apart = "" if environment == described(where) else f"Measured with {described(where)}, on loopback."
+        texts[section.name] = "\n".join(_section(section, apart)).strip()
+    return (
+        "\n\n".join([INTRODUCTION.format(described=environment), *(texts[name] for name in order if name in texts)])
+        + "\n"
+    )
+
+
+def _section(section: Section, apart: str) -> Iterator[str]:
+    yield f"## {section.title}\n"
+    yield f"`python -m benchmarks {section.name}`: {section.about}\n"
+    if apart:
+        yield f"{apart}\n"
+    for sheet in section.sheets:
+        if sheet.title != section.title:
+            yield f"**{sheet.title}**\n"
+        yield from _markdown(sheet)
+    for chart in section.charts:
+        yield f"![{chart.title}]({chart.name}.svg)\n"
 
 
 def _markdown(sheet: Sheet) -> Iterator[str]:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import math
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import msgspec
 import orjson
 import pytest
+from matplotlib.figure import Figure
 from redis import Redis
 
 import cachekit
-from benchmarks.__main__ import PARTS, main
+from benchmarks.__main__ import ON_THE_PAGE, PARTS, main
 from benchmarks.against import CALLS
 from benchmarks.against import main as against
 from benchmarks.charts import Bars, Chart, Curves, draw
-from benchmarks.parts import app
+from benchmarks.parts import app, warmup
 from benchmarks.parts.maps import KINDS
 from benchmarks.peers import PEERS
 from benchmarks.questions import added, all_questions, ratio, throughput
 from benchmarks.report import Section, Sheet, page
 from benchmarks.suite import Bench, on_one_core, spread
 from benchmarks.work import scanned, zipf
+from cachekit.events import Filled
 from tests import ROOT
 from tests.kit.servers import RedisServer
+from tests.kit.sizes import sized
 
 CHART = Chart(
     name="benchmarks-both",
@@ -39,6 +47,9 @@ CHART = Chart(
     ],
     spans=[("down", 0, 1, True)],
 )
+
+
+WHERE = dict.fromkeys(("python", "loop", "redis-py", "hiredis", "redis", "cores", "pinned", "system", "machine"), "?")
 
 
 def run(*arguments: str) -> str:
@@ -101,6 +112,61 @@ def test_a_stampede_is_one_load(tmp_path: Path) -> None:
     assert all(stampede["raised"] == 0 for stampede in found if stampede["name"] == "cachekit")
 
 
+def test_a_burst_is_stored_while_others_keep_their_hits(own_server: RedisServer) -> None:
+    size = sized(200, 20_000)
+    for kind in warmup.KINDS:
+        own_server.reset()
+        command = [sys.executable, "-m", "benchmarks.parts.warmup", own_server.url, "asyncio", kind, str(size)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        told = msgspec.json.decode(done.stdout, type=warmup.Told)
+        assert own_server.cli("EXISTS", *[f"burst:{number}" for number in range(size)]) == size
+        assert (told.failed, told.opened) == (0, 0), (kind, told)
+        assert 0 < told.returned <= told.ended
+        assert told.hits == told.calls > 0
+
+
+@pytest.mark.long
+def test_bursts_are_measured_and_drawn_by_size(tmp_path: Path) -> None:
+    found, printed = part("warmup", tmp_path)
+    assert {kind: {size: told["stored"] for size, told in sizes.items()} for kind, sizes in found.items()} == {
+        kind: {"100": 100, "300": 300} for kind in warmup.KINDS
+    }
+    assert all(title in printed for title, _ in warmup.KINDS.values())
+    assert [chart.stem for chart in tmp_path.glob("*.svg")] == ["benchmarks-warmup"]
+
+
+async def test_a_burst_is_over_when_all_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmup, "QUIET", math.inf)
+    tape = warmup.Tape(2)
+    over = asyncio.create_task(tape.settled())
+    for key in ("a", "b"):
+        await asyncio.sleep(0)
+        assert not over.done()
+        tape.observe(Filled(key, 1))
+    await over
+
+
+async def test_a_burst_is_over_when_no_more_fills_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmup, "QUIET", 0.01)
+    tape = warmup.Tape(2)
+    tape.observe(Filled("a", 1))
+    await tape.settled()
+    assert tape.filled == 1
+
+
+def test_of_several_bursts_the_worst_counts_and_a_lost_one_is_the_finding() -> None:
+    good = warmup.Told(returned=1, ended=2, stored=100, failed=0, opened=0, memory=5, calls=10, hits=10, slowest=0.1)
+    late = replace(good, returned=3, ended=4, memory=7)
+    lost = replace(good, stored=0, failed=9, opened=1, hits=2, slowest=0.5)
+    assert warmup.worst([good, late, lost]) == replace(lost, ended=2, memory=7)
+    assert warmup.finding({"cold calls": {100: good, 300: replace(good, stored=300)}}) == (
+        "Every burst is stored: 100 cold calls at once in 2.00 s, 300 in 2.00 s"
+    )
+    found = {"cold calls": {100: good}, "sets": {100: lost}}
+    assert warmup.finding(found) == "A burst is lost: of 100 sets at once 0 are stored"
+
+
 @pytest.mark.long
 def test_hot_keys_are_asked_for_by_zipf(tmp_path: Path) -> None:
     found, _ = part("zipf", tmp_path)
@@ -159,7 +225,8 @@ def test_parts_and_questions_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     [
         (["--only", "nonsense"], "there is no question called nonsense"),
         (["nonsense"], "there is no part called nonsense"),
-        (["zipf", "--docs"], "--docs writes one page about all parts"),
+        (["outage", "--docs"], "--docs writes whole parts of the page"),
+        (["--only", "pair", "--docs"], "--docs writes whole parts of the page"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(
@@ -200,11 +267,27 @@ def test_a_trace_has_its_scans_and_is_the_same_each_time() -> None:
 
 def test_the_page_has_the_tables_and_names_the_charts() -> None:
     section = Section("zipf", "Hot keys", "how.", [Sheet("A table", ("", "us"), [("a|b", "1")])], None, [CHART])
-    names = ("python", "loop", "redis-py", "hiredis", "redis", "cores", "pinned", "system", "machine")
-    where = dict.fromkeys(names, "?")
-    written = page([section], where)
+    written = page([section], WHERE, order=["zipf"])
     assert "|  | us |\n|---|--:|\n| a\\|b | 1 |" in written
     assert "![a finding](benchmarks-both.svg)" in written
+
+
+def test_a_part_that_is_measured_anew_takes_its_place_on_the_page_and_leaves_the_others() -> None:
+    maps, zipf, peers = (Section(name, f"The {name}", "how.", [], None) for name in ("maps", "zipf", "peers"))
+    before = page([maps, zipf], WHERE, order=ON_THE_PAGE)
+    assert page([], WHERE, order=ON_THE_PAGE, before=before) == before
+    other = WHERE | {"redis": "8.2"}
+    written = page([peers, replace(zipf, about="otherwise.")], other, order=ON_THE_PAGE, before=before)
+    assert re.findall("## The .*", written) == ["## The peers", "## The zipf", "## The maps"]
+    assert "`python -m benchmarks zipf`: otherwise.\n\nMeasured with Python ?" in written
+    assert written.count("Redis ?") == 1, "the page says once in which environment it was measured"
+    assert written.count("Redis 8.2") == 2, "the new sections say in which one they were"
+    assert page([maps, zipf, peers], other, order=ON_THE_PAGE, before=before).count("Measured with") == 1
+
+
+def test_the_page_in_the_docs_is_read_as_it_was_written() -> None:
+    written = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert page([], WHERE, order=ON_THE_PAGE, before=written) == written
 
 
 def test_a_client_and_its_server_are_on_one_core_until_the_question_is_answered(own_server: RedisServer) -> None:
@@ -214,6 +297,17 @@ def test_a_client_and_its_server_are_on_one_core_until_the_question_is_answered(
             server = int(client.info("server")["process_id"])
         assert os.sched_getaffinity(server) == os.sched_getaffinity(0) == {min(allowed)}
     assert os.sched_getaffinity(0) == allowed
+
+
+def test_a_curve_has_the_same_colour_in_every_panel() -> None:
+    ends = {"first": 1, "second": 2}, {"first": 2, "second": 1}
+    colours = []
+    for panel in ends:
+        axes = Figure().subplots()
+        Curves(curves={name: ([0, 1], [0, y]) for name, y in panel.items()}, y="us").draw(axes)
+        colours.append({line.get_label(): line.get_color() for line in axes.get_lines()})
+    assert colours[0] == colours[1]
+    assert len({*colours[0].values()}) == 2
 
 
 def test_a_chart_of_the_same_figures_has_the_same_bytes(tmp_path: Path) -> None:
