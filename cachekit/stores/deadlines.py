@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,9 @@ PULSE: Final = 0.05
 
 STALL: Final = 0.02
 """Seconds by which the timer must be late, so that they count as a stall."""
+
+_MOST_STALLS: Final = 512
+"""Stalls that are remembered: those of ten seconds and more."""
 
 _SHARE: Final = 10
 """A search for overdue operations is followed by so many times its own seconds without one: it looks at all of them."""
@@ -45,13 +49,6 @@ class HasDeadline(Protocol):
 
     deadline: float
     """When it is looked at, by the clock of the event loop."""
-    lost: float
-    """Seconds in which the event loop stood still since it began."""
-
-    @property
-    def began(self) -> float:
-        """When its caller asked."""
-        ...
 
     @property
     def lane(self) -> Judge | None:
@@ -102,6 +99,12 @@ class Deadlines:
         self._due = math.inf
         self.stalls_at: float = math.inf
         """From that moment on the timer is so late that `note_stall` is to be called."""
+        self.lanes: set[Judge] = set()
+        """The lanes of the operations, whose durations leave out a stall."""
+        # When each of the last stalls began and ended, and the seconds of all until then.
+        self._stall_begins: list[float] = []
+        self._stall_ends: list[float] = []
+        self._stall_sums: list[float] = []
         self._timer: asyncio.TimerHandle | None = None
         # Until then nothing is searched.
         self._rests_until = 0.0
@@ -122,13 +125,23 @@ class Deadlines:
         """Stop the clocks for the time by which the timer is late. A lane calls it before it reads what has come."""
         began = self._due
         self._due, self.stalls_at = now, now + STALL
-        lanes: set[Judge] = set()
-        for operation in self.pending:
-            operation.lost += max(0.0, now - max(began, operation.began))
-            if operation.lane is not None:
-                lanes.add(operation.lane)
-        for lane in lanes:
+        if len(self._stall_ends) >= _MOST_STALLS:
+            # The sum of those that are forgotten stays in the others.
+            for stalls in (self._stall_begins, self._stall_ends, self._stall_sums):
+                del stalls[: _MOST_STALLS // 2]
+        self._stall_sums.append((self._stall_sums[-1] if self._stall_sums else 0.0) + now - began)
+        self._stall_begins.append(began)
+        self._stall_ends.append(now)
+        for lane in self.lanes:
             lane.stand_still(began, now)
+
+    def stalled(self, since: float) -> float:
+        """Return for how many seconds since then the event loop has stood still."""
+        first = bisect_right(self._stall_ends, since)
+        if first == len(self._stall_ends):
+            return 0.0
+        before = self._stall_sums[first - 1] if first else 0.0
+        return self._stall_sums[-1] - before - max(0.0, since - self._stall_begins[first])
 
     def close(self) -> None:
         """Discard all operations, and stop the timer."""

@@ -142,7 +142,7 @@ class Lane(asyncio.Protocol):
     # Whether the last batch had several operations: then the first of the next waits for the others of its turn.
     _batching: bool = False
     # The operations in the queue that no later read may overtake. Known while the queue is as long as a batch.
-    _barriers: int = 0
+    _barriers: int | None = None
     # The bytes of large operations in the queue, and of those behind the first batch.
     _queued_bytes: int = 0
     _poll: select.poll | None = None
@@ -185,6 +185,7 @@ class Lane(asyncio.Protocol):
         self._watchdog: asyncio.TimerHandle | None = None
         self._reason: StoreError = StoreUnavailableError("unavailable", f"the connection to {self.address} was closed")
         self._disconnected: asyncio.Future[None] = self._loop.create_future()
+        deadlines.lanes.add(self)
         self.closed: bool = False
         self._lost = False
         self.cancelled_by_loop: bool = False
@@ -216,17 +217,19 @@ class Lane(asyncio.Protocol):
         if size > QUEUE_BYTES or len(queue) + len(self._reads) >= QUEUE:
             operation.fail(queue_full_error(self.address))
             return False
-        if len(queue) == BATCH:
-            # Nothing overtakes a shorter queue: all of it travels together.
-            self._barriers = sum([queued.barrier for queued in queue])
         operation.queued = True
         self._queued_bytes, operation.queued_bytes = size, len(operation.packed)
-        self._barriers += operation.barrier
+        # Nothing overtakes a queue that is shorter than a batch: all of it travels together.
+        overtakes = isinstance(operation, Read) and not operation.alone and len(queue) >= BATCH
+        if len(queue) >= BATCH:
+            if self._barriers is None:
+                self._barriers = sum([queued.barrier for queued in queue])
+            self._barriers += operation.barrier
         if operation.urgent:
             # A lease is held meanwhile, which may end.
             queue.appendleft(operation)
-        elif isinstance(operation, Read) and not self._barriers and not operation.alone and len(queue) >= BATCH:
-            self._reads.append(operation)
+        elif overtakes and not self._barriers:
+            self._reads.append(cast("Read", operation))
         else:
             queue.append(operation)
         return True
@@ -304,6 +307,7 @@ class Lane(asyncio.Protocol):
         # A task that is cancelled before its first step runs none of its own code.
         if not self.closed:
             self.closed = self.cancelled_by_loop = True
+        self._deadlines.lanes.discard(self)
         if not self.idle:
             self._finish(broke=False)
 
@@ -394,16 +398,18 @@ class Lane(asyncio.Protocol):
         if len(queue) <= BATCH and not reads and not self._queued_bytes:
             whole = [*queue]
             queue.clear()
+            self._barriers = None
             return whole
-        size, most = 0, BATCH // 2 if queue else BATCH
+        size, most, barriers = 0, BATCH // 2 if queue else BATCH, self._barriers or 0
         taken: list[Operation] = [reads.pop() for _ in range(min(len(reads), most))]
         while queue and len(taken) < BATCH and size < BATCH_BYTES:
             operation = queue.popleft()
             taken.append(operation)
             size += len(operation.packed)
-            self._barriers -= operation.barrier
+            barriers -= operation.barrier
             self._queued_bytes -= operation.queued_bytes
             operation.queued_bytes = 0
+        self._barriers = barriers if len(queue) >= BATCH else None
         return taken
 
     # --- receiving: called by the transport ------------------------------------------------------------
@@ -477,7 +483,7 @@ class Lane(asyncio.Protocol):
         if owner.make_way(self, keys):
             self._queue.clear()
             self._reads.clear()
-            self._queued_bytes = 0
+            self._queued_bytes, self._barriers = 0, None
             owner.resend(waiting)
             self._note_late()
 

@@ -100,8 +100,6 @@ class Operation:
     """Whether it is sent before what is queued already."""
     asking_length: int = 0
     """The length of the ASKING before its commands; 0 when there is none."""
-    lost: float = 0.0
-    """Seconds in which the event loop stood still since it began."""
 
     def __init__(self, key: str, packed: bytes, replies: int, deadline: Deadline, delivery: Delivery = ONCE) -> None:
         self.key: str = key
@@ -170,8 +168,8 @@ class Operation:
 
     @property
     def due(self) -> float:
-        """When it has had its time, by the clock of the event loop."""
-        return self._limit.at + self.lost
+        """When it has had its time, without that in which the event loop stood still."""
+        return self._limit.at + self._deadlines.stalled(self.began)
 
     def expire(self) -> None:
         """Fail, because the server has not answered by the deadline."""
@@ -220,7 +218,7 @@ class Read(Operation):
 
     @property
     def due(self) -> float:
-        return self._due + self.lost
+        return self._due + self._deadlines.stalled(self.began)
 
     def succeed(self, reply: object) -> None:
         if reply is None or type(reply) is bytes:
@@ -301,7 +299,7 @@ class Filling(Scripted):
 
     @property
     def due(self) -> float:
-        return super().due if self._attended else self.began + FILL + self.lost
+        return super().due if self._attended else self.began + FILL + self._deadlines.stalled(self.began)
 
     def expire_congested(self) -> None:
         """Let the caller go; after `FILL` fail."""
