@@ -21,13 +21,16 @@ from cachekit._tiers.outcome import Down
 from cachekit._tiers.reporter import Reporter
 from cachekit.errors import UNSENDABLE, KeyRefusedError, StoreError, StoreGarbageError, StoreUnavailableError
 from cachekit.events import StoreFailed, StoreRecovered
-from cachekit.stores.base import ConnectedStore, Store, Tracking, TrackingStore
+from cachekit.stores.base import ConnectedStore, Store, TimedStore, Tracking, TrackingStore
 from cachekit.stores.scripts import Script
 
 PAUSE: Final = 0.2
 """Seconds before what failed is tried again while the circuit breaker is closed."""
 
 _PAIR: Final = 2
+
+_TIMED: Final = {"get_with_ttl": 2, "get_with_lease_and_ttl": 3, "get_and_delete_with_ttl": 2}
+"""The verbs that tell the seconds of a value, and the length of their answers. The seconds stand last."""
 
 _PARTS: Final = 16
 """The parts of a group of which one key was refused: 500 keys need three rounds to find it."""
@@ -217,8 +220,9 @@ class Guard:
             return not isinstance(args[0], Script) or args[0].is_result(answer)
         if verb == self.store.get_with_lease:
             return isinstance(answer, tuple) and len(answer) == _PAIR
-        if self.tracks and verb == cast("TrackingStore", self.store).get_with_ttl:
-            return isinstance(answer, tuple) and len(answer) == _PAIR and isinstance(answer[1], (int, float))
+        timed = {getattr(self.store, name, None): length for name, length in _TIMED.items()}
+        if verb in timed:
+            return isinstance(answer, tuple) and len(answer) == timed[verb] and isinstance(answer[-1], (int, float))
         return True
 
     def _wrong_answer(self, answer: object) -> StoreGarbageError:
@@ -258,6 +262,11 @@ class Guard:
         """Return the keys of this cache among those that stand in a store."""
         prefix = self._prefix
         return [key[len(prefix) :] for key in stored if key.startswith(prefix)]
+
+    @property
+    def times(self) -> bool:
+        """Whether the store tells for how long it will keep a value."""
+        return isinstance(self.store, TimedStore)
 
     @property
     def tracks(self) -> bool:
@@ -368,7 +377,8 @@ def _split(keys: list[str]) -> list[list[str]]:
 
 
 def _verbs(store: object) -> Iterator[tuple[str, object]]:
-    """Yield the verbs of ``store`` by the names that events use. A read for the near tier is a ``get`` to observers."""
-    yield "get", getattr(store, "get_with_ttl", None)
+    """Yield the verbs of ``store`` by the names that events use: a read that is told the TTL is one like any other."""
+    for name in _TIMED:
+        yield name.removesuffix("_with_ttl").removesuffix("_and_ttl"), getattr(store, name, None)
     for name in ("get_with_lease", "get_and_delete", "set", "seize_lease", "push", "window", "get"):
         yield name, getattr(store, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
@@ -210,6 +211,40 @@ class Pipeline(Operation):
         return replies[1::2] if self.asking_length else replies
 
 
+class TimedRead(Pipeline):
+    """A PTTL and a GET, in this order. Its future gets the bytes or None, and the seconds of `TimedStore`.
+
+    Those that travel together become one `TimedMultiGet`, unless they are ``alone``.
+    """
+
+    alone: bool = False
+
+    def __init__(self, key: str, deadline: Deadline) -> None:
+        self.pttl: bytes = pack("PTTL", key)
+        super().__init__(key, (self.pttl, pack("GET", key)), deadline, REPEATABLE)
+
+    def succeed(self, reply: object) -> None:
+        if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - one for each command
+            self.fail_as_garbage()
+            return
+        left, value = reply
+        if isinstance(value, Exception):
+            self.fail(translate(value, self._deadlines.address))
+        elif not (value is None or type(value) is bytes) or not isinstance(left, (int, Exception)):
+            self.fail_as_garbage()
+        else:
+            super().succeed((value, seconds_left(left)))
+
+
+def seconds_left(pttl: object) -> float:
+    """Return the seconds of `TimedStore` for the reply to a PTTL."""
+    # Refused, by an ACL that allows GET, for one.
+    if not isinstance(pttl, int):
+        return 0.0
+    # A part of the last millisecond has passed. -1: it never ends. -2: there was no value.
+    return (pttl - 1) / 1000 if pttl >= 0 else math.inf if pttl == -1 else -math.inf
+
+
 class ScriptCall(Struct, frozen=True):
     """A script, its keys and its arguments."""
 
@@ -250,7 +285,7 @@ class MultiGet:
     __slots__ = ("packed", "reads", "replies")
 
     def __init__(self, reads: list[Read]) -> None:
-        self.reads: list[Read] = reads
+        self.reads: Sequence[Read | TimedRead] = reads
         self.replies: int = 1
         self.packed: bytes = pack("MGET", *dict.fromkeys([read.key for read in reads]))
 
@@ -273,6 +308,34 @@ class MultiGet:
             values = dict.fromkeys(keys, reply)
         for read in reads:
             read.succeed(values[read.key])
+
+
+class TimedMultiGet(MultiGet):
+    """Timed reads that travel as one: all PTTLs, then one MGET."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, reads: Sequence[TimedRead]) -> None:
+        self.reads: Sequence[Read | TimedRead] = reads
+        pttls = {read.key: read.pttl for read in reads}
+        self._keys = [*pttls]
+        self.replies: int = len(pttls) + 1
+        self.packed: bytes = b"".join([*pttls.values(), pack("MGET", *pttls)])
+
+    def result_of(self, replies: list[object]) -> object:
+        return replies
+
+    def succeed(self, reply: object) -> None:
+        match reply:
+            case [*pttls, [*values]] if len(values) == len(self._keys):
+                found = dict(zip(self._keys, zip(pttls, values, strict=True), strict=True))
+                for read in self.reads:
+                    read.succeed([*found[read.key]])
+            case _:
+                # The error of the MGET is that of each read, and any other reply is no answer.
+                last = reply[-1] if isinstance(reply, list) else None
+                for read in self.reads:
+                    read.succeed([0, last] if isinstance(last, Exception) else None)
 
 
 def pack(*command: str | bytes | int) -> bytes:
