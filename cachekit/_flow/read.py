@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import Any, TypeVar, cast
@@ -10,11 +9,12 @@ from typing import Any, TypeVar, cast
 from cachekit._flow.call import Call
 from cachekit._flow.commit import BLOCKS, block_for
 from cachekit._flow.flight import Flight
-from cachekit._flow.joining import Joining, ReadResult
+from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import lead, load_inside, result_of, share
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.verdict import LOAD, SERVE, TABLE, Verdict
+from cachekit._flow.stale import serve_with_windows
+from cachekit._flow.verdict import LOAD, OF_FRESH, SERVE, Verdict
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
@@ -47,7 +47,9 @@ def serve_fitting(
 
 
 # The key is rendered when the function would begin: until then an argument may be changed.
-async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+async def serve(  # noqa: C901 - every hit would pay for the call of another function
+    runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
     """Return the result of the function for these arguments: a hit, or loaded, by this call or another."""
     try:
         key = plan.render(*args, **kwargs)
@@ -68,6 +70,8 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
         hit: R = value
         return hit
     budget = runtime.budget()
+    if plan.windows is not None:
+        return await serve_with_windows(Call(runtime, plan, key, codec, budget, args, kwargs), plan.windows, near)
     flights = runtime.flights
     result: ReadResult | None = None
     # Nearly always no shard has failed, and no key is being loaded.
@@ -81,7 +85,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
         outcome = await runtime.values.read(key, codec, budget)
     if reporter.observers:
         _emit(runtime, key, outcome)
-    verdict = TABLE[type(outcome)]
+    verdict = OF_FRESH[type(outcome)]
     if verdict is SERVE:
         # The table says that it was found.
         found: R = cast("Found", outcome).value
@@ -108,21 +112,10 @@ async def _read(runtime: Runtime, codec: Codec, key: str, budget: Budget, near: 
 # Not `async`: it decides, and its caller awaits the decision.
 def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> Coroutine[Any, Any, R]:
     """Load, or share the load of another caller."""
-    flights = call.runtime.flights
-    flight = flights.find(call.key) if flights.open_loops else None
-    if flight is None:
-        return lead(call, flights.open(call.key, call.plan), verdict)
-    joining = result.relation(flight, call.plan).joining
+    flight, joining = board(call.runtime.flights, call.key, call.plan, result)
     if joining is Joining.JOIN:
         return _join(call, flight, verdict)
-    if joining is Joining.ALONE:
-        # A function that calls itself runs as if undecorated.
-        return lead(call, Flight(call.key, call.plan, asyncio.get_running_loop()), LOAD)
-    opened = flights.open(call.key, call.plan)
-    if joining is Joining.FOLLOW:
-        # All calls that come meanwhile share it, rather than load beside the earlier one.
-        opened.after = flight
-    return lead(call, opened, verdict)
+    return lead(call, flight, LOAD if joining is Joining.ALONE else verdict)
 
 
 async def _join(call: Call[R], flight: Flight, verdict: Verdict) -> R:
@@ -144,12 +137,16 @@ async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...
 
 async def peek(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
     """Return the cached value or MISS; never load."""
-    return await _without_loading(runtime, plan, runtime.values.read, args, kwargs)
+    dated = plan.windows is not None and runtime.coherence.times
+    read = runtime.values.read_fresh if dated else runtime.values.read
+    return await _without_loading(runtime, plan, read, args, kwargs)
 
 
 async def take(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
     """Return the cached value and remove it in one step, or MISS; never load."""
-    return await _without_loading(runtime, plan, runtime.values.take, args, kwargs)
+    dated = plan.windows is not None and runtime.coherence.times
+    take_ = runtime.values.take_fresh if dated else runtime.values.take
+    return await _without_loading(runtime, plan, take_, args, kwargs)
 
 
 async def _without_loading(
