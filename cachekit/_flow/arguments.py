@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from cachekit._flow.policy import Policy, Provider
 from cachekit.errors import DecorationError
+from cachekit.keys import parameters_of
 
 R = TypeVar("R")
 
@@ -53,14 +54,17 @@ async def _provided(provider: Provider, stack: AsyncExitStack) -> Any:
     return given
 
 
-def arguments_of(policy: Policy, signature: inspect.Signature, named: frozenset[str] | None, name: str) -> Arguments:
+def arguments_of(
+    policy: Policy, signature: inspect.Signature, key: str | None, name: str, *, of_class: bool
+) -> Arguments:
     """Return how loads of the function ``name`` in the background get their arguments.
 
     Args:
         policy: Its options.
         signature: Its signature.
-        named: The parameters that its key template names; None without a template: then the key has them all.
+        key: Its key template; None without one: then the key has every parameter.
         name: What a message calls it.
+        of_class: Whether it is a classmethod's: a class outlives every call.
 
     Raises:
         DecorationError: A parameter is neither in the key nor declared; or one that is declared is no parameter, or is
@@ -68,23 +72,22 @@ def arguments_of(policy: Policy, signature: inspect.Signature, named: frozenset[
     """
     declared, features = policy.background, policy.in_background
     providers = {} if isinstance(declared, bool) else declared
+    names = [*signature.parameters]
+    in_key = {*names} if key is None else {*parameters_of(key), *names[:of_class]}
     for parameter in providers:
-        if parameter not in signature.parameters:
-            known = ", ".join(signature.parameters) or "none"
+        if parameter not in names:
+            known = ", ".join(names) or "none"
             message = f"background={{{parameter!r}: …}} names no parameter of {name}; it has {known}"
             raise DecorationError(message)
-        if named is None or parameter in named:
+        if parameter in in_key:
             message = (
                 f"background={{{parameter!r}: …}} would provide a parameter of {name} that is in its key, and so the "
                 "value of another key; leave it out"
             )
             raise DecorationError(message)
-    if features and declared is not True and named is not None:
-        lacking = [
-            parameter for parameter in signature.parameters if parameter not in named and parameter not in providers
-        ]
-        if lacking:
-            raise DecorationError(_undeclared(lacking, features, name))
+    lacking = [parameter for parameter in names if parameter not in in_key and parameter not in providers]
+    if features and declared is not True and lacking:
+        raise DecorationError(_undeclared(lacking, features, name))
     return Arguments(signature, providers)
 
 

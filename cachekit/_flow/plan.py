@@ -28,7 +28,6 @@ from cachekit.keys import (
     compile_key,
     default_head,
     fitting_counts,
-    parameters_of,
 )
 
 P = ParamSpec("P")
@@ -72,9 +71,7 @@ class CallPlan(Generic[P, R]):
             compile_default_key(function, signature, of_class=of_class) if key is None else compile_key(key, signature)
         )
         self.has_template: bool = key is not None
-        self.arguments: Arguments = arguments_of(
-            policy, signature, None if key is None else parameters_of(key), self.name
-        )
+        self.arguments: Arguments = arguments_of(policy, signature, key, self.name, of_class=of_class)
         self.template: str = default_head(function) if key is None else key
         self.sharing: Sharing | None = None
         """The plans of the same cache whose keys may be equal to the keys of this one."""

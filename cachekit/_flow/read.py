@@ -112,7 +112,11 @@ async def _read(runtime: Runtime, codec: Codec, key: str, budget: Budget, near: 
 # Not `async`: it decides, and its caller awaits the decision.
 def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> Coroutine[Any, Any, R]:
     """Load, or share the load of another caller."""
-    flight, joining = board(call.runtime.flights, call.key, call.plan, result)
+    flights = call.runtime.flights
+    # The usual case, and a call less.
+    if not flights.open_loops:
+        return lead(call, flights.open(call.key, call.plan), verdict)
+    flight, joining = board(flights, call.key, call.plan, result)
     if joining is Joining.JOIN:
         return _join(call, flight, verdict)
     return lead(call, flight, LOAD if joining is Joining.ALONE else verdict)
