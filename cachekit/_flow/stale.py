@@ -185,8 +185,8 @@ async def _in_place_of(call: Call[Any], result: ReadResult, flight: Flight, erro
     outcome = await call.runtime.values.read_timed(key, call.codec, call.runtime.budget(), call.plan.windows)
     if isinstance(outcome, Found):
         return None if outcome.freshness is Freshness.OVER else outcome
-    answered = not isinstance(outcome, Down) or outcome.of_key
-    return None if answered or call.runtime.coherence.pending(key) else spare
+    # Where the store does not answer, nobody can have told of an invalidation since this call read its own value.
+    return spare if isinstance(outcome, Down) and not outcome.of_key else None
 
 
 def _is_offline(call: Call[Any], result: ReadResult) -> bool:

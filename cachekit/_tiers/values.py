@@ -80,8 +80,7 @@ class Values:
 
     async def take(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key`` and remove it, in one step. One that may be stale is removed, and is a miss."""
-        outcome = self.decoded(await self._coherence.take(key, budget), codec)
-        return MISS if outcome is _DATED else outcome
+        return self.decoded(await self._coherence.take(key, budget), codec)
 
     async def take_fresh(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key`` and remove it, in one step. A stale one is removed, and is a miss."""

@@ -363,6 +363,34 @@ async def test_a_caller_that_joins_after_an_invalidation_gets_the_error_and_not_
     assert [type(result) for result in results[1:]] == [ConnectionError] * 2
 
 
+async def test_a_caller_that_joins_before_the_load_begins_gets_the_error_and_not_the_copy_of_the_leader(
+    cache: Cache, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BROKEN as above: the leader has read its value, and between that and its lease the key is invalidated."""
+    call = decorated(cache, source)
+    store = cache._store
+    run, joined = store.run, list[asyncio.Task[Any]]()
+
+    async def run_later(key: str, timeout: float, script: Script[Any]) -> Any:
+        if isinstance(script, AcquireStaleLease) and not joined:
+            await store.delete([key], PATIENCE)
+            joined.append(asyncio.create_task(call()))
+            await until(lambda: any(flight.awaited for flight in cache.runtime.flights.open_loops[here].values()))
+        return await run(key, timeout, script)
+
+    here = asyncio.get_running_loop()
+    monkeypatch.setattr(store, "run", run_later)
+    await put(cache, "k", "old", left=-100)
+    source.error = DOWN
+    leader = asyncio.create_task(call())
+    results = await asyncio.gather(leader, return_exceptions=True)
+    assert [type(result) for result in results + await asyncio.gather(*joined, return_exceptions=True)] == [
+        ConnectionError,
+        ConnectionError,
+    ]
+    assert source.asked == 1, "they shared one load"
+
+
 async def test_a_value_that_was_known_here_does_not_stand_in_after_an_invalidation(
     cache: Cache, source: Source
 ) -> None:
@@ -739,6 +767,29 @@ async def test_a_value_that_is_stored_while_a_call_asks_for_the_lease_is_handed_
         assert await call() == "old"
         await until(lambda: not cache.loading_in_background)
         assert source.asked == 0
+
+
+async def test_after_an_expiry_any_other_value_is_newer_however_short_its_ttl(source: Source) -> None:
+    async def store_newer(store: MemoryStore, key: str) -> None:
+        await store.set(key, PATIENCE, b'"newer"\n{"s":1000}', ttl_ms=2000)
+
+    async with Cache(Meanwhile(AcquireStaleLease, store_newer)) as cache:
+        call = decorated(cache, source)
+        await put(cache, "k", "old", left=60)
+        await call.expire()
+        assert await call() == "newer"
+        assert source.asked == 0
+
+
+async def test_a_newer_value_that_was_expired_at_once_is_not_handed_out(source: Source) -> None:
+    async def store_expired(store: MemoryStore, key: str) -> None:
+        await store.set(key, PATIENCE, b'"newer"\n{"s":3600000}!', ttl_ms=4_000_000)
+
+    async with Cache(Meanwhile(AcquireStaleLease, store_expired)) as cache:
+        call = decorated(cache, source)
+        await put(cache, "k", "old", left=-100)
+        assert await call() == "new"
+        assert source.asked == 1
 
 
 async def test_a_store_that_is_lost_when_the_pause_is_set_costs_no_caller_its_value(source: Source) -> None:

@@ -314,7 +314,7 @@ async def test_a_load_in_the_background_sees_the_contextvars_of_its_caller_witho
         async with cache.after_commit():
             REQUEST.set("mine")
             found = await call()
-        await until(lambda: seen)
+            await until(lambda: seen)
         return found
 
     await put(cache, "k", 0, left=-5)

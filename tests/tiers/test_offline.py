@@ -164,6 +164,22 @@ async def test_when_redis_answers_no_near_value_stands_in(cache: Cache, source: 
     await until(lambda: failed, ask)
 
 
+async def test_when_redis_is_back_without_the_value_no_near_value_stands_in(
+    cache: Cache, own_server: RedisServer, source: Source
+) -> None:
+    call, events = decorated(cache, source), watch(cache)
+    await call()
+    await kept_near(cache, call)
+    own_server.kill()
+    source.error = DOWN
+    await until(lambda: any(isinstance(event, ServedStale) for event in events), call)
+    # It has lost its data, and what has changed meanwhile nobody was told.
+    own_server.restart()
+    await until(lambda: cache.healthy, lambda: cache.get("another"))
+    with pytest.raises(ConnectionError):
+        await call()
+
+
 async def test_what_this_process_has_invalidated_does_not_stand_in(
     cache: Cache, own_server: RedisServer, source: Source
 ) -> None:
