@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from binascii import crc_hqx
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -152,9 +153,16 @@ def parse(raw: bytes) -> Entry | None:
 
 def _parse_lines(raw: bytes) -> Entry | None:
     data, _, line = raw.partition(b"\n")
-    metadata = line.rstrip(EXPIRED)
+    # A function has few second lines, or few that are often read.
+    parse_line = _parse_often if len(line) <= _SHORT else _parse_line
+    metadata = parse_line(line)
+    return None if metadata is None else Entry(data, *metadata)
+
+
+def _parse_line(line: bytes) -> tuple[float, float, float, bool] | None:
+    object_ = line.rstrip(EXPIRED)
     try:
-        members = orjson.loads(metadata)
+        members = orjson.loads(object_)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(members, dict) or any(name[:1].isupper() for name in members):
@@ -162,7 +170,12 @@ def _parse_lines(raw: bytes) -> Entry | None:
     stale, load, ttl = (members.get(name, 0) for name in "sdt")
     if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):
         return None
-    return Entry(data, stale / 1000, load / 1000, ttl / 1000, expired=len(metadata) < len(line))
+    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line)
+
+
+_SHORT: Final = 60
+
+_parse_often: Final = lru_cache(1024)(_parse_line)
 
 
 def _is_time(value: object) -> bool:

@@ -111,8 +111,10 @@ def dated(entry: Entry, windows: Windows, ttl: float, took: float) -> tuple[byte
     return Entry(entry.data, windows.longest, load, own_ttl).raw(), ttl + windows.longest
 
 
-def draw(entry: Entry, windows: Windows) -> float:
+def draw(entry: Entry, windows: Windows, fresh: float = 0.0) -> float:
     """Return how many seconds before the end of its TTL ``entry`` is due, for this read.
+
+    With so much ``fresh``, the seconds until the end, that it is not due in any case, nothing is drawn.
 
     ``"auto"`` draws at random for each read: not all callers ask for the load at the same moment, and the more callers
     there are, the earlier the first one does. With the time ``d`` of the last load it is ``d * (1 + Exp(1))``, which is
@@ -124,5 +126,8 @@ def draw(entry: Entry, windows: Windows) -> float:
     ttl = windows.ttl or entry.ttl
     if windows.ahead:
         return windows.ahead * ttl
+    most = ttl * LARGEST_PART
+    if fresh > most:
+        return 0.0
     early = max(entry.load, LEAST_LOAD) * (1 + random.expovariate(1))
-    return min(early, ttl * LARGEST_PART)
+    return min(early, most)

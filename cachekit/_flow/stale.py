@@ -17,13 +17,12 @@ from cachekit._flow.call import Call
 from cachekit._flow.flight import AGAIN, PAUSED, Flight, Landed
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import abandon, counts_as_failure, lead, result_of, share
-from cachekit._flow.verdict import LOAD, SERVE, SERVE_LOAD, Verdict, verdict_on
+from cachekit._flow.verdict import LOAD, SERVE_LOAD, Verdict
 from cachekit._tiers.leases import Seen
-from cachekit._tiers.near import NearTier
-from cachekit._tiers.outcome import Down, Found, Miss, Outcome
+from cachekit._tiers.outcome import Down, Found, Outcome
 from cachekit.entry import EXPIRED
-from cachekit.events import Hit, Missed, ServedStale
-from cachekit.freshness import Freshness, Windows
+from cachekit.events import Hit, ServedStale
+from cachekit.freshness import Freshness
 from cachekit.stores.scripts import Copy, Paused
 
 R = TypeVar("R")
@@ -33,48 +32,23 @@ _AT_HAND: Final = frozenset({Freshness.STALE, Freshness.SPARE})
 _UNTIMED: Final = "has no stale values, since its store does not tell for how long it keeps a value (TimedStore)"
 
 
-async def serve_with_windows(call: Call[R], windows: Windows, near: NearTier | None) -> R:
-    """Return the result of a call that found nothing near: a hit, a stale value, or loaded.
-
-    A store that does not tell how much is left of a value has none that is stale, and the log says so once.
-    """
-    timed = call.runtime.coherence.times
-    if not timed:
-        call.runtime.reporter.incident(call.plan.name, "untimed", f"{call.plan.name} {_UNTIMED}")
-    result = await _read(call, windows if timed else None, near)
+async def serve_stale(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
+    """Return the result of a call whose value is no plain hit: a stale value, or loaded."""
     outcome = result.outcome
-    if call.runtime.reporter.observers:
-        _emit(call, outcome)
-    verdict = verdict_on(outcome)
-    if verdict is SERVE or verdict is SERVE_LOAD:
+    if verdict is SERVE_LOAD:
         # The table says that it was found.
         found = cast("Found", outcome)
-        if verdict is SERVE_LOAD:
-            _load_behind(call, found)
+        _load_behind(call, found)
         value: R = found.value
         return value
-    if timed and verdict is not LOAD and verdict is not Verdict.REFRESH:
+    if not call.runtime.coherence.times:
+        call.runtime.reporter.incident(call.plan.name, "untimed", f"{call.plan.name} {_UNTIMED}")
+    elif verdict is not LOAD and verdict is not Verdict.REFRESH:
         call.seen = _seen(outcome)
-        call.spare = outcome if isinstance(outcome, Found) and verdict is Verdict.LOAD_SPARE else None
+        call.spare = cast("Found", outcome) if verdict is Verdict.LOAD_SPARE else None
     if call.spare is not None and call.plan.soft_timeout is not None:
         return await _load_softly(call, result, call.spare)
     return await _load(call, result, verdict)
-
-
-async def _read(call: Call[Any], windows: Windows | None, near: NearTier | None) -> ReadResult:
-    runtime, key, codec, budget = call.runtime, call.key, call.codec, call.budget
-    flights, values = runtime.flights, runtime.values
-    earlier = flights.find_begun(key) if flights.open_loops else None
-    if runtime.circuits and (rejected := runtime.coherence.rejected(key)) is not None:
-        return ReadResult(rejected, earlier)
-    if earlier is not None:
-        outcome, holder = await values.read_with_lease(key, codec, budget, windows)
-        return ReadResult(outcome, earlier, holder)
-    if near is not None:
-        return ReadResult(await values.read_near(key, codec, budget, windows))
-    if windows is None:
-        return ReadResult(await values.read(key, codec, budget))
-    return ReadResult(await values.read_timed(key, codec, budget, windows))
 
 
 def _seen(outcome: Outcome) -> Seen:
@@ -215,17 +189,3 @@ def _hand_out(call: Call[R], found: Found, why: str) -> R:
             reporter.emit(Hit(call.key))
     value: R = found.value
     return value
-
-
-def _emit(call: Call[Any], outcome: Outcome) -> None:
-    """Tell observers the outcome of a read; a failure is told where it happened."""
-    reporter = call.runtime.reporter
-    if isinstance(outcome, Miss):
-        reporter.emit(Missed(call.key))
-    elif isinstance(outcome, Found):
-        if outcome.freshness is Freshness.STALE:
-            reporter.emit(ServedStale(call.key, call.plan.name, outcome.stale_for, "revalidate"))
-        elif outcome.freshness in {Freshness.FRESH, Freshness.DUE}:
-            reporter.emit(Hit(call.key))
-        else:
-            reporter.emit(Missed(call.key))

@@ -100,11 +100,16 @@ class Coherence:
         finally:
             near.unmark(mark)
 
-    async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
+    # Not `async`, as `get`.
+    def get_with_ttl(self, key: str, budget: Budget) -> Awaitable[tuple[bytes | None, float] | Down | Distrusted]:
         """Return the bytes at ``key``, and for how many seconds they will be there."""
         if self.journal and (override := self._override(key)):
-            return override
-        answer = await self._guard.ask(cast("TimedStore", self._store).get_with_ttl, key, budget)
+            return _answered(override)
+        return self._guard.get_with_ttl(key, budget)
+
+    async def get_near(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
+        """Return as `get_with_ttl`, for a value that is kept near."""
+        answer = await self.get_with_ttl(key, budget)
         if isinstance(answer, Down) or not self.journal:
             return answer
         # Asked behind the store: the journal may have come to hold the key meanwhile.

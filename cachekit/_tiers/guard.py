@@ -147,6 +147,22 @@ class Guard:
             self._recovered(key)
         return answer
 
+    async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down:
+        """Have the store do ``get_with_ttl``, as `get` does."""
+        verb = cast("TimedStore", self.store).get_with_ttl
+        if self.circuits or budget.left <= 0 or self._foreign:
+            return await self.ask(verb, key, budget)
+        key = self._prefix + key
+        began = time.monotonic()
+        try:
+            answer = await verb(key, budget.left)
+        except Exception as error:
+            return self._contained("get", error, key, budget, began)
+        budget.left -= time.monotonic() - began
+        if self._incidents.current:
+            self._recovered(key)
+        return answer
+
     async def delete(self, keys: Sequence[str], budget: Budget) -> list[Down]:
         """Remove ``keys``. Return the failures with their keys, one of each kind and shard.
 

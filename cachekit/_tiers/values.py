@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Budget
@@ -30,6 +30,7 @@ class Values:
     def __init__(self, coherence: Coherence, reporter: Reporter, max_bytes: int) -> None:
         self._coherence = coherence
         self._get = coherence.get
+        self._get_with_ttl = coherence.get_with_ttl
         self._reporter = reporter
         self._max_bytes = max_bytes
 
@@ -39,14 +40,19 @@ class Values:
         return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
 
     async def read_timed(self, key: str, codec: Codec, budget: Budget, windows: Windows | None) -> Outcome:
-        """Return the value at ``key``, and how fresh it is for a function with ``windows``."""
-        answer = await self._coherence.get_with_ttl(key, budget)
-        return self._judged(answer, codec, windows)
+        """Return the value at ``key``, and how fresh it is for a function with ``windows``.
+
+        A store that does not tell how much is left of a value has fresh ones alone.
+        """
+        if not self._coherence.times:
+            return await self.read(key, codec, budget)
+        return self._judged(await self._get_with_ttl(key, budget), codec, windows)
 
     async def read_fresh(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key`` if its TTL is not over."""
         if not self._coherence.times:
-            return MISS
+            outcome = self.decoded(await self._get(key, budget), codec)
+            return MISS if outcome is _DATED else outcome
         outcome = await self.read_timed(key, codec, budget, None)
         return outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
 
@@ -56,7 +62,7 @@ class Values:
             if reading is None:
                 timed = self.read if windows is None else partial(self.read_timed, windows=windows)
                 return await timed(key, codec, budget)
-            answer = await self._coherence.get_with_ttl(key, budget)
+            answer = await self._coherence.get_near(key, budget)
             outcome = self._judged(answer, codec, windows)
             if isinstance(outcome, Found):
                 if outcome.freshness is FRESH:
@@ -71,7 +77,7 @@ class Values:
         self, key: str, codec: Codec, budget: Budget, windows: Windows | None = None
     ) -> tuple[Outcome, bytes | None]:
         """Return as `read`, or with ``windows`` as `read_timed`, and the token that holds the lease as of then."""
-        if windows is not None:
+        if windows is not None and self._coherence.times:
             raw, holder, left = await self._coherence.get_with_lease_and_ttl(key, budget)
             return self._judged(raw if isinstance(raw, (Down, Distrusted)) else (raw, left), codec, windows), holder
         raw, holder = await self._coherence.get_with_lease(key, budget)
@@ -84,6 +90,8 @@ class Values:
 
     async def take_fresh(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key`` and remove it, in one step. A stale one is removed, and is a miss."""
+        if not self._coherence.times:
+            return await self.take(key, codec, budget)
         outcome = self._judged(await self._coherence.take_with_ttl(key, budget), codec, None)
         return outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
 
@@ -135,16 +143,16 @@ class Values:
         self, answer: tuple[bytes | None, float] | Down | Distrusted, codec: Codec, windows: Windows | None
     ) -> Outcome:
         """Return the outcome of a timed read, with the freshness that the value has for a function with ``windows``."""
-        if isinstance(answer, (Down, Distrusted)):
-            return answer
+        if type(answer) is not tuple:
+            return cast("Down | Distrusted", answer)
         raw, left = answer
         if type(raw) is not bytes:
             raw = None if raw is None else self._as_bytes(raw, codec)
         entry = None if raw is None else parse(raw)
         found = MISS if entry is None else self._found(entry, codec)
-        if entry is None or not isinstance(found, Found):
-            return found
-        early = 0.0 if windows is None or windows.ahead is None else draw(entry, windows)
+        if entry is None or found is MISS:
+            return MISS
+        early = 0.0 if windows is None or windows.ahead is None else draw(entry, windows, left - entry.stale)
         return Found(found.value, entry, judge(entry, left, windows, early), left)
 
     def _found(self, entry: Entry, codec: Codec) -> Found | Miss:

@@ -20,7 +20,7 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from hiredis import Reader
 from redis.asyncio.connection import AbstractConnection, DefaultParser
@@ -28,7 +28,7 @@ from redis.exceptions import InvalidResponse, NoScriptError
 
 from cachekit.errors import KeyRefusedError, QueueFullError, StoreError, StoreUnavailableError
 from cachekit.loops import detached
-from cachekit.stores.operations import MultiGet, Operation, Read, Scripted, TimedMultiGet, TimedRead
+from cachekit.stores.operations import MultiGet, Operation, Read, Scripted, gathered
 from cachekit.stores.translate import ends_connection, garbage_error, timeout_error, translate
 
 QUEUE: Final = 10_000
@@ -51,8 +51,6 @@ Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
 
 ConnectTo: TypeAlias = Callable[[str, int], Connect]
 """Takes a host and a port, and returns the `Connect` for them."""
-
-OperationT = TypeVar("OperationT", bound=Operation)
 
 _NOTHING: Final = object()
 """The parser returns it when no reply is complete."""
@@ -268,27 +266,12 @@ class Lane(asyncio.Protocol):
                 else:
                     others.append(operation)
         self._queue.clear()
-        if len(others) > 1:
-            others = self._with_timed_reads_gathered(others)
         for of_one_slot in [reads] if self._slot_of is None else _by_slot(self._slot_of, reads):
-            if len(of_one_slot) > 1:
-                others.append(MultiGet(of_one_slot))
-            else:
-                others.extend(of_one_slot)
+            others.extend(gathered(of_one_slot))
         for one in others:
             if isinstance(one, Read):
                 one.pack()
         return others
-
-    def _with_timed_reads_gathered(self, batch: list[Operation | MultiGet]) -> list[Operation | MultiGet]:
-        """Return ``batch`` with its timed reads of one slot as one, behind all other operations."""
-        timed = [one for one in batch if type(one) is TimedRead and not one.alone]
-        if len(timed) < 2:  # noqa: PLR2004 - one alone stays as it is
-            return batch
-        gathered = {*timed}
-        groups = [timed] if self._slot_of is None else _by_slot(self._slot_of, timed)
-        others = [one for one in batch if one not in gathered]
-        return [*others, *[TimedMultiGet(group) if len(group) > 1 else group[0] for group in groups]]
 
     # --- receiving: called by the transport ------------------------------------------------------------
 
@@ -421,8 +404,8 @@ class Lane(asyncio.Protocol):
             owner.resend(to_resend)
 
 
-def _by_slot(slot_of: Callable[[str], object], reads: Sequence[OperationT]) -> Iterable[list[OperationT]]:
-    slots: dict[object, list[OperationT]] = {}
+def _by_slot(slot_of: Callable[[str], object], reads: Sequence[Read]) -> Iterable[list[Read]]:
+    slots: dict[object, list[Read]] = {}
     for read in reads:
         slots.setdefault(slot_of(read.key), []).append(read)
     return slots.values()

@@ -106,11 +106,10 @@ class RedisStore:
 
     # Not `async`, as `get`.
     def get_with_ttl(self, key: str, timeout: float) -> asyncio.Future[tuple[bytes | None, float]]:
+        if not key.isascii():
+            self._pack(("GET", key))
         state = self._states.get(get_running_loop()) or self._loops.get()
-        try:
-            read = TimedRead(key, state.deadlines.after(timeout))
-        except UnicodeEncodeError as error:
-            raise translate(error, self._address) from None
+        read = TimedRead(key, state.loop.time() + timeout, state.deadlines)
         state.network.submit(read)
         return read.future
 
