@@ -97,7 +97,7 @@ async def writers() -> None:
 
 async def settings() -> None:
     cached(key=42, ttl=60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    cached("a", 60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    cached("a", 60)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
     cached(key="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     cached(key="a", ttl=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     cached(key="a", ttl=b"10m")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
