@@ -65,7 +65,7 @@ class Filled(Struct, frozen=True):
     ttl: float
 
 
-class Invalidated(Struct, frozen=True):
+class Invalidated(Struct, frozen=True, repr_omit_defaults=True):
     """Keys were invalidated; ``acknowledged`` tells whether the store confirmed it.
 
     ``soft``: they were expired by hand, so that their values may stand in for loads that fail.

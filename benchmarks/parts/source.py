@@ -269,7 +269,7 @@ def _chart(data: Sequence[dict[str, Any]], down: float) -> Chart:
     failed = sum(each["failed"] for each in ours)
     began = 4.0 if down < 30 else 10.0
     return Chart(
-        name="source",
+        name="benchmarks-source",
         title=f"A database is down for {down:g} s: with stale_if_error {failed} requests fail",
         about="40 requests a second by two workers, on ten hot keys",
         panels=[
