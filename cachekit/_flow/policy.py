@@ -216,7 +216,7 @@ def _parse_part(value: object) -> float:
 def _parse_stale_on(value: object) -> tuple[type[Exception], ...]:
     kinds = value if isinstance(value, tuple) else (value,)
     if kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        return kinds
+        return cast("tuple[type[Exception], ...]", kinds)
     message = (
         f"stale_on={value!r} must be types of exceptions that are derived from Exception, which a cancellation is not; "
         "write stale_on=ConnectionError or stale_on=(ConnectionError, TimeoutError)"

@@ -67,5 +67,6 @@ class Panel:
 def outcome(events: Sequence[Event]) -> Outcome:
     """Return the outcome of one call of a decorated function."""
     kinds = {type(event) for event in events}
-    names: dict[type, Outcome] = {ServedStale: "stale", StoreFailed: "no answer", Hit: "hit"}
-    return next((name for kind, name in names.items() if kind in kinds), "miss")
+    if StoreFailed in kinds or ServedStale in kinds:
+        return "no answer" if StoreFailed in kinds else "stale"
+    return "hit" if Hit in kinds else "miss"
