@@ -137,7 +137,15 @@ class Values:
             return MISS
         if entry.data is not raw and entry.dated and (entry.expired or not anew):
             return _DATED
-        return self._found(entry, codec)
+        # As `_found`, in line: every hit would pay for the call.
+        try:
+            value = codec.decode(entry.data)
+        except DecodeError as error:
+            self._reporter.skipped(codec.name, "bytes", str(error))
+            return MISS
+        if self._reporter.incidents:
+            self._reporter.resolved(codec.name, "bytes")
+        return Found(value, entry)
 
     def _judged(
         self, answer: tuple[bytes | None, float] | Down | Distrusted, codec: Codec, windows: Windows | None
