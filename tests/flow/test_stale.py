@@ -224,8 +224,7 @@ async def test_while_the_source_is_down_a_stale_value_within_its_first_window_is
     await put(cache, "k", "old", left=-5)
     source.error = DOWN
     await call()
-    await until(lambda: source.asked == 1 and not cache.loading_in_background)
-    await turns()
+    await until(lambda: source.asked == 1 and not cache.loading_in_background and not cache.runtime.background)
     assert [await call() for _ in range(10)] == ["old"] * 10
     await until(lambda: not cache.loading_in_background)
     assert source.asked == 1
