@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks.charts import draw
 from benchmarks.children import loop_factory
-from benchmarks.parts import app, growth, hotpath, maps, outage, peers, stampede, targets, warmup, zipf
+from benchmarks.parts import app, growth, hotpath, maps, outage, peers, source, stampede, targets, warmup, zipf
 from benchmarks.questions import Question, all_questions
 from benchmarks.report import Section, Where, described, environment, page, table
 from benchmarks.suite import CAN_PIN, Bench
@@ -30,7 +30,7 @@ Measure: TypeAlias = Callable[[Bench], Coroutine[Any, Any, Section]]
 RESULTS: Final = Path(__file__).parent / "results"
 DOCS: Final = Path(__file__).parent.parent / "docs"
 ON_THE_PAGE: Final = ("targets", "peers", "growth", "stampede", "warmup", "zipf", "maps", "hotpath", "app")
-PARTS: Final = (*ON_THE_PAGE, "outage")
+PARTS: Final = (*ON_THE_PAGE, "outage", "source")
 WIDTH: Final = 150
 ALLOWED: Final = sorted(os.sched_getaffinity(0)) if CAN_PIN else [0]
 """The cores that this process may use."""
@@ -83,6 +83,7 @@ def _measures(options: argparse.Namespace) -> dict[str, Measure]:
         "hotpath": hotpath.measure,
         "app": app.measure,
         "outage": partial(outage.measure, script=outage.script(options)),
+        "source": source.measure,
     }
 
 

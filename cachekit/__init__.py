@@ -16,6 +16,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       read            looks, and does what the table in verdict says
       call, joining, flight, load, nesting, failure   a call that was no hit
       lease, renewal  its lease
+      stale           stale values: background, its loads that go on without a caller, and their arguments
       write, commit   invalidations
       warm            many calls before the first user
       runtime         the objects that all calls of a cache share
@@ -31,7 +32,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       lane, operations, deadlines, activity   one connection, and the commands on it; large, for large replies
       tracking        the feed of changes
       connect, names, translate     URLs, host names, foreign errors
-    keys.py codecs.py entry.py      pure: no I/O, no clock
+    keys.py codecs.py entry.py freshness.py     pure: no I/O, no clock
     marking.py comparing.py rebuilding.py     pure: a second form, what came back, and what msgspec cannot build
     urls.py           where a store is
     config.py events.py clock.py loops.py backoff.py

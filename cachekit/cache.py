@@ -129,9 +129,9 @@ class Cache:
         """Cache the results of an async function in this cache; see `cachekit.cached`."""
         return make_cached(lambda: self.runtime, self._known, key, options)
 
-    def invalidates(self, *keys: str) -> Callable[[F], F]:
+    def invalidates(self, *keys: str, soft: bool = False) -> Callable[[F], F]:
         """Invalidate keys of this cache after an async function has returned; see `cachekit.invalidates`."""
-        return make_invalidates(lambda: self.runtime, keys)
+        return make_invalidates(lambda: self.runtime, keys, soft=soft)
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         """Hold invalidations back until a block ends normally, so that a database commits first.
@@ -168,7 +168,8 @@ class Cache:
     async def get(self, key: str, default: T | None = None) -> Any | T | None:
         """Return the value at ``key``, as plain JSON, or ``default`` on a miss or a failure.
 
-        A value that a decorated function stored comes back as the dict or list that its JSON is.
+        A value that a decorated function stored comes back as the dict or list that its JSON is. If the function has
+        stale windows, that takes two round trips, and a value whose TTL is over is a miss.
 
         Example:
             >>> import asyncio
@@ -217,7 +218,8 @@ class Cache:
     async def take(self, key: str, default: T | None = None) -> Any | T | None:
         """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.
 
-        All other takers get ``default``. When the store fails, every taker does.
+        All other takers get ``default``. When the store fails, every taker does. The value of a function with stale
+        windows is removed and not returned, since nobody asks how much is left of it: ``.take()`` of the function does.
 
         Example:
             >>> import asyncio
@@ -282,12 +284,23 @@ class Cache:
         """
         return self.runtime.coherence.healthy
 
+    @property
+    def loading_in_background(self) -> int:
+        """How many loads go on in the background now, in all event loops; 32 at most.
+
+        Example:
+            >>> Cache("memory://").loading_in_background
+            0
+        """
+        return len(self.runtime.loading)
+
     # --- life -----------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Give leases back and send the rest of the journal, for at most a second each; close the connections.
+        """End loads in the background, give leases back, send the rest of the journal; close the connections.
 
-        Keys that the store has not acknowledged by then are logged. The cache can be used again afterwards.
+        Each of the first three gets a second at most. A load that takes longer is cancelled. Keys that the store has
+        not acknowledged by then are logged. The cache can be used again afterwards.
         """
         await self.runtime.aclose()
         await self._store.aclose()

@@ -15,6 +15,7 @@ from cachekit.errors import ConfigurationError
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 DEFAULT_TIMEOUT: Final = 0.25
 DEFAULT_LEASE: Final = 5.0
+DEFAULT_RETRY: Final = 10.0
 DEFAULT_MAXSIZE: Final = 10_000
 DEFAULT_MAX_BYTES: Final = 1024 * 1024
 DEFAULT_NEAR: Final = 10_000

@@ -17,10 +17,10 @@ from cachekit._flow.policy import CachedOptions, Policy
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.warm import Warmed, warm
-from cachekit._flow.write import WritePlan, invalidate_call, write
+from cachekit._flow.write import WritePlan, expire_call, invalidate_call, write
 from cachekit._tiers.outcome import Miss
 from cachekit.config import parse_count
-from cachekit.errors import DecorationError
+from cachekit.errors import ConfigurationError, DecorationError
 from cachekit.keys import defined_in_class, needs_key_of_instance
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         return self._self_plan.render(*self._self_bound, *args, **kwargs)
 
     async def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
-        """Return the cached value, or `MISS` when there is none or the store fails. Never loads.
+        """Return the cached value, or `MISS` when there is none, its TTL is over, or the store fails. Never loads.
 
         Example:
             >>> import asyncio
@@ -157,10 +157,34 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         """Invalidate the result of this call. Returns whether the store acknowledged it."""
         return await invalidate_call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
+    async def expire(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """End the TTL of the cached value now. Returns whether the store acknowledged it.
+
+        The value stands in for loads that fail, until the end of ``stale_if_error`` that it had already, and is handed
+        out for no other reason: the next call loads. A function without ``stale_if_error`` removes it, as `invalidate`
+        does. So does the journal, where the store did not acknowledge it.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> prices = iter([10, 12])
+            >>> @cached(key="price:<sku>", ttl=600, stale_if_error="1h")
+            ... async def price(sku: str) -> int:
+            ...     return next(prices)
+            >>> async def main() -> None:
+            ...     print(await price("tea"), await price.expire("tea"), await price("tea"))
+            ...     print(await price.expire("tea"), await price("tea"))
+            >>> asyncio.run(main())
+            10 True 12
+            True 12
+        """
+        return await expire_call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
     async def take(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
         """Return the cached value and remove it in one step: of many takers exactly one gets it.
 
-        All other takers get `MISS`. So does every taker when there is no value or the store fails. Never loads.
+        All other takers get `MISS`. So does every taker when there is no value or the store fails. Never loads. A value
+        whose TTL is over is removed, and is `MISS`.
         """
         return await take(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
@@ -352,8 +376,11 @@ class InvalidatingFunction(_Decorated, Generic[P, R]):
         return InvalidatingFunction(bound, self._self_plan, self._self_runtime, (instance,))
 
 
-def make_invalidates(runtime: Lookup, templates: tuple[str, ...]) -> Callable[[F], F]:
+def make_invalidates(runtime: Lookup, templates: tuple[str, ...], *, soft: bool) -> Callable[[F], F]:
     """Return the decorator that invalidates in the cache that ``runtime`` looks up."""
+    if not isinstance(soft, bool):
+        message = f"soft={soft!r} is no choice; write soft=True or soft=False"
+        raise ConfigurationError(message)
     for template in templates:
         if not isinstance(template, str):
             message = f'@invalidates takes key templates, not {template!r}; write @invalidates("profile:<user_id>")'
@@ -363,7 +390,7 @@ def make_invalidates(runtime: Lookup, templates: tuple[str, ...]) -> Callable[[F
         if isinstance(function, (classmethod, staticmethod)):
             # The descriptor stays outside: it binds the function inside.
             return type(function)(decorate(function.__func__))
-        plan: WritePlan[..., Any] = WritePlan(function, templates)
+        plan: WritePlan[..., Any] = WritePlan(function, templates, soft=soft)
         return InvalidatingFunction(function, plan, runtime)
 
     return decorate

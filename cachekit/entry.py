@@ -1,7 +1,18 @@
-"""The entry at a key: compact JSON, and room for metadata behind one newline.
+"""The entry at a key: compact JSON, and for some functions a second line of metadata.
 
-Compact JSON never contains a newline, so a second line is unmistakable. This version writes none and
-understands none: an entry that has one was written by a later version and is a miss here.
+Compact JSON never contains a newline, so a second line is unmistakable. It is a JSON object:
+
+======  ========================================================================================================
+member  meaning
+======  ========================================================================================================
+``s``   the stale window in ms: the last part of the time for which the server keeps the entry
+``d``   how long the load took, in ms
+``t``   the TTL in ms, if that depends on the value
+======  ========================================================================================================
+
+A ``!`` behind the object, or several, say that the value was expired by hand. A later version may add members. One that
+begins with a capital letter changes what the value means: to this version such an entry is a miss. Others are ignored.
+Version 0.1 takes every entry with a second line for a miss.
 """
 
 from __future__ import annotations
@@ -9,6 +20,7 @@ from __future__ import annotations
 import re
 from binascii import crc_hqx
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -77,15 +89,101 @@ def is_token(holder: bytes) -> bool:
 _TOKEN: Final = re.compile(rb"[0-9a-f]{24}")
 
 
+PAUSE: Final = b"~"
+"""A lease that begins with it is no token but a pause after a failed load."""
+
+
+def is_pause(holder: bytes) -> bool:
+    """Return whether ``holder`` is a pause: the token of a load that failed stands behind its first byte.
+
+    Example:
+        >>> is_pause(b"~0123456789abcdef01234567"), is_pause(b"0123456789abcdef01234567")
+        (True, False)
+    """
+    return holder.startswith(PAUSE)
+
+
 class Entry(Struct, frozen=True, gc=False):
-    """The entry at a key: the JSON of one value."""
+    """The entry at a key: the JSON of one value, and the metadata of its second line. All durations are seconds."""
 
     data: bytes
+    stale: float = 0.0
+    """The stale window: the TTL of the value is over when the server keeps it for no longer than this."""
+    load: float = 0.0
+    """How long its load took; 0.0 if the entry does not say."""
+    ttl: float = 0.0
+    """Its TTL; 0.0 if the entry does not say."""
+    expired: bool = False
+    """Whether it was expired by hand."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether the bytes alone do not tell that the value is fresh."""
+        return self.expired or self.stale > 0
+
+    def raw(self) -> bytes:
+        r"""Return the bytes that stand in the store.
+
+        Example:
+            >>> Entry(b"1", stale=60.0, load=0.02).raw()
+            b'1\n{"s":60000,"d":20}'
+        """
+        named = (("s", self.stale), ("d", self.load), ("t", self.ttl))
+        metadata = {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
+        if not metadata and not self.expired:
+            return self.data
+        return self.data + b"\n" + orjson.dumps(metadata) + EXPIRED * self.expired
+
+
+EXPIRED: Final = b"!"
+"""Behind the second line: the value was expired by hand. Each time adds one."""
 
 
 def parse(raw: bytes) -> Entry | None:
-    """Return the entry in ``raw``, or None for an entry that this version does not understand."""
-    return None if b"\n" in raw else Entry(raw)
+    r"""Return the entry in ``raw``, or None for an entry that this version does not understand.
+
+    Example:
+        >>> parse(b"1") == Entry(b"1"), parse(b'1\n{"s":60000,"new":[]}!') == Entry(b"1", stale=60.0, expired=True)
+        (True, True)
+        >>> print(parse(b'1\n{"New":[]}'))
+        None
+    """
+    return _parse_lines(raw) if b"\n" in raw else Entry(raw)
+
+
+def _parse_lines(raw: bytes) -> Entry | None:
+    data, _, line = raw.partition(b"\n")
+    # A function has few second lines, or few that are often read.
+    parse_line = _parse_often if len(line) <= _SHORT else _parse_line
+    metadata = parse_line(line)
+    return None if metadata is None else Entry(data, *metadata)
+
+
+def _parse_line(line: bytes) -> tuple[float, float, float, bool] | None:
+    object_ = line.rstrip(EXPIRED)
+    try:
+        members = orjson.loads(object_)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(members, dict) or any(name[:1].isupper() for name in members):
+        return None
+    stale, load, ttl = (members.get(name, 0) for name in "sdt")
+    if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):
+        return None
+    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line)
+
+
+_SHORT: Final = 60
+
+_parse_often: Final = lru_cache(1024)(_parse_line)
+
+
+def _is_time(value: object) -> bool:
+    """Tell whether ``value`` is a time in ms, such as a store may keep."""
+    return type(value) is int and 0 <= value <= _LONGEST
+
+
+_LONGEST: Final = 2**53
 
 
 def timestamp(seconds: float) -> str:

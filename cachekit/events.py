@@ -18,6 +18,33 @@ class Hit(Struct, frozen=True):
     near: bool = False
 
 
+class ServedStale(Struct, frozen=True):
+    """A value whose TTL was over was handed out by ``function``; ``age`` seconds had passed since its end.
+
+    ``why`` is ``"revalidate"`` (within ``stale_while_revalidate``: a load replaces it), ``"error"`` (the load raised,
+    or took longer than its ``load_timeout``), ``"paused"`` (a load of the key failed less than ``retry_after`` ago),
+    ``"slow"`` (the load takes longer than ``soft_timeout``), ``"busy"`` (so many loads go on in the background that
+    one more was not begun) or ``"offline"`` (the load raised and Redis does not answer: ``age`` is since the value was
+    last known to be true). The age of a value that was expired by hand before the end of its TTL is 0.
+    """
+
+    key: str
+    function: str
+    age: float
+    why: str
+
+
+class LoadFailed(Struct, frozen=True):
+    """A load of ``function`` failed, with an ``error`` of that type, and its callers do not see it.
+
+    It was in the background, or a stale value stood in for it.
+    """
+
+    key: str
+    function: str
+    error: str
+
+
 class Missed(Struct, frozen=True):
     """The store answered, and has no value, or no value that decodes. A failure of the store is a `StoreFailed`."""
 
@@ -38,11 +65,15 @@ class Filled(Struct, frozen=True):
     ttl: float
 
 
-class Invalidated(Struct, frozen=True):
-    """Keys were invalidated; ``acknowledged`` tells whether the store confirmed it."""
+class Invalidated(Struct, frozen=True, repr_omit_defaults=True):
+    """Keys were invalidated; ``acknowledged`` tells whether the store confirmed it.
+
+    ``soft``: they were expired by hand, so that their values may stand in for loads that fail.
+    """
 
     keys: tuple[str, ...]
     acknowledged: bool
+    soft: bool = False
 
 
 class Uncached(Struct, frozen=True):
@@ -50,7 +81,8 @@ class Uncached(Struct, frozen=True):
 
     ``reason`` is ``"argument"`` (no stable text form), ``"value"`` (would not make the round trip),
     ``"size"`` (more JSON than ``max_bytes``), ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (``when``
-    or ``ttl`` raised or answered nonsense) or ``"annotation"`` (the return annotation cannot be used).
+    or ``ttl`` raised or answered nonsense), ``"annotation"`` (the return annotation cannot be used) or ``"untimed"``
+    (the store does not tell how much is left of a value, so the function has no stale values).
     """
 
     name: str
@@ -117,8 +149,10 @@ class InvalidationsLost(Struct, frozen=True):
 
 Event: TypeAlias = (
     Hit
+    | ServedStale
     | Missed
     | Loaded
+    | LoadFailed
     | Filled
     | Invalidated
     | InvalidationsReplayed

@@ -176,19 +176,19 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         ttl: How long a result is kept: seconds, a `datetime.timedelta`, ``"10m"``, or a callable that gets the
             result and returns one of these. From 1 ms to 100 years.
         when: Gets the result and returns whether to store it; no ``async def``. None stores every result, even None.
-        jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random, so that entries
-            made together do not expire together.
+        jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random.
         lease: Seconds for which a killed loader can delay others; a live one renews it while it loads, for 100 leases
             at most, or for ``load_timeout``. After that other processes, and later calls in this one, load anew.
         near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
             to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
-        load_timeout: How long a load may take: seconds, a timedelta or text. When it is over, the function is
-            cancelled, and its caller and all callers that share the load get `TimeoutError`. Nothing is stored,
-            and the next call loads anew. None sets no limit. A call that runs uncached has none either.
+        load_timeout: How long a load may take. When it is over, the function is cancelled, and all callers that share
+            the load get `TimeoutError`; the next call loads anew. None sets no limit. An uncached call has none either.
         strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
             errors. Otherwise such a result is returned uncached, with one warning.
         max_bytes: The most bytes of JSON that a result may have to be stored; None leaves it to the cache, which has
             1 MiB. A larger result is returned and not stored, with one warning.
+        stale_while_revalidate, stale_if_error, stale_on, retry_after, refresh_ahead, soft_timeout, background, offline:
+            When a value whose TTL is over is handed out: `cachekit._flow.policy.Policy` and docs/stale.md say.
 
     Raises:
         DecorationError: Not an ``async def``, a template that names no parameter or holds a ``*``, or no template
@@ -207,22 +207,25 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
     return make_cached(_runtime, _known, key, options)
 
 
-def invalidates(*keys: str) -> Callable[[F], F]:
+def invalidates(*keys: str, soft: bool = False) -> Callable[[F], F]:
     """Invalidate keys of the default cache after an async function has returned normally, and none when it raises.
 
     A failure of the cache never reaches the caller. The function keeps its type.
 
     Args:
         keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result.
+        soft: Whether the values of functions with ``stale_if_error`` stay, to stand in for loads that fail and for
+            nothing else (`CachedFunction.expire`). All other values are removed.
 
     Raises:
         DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
+        ConfigurationError: ``soft`` is no bool.
 
     Example:
         >>> @invalidates("profile:<user_id>")
         ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
     """
-    return make_invalidates(_runtime, keys)
+    return make_invalidates(_runtime, keys, soft=soft)
 
 
 async def cache_get(key: str) -> Any:

@@ -327,6 +327,17 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
     return _build(pieces, signature, with_result=with_result, helper=render)
 
 
+def parameters_of(template: str) -> frozenset[str]:
+    """Return the parameters that a ``template`` names, which `compile_key` has accepted.
+
+    Example:
+        >>> sorted(parameters_of("item:<item[sku]>:<user.id>"))
+        ['item', 'user']
+    """
+    matches = [_PATH.fullmatch(text) for text in re.findall(r"<([^<>]*)>", template)]
+    return frozenset(match[1] for match in matches if match is not None)
+
+
 def compile_default_key(
     function: Callable[..., object], signature: inspect.Signature, *, of_class: bool = False
 ) -> KeyFunction:

@@ -5,11 +5,14 @@
     policy.py    the options of a decorated function, as a frozen value that checks itself
     plan.py      CallPlan: everything that is decided once, at decoration
     read.py      the path of a call: key, read, verdict
-    verdict.py   the table from the outcome of a read to how the call goes on
+    verdict.py   the table from the outcome of a read, and its freshness, to how the call goes on
     call.py      Call: a call that was no hit
     joining.py   the table of who may join a load
     flight.py    callers of one cold key share one load
     nesting.py   loads inside loads: nothing waits in a circle
+    stale.py     the calls of functions that hand out stale values
+    background.py  loads that go on when their caller has gone
+    arguments.py the arguments of such loads
     lease.py     one load across processes, and the fence that keeps voided loads out
     renewal.py   the leases of loads that go on
     load.py      the user's function, and the fill behind it

@@ -9,6 +9,8 @@ from msgspec import Struct
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.guard import Budget
+from cachekit._tiers.leases import Seen
+from cachekit._tiers.outcome import Found
 from cachekit.codecs import Codec
 
 R = TypeVar("R")
@@ -27,6 +29,12 @@ class Call(Struct, Generic[R], eq=False):
     """The rest of the deadline."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    seen: Seen | None = None
+    """What it saw at the key, if the function has stale windows."""
+    spare: Found | None = None
+    """A stale value of its own, which stands in for a load that fails. It is never given to another call."""
+    alone: bool = False
+    """Whether it has no caller: its load goes on in the background."""
 
     def __repr__(self) -> str:
         # In debug mode asyncio logs the arguments of callbacks. Those of the call are nothing for a log.

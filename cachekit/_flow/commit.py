@@ -33,8 +33,8 @@ class Write(Struct, eq=False):
 class Changes(Struct):
     """Changes that are held back. A key stands in both when it was written after its invalidation."""
 
-    invalidated: dict[str, None] = {}
-    """The keys to invalidate, in order."""
+    invalidated: dict[str, bool] = {}
+    """The keys to invalidate, in order, and whether each is only to be expired."""
     writes: dict[str, list[Write]] = {}
     """By key, the writes after its invalidation, in order."""
 
@@ -68,10 +68,11 @@ class Block:
         """Tell whether a change of ``key`` is held back."""
         return key in self.held.invalidated or key in self.held.writes
 
-    def invalidate(self, keys: Iterable[str]) -> None:
-        """Hold back the invalidation of ``keys``. Earlier writes to them are dropped."""
+    def invalidate(self, keys: Iterable[str], *, soft: bool = False) -> None:
+        """Hold back the invalidation of ``keys``, or their expiry. Earlier writes to them are dropped."""
         for key in keys:
-            self.held.invalidated[key] = None
+            # What was to be removed stays so.
+            self.held.invalidated[key] = soft and self.held.invalidated.get(key, True)
             _drop(self.held.writes.pop(key, ()))
 
     def write(self, key: str, write: Write) -> None:
@@ -83,6 +84,11 @@ class Block:
 
 BLOCKS: Final[ContextVar[Mapping[Runtime, Block]]] = ContextVar("cachekit after_commit", default=MappingProxyType({}))
 """The blocks that the running code is inside of: empty without any, so a call outside tests only its truth."""
+
+
+def leave_blocks() -> None:
+    """Be inside of no block, in this context: what begins here is no part of them."""
+    BLOCKS.set(MappingProxyType({}))
 
 
 def open_block(runtime: Runtime) -> Block | None:
@@ -135,7 +141,8 @@ async def after_commit(runtime: Runtime, perform: Perform) -> AsyncGenerator[Non
 
 def _hand_over(held: Changes, outer: Block) -> None:
     """Let the block around perform the changes, when it ends."""
-    outer.invalidate(held.invalidated)
+    for key, soft in held.invalidated.items():
+        outer.invalidate([key], soft=soft)
     for key, writes in held.writes.items():
         for write in writes:
             outer.write(key, write)

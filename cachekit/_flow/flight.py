@@ -29,8 +29,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cachekit._flow.renewal import HeldLease
+from cachekit._tiers.outcome import Down
 from cachekit.entry import Entry
 from cachekit.loops import PerLoop
+from cachekit.stores.scripts import Paused
 
 
 class State(IntEnum):
@@ -73,6 +75,13 @@ class Landed(Struct, frozen=True):
         return f"{type(self).__name__}(<private>)"
 
 
+AGAIN: Final = Landed()
+"""A load in the background that did not begin: its lease was held, for one. Callers that wait start over."""
+
+PAUSED: Final = Landed()
+"""A load that did not begin, since one of its key failed a short time ago, in any process."""
+
+
 class Flight(Struct, eq=False):
     """One load of one key, and the callers that wait for it."""
 
@@ -95,6 +104,10 @@ class Flight(Struct, eq=False):
     """The load that it is loaded inside of, while the function runs."""
     waits_for: Counter[Flight] | None = None
     """The flights that callers inside the load wait for, or lead, and how many of them."""
+    timed_out: bool = False
+    """Whether its load took longer than the ``load_timeout``."""
+    pausing: asyncio.Task[Paused | Down] | None = None
+    """The task that puts a pause in the place of the lease, after its load has failed."""
     promotions: int = 0
     """How many waiting callers were promoted."""
     _waiters: deque[asyncio.Future[Landed | None]] | None = None

@@ -18,11 +18,12 @@ when the deadline of the cache's work is over: a load that hangs holds nobody up
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum
 
 from msgspec import Struct
 
-from cachekit._flow.flight import Flight
+from cachekit._flow.flight import Flight, Flights
 from cachekit._flow.nesting import may_wait_for
 from cachekit._tiers.outcome import Down, Outcome
 
@@ -49,6 +50,24 @@ class Relation(Enum):
     def __init__(self, flight: str, joining: Joining) -> None:
         self.flight: str = flight
         self.joining: Joining = joining
+
+
+def board(flights: Flights, key: str, plan: object, result: ReadResult) -> tuple[Flight, Joining]:
+    """Return the flight of a call of ``plan`` that has to load ``key``, and how the call takes part in it."""
+    flight = flights.find(key) if flights.open_loops else None
+    if flight is None:
+        return flights.open(key, plan), Joining.OPEN
+    joining = result.relation(flight, plan).joining
+    if joining is Joining.JOIN:
+        return flight, joining
+    if joining is Joining.ALONE:
+        # A function that calls itself runs as if undecorated.
+        return Flight(key, plan, asyncio.get_running_loop()), joining
+    opened = flights.open(key, plan)
+    if joining is Joining.FOLLOW:
+        # All calls that come meanwhile share it, rather than load beside the earlier one.
+        opened.after = flight
+    return opened, joining
 
 
 class ReadResult(Struct, eq=False):

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any, Final, Self
+from collections.abc import Awaitable
+from typing import Any, Final, Self, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cachekit._flow.call import Call
-from cachekit._flow.flight import Flight
+from cachekit._flow.flight import AGAIN, PAUSED, Flight, Landed
 from cachekit._flow.nesting import inside
 from cachekit._flow.renewal import HeldLease
 from cachekit._flow.runtime import Runtime
+from cachekit._tiers.leases import Seen
 from cachekit._tiers.outcome import Down, Found
 from cachekit.backoff import Backoff
-from cachekit.entry import is_token
+from cachekit.entry import is_pause, is_token
 from cachekit.loops import detached
-from cachekit.stores.scripts import Lease
+from cachekit.stores.scripts import Copy, Gone, Lease, Paused
 
 # Seconds between two questions for a lease that another load holds. Of all callers of a key in one event loop one
 # asks, so a loop and key cost the store at most 1 / (0.5 * 0.1) = 20 short scripts a second, 13 on average, and
@@ -29,6 +32,9 @@ LONGEST_PAUSE: Final = 0.1
 MOST_RENEWED: Final = 100
 """Leases for which a load without a ``load_timeout`` renews its lease. A load that takes longer hangs, most likely:
 others load beside it, and its result is not stored."""
+
+LONGEST_IN_BACKGROUND: Final = 30.0
+"""Seconds for a load in the background of a function without a ``load_timeout``."""
 
 MOST_GIVING_BACK: Final = 32
 """Tasks that give leases back again and again, while the store is down."""
@@ -41,32 +47,33 @@ _MOST_HOLDERS: Final = 2
 results cannot be stored, callers would otherwise load one after the other, each waiting for all before it."""
 
 
-async def acquire(call: Call[Any], flight: Flight) -> Found | None:
+async def acquire(call: Call[Any], flight: Flight) -> Landed | None:
     """Take the lease for ``flight``, waiting while the load of another is alive.
 
     Returns:
-        The value, if it was stored meanwhile. Otherwise None: then ``flight.lease`` is held, or is None when the
-        store failed, and then the result is not stored.
+        The value, if it was stored meanwhile. `PAUSED` when the call has a stale value and a load of the key has failed
+        a short time ago. `AGAIN` when it is a load in the background, and there is nothing for it to do. Otherwise
+        None: then ``flight.lease`` is held, or is None when the store failed, and then the result is not stored.
     """
-    runtime, token = call.runtime, _new_token()
+    runtime, token, seen = call.runtime, _new_token(), call.seen
     wait: _Wait | None = None
     unreadable: bytes | None = None
     while True:
         left = call.budget.left
         with _Asking(call, flight, token) as asking:
-            answer = await runtime.leases.acquire(call.key, token, call.plan.policy.lease, unreadable, call.budget)
+            answer = await _ask(call, token, unreadable)
             # A refusal is an answer, too: the lease was not granted.
             asking.answered = not isinstance(answer, Down) or answer.of_key
-        if isinstance(answer, Down):
-            return None
+        if isinstance(answer, (Down, Gone)):
+            return None if seen is None else _outcome_of(answer, seen)
         if isinstance(answer, bytes):
             # Invalidated here while it was waited for, and the store may not know.
             if runtime.coherence.pending(call.key):
                 return None
-            outcome = runtime.values.decoded(answer, call.codec)
+            outcome = runtime.values.decoded(answer, call.codec, anew=seen is not None)
             if isinstance(outcome, Found):
-                return outcome
-            # The bytes at the key do not decode; the load is to replace them.
+                return Landed(outcome.value, outcome.entry)
+            # The bytes at the key do not decode, or were expired by hand; the load is to replace them.
             unreadable = answer
         elif answer.mine:
             _hold(call, flight, token)
@@ -75,6 +82,8 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
             # It was held by a load of this process that runs no more, in an event loop that has ended, for example.
             await runtime.leases.release(call.key, answer.holder, call.budget)
             runtime.left_behind.pop(answer.holder, None)
+        elif seen is not None and (landed := _outcome_of(answer, seen)) is not None:
+            return landed
         else:
             wait = wait or _Wait(flight, call.plan.policy.lease)
             if wait.is_over(answer):
@@ -82,6 +91,24 @@ async def acquire(call: Call[Any], flight: Flight) -> Found | None:
             # While the other load is alive, waiting for it is no work of the cache: it is the load, shared.
             call.budget.left = left
             await wait.pause()
+
+
+# Not `async`: it would cost a miss one more coroutine.
+def _ask(call: Call[Any], token: bytes, unreadable: bytes | None) -> Awaitable[bytes | Lease | Gone | Down]:
+    leases, lease, seen = call.runtime.leases, call.plan.policy.lease, call.seen
+    if seen is None:
+        return leases.acquire(call.key, token, lease, unreadable, call.budget)
+    if unreadable is not None:
+        seen = replace(seen, suffix=unreadable)
+    return leases.acquire_stale(call.key, token, lease, seen, call.budget)
+
+
+def _outcome_of(answer: Lease | Gone | Down, seen: Seen) -> Landed | None:
+    """Return how a call that has ``seen`` a value ends without a load, which it did not get the lease for."""
+    if seen.copy is not Copy.NONE and isinstance(answer, Lease) and is_pause(answer.holder):
+        return PAUSED
+    # A load in the background waits for nobody, and is of no use if its result cannot be stored.
+    return AGAIN if seen.copy is Copy.BACKGROUND else None
 
 
 async def seize(call: Call[Any], flight: Flight) -> None:
@@ -162,7 +189,13 @@ def renew_from_now(call: Call[Any], held: HeldLease) -> None:
 
 
 def _longest(call: Call[Any]) -> float:
-    return call.plan.load_timeout or MOST_RENEWED * call.plan.policy.lease
+    return load_timeout_of(call) or MOST_RENEWED * call.plan.policy.lease
+
+
+def load_timeout_of(call: Call[Any]) -> float | None:
+    """Return the seconds after which the load of ``call`` is cancelled; None without a limit."""
+    # Nobody would miss a load in the background that hangs.
+    return call.plan.load_timeout or (LONGEST_IN_BACKGROUND if call.alone else None)
 
 
 def stop_renewing(held: HeldLease) -> None:
@@ -176,6 +209,24 @@ def release(call: Call[Any], flight: Flight) -> None:
     if held is not None:
         stop_renewing(held)
         _give_back_soon(call, flight, held.token)
+
+
+def pause(call: Call[Any], flight: Flight) -> None:
+    """Put a pause after a failed load in the place of the lease, without making anybody wait for it."""
+    held, flight.lease = flight.lease, None
+    if held is not None:
+        stop_renewing(held)
+        flight.pausing = call.runtime.background.start(flight.loop, _pause, call, flight, held.token)
+
+
+async def _pause(call: Call[Any], flight: Flight, token: bytes) -> Paused | Down:
+    runtime = call.runtime
+    # Seconds by now: the policy has parsed it.
+    seconds = cast("float", call.plan.policy.retry_after)
+    answer = await runtime.leases.pause(call.key, token, seconds, runtime.budget())
+    if isinstance(answer, Down):
+        _give_back_soon(call, flight, token)
+    return answer
 
 
 def _give_back_soon(call: Call[Any], flight: Flight, token: bytes, *, held: bool = True) -> None:

@@ -14,16 +14,18 @@ from cachekit._flow.call import Call
 from cachekit._flow.commit import Block, Write
 from cachekit._flow.failure import copied, raise_copy
 from cachekit._flow.flight import Flight, Landed, State
-from cachekit._flow.lease import acquire, release, renew_from_now, seize, stop_renewing
+from cachekit._flow.lease import acquire, load_timeout_of, pause, release, renew_from_now, seize, stop_renewing
 from cachekit._flow.nesting import enter, leave, waiting_for
 from cachekit._flow.renewal import HeldLease
 from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.coherence import Confirm
 from cachekit._tiers.guard import Budget
-from cachekit._tiers.outcome import Found
-from cachekit.errors import DecodeError
+from cachekit.entry import Entry
+from cachekit.errors import DecodeError, RoundTripError
 from cachekit.events import Filled, Loaded
+from cachekit.freshness import dated
 from cachekit.loops import detached
+from cachekit.stores.scripts import Copy
 
 R = TypeVar("R")
 
@@ -35,12 +37,12 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
     """
     outside = sys.exception()
     try:
-        found = None
+        landed = None
         if verdict is not LOAD or flight.after is not None:
-            found = await _acquire(call, flight, verdict)
-        if found is not None:
-            flight.land(Landed(found.value, found.entry))
-            value: R = found.value
+            landed = await _acquire(call, flight, verdict)
+        if landed is not None:
+            flight.land(landed)
+            value: R = landed.value
             return value
         began = time.monotonic()
         run = enter(flight)
@@ -53,18 +55,18 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
         if flight.lease is None:
             flight.land(Landed(result, call.runtime.values.encoded(result, call.codec) if flight.awaited else None))
         else:
-            await _fill(call, flight, flight.lease, result)
+            await _fill(call, flight, flight.lease, result, began)
         return result
     # An exception of the function passes through here as it is. All callers that wait get copies of it, made now: its
     # caller may change it before their turn comes.
     except Exception as error:
         if flight.landed is None:
             flight.land(Landed(error=copied(error, outside) if flight.awaited else error))
-            release(call, flight)
+            _give_up(call, flight, error)
         raise
     finally:
         if flight.landed is None:
-            _hand_over(call, flight)
+            abandon(call, flight)
         else:
             call.runtime.flights.close(flight)
 
@@ -79,7 +81,7 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
         return landed
     finally:
         if flight.state is State.ORPHANED:
-            _hand_over(call, flight)
+            abandon(call, flight)
 
 
 def result_of(call: Call[R], landed: Landed) -> R:
@@ -94,8 +96,8 @@ def result_of(call: Call[R], landed: Landed) -> R:
     return value
 
 
-async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Found | None:
-    """Wait for an earlier load and for the lease. Returns the value if it was stored meanwhile."""
+async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Landed | None:
+    """Wait for an earlier load and for the lease. Returns the end of the flight if nothing is to be loaded."""
     with waiting_for(flight):
         if flight.after is not None:
             # It is no load that the call shares, so waiting for it counts as work of the cache.
@@ -107,19 +109,25 @@ async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Found |
         # A flight that was handed over has its lease.
         if verdict is LOAD or flight.lease is not None:
             return None
-        if verdict is Verdict.LOAD_FILL:
-            return await acquire(call, flight)
-        await seize(call, flight)
-        return None
+        if verdict is Verdict.REFRESH:
+            await seize(call, flight)
+            return None
+        return await acquire(call, flight)
 
 
 # Not `async`: it would cost a miss one more coroutine.
 def _run(call: Call[R], flight: Flight) -> Coroutine[Any, Any, R]:
     """Run the function, for its ``load_timeout`` at most."""
-    seconds = call.plan.load_timeout
+    seconds = call.plan.load_timeout if not call.alone else load_timeout_of(call)
     if seconds is None:
         return call.plan.function(*call.args, **call.kwargs)
     return _within(seconds, call, flight)
+
+
+def _begun(call: Call[R]) -> Coroutine[Any, Any, R]:
+    if call.alone:
+        return call.plan.arguments.call(call.plan.function, call.args, call.kwargs)
+    return call.plan.function(*call.args, **call.kwargs)
 
 
 async def _within(seconds: float, call: Call[R], flight: Flight) -> R:
@@ -134,9 +142,10 @@ async def _within(seconds: float, call: Call[R], flight: Flight) -> R:
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return await call.plan.function(*call.args, **call.kwargs)
+            return await _begun(call)
     except TimeoutError as error:
         if limit.expired():
+            flight.timed_out = True
             raise TimeoutError(message) from error
         raise
     finally:
@@ -146,12 +155,31 @@ async def _within(seconds: float, call: Call[R], flight: Flight) -> R:
 def _time_out(call: Call[Any], flight: Flight, message: str) -> None:
     """End a flight whose load takes too long: all callers that wait get the error, and the next one loads anew."""
     if flight.landed is None:
-        flight.land(Landed(error=TimeoutError(message)))
+        error = TimeoutError(message)
+        flight.timed_out = True
+        flight.land(Landed(error=error))
         call.runtime.flights.close(flight)
+        _give_up(call, flight, error)
+
+
+def _give_up(call: Call[Any], flight: Flight, error: Exception) -> None:
+    """Give the lease back after ``error``; or put a pause in its place, where a stale value may stand in."""
+    # A refresh, and a call that has not read the value, have seen nothing.
+    if call.seen is not None and counts_as_failure(call, flight, error):
+        pause(call, flight)
+    else:
         release(call, flight)
 
 
-async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R) -> None:
+def counts_as_failure(call: Call[Any], flight: Flight, error: Exception) -> bool:
+    """Tell whether ``error``, with which the load of ``flight`` ended, is one for which a stale value stands in."""
+    if isinstance(error, RoundTripError):
+        # It is about the result, of a function with ``strict=True``, which is to be loud.
+        return False
+    return flight.timed_out or isinstance(error, call.plan.policy.stale_on)
+
+
+async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began: float) -> None:
     """Land, and store the result if the lease still holds."""
     runtime = call.runtime
     ttl = call.plan.ttl_of(result, runtime.reporter)
@@ -160,9 +188,12 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R) -> No
     stop_renewing(held)
     flight.land(Landed(result, entry))
     if ttl is None or entry is None or flight.void:
-        release(call, flight)
+        # Behind a stale value that stays, every call would begin a load whose result is not stored.
+        behind = call.seen is not None and call.seen.copy is Copy.BACKGROUND and not flight.void
+        (pause if behind else release)(call, flight)
         return
-    filled = await runtime.leases.fill(call.key, entry.data, held.token, ttl, call.budget)
+    data, lasts = _stored(call, entry, ttl, began)
+    filled = await runtime.leases.fill(call.key, data, held.token, lasts, call.budget)
     if callable(filled):
         # The queue of this process is long. The value is returned, and nobody waits for the fill.
         runtime.background.start(flight.loop, _confirm, call, flight, ttl, filled)
@@ -182,8 +213,16 @@ def _filled(call: Call[Any], flight: Flight, ttl: float, *, filled: bool) -> Non
         reporter.emit(Filled(call.key, ttl))
 
 
-def _hand_over(call: Call[Any], flight: Flight) -> None:
-    """Promote a waiting caller, or close the flight when no caller waits for it."""
+def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[bytes, float]:
+    """Return the bytes that are stored for ``entry``, whose load began at that `time.monotonic`, and for how long."""
+    windows = call.plan.windows
+    if windows is None or not call.runtime.coherence.times:
+        return entry.data, ttl
+    return dated(entry, windows, ttl, time.monotonic() - began)
+
+
+def abandon(call: Call[Any], flight: Flight) -> None:
+    """Leave the flight: promote a waiting caller, or close the flight when no caller waits for it."""
     if not flight.promote_waiter():
         call.runtime.flights.close(flight)
         release(call, flight)
@@ -200,15 +239,16 @@ async def load_inside(call: Call[R], block: Block) -> R:
     kept = False
     try:
         await seize(call, flight)
+        began = time.monotonic()
         result = await _run(call, flight)
-        kept = _fill_later(call, flight, block, result)
+        kept = _fill_later(call, flight, block, result, began)
         return result
     finally:
         if not kept:
             release(call, flight)
 
 
-def _fill_later(call: Call[R], flight: Flight, block: Block, result: R) -> bool:
+def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: float) -> bool:
     """Let ``block`` store the result when it ends. Returns False when it will not be stored."""
     held, reporter = flight.lease, call.runtime.reporter
     ttl = call.plan.ttl_of(result, reporter)
@@ -220,14 +260,16 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R) -> bool:
         block.invalidate([call.key])
         return False
     stop_renewing(held)
-    write = partial(_fill_inside, call, entry.data, held.token, ttl)
+    data, lasts = _stored(call, entry, ttl, began)
+    write = partial(_fill_inside, call, data, held.token, lasts)
     block.write(call.key, Write(write, drop=partial(release, call, flight), fenced=True))
     return True
 
 
-async def _fill_inside(call: Call[Any], data: bytes, token: bytes, ttl: float, budget: Budget) -> bool:
+async def _fill_inside(call: Call[Any], data: bytes, token: bytes, lasts: float, budget: Budget) -> bool:
     # One that is not confirmed in time is followed by an invalidation.
-    filled = await call.runtime.leases.fill(call.key, data, token, ttl, budget) is True
+    filled = await call.runtime.leases.fill(call.key, data, token, lasts, budget) is True
     if filled and call.runtime.reporter.observers:
-        call.runtime.reporter.emit(Filled(call.key, ttl))
+        stale = 0.0 if call.plan.windows is None else call.plan.windows.longest
+        call.runtime.reporter.emit(Filled(call.key, lasts - stale))
     return filled

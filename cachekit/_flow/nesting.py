@@ -34,6 +34,11 @@ def inside() -> tuple[Flight, ...]:
     return tuple([run.flight for run in _INSIDE.get() if run.flight is not None and run.flight.landed is None])
 
 
+def leave_all() -> None:
+    """Be inside of no load, in this context: what begins here goes on without the loads around it."""
+    _INSIDE.set(())
+
+
 def may_wait_for(flight: Flight) -> bool:
     """Tell whether waiting for ``flight`` here cannot end in a circle of loads that wait for each other."""
     around = inside() if _INSIDE.get() else ()

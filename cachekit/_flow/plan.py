@@ -12,13 +12,23 @@ import weakref
 from collections.abc import Callable, Container, Coroutine, Hashable, Iterator
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
+from cachekit._flow.arguments import Arguments, arguments_of
 from cachekit._flow.policy import NoAnswerError, Policy
 from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
 from cachekit.errors import DecorationError, RenderError
 from cachekit.events import Uncached
-from cachekit.keys import Fit, KeyFunction, compile_default_key, compile_fit, compile_key, default_head, fitting_counts
+from cachekit.freshness import Windows
+from cachekit.keys import (
+    Fit,
+    KeyFunction,
+    compile_default_key,
+    compile_fit,
+    compile_key,
+    default_head,
+    fitting_counts,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,15 +54,24 @@ class CallPlan(Generic[P, R]):
         self.function = function
         self.name: str = describe(function)
         self.policy: Policy = policy
-        self.near: bool | None = policy.near
+        self.near: bool | None = policy.near if policy.offline is None else True
+        self.windows: Windows | None = policy.windows
+        """None for a function without an option about stale values: its calls go the short way."""
         # Seconds by now: the policy has parsed it.
         self.load_timeout: float | None = cast("float | None", policy.load_timeout)
+        self.soft_timeout: float | None = cast("float | None", policy.soft_timeout)
+        self.failures: tuple[type[Exception], ...] = (
+            *cast("tuple[type[Exception], ...]", policy.stale_on),
+            TimeoutError,
+        )
+        """The exceptions that may be failures of a load, for which a stale value stands in."""
         self.fit: Fit = compile_fit(signature)
         self.counts: Container[int] = fitting_counts(signature)
         self.render: KeyFunction = (
             compile_default_key(function, signature, of_class=of_class) if key is None else compile_key(key, signature)
         )
         self.has_template: bool = key is not None
+        self.arguments: Arguments = arguments_of(policy, signature, key, self.name, of_class=of_class)
         self.template: str = default_head(function) if key is None else key
         self.sharing: Sharing | None = None
         """The plans of the same cache whose keys may be equal to the keys of this one."""

@@ -1,4 +1,8 @@
-"""The options of `cachekit.cached`: written once, as a frozen value that checks itself."""
+"""The options of `cachekit.cached`: written once, as a frozen value that checks itself.
+
+``stale_while_revalidate``, ``refresh_ahead`` and ``soft_timeout`` are features of the background: a load may go on, or
+begin, when its caller has gone. They need arguments that outlive the call (`Policy.background`).
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,30 @@ import functools
 import inspect
 import random
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Required, TypeAlias, TypedDict
+from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, cast
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from cachekit.config import DEFAULT_LEASE, parse_count, parse_duration, parse_fraction
+from cachekit.config import DEFAULT_LEASE, DEFAULT_RETRY, parse_count, parse_duration, parse_fraction
 from cachekit.errors import ConfigurationError
+from cachekit.freshness import Windows
 
 Duration: TypeAlias = float | str | timedelta
 """Seconds, a `datetime.timedelta`, or text such as ``"10m"``."""
+
+
+Provider: TypeAlias = Callable[[], Any] | AbstractAsyncContextManager[Any]
+"""Provides an argument for a load in the background."""
+
+StaleOn: TypeAlias = type[Exception] | tuple[type[Exception], ...]
+"""The exceptions for which a stale value stands in."""
+
+
+_ANY: Final = (Exception,)
 
 
 class NoAnswerError(Exception):
@@ -35,6 +51,14 @@ class CachedOptions(TypedDict, total=False):
     load_timeout: Duration | None
     strict: bool
     max_bytes: int | None
+    stale_while_revalidate: Duration | None
+    stale_if_error: Duration | None
+    stale_on: StaleOn
+    retry_after: Duration
+    refresh_ahead: float | Literal["auto"] | None
+    soft_timeout: Duration | None
+    background: bool | Mapping[str, Provider]
+    offline: Duration | None
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -52,6 +76,27 @@ class Policy(Struct, frozen=True, kw_only=True):
     load_timeout: Duration | None = None
     strict: bool = False
     max_bytes: int | None = None
+    stale_while_revalidate: Duration | None = None
+    """For so long after its TTL a value is handed out at once, and one load in all processes replaces it in the
+    background. None: never."""
+    stale_if_error: Duration | None = None
+    """For so long after its TTL a value stands in when the load raises one of ``stale_on``, or takes longer than
+    ``load_timeout``. None: never."""
+    stale_on: StaleOn = _ANY
+    """A type of exceptions, or several in a tuple. A cancellation is none of them."""
+    retry_after: Duration = DEFAULT_RETRY
+    """The pause after a failed load of a key for which a value stands in: for so long no process loads it."""
+    refresh_ahead: float | Literal["auto"] | None = None
+    """When a call begins a load in the background before the TTL is over, so that no caller waits: ``"auto"`` by the
+    time that the last load took, or a part of the TTL, such as 0.1 for its last tenth."""
+    soft_timeout: Duration | None = None
+    """For so long a call waits for a load when a value may stand in; the load goes on in the background."""
+    background: bool | Mapping[str, Provider] = False
+    """Provides arguments for loads in the background: ``{"session": open_session}``, a callable or an async context
+    manager for each parameter that the key does not name. True: the arguments of each call outlive it."""
+    offline: Duration | None = None
+    """For so long after it was last known to be true a near value stands in when the load raises one of ``stale_on``
+    and the store does not answer. It implies ``near=True``."""
 
     def __post_init__(self) -> None:
         """Check every option, and turn durations into seconds."""
@@ -66,6 +111,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         force_setattr(self, "lease", parse_duration(self.lease, "lease"))
         if self.load_timeout is not None:
             force_setattr(self, "load_timeout", parse_duration(self.load_timeout, "load_timeout"))
+        self._check_stale()
         if self.max_bytes is not None:
             parse_count(self.max_bytes, "max_bytes")
         if self.near not in (None, True, False):
@@ -75,6 +121,47 @@ class Policy(Struct, frozen=True, kw_only=True):
         if not isinstance(self.strict, bool):
             message = f"strict={self.strict!r} is no choice; write strict=True or strict=False"
             raise ConfigurationError(message)
+
+    def _check_stale(self) -> None:
+        """Check the options about stale values."""
+        for name, (default, needed) in _NEEDS.items():
+            given = getattr(self, name)
+            # By identity: who writes the default asks for it.
+            if given is not default and not any(getattr(self, one) for one in needed):
+                choices = " or ".join(f"{one}={_EXAMPLES[one]}" for one in needed)
+                message = f"{name}={_shown(given)} has no effect without {' or '.join(needed)}; write {choices} as well"
+                raise ConfigurationError(message)
+        self._parse_stale()
+        if self.offline is not None and self.near is False:
+            message = f"offline={self.offline!r} hands out near values, and near=False keeps none; leave near out"
+            raise ConfigurationError(message)
+
+    def _parse_stale(self) -> None:
+        for name in ("stale_while_revalidate", "stale_if_error", "retry_after", "soft_timeout", "offline"):
+            if getattr(self, name) is not None:
+                force_setattr(self, name, parse_duration(getattr(self, name), name))
+        if self.refresh_ahead not in (None, "auto"):
+            force_setattr(self, "refresh_ahead", _parse_part(self.refresh_ahead))
+        force_setattr(self, "stale_on", _parse_stale_on(self.stale_on))
+        if not isinstance(self.background, bool):
+            force_setattr(self, "background", _parse_background(self.background))
+
+    @property
+    def windows(self) -> Windows | None:
+        """The stale windows; None for a function that has no option about stale values."""
+        if not any((self.stale_while_revalidate, self.stale_if_error, self.refresh_ahead, self.offline)):
+            return None
+        # Seconds by now.
+        revalidate, if_error = cast("tuple[float | None, ...]", (self.stale_while_revalidate, self.stale_if_error))
+        ahead = 0.0 if self.refresh_ahead == "auto" else self.refresh_ahead
+        ttl = None if callable(self.ttl) else cast("float", self.ttl)
+        offline = cast("float | None", self.offline) or 0.0
+        return Windows(revalidate=revalidate or 0.0, if_error=if_error or 0.0, ahead=ahead, ttl=ttl, offline=offline)
+
+    @property
+    def in_background(self) -> tuple[str, ...]:
+        """The options that were given and that let a load go on when its caller has gone."""
+        return tuple(name for name in _BEHIND if getattr(self, name) is not None)
 
     def ttl_of(self, result: Any) -> float | None:
         """Return for how many seconds ``result`` is stored, or None when it is not.
@@ -90,6 +177,64 @@ class Policy(Struct, frozen=True, kw_only=True):
         ttl: float = parse_duration(_answer(option(result), "ttl")) if callable(option) else option
         # Shorter, never longer: the TTL that was asked for stays the bound.
         return ttl * (1 - self.jitter * random.random()) if self.jitter else ttl  # noqa: S311 - no secret
+
+
+_BEHIND: Final = ("stale_while_revalidate", "refresh_ahead", "soft_timeout")
+
+_NEEDS: Final = {
+    "soft_timeout": (None, ("stale_if_error",)),
+    "retry_after": (DEFAULT_RETRY, ("stale_while_revalidate", "stale_if_error", "refresh_ahead")),
+    "stale_on": (_ANY, ("stale_while_revalidate", "stale_if_error", "refresh_ahead", "offline")),
+    "background": (False, _BEHIND),
+}
+"""Options that have no effect alone: their default, and the options of which they need one."""
+
+_EXAMPLES: Final = {
+    "stale_while_revalidate": '"1m"',
+    "stale_if_error": '"1h"',
+    "refresh_ahead": '"auto"',
+    "soft_timeout": '"200ms"',
+    "offline": '"60s"',
+}
+
+
+def _shown(option: object) -> str:
+    """Return an option as a message quotes it: no more of a dict than its names."""
+    return f"{{{', '.join(map(repr, option))}: …}}" if isinstance(option, Mapping) else repr(option)
+
+
+def _parse_part(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1:
+        return float(value)
+    message = (
+        f"refresh_ahead={value!r} is no part of the ttl; "
+        'write refresh_ahead="auto", or a number between 0 and 1, such as 0.1 for the last tenth'
+    )
+    raise ConfigurationError(message)
+
+
+def _parse_stale_on(value: object) -> tuple[type[Exception], ...]:
+    kinds = value if isinstance(value, tuple) else (value,)
+    if kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        return cast("tuple[type[Exception], ...]", kinds)
+    message = (
+        f"stale_on={value!r} must be types of exceptions that are derived from Exception, which a cancellation is not; "
+        "write stale_on=ConnectionError or stale_on=(ConnectionError, TimeoutError)"
+    )
+    raise ConfigurationError(message)
+
+
+def _parse_background(value: object) -> dict[str, Provider]:
+    form = 'write background={"session": open_session}, or background=True if all arguments outlive the call'
+    if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
+        message = f"background={value!r} names no parameters; {form}"
+        raise ConfigurationError(message)
+    for name, provider in value.items():
+        if not callable(provider) and not hasattr(provider, "__aenter__"):
+            kind = type(provider).__name__
+            message = f"background[{name!r}] is a {kind}, neither a callable nor an async context manager; {form}"
+            raise ConfigurationError(message)
+    return dict(value)
 
 
 def _refuse_async(option: object, name: str, instead: str) -> None:

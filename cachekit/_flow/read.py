@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import Any, TypeVar, cast
@@ -10,17 +9,19 @@ from typing import Any, TypeVar, cast
 from cachekit._flow.call import Call
 from cachekit._flow.commit import BLOCKS, block_for
 from cachekit._flow.flight import Flight
-from cachekit._flow.joining import Joining, ReadResult
+from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import lead, load_inside, result_of, share
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.verdict import LOAD, SERVE, TABLE, Verdict
+from cachekit._flow.stale import serve_stale
+from cachekit._flow.verdict import LOAD, OF_FRESH, SERVE, Verdict, verdict_on
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
 from cachekit.codecs import Codec
 from cachekit.errors import RenderError
-from cachekit.events import Hit, Missed
+from cachekit.events import Hit, Missed, ServedStale
+from cachekit.freshness import Freshness
 
 R = TypeVar("R")
 
@@ -47,7 +48,8 @@ def serve_fitting(
 
 
 # The key is rendered when the function would begin: until then an argument may be changed.
-async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+# One function: every hit would pay for the call of another.
+async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:  # noqa: C901
     """Return the result of the function for these arguments: a hit, or loaded, by this call or another."""
     try:
         key = plan.render(*args, **kwargs)
@@ -68,25 +70,28 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
         hit: R = value
         return hit
     budget = runtime.budget()
-    flights = runtime.flights
+    flights, windows = runtime.flights, plan.windows
     result: ReadResult | None = None
     # Nearly always no shard has failed, and no key is being loaded.
     if runtime.circuits and (rejected := coherence.rejected(key)) is not None:
         result = ReadResult(rejected, flights.find_begun(key) if flights.open_loops else None)
         outcome: Outcome = rejected
     elif near is not None or flights.open_loops:
-        result = await _read(runtime, codec, key, budget, near)
+        result = await _read(runtime, plan, key, budget, near)
         outcome = result.outcome
-    else:
+    elif windows is None:
         outcome = await runtime.values.read(key, codec, budget)
+    else:
+        outcome = await runtime.values.read_timed(key, codec, budget, windows)
     if reporter.observers:
-        _emit(runtime, key, outcome)
-    verdict = TABLE[type(outcome)]
+        _emit(runtime, plan, key, outcome)
+    verdict = OF_FRESH[type(outcome)] if windows is None else verdict_on(outcome)
     if verdict is SERVE:
         # The table says that it was found.
         found: R = cast("Found", outcome).value
         return found
-    return await _load(Call(runtime, plan, key, codec, budget, args, kwargs), result or ReadResult(outcome), verdict)
+    way = _load if windows is None else serve_stale
+    return await way(Call(runtime, plan, key, codec, budget, args, kwargs), result or ReadResult(outcome), verdict)
 
 
 async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
@@ -95,34 +100,33 @@ async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ..
     return await plan.function(*args, **kwargs)
 
 
-async def _read(runtime: Runtime, codec: Codec, key: str, budget: Budget, near: NearTier | None) -> ReadResult:
+async def _read(
+    runtime: Runtime, plan: CallPlan[..., Any], key: str, budget: Budget, near: NearTier | None
+) -> ReadResult:
     """Read ``key``, and its lease where a load of it has begun: the lease tells whether that may be joined."""
+    codec = plan.built_codec or plan.codec(runtime.reporter)
     earlier = runtime.flights.find_begun(key)
     if earlier is not None:
-        outcome, holder = await runtime.values.read_with_lease(key, codec, budget)
+        outcome, holder = await runtime.values.read_with_lease(key, codec, budget, plan.windows)
         return ReadResult(outcome, earlier, holder)
-    read = runtime.values.read if near is None else runtime.values.read_near
-    return ReadResult(await read(key, codec, budget))
+    if near is not None:
+        return ReadResult(await runtime.values.read_near(key, codec, budget, plan.windows))
+    if plan.windows is not None:
+        return ReadResult(await runtime.values.read_timed(key, codec, budget, plan.windows))
+    return ReadResult(await runtime.values.read(key, codec, budget))
 
 
 # Not `async`: it decides, and its caller awaits the decision.
 def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> Coroutine[Any, Any, R]:
     """Load, or share the load of another caller."""
     flights = call.runtime.flights
-    flight = flights.find(call.key) if flights.open_loops else None
-    if flight is None:
+    # The usual case, and a call less.
+    if not flights.open_loops:
         return lead(call, flights.open(call.key, call.plan), verdict)
-    joining = result.relation(flight, call.plan).joining
+    flight, joining = board(flights, call.key, call.plan, result)
     if joining is Joining.JOIN:
         return _join(call, flight, verdict)
-    if joining is Joining.ALONE:
-        # A function that calls itself runs as if undecorated.
-        return lead(call, Flight(call.key, call.plan, asyncio.get_running_loop()), LOAD)
-    opened = flights.open(call.key, call.plan)
-    if joining is Joining.FOLLOW:
-        # All calls that come meanwhile share it, rather than load beside the earlier one.
-        opened.after = flight
-    return lead(call, opened, verdict)
+    return lead(call, flight, LOAD if joining is Joining.ALONE else verdict)
 
 
 async def _join(call: Call[R], flight: Flight, verdict: Verdict) -> R:
@@ -144,12 +148,14 @@ async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...
 
 async def peek(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
     """Return the cached value or MISS; never load."""
-    return await _without_loading(runtime, plan, runtime.values.read, args, kwargs)
+    read = runtime.values.read if plan.windows is None else runtime.values.read_fresh
+    return await _without_loading(runtime, plan, read, args, kwargs)
 
 
 async def take(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R | Miss:
     """Return the cached value and remove it in one step, or MISS; never load."""
-    return await _without_loading(runtime, plan, runtime.values.take, args, kwargs)
+    take_once = runtime.values.take if plan.windows is None else runtime.values.take_fresh
+    return await _without_loading(runtime, plan, take_once, args, kwargs)
 
 
 async def _without_loading(
@@ -164,13 +170,17 @@ async def _without_loading(
         return MISS
     outcome = await read(key, plan.codec(runtime.reporter), runtime.budget())
     if runtime.reporter.observers:
-        _emit(runtime, key, outcome)
+        _emit(runtime, plan, key, outcome)
     return outcome.value if isinstance(outcome, Found) else MISS
 
 
-def _emit(runtime: Runtime, key: str, outcome: Outcome) -> None:
+def _emit(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome) -> None:
     """Tell observers the outcome of a read; a failure is told where it happened."""
     if isinstance(outcome, Found):
-        runtime.reporter.emit(Hit(key))
+        freshness = outcome.freshness
+        if freshness is Freshness.STALE:
+            runtime.reporter.emit(ServedStale(key, plan.name, outcome.stale_for, "revalidate"))
+        else:
+            runtime.reporter.emit(Hit(key) if freshness in {Freshness.FRESH, Freshness.DUE} else Missed(key))
     elif isinstance(outcome, Miss):
         runtime.reporter.emit(Missed(key))

@@ -51,6 +51,8 @@ class Runtime:
         self.windows: Windows = Windows(coherence, self.values, guard.budget, reporter.clock)
         self.flights: Flights = Flights()
         self.renewals: PerLoop[Renewals] = PerLoop(partial(Renewals, self.leases, background))
+        self.loading: Background = Background()
+        """The loads that go on in the background."""
         self.left_behind: dict[bytes, None] = {}
         """The tokens of leases that no load of this process uses any more, and that may not have been given back."""
         self.owed: dict[bytes, tuple[str, float]] = {}
@@ -62,6 +64,8 @@ class Runtime:
     async def aclose(self) -> None:
         """End the background work, and send the rest of the journal, for at most `DRAIN` seconds each."""
         self.coherence.replay.cancel()
+        # First: when they end, they give leases back.
+        await self.loading.drain(DRAIN)
         await self.background.drain(DRAIN)
         await self.coherence.aclose(DRAIN)
         await self.background.aclose()

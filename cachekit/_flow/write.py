@@ -30,12 +30,15 @@ class WritePlan(Generic[P, R]):
     Args:
         function: The ``async def``, not bound.
         templates: At least one key template; each may use the result, as ``<return.id>``.
+        soft: Whether the values are to stay for loads that fail.
 
     Raises:
         DecorationError: The function or a template cannot be decorated.
     """
 
-    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], templates: Sequence[str]) -> None:
+    def __init__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], templates: Sequence[str], *, soft: bool = False
+    ) -> None:
         signature = check_function(function, "invalidates")
         self.function = function
         self.name: str = describe(function)
@@ -43,6 +46,7 @@ class WritePlan(Generic[P, R]):
             message = '@invalidates needs the keys it invalidates; write @invalidates("profile:<user_id>")'
             raise DecorationError(message)
         self.fit: Fit = compile_fit(signature)
+        self.soft: bool = soft
         self._render = [(template, compile_key(template, signature, with_result=True)) for template in templates]
 
     def keys_of(self, result: R, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
@@ -84,29 +88,30 @@ async def _write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...
     result = await plan.function(*args, **kwargs)
     keys = plan.keys_of(result, runtime.reporter, args, kwargs)
     if keys:
-        await invalidate(runtime, keys)
+        await invalidate(runtime, keys, soft=plan.soft)
     return result
 
 
-async def invalidate(runtime: Runtime, keys: Sequence[str]) -> bool:
+async def invalidate(runtime: Runtime, keys: Sequence[str], *, soft: bool = False) -> bool:
     """Invalidate ``keys``, or collect them for the end of an enclosing `after_commit`.
 
-    Returns whether the store acknowledged it. If it did not, the journal replays it.
+    Returns whether the store acknowledged it. If it did not, the journal replays it. ``soft``: the values stay for
+    loads that fail; the journal removes them.
     """
     block = open_block(runtime)
     if block is not None:
-        block.invalidate(keys)
+        block.invalidate(keys, soft=soft)
         return False
-    return await _invalidate(runtime, keys, runtime.budget())
+    return await _invalidate(runtime, keys, runtime.budget(), soft=soft)
 
 
-async def _invalidate(runtime: Runtime, keys: Sequence[str], budget: Budget) -> bool:
+async def _invalidate(runtime: Runtime, keys: Sequence[str], budget: Budget, *, soft: bool = False) -> bool:
     # First, so that no call that starts from now on joins a load that began before.
     runtime.flights.void(keys)
     coherence = runtime.coherence
     acknowledged = False
     try:
-        acknowledged = await coherence.invalidate(keys, budget)
+        acknowledged = await (coherence.expire if soft else coherence.invalidate)(keys, budget)
     finally:
         if not acknowledged:
             # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
@@ -115,7 +120,7 @@ async def _invalidate(runtime: Runtime, keys: Sequence[str], budget: Budget) -> 
     if coherence.journal:
         coherence.replay.soon()
     if runtime.reporter.observers:
-        runtime.reporter.emit(Invalidated(tuple(keys), acknowledged))
+        runtime.reporter.emit(Invalidated(tuple(keys), acknowledged, soft))
     return acknowledged
 
 
@@ -125,6 +130,15 @@ async def invalidate_call(
     """Invalidate the key of one call. Returns whether the store acknowledged it."""
     key = plan.key_of(runtime.reporter, args, kwargs)
     return key is not None and await invalidate(runtime, [key])
+
+
+async def expire_call(
+    runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Expire the value of one call by hand; without ``stale_if_error`` remove it. Returns as `invalidate_call`."""
+    key = plan.key_of(runtime.reporter, args, kwargs)
+    soft = plan.windows is not None and plan.windows.if_error > 0
+    return key is not None and await invalidate(runtime, [key], soft=soft)
 
 
 async def store(runtime: Runtime, key: str, value: object, codec: Codec, ttl: float) -> bool:
@@ -170,10 +184,15 @@ async def commit(runtime: Runtime, held: Changes) -> None:
     fenced = {key: writes.pop(0) for key, writes in held.writes.items() if writes[0].fenced}
     # Thousands of keys, nearly always without a write: no step of Python for each of them.
     at_once = [key for key in held.invalidated if key not in fenced] if fenced else [*held.invalidated]
-    left = list(fenced)
+    soft = [key for key in at_once if held.invalidated[key]] if any(held.invalidated.values()) else []
+    left = [*fenced, *soft]
     try:
-        if at_once:
-            await _invalidate(runtime, at_once, budget)
+        hard = [key for key in at_once if not held.invalidated[key]] if soft else at_once
+        if hard:
+            await _invalidate(runtime, hard, budget)
+        if soft:
+            await _invalidate(runtime, soft, budget, soft=True)
+        left = list(fenced)
         left = [key for key, write in fenced.items() if not await write.perform(budget)]
         if left:
             refused, left = left, []

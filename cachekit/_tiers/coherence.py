@@ -21,13 +21,13 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from cachekit._tiers.background import Background
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.journal import BATCH, Journal
-from cachekit._tiers.near import NEAR_TIERS, Mark, NearTier
+from cachekit._tiers.near import NEAR_TIERS, Mark, NearTier, NearTimes
 from cachekit._tiers.outcome import Distrusted, Down, Found, Unconfirmed
 from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
 from cachekit.errors import DENIED, UNSENDABLE
-from cachekit.stores.base import TrackingStore, WindowBounds
-from cachekit.stores.scripts import Fill
+from cachekit.stores.base import TimedStore, WindowBounds
+from cachekit.stores.scripts import Expire, Fill
 
 T = TypeVar("T")
 
@@ -56,6 +56,8 @@ class Coherence:
         self._store = guard.store
         self.journal = journal
         self.near = near
+        self.times: bool = guard.times
+        """Whether the store tells for how long it will keep a value."""
         self.replay: Replay = Replay(journal, self.send_batch, background, self._retry_denied)
         # The connections on which an ACL has denied the removal of a key. Such an answer is final for a connection.
         self._denying: weakref.WeakSet[object] = weakref.WeakSet()
@@ -101,17 +103,34 @@ class Coherence:
             yield None
             return
         try:
-            yield NearRead(self, near, key, mark)
+            yield NearRead(near, mark)
         finally:
-            near.unmark(key, mark)
+            near.unmark(mark)
 
-    async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
+    # Not `async`, as `get`.
+    def get_with_ttl(self, key: str, budget: Budget) -> Awaitable[tuple[bytes | None, float] | Down | Distrusted]:
         """Return the bytes at ``key``, and for how many seconds they will be there."""
-        answer = await self._guard.ask(cast("TrackingStore", self._store).get_with_ttl, key, budget)
+        if self.journal and (override := self._override(key)):
+            return _answered(override)
+        return self._guard.get_with_ttl(key, budget)
+
+    async def get_near(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
+        """Return as `get_with_ttl`, for a value that is kept near."""
+        answer = await self.get_with_ttl(key, budget)
         if isinstance(answer, Down) or not self.journal:
             return answer
         # Asked behind the store: the journal may have come to hold the key meanwhile.
         return self._override(key) or answer
+
+    async def get_with_lease_and_ttl(
+        self, key: str, budget: Budget
+    ) -> tuple[bytes | Down | Distrusted | None, bytes | None, float]:
+        """Return as `get_with_lease`, and for how many seconds the bytes will be there."""
+        answer = await self._guard.ask(cast("TimedStore", self._store).get_with_lease_and_ttl, key, budget)
+        if isinstance(answer, Down):
+            return answer, None, 0.0
+        raw, holder, left = answer
+        return self._override(key) or raw if self.journal else raw, holder, left
 
     def pending(self, key: str) -> bool:
         """Return whether this process has invalidated ``key`` and the store has not acknowledged it, or may have."""
@@ -134,6 +153,13 @@ class Coherence:
             return override
         with self._removing([key]):
             return await self._guard.ask(self._store.get_and_delete, key, budget)
+
+    async def take_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down | Distrusted:
+        """Return as `take`, and for how many seconds the bytes would have been there."""
+        if self.journal and (override := self._override(key)):
+            return override
+        with self._removing([key]):
+            return await self._guard.ask(cast("TimedStore", self._store).get_and_delete_with_ttl, key, budget)
 
     async def set(self, key: str, data: bytes, ttl: float, budget: Budget) -> bool:
         """Store ``data``; a load that is going on does not overwrite it. Returns whether the store confirmed it."""
@@ -233,6 +259,38 @@ class Coherence:
                 self.journal.add(left)
         return acknowledged
 
+    async def expire(self, keys: Sequence[str], budget: Budget) -> bool:
+        """Expire ``keys`` by hand, and void the loads that are going on. Returns whether the store acknowledged it.
+
+        One that is not acknowledged, its caller's cancellation included, is kept in the journal, which removes it.
+        """
+        left, acknowledged = [*dict.fromkeys(keys)], True
+        try:
+            while left:
+                batch = left[:BATCH]
+                failed = await self._expire(batch, budget)
+                acknowledged = not failed and acknowledged
+                del left[: len(batch)]
+        finally:
+            if left:
+                self.journal.add(left)
+        return acknowledged
+
+    async def _expire(self, keys: Sequence[str], budget: Budget) -> int:
+        """Expire ``keys``, and keep in the journal what has failed. Returns the number of failed keys."""
+        mark = self.journal.mark()
+        budgets = [Budget(budget.left) for _ in keys]
+        with self._removing(keys):
+            answers = await asyncio.gather(*map(self._expire_one, keys, budgets))
+        budget.left = min([own.left for own in budgets])
+        failed = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, Down)]
+        for key, down in failed:
+            self._keep([key], down.cause if down.of_key else None, mark)
+        return len(failed)
+
+    def _expire_one(self, key: str, budget: Budget) -> Awaitable[bool | Down]:
+        return self._guard.ask(self._store.run, key, budget, Expire())
+
     async def send_batch(self) -> bool:
         """Send one batch of the journal. Returns False when some of its keys are to be sent again."""
         keys = self.journal.batch()
@@ -289,27 +347,19 @@ class Coherence:
 class NearRead:
     """A read whose value may be kept near."""
 
-    __slots__ = ("_began", "_coherence", "_key", "_mark", "_near", "_seconds")
+    __slots__ = ("_began", "_mark", "_near")
 
-    def __init__(self, coherence: Coherence, near: NearTier, key: str, mark: Mark) -> None:
-        self._coherence = coherence
+    def __init__(self, near: NearTier, mark: Mark) -> None:
         self._near = near
-        self._key = key
         self._mark = mark
         self._began = monotonic()
-        self._seconds = 0.0
 
-    async def get(self, budget: Budget) -> bytes | Down | Distrusted | None:
-        """Return the bytes at the key."""
-        answer = await self._coherence.get_with_ttl(self._key, budget)
-        if isinstance(answer, (Down, Distrusted)):
-            return answer
-        raw, self._seconds = answer
-        return raw
+    def add_to_near(self, found: Found, codec: Codec, seconds: float, *, kept: bool = False) -> None:
+        """Keep the value near for ``seconds`` since the read began, unless the key has changed since.
 
-    def add_to_near(self, found: Found, codec: Codec) -> None:
-        """Keep the value near, unless the key has changed since."""
-        self._near.add(self._key, self._mark, found, codec, self._began + self._seconds)
+        ``kept``: also for a time in which the store does not answer.
+        """
+        self._near.add(self._mark, found, codec, NearTimes(self._began, self._began + seconds, kept))
 
 
 async def _answered(answer: T) -> T:

@@ -29,7 +29,7 @@ from cachekit.errors import (
     UnconfirmedError,
 )
 from cachekit.events import StoreFailed, StoreRecovered
-from cachekit.stores.base import ConnectedStore, ProbingStore, Store, TimingStore, Tracking, TrackingStore
+from cachekit.stores.base import ConnectedStore, ProbingStore, Store, TimedStore, TimingStore, Tracking, TrackingStore
 from cachekit.stores.scripts import Script
 
 PAUSE: Final = 0.2
@@ -39,6 +39,9 @@ _LONG: Final = 0.05
 """Seconds of which a part may have been spent in this process. Less than that is counted as the server's."""
 
 _PAIR: Final = 2
+
+_TIMED: Final = {"get_with_ttl": 2, "get_with_lease_and_ttl": 3, "get_and_delete_with_ttl": 2}
+"""The verbs that tell the seconds of a value, and the length of their answers. The seconds stand last."""
 
 _PARTS: Final = 16
 """The parts of a group of which one key was refused: 500 keys need three rounds to find it."""
@@ -166,6 +169,24 @@ class Guard:
             self._recovered(key)
         return answer
 
+    async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down:
+        """Have the store do ``get_with_ttl``, as `get` does."""
+        verb = cast("TimedStore", self.store).get_with_ttl
+        if self.circuits or budget.left <= 0 or self._foreign:
+            return await self.ask(verb, key, budget)
+        key = self._prefix + key
+        began = time.monotonic()
+        try:
+            answer = await verb(key, budget.left)
+        except Exception as error:
+            return self._contained("get", error, key, budget, began)
+        budget.left -= (took := time.monotonic() - began)
+        if took > _LONG:
+            budget.left += self._time_lost(key, took)
+        if self._incidents.current:
+            self._recovered(key)
+        return answer
+
     def _time_lost(self, key: str, seconds: float) -> float:
         """Return how many of ``seconds``, which an answer took, were not the server's."""
         try:
@@ -263,8 +284,9 @@ class Guard:
             return not isinstance(args[0], Script) or args[0].is_result(answer)
         if verb == self.store.get_with_lease:
             return isinstance(answer, tuple) and len(answer) == _PAIR
-        if self.tracks and verb == cast("TrackingStore", self.store).get_with_ttl:
-            return isinstance(answer, tuple) and len(answer) == _PAIR and isinstance(answer[1], (int, float))
+        timed = {getattr(self.store, name, None): length for name, length in _TIMED.items()}
+        if verb in timed:
+            return isinstance(answer, tuple) and len(answer) == timed[verb] and isinstance(answer[-1], (int, float))
         return True
 
     def _wrong_answer(self, answer: object) -> StoreGarbageError:
@@ -304,6 +326,11 @@ class Guard:
         """Return the keys of this cache among those that stand in a store."""
         prefix = self._prefix
         return [key[len(prefix) :] for key in stored if key.startswith(prefix)]
+
+    @property
+    def times(self) -> bool:
+        """Whether the store tells for how long it will keep a value."""
+        return isinstance(self.store, TimedStore)
 
     @property
     def tracks(self) -> bool:
@@ -418,7 +445,8 @@ def _split(keys: list[str]) -> list[list[str]]:
 
 
 def _verbs(store: object) -> Iterator[tuple[str, object]]:
-    """Yield the verbs of ``store`` by the names that events use. A read for the near tier is a ``get`` to observers."""
-    yield "get", getattr(store, "get_with_ttl", None)
+    """Yield the verbs of ``store`` by the names that events use: a read that is told the TTL is one like any other."""
+    for name in _TIMED:
+        yield name.removesuffix("_with_ttl").removesuffix("_and_ttl"), getattr(store, name, None)
     for name in ("get_with_lease", "get_and_delete", "set", "seize_lease", "push", "window", "get"):
         yield name, getattr(store, name)

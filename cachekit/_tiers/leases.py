@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from math import inf
+
+from msgspec import Struct
 
 from cachekit._tiers.coherence import Coherence, Confirm, milliseconds
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
 from cachekit.errors import DENIED, UNSENDABLE
-from cachekit.stores.scripts import AcquireLease, Lease, ReleaseLease, RenewLease
+from cachekit.stores.scripts import (
+    NO_VALUE,
+    AcquireLease,
+    AcquireStaleLease,
+    Copy,
+    Gone,
+    Lease,
+    Paused,
+    PauseLease,
+    ReleaseLease,
+    RenewLease,
+)
+
+
+class Seen(Struct, frozen=True):
+    """What a caller of a function with stale windows has seen before it asks for the lease."""
+
+    left: float = -inf
+    """Seconds for which the server was going to keep the value, as of the read; minus infinity if it had none."""
+    suffix: bytes = b""
+    """Bytes that end in it are those that it saw, too."""
+    copy: Copy = Copy.NONE
+
+    @property
+    def floor_ms(self) -> int:
+        """The PTTL that it saw, or a little more: the same value never has more left later."""
+        return NO_VALUE if self.left < -1 else round(self.left * 1000) + 1
 
 
 class Leases:
@@ -32,6 +61,13 @@ class Leases:
         script = AcquireLease(token, milliseconds(lease), unreadable)
         return self._guard.ask(self._store.run, key, budget, script)
 
+    def acquire_stale(
+        self, key: str, token: bytes, lease: float, seen: Seen, budget: Budget
+    ) -> Awaitable[bytes | Lease | Gone | Down]:
+        """Return the bytes at ``key`` if they are newer than those that the caller has ``seen``, else the lease."""
+        script = AcquireStaleLease(token, milliseconds(lease), seen.floor_ms, seen.suffix, seen.copy)
+        return self._guard.ask(self._store.run, key, budget, script)
+
     async def seize(self, key: str, token: bytes, lease: float, budget: Budget) -> bool:
         """Take the lease from whichever load holds it. Returns whether the store confirmed it."""
         ms = milliseconds(lease)
@@ -40,6 +76,10 @@ class Leases:
     def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> Awaitable[bool | Confirm]:
         """Store loaded ``data`` for ``ttl``, if ``token`` still holds the lease, as `Coherence.fill` does."""
         return self._coherence.fill(key, data, token, ttl, budget)
+
+    async def pause(self, key: str, token: bytes, seconds: float, budget: Budget) -> Paused | Down:
+        """Put a pause in the place of the lease, if it is still held and a value stands; else give it back."""
+        return await self._guard.ask(self._store.run, key, budget, PauseLease(token, milliseconds(seconds)))
 
     async def renew(self, key: str, token: bytes, lease: float) -> bool:
         """Keep the lease alive. Returns False when it is lost for good."""

@@ -22,8 +22,11 @@ import threading
 import weakref
 from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic
 from typing import Any, Final
+
+from msgspec import Struct
 
 from cachekit._tiers.guard import Guard
 from cachekit._tiers.incidents import QUIET, Incidents
@@ -31,10 +34,12 @@ from cachekit._tiers.outcome import MISS, Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.s3fifo import S3Fifo
 from cachekit.codecs import Codec, is_immutable
+from cachekit.entry import Entry
 from cachekit.errors import DecodeError, StoreError
 from cachekit.events import NearPaused, NearResumed
+from cachekit.freshness import Freshness
 from cachekit.loops import PerLoop, detached
-from cachekit.stores.base import Tracking
+from cachekit.stores.base import LIMIT, Tracking
 
 OVERHEAD: Final = 300
 """Bytes that an entry takes beside its JSON, as ``python -m benchmarks growth`` measures."""
@@ -74,12 +79,23 @@ class NearTiers:
 NEAR_TIERS: Final = NearTiers()
 
 
+class NearTimes(Struct, frozen=True):
+    """The times of a value that is kept near, by the monotonic clock."""
+
+    began: float
+    """When the read began that brought it."""
+    expires: float
+    kept: bool = False
+    """Whether it is kept for a time in which the store does not answer, too."""
+
+
 class Mark:
     """All reads of one key that are under way share it, as long as the key has not changed since the first began."""
 
-    __slots__ = ("readers", "state")
+    __slots__ = ("key", "readers", "state")
 
-    def __init__(self, state: _LoopState) -> None:
+    def __init__(self, key: str, state: _LoopState) -> None:
+        self.key: str = key
         # Not looked up again: a coroutine that is closed from outside ends its read where no loop runs.
         self.state: _LoopState = state
         self.readers: int = 0
@@ -97,6 +113,28 @@ class _NearEntry:
         self.expires: float = expires
 
 
+class _Period:
+    """A time without a gap in the reports of changes."""
+
+    __slots__ = ("end",)
+
+    def __init__(self) -> None:
+        self.end: float | None = None
+        """Until when all changes are known, once it has ended."""
+
+
+class _Kept:
+    """An entry that is kept for a time in which the store does not answer."""
+
+    __slots__ = ("began", "entry", "period")
+
+    def __init__(self, entry: _NearEntry, began: float, period: _Period) -> None:
+        self.entry: _NearEntry = entry
+        self.began: float = began
+        """When the read began that brought it."""
+        self.period: _Period = period
+
+
 class _LoopState:
     """The entries of one event loop, and the tracking that tells it of changes."""
 
@@ -104,6 +142,9 @@ class _LoopState:
         self.entries: S3Fifo[str, _NearEntry] = S3Fifo(entries=entries, weight=weight)
         self.get: Callable[[str], _NearEntry | None] = self.entries.get
         self.marks: dict[str, Mark] = {}
+        self.kept: S3Fifo[str, _Kept] = S3Fifo(entries=entries, weight=weight)
+        """For functions with ``offline`` alone."""
+        self.period: _Period = _Period()
         self.tracking: Tracking | None = None
         self.settling: asyncio.TimerHandle | None = None
         self.paused: float | None = None
@@ -166,27 +207,50 @@ class NearTier:
         with self._lock:
             mark = state.marks.get(key)
             if mark is None:
-                mark = state.marks[key] = Mark(state)
+                mark = state.marks[key] = Mark(key, state)
             mark.readers += 1
         return mark
 
-    def add(self, key: str, mark: Mark, found: Found, codec: Codec, expires: float) -> None:
-        """Add the value of a read, unless ``key`` has changed since it began; ``expires`` by the monotonic clock."""
+    def last_known(self, key: str, codec: Codec, seconds: float) -> Found | None:
+        """Return the value at ``key`` that was kept for an outage, if it was known to be true ``seconds`` ago or later.
+
+        It was true until the store was heard of for the last time, or until the end of its TTL if that is earlier.
+        """
+        state = self._loops.find()
+        kept = None if state is None else state.kept.get(key)
+        if state is None or kept is None or kept.entry.codec is not codec:
+            return None
+        end = kept.period.end if kept.period.end is not None else _heard_of(state)
+        age = max(0.0, monotonic() - min(kept.entry.expires, max(kept.began, end)))
+        if age > seconds:
+            return None
+        entry = kept.entry
+        try:
+            value = entry.value if entry.data is None else codec.decode(entry.data)
+        except DecodeError:
+            return None
+        return Found(value, Entry(entry.data or b"", stale=age), Freshness.SPARE, 0.0)
+
+    def add(self, mark: Mark, found: Found, codec: Codec, times: NearTimes) -> None:
+        """Add the value of a read, unless its key has changed since it began."""
         state = self._loops.find()
         if state is None or not state.covered:
             return
         shared = is_immutable(found.value)
-        entry = _NearEntry(codec, found.value if shared else None, None if shared else found.entry.data, expires)
+        entry = _NearEntry(codec, found.value if shared else None, None if shared else found.entry.data, times.expires)
+        key, weight = mark.key, len(found.entry.data) + OVERHEAD
         with self._lock:
             if state.marks.get(key) is mark:
-                state.entries.put(key, entry, weight=len(found.entry.data) + OVERHEAD)
+                state.entries.put(key, entry, weight=weight)
+                if times.kept:
+                    state.kept.put(key, _Kept(entry, times.began, state.period), weight=weight)
 
-    def unmark(self, key: str, mark: Mark) -> None:
-        """End a read of ``key``."""
+    def unmark(self, mark: Mark) -> None:
+        """End a read."""
         with self._lock:
             mark.readers -= 1
-            if not mark.readers and mark.state.marks.get(key) is mark:
-                del mark.state.marks[key]
+            if not mark.readers and mark.state.marks.get(mark.key) is mark:
+                del mark.state.marks[mark.key]
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove ``keys``, in every event loop, and let reads of them that are under way add nothing."""
@@ -234,9 +298,13 @@ class NearTier:
             if keys is None:
                 state.entries.clear()
                 state.marks.clear()
+                # What is kept for an outage was true until now, and nobody knows for how much longer.
+                state.period.end = _heard_of(state)
+                state.period = _Period()
                 return
             for key in keys:
                 state.entries.remove(key)
+                state.kept.remove(key)
                 state.marks.pop(key, None)
 
     # --- events -----------------------------------------------------------------------------------
@@ -266,3 +334,9 @@ class NearTier:
             self._incidents.end(cause)
         if self._incidents.current:
             state.settling = detached(get_running_loop().call_later, QUIET, self._settle, state)
+
+
+def _heard_of(state: _LoopState) -> float:
+    """Return until when all changes of the store are known: minus infinity if nothing was ever known."""
+    # A store by somebody else may not tell.
+    return -inf if state.tracking is None else getattr(state.tracking, "latest", 0.0) - LIMIT

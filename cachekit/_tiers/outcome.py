@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from math import inf
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
 from cachekit.entry import Entry
+from cachekit.freshness import FRESH, Freshness
 
 
 class Found(Struct, frozen=True):
@@ -16,6 +18,14 @@ class Found(Struct, frozen=True):
 
     value: Any
     entry: Entry
+    freshness: Freshness = FRESH
+    left: float = inf
+    """Seconds for which the server keeps it, as of the read; infinite if it was not asked, or keeps it for ever."""
+
+    @property
+    def stale_for(self) -> float:
+        """Seconds since the end of its TTL; 0.0 if that is still to come."""
+        return max(0.0, self.entry.stale - self.left)
 
 
 class Miss(Enum):

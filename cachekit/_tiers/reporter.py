@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from cachekit._tiers.incidents import Incidents
 from cachekit.clock import Clock
-from cachekit.events import Event, Observer, Uncached
+from cachekit.events import Event, LoadFailed, Observer, Uncached
 
 
 class Reporter:
@@ -63,6 +63,15 @@ class Reporter:
         self._calls.begin((name, reason), text)
         if self.observers:
             self.emit(Uncached(name, reason))
+
+    def load_failed(self, name: str, key: str, error: Exception) -> None:
+        """Note that a load of ``name`` failed and no caller sees it."""
+        kind = type(error).__name__
+        self._calls.begin(
+            (name, "load"), f"loads of {name} raise {kind}; its callers get stale values, or do not see it otherwise"
+        )
+        if self.observers:
+            self.emit(LoadFailed(key, name, kind))
 
     def resolved(self, name: str, reason: str) -> None:
         """Note that ``name`` got past the step in which ``reason`` is found."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final, cast
+
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Budget
-from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
+from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Miss, Outcome
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
 from cachekit.entry import Entry, parse
 from cachekit.errors import DecodeError, RoundTripError, TooLargeError
+from cachekit.freshness import FRESH, Windows, draw, judge
+
+_DATED: Final = Down("dated")
+"""In place of a value that may be stale: nobody has asked the server how much is left of it."""
 
 
 class Values:
@@ -23,31 +30,70 @@ class Values:
     def __init__(self, coherence: Coherence, reporter: Reporter, max_bytes: int) -> None:
         self._coherence = coherence
         self._get = coherence.get
+        self._get_with_ttl = coherence.get_with_ttl
         self._reporter = reporter
         self._max_bytes = max_bytes
 
     async def read(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key``, decoded by ``codec``."""
-        return self.decoded(await self._get(key, budget), codec)
+        outcome = self.decoded(await self._get(key, budget), codec)
+        return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
 
-    async def read_near(self, key: str, codec: Codec, budget: Budget) -> Outcome:
-        """Return the value at ``key``, as `read` does, and have it kept near if that may be."""
+    async def read_timed(self, key: str, codec: Codec, budget: Budget, windows: Windows | None) -> Outcome:
+        """Return the value at ``key``, and how fresh it is for a function with ``windows``.
+
+        A store that does not tell how much is left of a value has fresh ones alone.
+        """
+        if not self._coherence.times:
+            return await self.read(key, codec, budget)
+        return self._judged(await self._get_with_ttl(key, budget), codec, windows)
+
+    async def read_fresh(self, key: str, codec: Codec, budget: Budget) -> Outcome:
+        """Return the value at ``key`` if its TTL is not over."""
+        if not self._coherence.times:
+            outcome = self.decoded(await self._get(key, budget), codec)
+            return MISS if outcome is _DATED else outcome
+        outcome = await self.read_timed(key, codec, budget, None)
+        return outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
+
+    async def read_near(self, key: str, codec: Codec, budget: Budget, windows: Windows | None = None) -> Outcome:
+        """Return the value at ``key``, as `read` or `read_timed` does, and have it kept near if that may be."""
         with self._coherence.near_read(key) as reading:
             if reading is None:
-                return await self.read(key, codec, budget)
-            outcome = self.decoded(await reading.get(budget), codec)
+                timed = self.read if windows is None else partial(self.read_timed, windows=windows)
+                return await timed(key, codec, budget)
+            answer = await self._coherence.get_near(key, budget)
+            outcome = self._judged(answer, codec, windows)
             if isinstance(outcome, Found):
-                reading.add_to_near(outcome, codec)
+                if outcome.freshness is FRESH:
+                    early = 0.0 if windows is None else draw(outcome.entry, windows)
+                    kept = windows is not None and windows.offline > 0
+                    reading.add_to_near(outcome, codec, outcome.left - outcome.entry.stale - early, kept=kept)
+                elif windows is None:
+                    return MISS
             return outcome
 
-    async def read_with_lease(self, key: str, codec: Codec, budget: Budget) -> tuple[Outcome, bytes | None]:
-        """Return the value at ``key``, and the token that holds its lease, as of one moment."""
+    async def read_with_lease(
+        self, key: str, codec: Codec, budget: Budget, windows: Windows | None = None
+    ) -> tuple[Outcome, bytes | None]:
+        """Return as `read`, or with ``windows`` as `read_timed`, and the token that holds the lease as of then."""
+        if windows is not None and self._coherence.times:
+            raw, holder, left = await self._coherence.get_with_lease_and_ttl(key, budget)
+            return self._judged(raw if isinstance(raw, (Down, Distrusted)) else (raw, left), codec, windows), holder
         raw, holder = await self._coherence.get_with_lease(key, budget)
-        return self.decoded(raw, codec), holder
+        outcome = self.decoded(raw, codec)
+        return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget), holder
 
     async def take(self, key: str, codec: Codec, budget: Budget) -> Outcome:
-        """Return the value at ``key`` and remove it, in one step."""
+        """Return the value at ``key`` and remove it, in one step. One that may be stale is removed, and is a miss."""
         return self.decoded(await self._coherence.take(key, budget), codec)
+
+    async def take_fresh(self, key: str, codec: Codec, budget: Budget) -> Outcome:
+        """Return the value at ``key`` and remove it, in one step. A stale one is removed, and is a miss."""
+        if not self._coherence.times:
+            return await self.take(key, codec, budget)
+        outcome = self._judged(await self._coherence.take_with_ttl(key, budget), codec, None)
+        return outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
 
     async def store(self, key: str, value: object, codec: Codec, ttl: float, budget: Budget) -> bool:
         """Store ``value`` for ``ttl`` seconds, in place of loads that are going on. Returns whether it is confirmed."""
@@ -75,8 +121,11 @@ class Values:
             self._reporter.resolved(codec.name, "size")
         return entry
 
-    def decoded(self, raw: bytes | Down | Distrusted | None, codec: Codec) -> Outcome:
-        """Return the outcome of a read; bytes that do not decode are a miss, with one warning."""
+    def decoded(self, raw: bytes | Down | Distrusted | None, codec: Codec, *, anew: bool = False) -> Outcome:
+        """Return the outcome of a read; bytes that do not decode are a miss, with one warning.
+
+        ``anew``: they were stored a moment ago, so that they are fresh unless they were expired by hand.
+        """
         if type(raw) is not bytes:
             if isinstance(raw, (Down, Distrusted)):
                 return raw
@@ -86,6 +135,35 @@ class Values:
         entry = parse(raw)
         if entry is None:
             return MISS
+        if entry.data is not raw and entry.dated and (entry.expired or not anew):
+            return _DATED
+        # As `_found`, in line: every hit would pay for the call.
+        try:
+            value = codec.decode(entry.data)
+        except DecodeError as error:
+            self._reporter.skipped(codec.name, "bytes", str(error))
+            return MISS
+        if self._reporter.incidents:
+            self._reporter.resolved(codec.name, "bytes")
+        return Found(value, entry)
+
+    def _judged(
+        self, answer: tuple[bytes | None, float] | Down | Distrusted, codec: Codec, windows: Windows | None
+    ) -> Outcome:
+        """Return the outcome of a timed read, with the freshness that the value has for a function with ``windows``."""
+        if type(answer) is not tuple:
+            return cast("Down | Distrusted", answer)
+        raw, left = answer
+        if type(raw) is not bytes:
+            raw = None if raw is None else self._as_bytes(raw, codec)
+        entry = None if raw is None else parse(raw)
+        found = MISS if entry is None else self._found(entry, codec)
+        if entry is None or found is MISS:
+            return MISS
+        early = 0.0 if windows is None or windows.ahead is None else draw(entry, windows, left - entry.stale)
+        return Found(found.value, entry, judge(entry, left, windows, early), left)
+
+    def _found(self, entry: Entry, codec: Codec) -> Found | Miss:
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:

@@ -23,9 +23,19 @@
     lua/           scripts, each with a comment that says what it promises
 """
 
-from cachekit.stores.base import Store, Tracking, TrackingStore, WindowBounds
+from cachekit.stores.base import Store, TimedStore, Tracking, TrackingStore, WindowBounds
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.scripts import Lease, Script
 
-__all__ = ["Lease", "MemoryStore", "RedisStore", "Script", "Store", "Tracking", "TrackingStore", "WindowBounds"]
+__all__ = [
+    "Lease",
+    "MemoryStore",
+    "RedisStore",
+    "Script",
+    "Store",
+    "TimedStore",
+    "Tracking",
+    "TrackingStore",
+    "WindowBounds",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
@@ -12,6 +12,9 @@ from cachekit.errors import StoreError
 from cachekit.stores.scripts import Script
 
 T = TypeVar("T")
+
+LIMIT: Final = 1.0
+"""The greatest age, in seconds, of a change that is not reported yet while tracking is confirmed."""
 
 
 class WindowBounds(Struct, frozen=True):
@@ -94,6 +97,28 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class TimedStore(Protocol):
+    """A store that tells, together with a value, for how long it will keep it. Functions with stale windows need it.
+
+    The seconds count from before the command was sent. They are infinite for a key without a TTL, and 0.0 if nobody
+    knows. If there was no value when they were asked for, they are at most 0.0. They are asked for *before* the value:
+    in the other order the seconds of a new value might be told of an old one.
+    """
+
+    def get_with_ttl(self, key: str, timeout: float) -> Awaitable[tuple[bytes | None, float]]:
+        """Return the bytes at ``key``, as `Store.get` does, and the most seconds for which they will exist."""
+        ...
+
+    async def get_with_lease_and_ttl(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None, float]:
+        """Return the bytes at ``key`` and the token that its lease holds, as of one moment, and the seconds."""
+        ...
+
+    async def get_and_delete_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
+        """Return and remove the bytes at ``key`` in one step: of many callers one gets them, with their seconds."""
+        ...
+
+
+@runtime_checkable
 class ConnectedStore(Protocol):
     """A store that can tell one connection from another."""
 
@@ -136,6 +161,9 @@ class Tracking(Protocol):
     """Until this `time.monotonic`, every change that is not reported yet is at most a second old. 0.0 while
     tracking is not confirmed: then any key may have changed, and that is reported after the next confirmation."""
 
+    latest: float
+    """The greatest `until` so far: when tracking is lost, it says until when all changes were reported."""
+
     closed: bool
     """Whether it has ended for good, by `close` or with the store. Then nothing more is reported."""
 
@@ -148,11 +176,8 @@ class Tracking(Protocol):
 class TrackingStore(Protocol):
     """A store whose keys other processes may change, and that reports the changes."""
 
-    async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
-        """Return the bytes at ``key``, as `Store.get` does, and the most seconds for which they will exist.
-
-        The seconds count from before the command was sent. They are infinite for a key without a TTL.
-        """
+    def get_with_ttl(self, key: str, timeout: float) -> Awaitable[tuple[bytes | None, float]]:
+        """Do as `TimedStore.get_with_ttl`."""
         ...
 
     def track(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from cachekit.clock import Clock
 from cachekit.errors import KeyRefusedError
@@ -52,6 +52,15 @@ class Keyspace:
     def value(self, key: str) -> bytes | None:
         """Return the bytes at ``key``."""
         return self.find(key, bytes)
+
+    def seconds_left(self, key: str) -> float:
+        """Return for how many seconds the value at ``key`` will be there; 0.0 if there is none."""
+        return max(0.0, self._entries[key][1] - self._clock.monotonic()) if key in self._entries else 0.0
+
+    def append(self, key: str, more: bytes) -> None:
+        """Put ``more`` behind the bytes at ``key``, which keep their expiry."""
+        value, expires = self._entries[key]
+        self._entries[key] = (cast("bytes", value) + more, expires)
 
     def put(self, key: str, value: bytes | list[bytes], ttl_ms: int) -> None:
         """Store ``value`` for ``ttl_ms``."""

@@ -31,7 +31,7 @@ from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.loops import detached
 from cachekit.stores.activity import LARGE_WRITE, Activity
 from cachekit.stores.deadlines import GRAIN, Deadlines
-from cachekit.stores.operations import MultiGet, Operation, Read, Scripted
+from cachekit.stores.operations import MultiGet, Operation, Read, Scripted, gathered
 from cachekit.stores.translate import (
     congested_error,
     ends_connection,
@@ -383,10 +383,7 @@ class Lane(asyncio.Protocol):
                 else:
                     others.append(operation)
         for of_one_slot in [reads] if self._slot_of is None else _by_slot(self._slot_of, reads):
-            if len(of_one_slot) > 1:
-                others.append(MultiGet(of_one_slot))
-            else:
-                others.extend(of_one_slot)
+            others.extend(gathered(of_one_slot))
         for one in others:
             if isinstance(one, Read):
                 one.pack()
@@ -468,7 +465,8 @@ class Lane(asyncio.Protocol):
             if self._sent_again(operation, error_replies, errors):
                 return
         if self._large is not None and isinstance(operation, Read):
-            size = len(reply) if isinstance(reply, bytes) else 0
+            value = reply[-1] if isinstance(reply, list) and reply else reply
+            size = len(value) if isinstance(value, bytes) else 0
             self._large.note_size(operation.key, size, last=self.idle)
         operation.succeed(reply)
 

@@ -58,6 +58,20 @@ class MemoryStore:
         with self._lock:
             return self._keyspace.value(key), self._keyspace.holder(key)
 
+    async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
+        with self._lock:
+            return self._keyspace.value(key), self._keyspace.seconds_left(key)
+
+    async def get_with_lease_and_ttl(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None, float]:
+        with self._lock:
+            return self._keyspace.value(key), self._keyspace.holder(key), self._keyspace.seconds_left(key)
+
+    async def get_and_delete_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
+        with self._lock:
+            value, left = self._keyspace.value(key), self._keyspace.seconds_left(key)
+            self._keyspace.remove(key)
+            return value, left
+
     async def run(self, key: str, timeout: float, script: Script[R]) -> R:
         with self._lock:
             return script.in_memory(self._keyspace, key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
@@ -258,6 +259,57 @@ class Pipeline(Operation):
         return replies[1::2] if self.asking_length else replies
 
 
+class TimedRead(Read):
+    """A PTTL and a GET, in this order. Its future gets the bytes or None, and the seconds of `TimedStore`.
+
+    Those that travel together become one `TimedMultiGet`, unless they are ``alone``.
+    """
+
+    replies: int = 2
+
+    def pack(self) -> None:
+        if not self.packed:
+            self.packed = pack("PTTL", self.key) + pack("GET", self.key)
+
+    def succeed(self, reply: object) -> None:
+        if isinstance(reply, list) and len(reply) == 2:  # noqa: PLR2004 - one for each command
+            self.settle(reply[0], reply[1])
+        else:
+            self.fail_as_garbage()
+
+    def settle(self, pttl: object, value: object) -> None:
+        """Take the replies to both commands."""
+        if (value is None or type(value) is bytes) and isinstance(pttl, (int, Exception)):
+            self._deadlines.pending.discard(self)
+            if not self.future.done():
+                self.future.set_result((value, seconds_left(pttl)))
+        elif isinstance(value, Exception):
+            self.fail(translate(value, self._deadlines.address))
+        else:
+            self.fail_as_garbage()
+
+    def add_asking(self, asking: bytes) -> None:
+        self.packed = asking + pack("PTTL", self.key) + asking + pack("GET", self.key)
+        self.replies = 4
+        self.asking_length: int = len(asking)
+
+    def remove_asking(self) -> None:
+        self.packed, self.replies, self.asking_length = b"", 2, 0
+        self.pack()
+
+    def result_of(self, replies: list[object]) -> object:
+        return replies[1::2] if self.asking_length else replies
+
+
+def seconds_left(pttl: object) -> float:
+    """Return the seconds of `TimedStore` for the reply to a PTTL."""
+    if type(pttl) is int:
+        # A part of the last millisecond has passed. -1: it never ends. -2: there was no value.
+        return (pttl - 1) / 1000 if pttl >= 0 else math.inf if pttl == -1 else -math.inf
+    # Refused, by an ACL that allows GET, for one.
+    return 0.0
+
+
 class ScriptCall(Struct, frozen=True):
     """A script, its keys and its arguments."""
 
@@ -326,7 +378,7 @@ class MultiGet:
     __slots__ = ("packed", "reads", "replies")
 
     def __init__(self, reads: list[Read]) -> None:
-        self.reads: list[Read] = reads
+        self.reads: Sequence[Read] = reads
         self.replies: int = 1
         self.packed: bytes = pack("MGET", *dict.fromkeys([read.key for read in reads]))
 
@@ -349,6 +401,50 @@ class MultiGet:
             values = dict.fromkeys(keys, reply)
         for read in reads:
             read.succeed(values[read.key])
+
+
+class TimedMultiGet(MultiGet):
+    """Timed reads that travel as one: all PTTLs, then one MGET."""
+
+    __slots__ = ("_keys", "_timed")
+
+    def __init__(self, reads: list[TimedRead]) -> None:
+        self.reads: Sequence[Read] = reads
+        self._timed = reads
+        self._keys = [*dict.fromkeys([read.key for read in reads])]
+        self.replies: int = len(self._keys) + 1
+        self.packed: bytes = b"".join([*[pack("PTTL", key) for key in self._keys], pack("MGET", *self._keys)])
+
+    def result_of(self, replies: list[object]) -> object:
+        return replies
+
+    def succeed(self, reply: object) -> None:
+        pttls, values = self._split(reply)
+        if len(self._timed) == len(self._keys):
+            for read, pttl, value in zip(self._timed, pttls, values, strict=True):
+                read.settle(pttl, value)
+            return
+        found = dict(zip(self._keys, zip(pttls, values, strict=True), strict=True))
+        for read in self._timed:
+            read.settle(*found[read.key])
+
+    def _split(self, reply: object) -> tuple[list[Any], list[Any]]:
+        """Return the PTTLs and the values; for a reply that is no answer, what makes each read fail."""
+        last = reply[-1] if isinstance(reply, list) and len(reply) == self.replies else None
+        if isinstance(reply, list) and isinstance(last, list) and len(last) == len(self._keys):
+            return reply[:-1], last
+        # The error of the MGET is that of each read; a number is no value.
+        value = last if isinstance(last, Exception) else 0
+        return [0] * len(self._keys), [value] * len(self._keys)
+
+
+def gathered(reads: list[Read]) -> list[Read | MultiGet]:
+    """Return ``reads``, which travel together and are of one slot, as few operations."""
+    timed = [read for read in reads if type(read) is TimedRead]
+    if not timed:
+        return [MultiGet(reads)] if len(reads) > 1 else [*reads]
+    plain = [read for read in reads if type(read) is Read]
+    return [*gathered(plain), TimedMultiGet(timed) if len(timed) > 1 else timed[0]]
 
 
 def pack(*command: str | bytes | int) -> bytes:

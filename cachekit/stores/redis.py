@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 import weakref
 from asyncio import get_running_loop
@@ -31,7 +30,9 @@ from cachekit.stores.operations import (
     ScriptCall,
     Scripted,
     Source,
+    TimedRead,
     pack,
+    seconds_left,
 )
 from cachekit.stores.scripts import SCRIPTS, Fill, Script, Unexpected
 from cachekit.stores.translate import garbage_error, translate
@@ -114,25 +115,26 @@ class RedisStore:
         state.network.submit(read)
         return read.future
 
-    async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
+    # Not `async`, as `get`.
+    def get_with_ttl(self, key: str, timeout: float) -> asyncio.Future[tuple[bytes | None, float]]:
+        if not key.isascii():
+            self._pack(("GET", key))
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        read = TimedRead(key, timeout, state.deadlines)
+        state.network.submit(read)
+        return read.future
+
+    async def get_with_lease_and_ttl(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None, float]:
+        commands = (("PTTL", key), ("MGET", key, self._lease(key)))
         state = self._loops.get()
-        # PTTL first: a value that replaces this one between the two commands ends later than PTTL says, or it is
-        # reported as a change.
-        commands = (self._pack(("PTTL", key)), self._pack(("GET", key)))
-        operation = Pipeline(key, commands, state.deadlines.after(timeout), REPEATABLE)
-        state.network.submit(operation)
-        replies = await operation.future
-        if not isinstance(replies, list) or len(replies) != 2:  # noqa: PLR2004 - one for each command
+        operation = Pipeline(key, [*map(self._pack, commands)], state.deadlines.after(timeout), REPEATABLE)
+        replies = await _submit(state, operation)
+        left, both = replies if isinstance(replies, list) and len(replies) == len(commands) else (None, None)
+        self._check(both)
+        if not isinstance(left, (int, Exception)) or not isinstance(both, list) or len(both) != 2:  # noqa: PLR2004
             raise self._reject(key)
-        left, value = replies
-        if isinstance(left, Exception) and (value is None or type(value) is bytes):
-            # An ACL refused PTTL alone: nobody knows how long the value will exist.
-            return value, 0.0
-        if type(left) is not int:
-            self._check(left)
-            raise self._reject(key)
-        # -1: the value has no TTL. -2: there was no value when PTTL ran. A part of the last millisecond has passed.
-        return self._expect_bytes(value, key), math.inf if left == -1 else max(0, left - 1) / 1000
+        value, holder = both
+        return self._expect_bytes(value, key), self._expect_bytes(holder, key), seconds_left(left)
 
     async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
         # In one step: a load that begins between the two commands would overwrite the value.
@@ -229,6 +231,13 @@ class RedisStore:
     async def get_and_delete(self, key: str, timeout: float) -> bytes | None:
         return self._expect_bytes(await self._send(key, ("GETDEL", key), timeout, _ONE_VALUE), key)
 
+    async def get_and_delete_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
+        commands: tuple[Command, ...] = (("PTTL", key), ("GETDEL", key))
+        left, value = self._check_transaction(await self._send_transaction(key, commands, timeout), len(commands), key)
+        if type(left) is not int:
+            raise self._reject(key)
+        return self._expect_bytes(value, key), seconds_left(left)
+
     async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
         # EVAL, not EVALSHA: inside MULTI a script that the server has forgotten would fail alone.
         commands: tuple[Command, ...] = (
@@ -305,7 +314,7 @@ class RedisStore:
             self._check(reply)
             raise self._reject(key)
 
-    def _check_transaction(self, replies: object, commands: int, key: str) -> None:
+    def _check_transaction(self, replies: object, commands: int, key: str) -> list[object]:
         if not isinstance(replies, list):
             raise self._reject(key)
         results = replies[-1]
@@ -315,6 +324,7 @@ class RedisStore:
         queued = [b"OK", *[b"QUEUED"] * commands]
         if replies[:-1] != queued or not isinstance(results, list) or len(results) != commands:
             raise self._reject(key)
+        return results
 
     def _reject(self, key: str) -> StoreError:
         """Give up the connection for ``key``, which sent a reply of the wrong type, and return the error."""

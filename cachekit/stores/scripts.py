@@ -5,10 +5,13 @@ A store runs them by `Store.run`. The scripts themselves are in the folder ``lua
 
 from __future__ import annotations
 
+from enum import Enum, IntEnum
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from msgspec import Struct
 
+from cachekit.entry import EXPIRED, PAUSE, is_pause
+from cachekit.errors import KeyRefusedError
 from cachekit.stores.keyspace import Keyspace
 
 T = TypeVar("T")
@@ -109,6 +112,111 @@ class AcquireLease(Script[bytes | Lease], frozen=True):
         return Lease(self.token, mine=True)
 
 
+class Gone(Struct, frozen=True):
+    """There is no value to load anew in the background: it was invalidated, or has ended."""
+
+
+GONE: Final = Gone()
+
+NO_VALUE: Final = -2
+"""The PTTL of a key without value."""
+
+
+class Copy(IntEnum):
+    """What a caller that asks for a lease has in hand."""
+
+    NONE = 0
+    """No stale value."""
+    HELD = 1
+    """A stale value, which it may hand out if the load fails."""
+    BACKGROUND = 2
+    """A value that was handed out already: the load goes on in the background."""
+
+
+class AcquireStaleLease(Script[bytes | Lease | Gone], frozen=True):
+    """Return the bytes at the key if they are newer than those that the caller saw; else the lease, as `AcquireLease`.
+
+    Bytes that end in ``suffix`` count as those that it saw, unless that is empty. So do empty bytes.
+    """
+
+    token: bytes
+    lease_ms: int
+    floor_ms: int
+    """The PTTL of the value that the caller saw; `NO_VALUE` if it saw none."""
+    suffix: bytes
+    copy: Copy
+
+    name = "acquire_stale_lease"
+    of_lease = False
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.token, self.lease_ms, self.floor_ms, self.suffix, int(self.copy))
+
+    def parse(self, reply: object) -> bytes | Lease | Gone | Unexpected:
+        match reply:
+            case 0:
+                return GONE
+            case 1:
+                return Lease(self.token, mine=True)
+            case bytes():
+                return reply
+            case [bytes(holder)]:
+                return Lease(holder, mine=False)
+            case _:
+                return UNEXPECTED
+
+    def is_result(self, answer: object) -> bool:
+        if isinstance(answer, Lease):
+            return isinstance(answer.holder, bytes) and isinstance(answer.mine, bool)
+        return isinstance(answer, (bytes, Gone))
+
+    def in_memory(self, keys: Keyspace, key: str) -> bytes | Lease | Gone:
+        value, holder = keys.value(key) or None, keys.holder(key)
+        seen = value is None or (self.suffix and value.endswith(self.suffix))
+        if value is not None and not seen and keys.seconds_left(key) * 1000 > self.floor_ms:
+            return value
+        if value is None and self.copy is Copy.BACKGROUND:
+            return GONE
+        if holder is not None and (not is_pause(holder) or (value is not None and self.copy is not Copy.NONE)):
+            return Lease(holder, mine=False)
+        keys.hold(key, self.token, self.lease_ms)
+        return Lease(self.token, mine=True)
+
+
+class Expire(Script[bool], frozen=True):
+    """Expire the value by hand, and void the lease. The result is whether there was a value."""
+
+    name = "expire"
+    of_lease = False
+    detached = True
+
+    @property
+    def arguments(self) -> Arguments:
+        return ()
+
+    def parse(self, reply: object) -> bool | Unexpected:
+        return reply == 1 if reply in (0, 1) else UNEXPECTED
+
+    def is_result(self, answer: object) -> bool:
+        return isinstance(answer, bool)
+
+    def in_memory(self, keys: Keyspace, key: str) -> bool:
+        keys.release(key)
+        try:
+            value = keys.value(key)
+        # A window.
+        except KeyRefusedError:
+            value = b""
+        if value is None:
+            return False
+        if b"\n" not in value:
+            keys.remove(key)
+        elif not value.endswith(EXPIRED):
+            keys.append(key, EXPIRED)
+        return True
+
+
 class _Fenced(Script[bool], frozen=True):
     """A step that is done only while ``token`` holds the lease; the result is whether it was done."""
 
@@ -161,6 +269,48 @@ class ReleaseLease(_Fenced, frozen=True):
         keys.release(key)
 
 
+class Paused(Enum):
+    """What `PauseLease` has done."""
+
+    SET = 2
+    """Others pause."""
+    NO_VALUE = 1
+    """Nobody has a stale value, so nobody pauses. The lease is given back."""
+    LOST = 0
+    """Nothing: the token does not hold the lease any more."""
+
+
+class PauseLease(Script[Paused], frozen=True):
+    """Put a pause of ``pause_ms`` in the place of the lease that ``token`` holds, if a value stands."""
+
+    token: bytes
+    pause_ms: int
+
+    name = "pause_lease"
+    of_lease = False
+    detached = True
+    left_to_expiry = True
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.token, self.pause_ms)
+
+    def parse(self, reply: object) -> Paused | Unexpected:
+        return Paused(reply) if reply in (0, 1, 2) else UNEXPECTED
+
+    def is_result(self, answer: object) -> bool:
+        return isinstance(answer, Paused)
+
+    def in_memory(self, keys: Keyspace, key: str) -> Paused:
+        if keys.holder(key) != self.token:
+            return Paused.LOST
+        if keys.value(key) is None:
+            keys.release(key)
+            return Paused.NO_VALUE
+        keys.hold(key, PAUSE + self.token, self.pause_ms)
+        return Paused.SET
+
+
 class Fill(_Fenced, frozen=True):
     """Store ``value`` for ``ttl_ms`` and give the lease back.
 
@@ -184,5 +334,13 @@ class Fill(_Fenced, frozen=True):
         keys.put(key, self.value, self.ttl_ms)
 
 
-SCRIPTS: Final[tuple[type[Script[Any]], ...]] = (AcquireLease, RenewLease, ReleaseLease, Fill)
+SCRIPTS: Final[tuple[type[Script[Any]], ...]] = (
+    AcquireLease,
+    AcquireStaleLease,
+    RenewLease,
+    ReleaseLease,
+    PauseLease,
+    Fill,
+    Expire,
+)
 """Every script that a store runs."""

@@ -21,11 +21,9 @@ from redis.asyncio.connection import AbstractConnection
 from cachekit.backoff import Backoff
 from cachekit.errors import StoreError
 from cachekit.loops import detached
+from cachekit.stores.base import LIMIT
 from cachekit.stores.lane import CONNECT_PATIENCE, Connect
 from cachekit.stores.translate import garbage_error, timeout_error, translate
-
-LIMIT: Final = 1.0
-"""The greatest age, in seconds, of a change that is not reported yet while tracking is confirmed."""
 
 _PERIOD: Final = 0.25
 """Seconds between two PINGs, and between two checks for the PONG."""
@@ -63,6 +61,7 @@ class Feeds:
 
     def __init__(self, prefix: bytes, changed: Changed, state: State) -> None:
         self.until: float = 0.0
+        self.latest: float = 0.0
         self.closed: bool = False
         self.changed: Changed = changed
         self._state = state
@@ -116,6 +115,7 @@ class Feeds:
     def confirm(self) -> None:
         """Compute `until` anew: the earliest of all feeds."""
         self.until = min((feed.until for feed in self._feeds.values()), default=0.0)
+        self.latest = max(self.latest, self.until)
         if self.until and not self._confirmed:
             self._confirmed = True
             self._state(None)

@@ -46,12 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--redis", metavar="URL", default="memory://", help="the cache (default: %(default)s)")
-    add(
-        "--database",
-        metavar="URL",
-        default=DATABASE,
-        help="the database, as SQLAlchemy names it (default: %(default)s)",
-    )
+    add("--database", metavar="URL", default=DATABASE, help="as SQLAlchemy names it (default: %(default)s)")
+    add("--flaky-database", action="store_true", help="let the database be down for half of each minute")
     add("--workers", metavar="N", type=int, default=1, help="processes (default: %(default)s)")
     add("--timeout", metavar="S", type=float, default=0.25, help="of the cache, in seconds (default: %(default)s)")
     add("--port", type=int, default=8000, help="of the loopback interface (default: %(default)s)")
@@ -64,9 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     origin = (options.origin or f"http://localhost:{options.port}").rstrip("/")
     if not re.fullmatch(r"https?://[^/:\d][^/:]*(:\d+)?", origin) or not 0 < options.port < 65536:
         parser.error("--origin, --port: passkeys need a name and a port, as in https://coach.example or 8000")
-    settings = Settings(
-        secret=token_hex(32), origin=origin, redis=options.redis, database=options.database, timeout=options.timeout
-    )
+    words = {name: getattr(options, name) for name in ("redis", "database", "timeout")}
+    settings = Settings(secret=token_hex(32), origin=origin, flaky=options.flaky_database, **words)
     try:
         cache, database = Cache(settings.redis, timeout=settings.timeout), Database(settings.database)
         # Once and before the workers start: they would do it at the same moment.

@@ -43,6 +43,7 @@ class Settings:
     redis: str = field(repr=False)
     database: str = field(repr=False)
     timeout: float = 0.25
+    flaky: bool = False
 
     @property
     def host(self) -> str:
@@ -71,7 +72,7 @@ def create_app() -> FastAPI:
 async def _life(app: FastAPI) -> AsyncGenerator[None, None]:
     settings: Settings = app.state.settings
     async with configure(settings.redis, timeout=settings.timeout) as cache:
-        app.state.database = database = Database(settings.database)
+        app.state.database = database = Database(settings.database, flaky=settings.flaky)
         app.state.panel = Panel(cache, database)
         app.state.snapshots = SnapshotStore(cache, limit=writing.KEPT, ttl=writing.LIFE)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime
 
 from sqlalchemy import ForeignKey, String, event
@@ -48,9 +49,10 @@ class LearntError(Base):
 
 
 class Database:
-    """An engine, its sessions, and the number of its queries."""
+    """An engine, its sessions, and the number of its queries. ``flaky``: it is down for half of each minute."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, flaky: bool = False) -> None:
+        self.flaky = flaky
         self.engine = create_async_engine(url, hide_parameters=True)  # errors are logged
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.queries = 0
@@ -67,3 +69,5 @@ class Database:
 
     def _count(self, *_: object) -> None:
         self.queries += 1
+        if self.flaky and time.time() % 60 >= 30:
+            raise ConnectionError("the database is down, as --flaky-database says")  # noqa: EM101, TRY003 - for show

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from cachekit import Cache
-from cachekit.events import Event, Hit, Loaded, StoreFailed
+from cachekit.events import Event, Hit, Loaded, ServedStale, StoreFailed
 from examples.writing_coach.database import Database
 
-Outcome: TypeAlias = Literal["hit", "miss", "no answer"]
+Outcome: TypeAlias = Literal["hit", "miss", "stale", "no answer"]
 
 _watched: Final[ContextVar[list[Event] | None]] = ContextVar("the events of a request", default=None)
 
@@ -67,4 +67,6 @@ class Panel:
 def outcome(events: Sequence[Event]) -> Outcome:
     """Return the outcome of one call of a decorated function."""
     kinds = {type(event) for event in events}
-    return "no answer" if StoreFailed in kinds else "hit" if Hit in kinds else "miss"
+    if StoreFailed in kinds or ServedStale in kinds:
+        return "no answer" if StoreFailed in kinds else "stale"
+    return "hit" if Hit in kinds else "miss"

@@ -51,9 +51,9 @@ class ErrorProfile:
     assembled_at: datetime
 
 
-@cached(key="profile:<user_id>", ttl=600)
+@cached(key="profile:<user_id>", ttl=600, stale_if_error="1h", retry_after=5)
 async def error_profile(user_id: str, database: Database) -> ErrorProfile:
-    """Assemble the profile of a user. The key leaves ``database`` out: one cache is for one database."""
+    """Assemble the profile of a user; an old one stands in while the database fails. One cache is for one database."""
     mine, times = LearntError.user_id == user_id, func.count()
     today = datetime.now(UTC).date()
     async with database.sessions() as session:
@@ -84,9 +84,9 @@ async def error_profile(user_id: str, database: Database) -> ErrorProfile:
     )
 
 
-@invalidates("profile:<user_id>")
+@invalidates("profile:<user_id>", soft=True)
 async def record_errors(user_id: str, corrections: Sequence[Correction], session: AsyncSession) -> None:
-    """Record the corrections of a user. The caller commits: see `learn`."""
+    """Record the corrections of a user. The caller commits: see `learn`. The old profile stays for failures alone."""
     session.add_all(
         LearntError(user_id=user_id, wrong=each.wrong, right=each.right, category=each.category) for each in corrections
     )

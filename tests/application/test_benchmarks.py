@@ -25,7 +25,7 @@ from benchmarks.__main__ import ON_THE_PAGE, PARTS, main
 from benchmarks.against import CALLS
 from benchmarks.against import main as against
 from benchmarks.charts import Bars, Chart, Curves, draw
-from benchmarks.parts import app, warmup
+from benchmarks.parts import app, source, warmup
 from benchmarks.parts.maps import KINDS
 from benchmarks.peers import PEERS
 from benchmarks.questions import added, all_questions, ratio, throughput
@@ -195,6 +195,22 @@ def test_the_writing_coach_is_asked_over_http(tmp_path: Path) -> None:
     queries = {each["variant"]: each["queries_per_request"] for each in found[-len(app.VARIANTS) :]}
     assert queries["cached"] < 1
     assert queries["uncached"] > 2
+
+
+@pytest.mark.long
+def test_a_source_dies_under_each_variant(tmp_path: Path) -> None:
+    found, _ = part("source", tmp_path)
+    outage = {each["name"]: each for each in found["outage"]}
+    assert set(outage) == set(source.VARIANTS)
+    assert outage["cachekit, stale_if_error"]["failed"] == 0
+    assert outage["cachekit, plain"]["failed"] > 0
+    assert {each["name"] for each in found["hot"]} == set(source.HOT)
+    assert (tmp_path / "benchmarks-source.svg").exists()
+
+
+def test_attempts_within_a_span_are_counted() -> None:
+    assert source._most_within([0.0, 1.0, 11.0, 12.0, 13.0], 10.0) == 3
+    assert source._most_within([], 10.0) == 0
 
 
 def test_a_checkout_is_compared_with_another_in_pairs() -> None:

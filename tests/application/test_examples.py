@@ -16,7 +16,7 @@ import pytest
 
 import examples
 from cachekit import MISS, Cache, SnapshotStore, configure
-from examples import adaptive_loop, error_profile, passkey_challenge
+from examples import adaptive_loop, error_profile, passkey_challenge, slow_source
 from tests.kit.ports import free_port
 from tests.kit.servers import RedisServer
 
@@ -266,3 +266,23 @@ async def test_the_loop_compares_nothing_before_the_second_snapshot() -> None:
 )
 def test_only_a_similar_word_counts_as_a_correction(previous: str, latest: str, learnt: list[tuple[str, str]]) -> None:
     assert adaptive_loop.corrections(previous, latest) == learnt
+
+
+# --- slow_source ----------------------------------------------------------------------------------
+
+
+async def test_slow_source_shows_what_each_option_does(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_source, "PHASES", {"well": 0.01, "dead": None})
+    async with Cache(store_url, prefix="slow:", timeout=5) as cache:
+        found = await slow_source.watch(cache, 1.2)
+    for name, options in slow_source.OPTIONS.items():
+        assert found["well", name]["failed"] == 0
+        assert (found["dead", name]["failed"] == 0) == ("stale_if_error" in options), name
+        assert found["dead", name]["asked"] >= 1
+
+
+def test_slow_source_prints_a_row_for_each_phase_and_option(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_source, "LASTS", 0.05)
+    monkeypatch.setattr(slow_source, "PHASES", dict.fromkeys(slow_source.PHASES, 0.001))
+    printed = run(slow_source, "memory://")
+    assert len([row for row in rows(printed) if row[0]]) == len(slow_source.PHASES) * len(slow_source.OPTIONS)

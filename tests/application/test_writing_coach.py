@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,7 +156,7 @@ async def test_redis_keeps_the_data_that_the_page_names_for_as_long_as_it_says(
     await write(page, WRONG)
     keys = {key.partition(b":")[0]: key for key in own_server.cli("KEYS", "*")}
     assert keys.keys() == {b"profile", b"snapshots"}  # the challenge is spent
-    assert 1 <= own_server.cli("TTL", keys[b"profile"]) <= 600
+    assert 1 <= own_server.cli("TTL", keys[b"profile"]) <= 600 + 3600
     assert 86_000 <= own_server.cli("TTL", keys[b"snapshots"]) <= 86_400
     assert "24 hours at most" in await page.locator("#privacy").inner_text()
     await sign_out(page)
@@ -414,6 +416,63 @@ async def test_a_text_outlives_a_restart_of_the_server(start: Start, ada: Visito
         await page.reload()
         await press_sign_in(page)
         await expect(page.get_by_role("textbox", name="Write")).to_be_visible()
+
+
+# --- the database stops in the middle -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["one worker", "two workers"])
+async def test_a_profile_survives_its_database(
+    start: Start, own_server: RedisServer, ada: Visitor, workers: int
+) -> None:
+    coach = start(own_server.url, "--workers", str(workers))
+    page = await sign_up(ada, coach)
+    await write(page, WRONG)
+    await write(page, RIGHT)
+    await expect(page.locator("#total")).to_have_text("2")
+
+    def rename(table: str, name: str) -> None:
+        with contextlib.closing(sqlite3.connect(coach.database, timeout=30)) as database:
+            database.execute(f"ALTER TABLE {table} RENAME TO {name}")
+
+    async def shown() -> str:
+        async with page.expect_response("**/api/profile"):
+            await page.get_by_role("button", name="Show the profile again").click()
+        return await page.locator("#outcome").inner_text()
+
+    rename("learnt_errors", "gone")
+    # Its TTL ends, and the hour behind it begins.
+    for key in own_server.cli("KEYS", "profile:*"):
+        own_server.cli("PEXPIRE", key, 3_500_000)
+    assert {await shown() for _ in range(4)} == {"stale"}
+    await expect(page.locator("#outcome-more")).to_contain_text("the database does not answer")
+    assert await learnt(page) == LEARNT
+    rename("gone", "learnt_errors")
+    async with asyncio.timeout(60):
+        while await shown() != "hit":
+            pass
+    assert await learnt(page) == LEARNT
+
+
+def test_a_flaky_database_is_down_for_half_of_each_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    moments = iter([10.0, 40.0, 70.0])
+    monkeypatch.setattr("examples.writing_coach.database.time.time", lambda: moment)
+    moment = 0.0
+
+    async def ask() -> list[bool]:
+        nonlocal moment
+        database = Database(f"sqlite+aiosqlite:///{tmp_path / 'coach.db'}", flaky=True)
+        answers = []
+        while moment := next(moments, 0.0):
+            try:
+                await database.create_tables()
+            except ConnectionError:
+                answers.append(False)
+            else:
+                answers.append(True)
+        return answers
+
+    assert asyncio.run(ask()) == [True, False, True]
 
 
 # --- Redis stops in the middle --------------------------------------------------------------------

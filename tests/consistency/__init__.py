@@ -52,6 +52,13 @@ Half of the workers reach the server through a `relay`. It can keep back the rep
 on, or replies while the feeds go on. Half of the feeds speak RESP3. Now and then all processes leave a key alone for a
 while, since the next invalidation would remove an entry that an earlier one has left by mistake.
 
+With stale windows
+------------------
+``--stale`` gives the functions stale windows, lets one load in four fail and some hang, and expires keys by hand. A
+stale answer is judged as strictly as a hit: the call that gets it has read it after it began, so it is no older than a
+floor that was copied before. An expiry raises a second floor, in the same way. Only an answer whose event says that it
+stands in for a load (`cachekit.events.ServedStale`: error, paused, slow, busy) may be below that floor.
+
 At the end the server is healed and the workers close their caches. Then every journal must be empty, and no value in
 Redis may be below a floor, or below a version that a worker invalidated. The undelivered invalidations of a killed
 worker died with it: the journal lives in the process, and no caller got an acknowledgement of them. A server that is

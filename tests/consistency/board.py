@@ -55,8 +55,21 @@ NEAR_COUNTERS: Final = (
 )
 """Further counters of each worker with a near cache."""
 
-_COUNTER: Final = {name: position for position, name in enumerate((*COUNTERS, *NEAR_COUNTERS))}
-_PER_KEY: Final = 3
+STALE_COUNTERS: Final = (
+    "expire",
+    "expired",
+    "hung loads",
+    "failed unseen",
+    "stale: revalidate",
+    "stale: error",
+    "stale: paused",
+    "stale: slow",
+    "stale: busy",
+)
+"""Further counters of each worker with stale windows."""
+
+_COUNTER: Final = {name: position for position, name in enumerate((*COUNTERS, *NEAR_COUNTERS, *STALE_COUNTERS))}
+_PER_KEY: Final = 4
 _PER_LOAD: Final = 2
 
 _RAISES: Final = 64
@@ -192,6 +205,17 @@ class Board:
                 # The order matters: a reader would miss a floor without its time.
                 self._raises[key].add(cells, version, time.monotonic_ns())
                 cells[at] = version
+
+    def soft_floor(self, key: int) -> int:
+        """Return the highest version of ``key`` that an acknowledged invalidation or expiry covers."""
+        with self._locked() as cells:
+            return max(cells[2 + _PER_KEY * key], cells[4 + _PER_KEY * key])
+
+    def raise_soft_floor(self, key: int, version: int) -> None:
+        """Note that an expiry that covers ``version`` was acknowledged."""
+        with self._locked() as cells:
+            at = 4 + _PER_KEY * key
+            cells[at] = max(cells[at], version)
 
     def raised_above(self, key: int, version: int) -> int:
         """Return when the floor of ``key`` was first raised above ``version``, by `time.monotonic_ns`.

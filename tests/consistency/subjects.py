@@ -15,9 +15,20 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from cachekit import MISS, Cache
+from cachekit._flow.policy import CachedOptions
 from cachekit.events import Event, Invalidated
 
 OWN_TTL = 600.0
+
+STALE: CachedOptions = {  # type: ignore[typeddict-item]
+    "stale_while_revalidate": 0.25,
+    "stale_if_error": 60.0,
+    "retry_after": 0.15,
+    "soft_timeout": 0.03,
+    "refresh_ahead": "auto",
+    "load_timeout": 1.0,
+}
+"""The options of a run with stale windows: short enough that values go through all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,7 @@ class Subject(Protocol):
     async def refresh(self, key: int) -> Item: ...
     async def write(self, first: int, second: int) -> None: ...
     async def invalidate(self, key: int) -> bool: ...
+    async def expire(self, key: int) -> bool: ...
     def after_commit(self) -> AbstractAsyncContextManager[None]: ...
     def undelivered(self, key: int) -> bool: ...
     async def aclose(self) -> int: ...
@@ -64,6 +76,7 @@ class CachekitSubject:
         timeout: The option of the cache, in seconds.
         lease: The option of the functions, in seconds.
         near: How many results are kept in this process as well; 0 for no near cache.
+        stale: Whether values are handed out when they are stale.
     """
 
     keeps = True
@@ -79,11 +92,12 @@ class CachekitSubject:
         timeout: float,
         lease: float,
         near: int = 0,
+        stale: bool = False,
     ) -> None:
         self._cache = cache = Cache(url, timeout=timeout, near=near or None)
         cache.observe(observer)
 
-        @cache.cached(key="item:<key>", ttl=ttl, lease=lease)
+        @cache.cached(key="item:<key>", ttl=ttl, lease=lease, **(STALE if stale else {}))
         async def item(key: int) -> Item:
             return await load(key)
 
@@ -120,6 +134,9 @@ class CachekitSubject:
     async def invalidate(self, key: int) -> bool:
         return await self._item.invalidate(key)
 
+    async def expire(self, key: int) -> bool:
+        return await self._item.expire(key)
+
     async def put(self, name: str, number: int) -> bool:
         """Set the value that `own` finds. Returns whether the store confirmed it."""
         return await self._cache.set(f"own:{name}", number, OWN_TTL)
@@ -155,6 +172,7 @@ class NaiveSubject:
         timeout: float,
         lease: float,
         near: int = 0,
+        stale: bool = False,
     ) -> None:
         self._redis = redis.asyncio.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
@@ -196,6 +214,8 @@ class NaiveSubject:
 
     async def invalidate(self, key: int) -> bool:
         return await self._delete([key])
+
+    expire = invalidate
 
     async def _delete(self, keys: Sequence[int]) -> bool:
         names = tuple(f"item:{key}" for key in keys)

@@ -33,6 +33,15 @@ def test_a_near_hit_is_never_behind_by_more_than_the_limit_under_any_fault() -> 
     assert report.faults, report
 
 
+@pytest.mark.parametrize("near", [False, True], ids=["on Redis", "near"])
+def test_a_stale_value_is_never_older_than_an_invalidation_under_any_fault(*, near: bool) -> None:
+    wanted = {"checked": 500, "failed loads": 10, "expired": 1, "stale: revalidate": 1, "stale: error": 1}
+    report = run(seed=random.randrange(1_000_000), seconds=sized(4, 12), stale=True, near=near, at_least=wanted)
+    assert not report.violations, report
+    assert report.reached(wanted), report
+    assert report.faults, report
+
+
 def test_the_harness_finds_the_violations_of_a_naive_cache_aside() -> None:
     """Otherwise the harness would prove nothing. A run takes a second or two; three seeds make sure."""
     seeds = iter(range(3))

@@ -27,9 +27,11 @@ from cachekit.events import (
     Invalidated,
     InvalidationsLost,
     InvalidationsReplayed,
+    LoadFailed,
     Missed,
     NearPaused,
     NearResumed,
+    ServedStale,
     StoreFailed,
 )
 from cachekit.stores.tracking import LIMIT
@@ -66,10 +68,16 @@ _ROUNDED: Final = 20_000_000
 NEAR_KINDS: Final = KINDS | {"set": 4, "take": 4}
 """The operations with a near cache."""
 
-CHANGES: Final = frozenset({"take", "refresh", "write", "invalidate", "after_commit"})
+STALE_KINDS: Final = {"expire": 6, "write": 2, "invalidate": 3, "after_commit": 1}
+"""The operations with stale windows that have other weights: an invalidation leaves nothing that could be stale."""
+
+CHANGES: Final = frozenset({"take", "refresh", "write", "invalidate", "after_commit", "expire"})
 QUIET: Final = (0.4, 1.25)
 """Seconds for which a key is changed and is left alone, in turns, with near caches. An entry that an invalidation
 leaves by mistake is known to be wrong only when it is older than the limit, and the next one would remove it."""
+
+STANDS_IN: Final = frozenset({"error", "paused", "slow", "busy"})
+"""Why a value is handed out that may be older than an expiry: its load failed, did not begin, or takes too long."""
 
 CANCELLED: Final = ("read", "read", "refresh", "write", "invalidate", "after_commit")
 
@@ -88,6 +96,7 @@ class Settings:
             two. A quiet worker shows faults that a busy one hides, since in that one an operation always goes on.
         naive: Test the naive cache-aside, in place of cachekit.
         near: Entries of each near cache; 0 for none.
+        stale: Whether the functions have stale windows, and loads fail often, and hang.
         relay: The port by which half of the workers reach the server; 0 for that of the server.
         timeout: The option of the caches, in seconds.
         lease: The option of the functions, in seconds.
@@ -103,6 +112,7 @@ class Settings:
     naive: bool = False
     near: int = 0
     relay: int = 0
+    stale: bool = False
     timeout: float = 0.15
     lease: float = 0.6
     parent: int = field(default_factory=os.getpid)
@@ -129,6 +139,22 @@ class RollbackError(Exception):
     """Ends an `after_commit` block without a commit."""
 
 
+@dataclass(frozen=True)
+class Floors:
+    """The versions of a key that a read may not fall below: of all processes, and of its own."""
+
+    acknowledged: int
+    here: int
+    expired: int
+    expired_here: int
+
+    def __str__(self) -> str:
+        return (
+            f"acknowledged {self.acknowledged}, here {self.here}, "
+            f"expired {self.expired}, expired here {self.expired_here}"
+        )
+
+
 @dataclass
 class Op:
     """One operation of one task, and of all code that runs inside it."""
@@ -139,6 +165,10 @@ class Op:
     acknowledged: bool = False
     loads: bool = True
     near: bool = False
+    why: str = ""
+    """Why its value was stale."""
+    soft: bool = False
+    """Whether it is an expiry."""
     loaded: Item | None = None
     filled: Item | None = None
 
@@ -161,9 +191,13 @@ class Worker:
         self.traced = 0
         # The versions that this process invalidated, acknowledged or not.
         self.local = [0] * settings.keys
+        # Those that it expired or invalidated.
+        self.local_soft = [0] * settings.keys
         # The versions that refreshes of this process have stored, and the loads that its takes have returned.
         self.refreshed = [0] * settings.keys
         self.taken: set[int] = set()
+        # What may come out of a read. A load that hangs ends by its timeout.
+        self.expected = (LoadError, TimeoutError) if settings.stale else (LoadError,)
         # Each process has a range of its own, so that no two loads have one number.
         self.loads = itertools.count((generation << 40) + (slot << 32) + 1)
         # The key that only this process sets, and the number that was set at it and confirmed.
@@ -183,6 +217,7 @@ class Worker:
             timeout=settings.timeout,
             lease=settings.lease,
             near=settings.near,
+            stale=settings.stale,
         )
 
     # --- what the cache calls -------------------------------------------------------------------
@@ -200,15 +235,23 @@ class Worker:
             version = self.board.version(key)
             self.note(key, f"{op.label} load reads version {version}")
             await self.pause(op)
-            if op.random.random() < 0.02:
-                self.count("failed loads")
-                raise LoadError
+            await self.fail(op)
         finally:
             if op.loads:
                 self.board.load_ends(self.slot, key)
             self.note(key, f"{op.label} load ends")
         op.loaded = Item(key, version, next(self.loads))
         return op.loaded
+
+    async def fail(self, op: Op) -> None:
+        """Raise an error now and then. With stale windows do so often, or hang for longer than any timeout."""
+        stale = self.settings.stale
+        if stale and op.random.random() < 0.01:
+            self.count("hung loads")
+            await asyncio.sleep(3.0)
+        if op.random.random() < (0.25 if stale else 0.02):
+            self.count("failed loads")
+            raise LoadError
 
     async def commit(self, keys: Sequence[int]) -> None:
         """Write to the source, at a random moment."""
@@ -223,6 +266,8 @@ class Worker:
     def ttl(self, item: Item) -> float:
         """Return seconds: nearly always longer than the run matters."""
         chance = _OP.get().random
+        if self.settings.stale and chance.random() < 0.7:
+            return chance.uniform(0.02, 0.4)
         return chance.uniform(0.01, 0.3) if chance.random() < 0.1 else 600.0
 
     def observe(self, event: Event) -> None:
@@ -233,6 +278,8 @@ class Worker:
             if event.key.startswith("own:"):
                 return
             self.observe_key(event, op, label)
+        elif isinstance(event, (ServedStale, LoadFailed)):
+            self.observe_stale(event, op, label)
         elif isinstance(event, (NearPaused, NearResumed)):
             self.count("near paused" if isinstance(event, NearPaused) else "near resumed")
             self.note(-1, f"{event}")
@@ -248,6 +295,18 @@ class Worker:
             self.delivered()
         elif isinstance(event, InvalidationsLost):
             self.violate("an invalidation was lost", -1, str(event.count))
+
+    def observe_stale(self, event: ServedStale | LoadFailed, op: Op | None, label: str) -> None:
+        """Take note of an event of a stale value."""
+        key = int(event.key.partition(":")[2])
+        if isinstance(event, LoadFailed):
+            self.count("failed unseen")
+            self.note(key, f"{label} a load failed unseen")
+            return
+        self.count(f"stale: {event.why}")
+        if op is not None:
+            op.why = event.why
+        self.note(key, f"{label} gets a stale value: {event.why}")
 
     def observe_key(self, event: Hit | Missed | Filled, op: Op | None, label: str) -> None:
         """Take note of an event of one key."""
@@ -289,7 +348,7 @@ class Worker:
 
     async def actor(self, number: int) -> None:
         chance = random.Random(f"{self.settings.seed}/{self.slot}/{self.generation}/{number}")
-        kinds = NEAR_KINDS if self.settings.near else KINDS
+        kinds = (NEAR_KINDS if self.settings.near else KINDS) | (STALE_KINDS if self.settings.stale else {})
         while not self.board.stopped:
             kind = chance.choices([*kinds], [*kinds.values()])[0]
             own = random.Random(chance.getrandbits(64))
@@ -344,13 +403,13 @@ class Worker:
         """Read, and compare the version with the versions that had been invalidated before."""
         op.loads = kind != "refresh"
         verb: Callable[[int], Awaitable[Item | None]] = getattr(self.subject, kind)
-        acknowledged, local = self.board.floor(key), self.local[key]
+        floors = Floors(self.board.floor(key), self.local[key], self.board.soft_floor(key), self.local_soft[key])
         began, wall = time.monotonic(), time.time_ns()
         began_ns = time.monotonic_ns()
-        self.note(key, f"{op.label} begins; acknowledged {acknowledged}, here {local}")
+        self.note(key, f"{op.label} begins; {floors}")
         try:
             item = await verb(key)
-        except LoadError:
+        except self.expected:
             return
         except Exception as error:  # noqa: BLE001 - nothing else may come out, and any other exception is a violation
             self.violate("raised", key, f"{op.label} raised {error!r}", began)
@@ -365,15 +424,23 @@ class Worker:
             self.board.taken(key, item.load)
         elif kind == "refresh" and op.filled is not None:
             self.refreshed[key] = max(self.refreshed[key], op.filled.version)
-        near = kind == "read" and op.near
-        if near:
+        op.near = kind == "read" and op.near
+        if op.near:
             self.look_near(key, item, op, began_ns, wall)
+        self.judge(key, item, op, floors, began)
+
+    def judge(self, key: int, item: Item, op: Op, floors: Floors, began: float) -> None:
+        """Compare ``item`` with the versions that had been invalidated before its read began."""
+        got = f"{op.label} got version {item.version}"
         if item.key != key or item.version > self.board.version(key):
             self.violate("foreign", key, f"{op.label} got {item}", began)
         # A near hit may be behind; `look_near` has judged that.
-        if (item.version < acknowledged and not near) or (self.subject.keeps and item.version < local):
-            text = f"{op.label} got version {item.version}; acknowledged before it began: {acknowledged}, here: {local}"
-            self.violate("stale", key, text, began)
+        acknowledged, expired = (0, 0) if op.near else (floors.acknowledged, floors.expired)
+        if item.version < acknowledged or (self.subject.keeps and item.version < floors.here):
+            self.violate("stale", key, f"{got}; invalidated before it began: {floors}", began)
+        # Only where a load failed, or was not waited for, a value from before an expiry may stand in.
+        elif op.why not in STANDS_IN and (item.version < expired or item.version < floors.expired_here):
+            self.violate("expired", key, f"{got}; expired before it began: {floors}", began)
 
     def look_near(self, key: int, item: Item, op: Op, began: int, wall: int) -> None:
         """Judge a near hit, by the times at which its read began, in ns."""
@@ -451,11 +518,12 @@ class Worker:
             if kind == "write":
                 keys.append(self.another(key, op.random))
                 await self.subject.write(*keys)
-            elif kind == "invalidate" or not self.subject.keeps:
+            elif kind in {"invalidate", "expire"} or not self.subject.keeps:
                 self.note(key, f"{op.label} writes version {self.board.bump(key)}")
                 await self.pause(op)
                 self.cover(op, keys)
-                acknowledged = await self.subject.invalidate(key)
+                op.soft = kind == "expire"
+                acknowledged = await (self.subject.expire if op.soft else self.subject.invalidate)(key)
                 if acknowledged != op.acknowledged:
                     self.violate("contradiction", key, f"{op.label} returned {acknowledged}, its event did not")
             else:
@@ -491,10 +559,15 @@ class Worker:
         """Note that an invalidation ended, if it had begun at all; its cancellation is an end."""
         if not op.covers:
             return
-        self.count("acknowledged" if op.acknowledged else "unacknowledged")
+        self.count("expired" if op.soft else "acknowledged" if op.acknowledged else "unacknowledged")
         for key, version in op.covers.items():
             self.board.new_epoch(key)
             self.note(key, f"{op.label} ended, acknowledged: {op.acknowledged}, covers {version}")
+            self.local_soft[key] = max(self.local_soft[key], version)
+            if op.soft:
+                if op.acknowledged:
+                    self.board.raise_soft_floor(key, version)
+                continue
             self.local[key] = max(self.local[key], version)
             if op.acknowledged:
                 self.board.raise_floor(key, version)

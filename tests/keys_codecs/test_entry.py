@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cachekit.entry import Entry, is_token, lease_key, parse, stamp, timestamp, timestamp_of
+from cachekit.entry import EXPIRED, Entry, is_pause, is_token, lease_key, parse, stamp, timestamp, timestamp_of
 from tests.kit.cluster import slot_of
 
 relaxed = settings(max_examples=200, deadline=None)
@@ -31,11 +31,65 @@ def test_an_entry_without_metadata_is_its_json(value: object) -> None:
     assert parse(raw) == Entry(raw)
 
 
+# Whole milliseconds, since the second line has no others.
+some_seconds = st.integers(0, 10**9).map(lambda ms: ms / 1000)
+
+
 @relaxed
-@given(json_values, json_values)
-def test_an_entry_with_a_second_line_was_written_by_a_later_version(value: object, metadata: object) -> None:
-    assert parse(orjson.dumps(value) + b"\n" + orjson.dumps(metadata)) is None
-    assert parse(orjson.dumps(value) + b"\n") is None
+@given(json_values, some_seconds, some_seconds, some_seconds, st.booleans())
+def test_an_entry_comes_back_as_it_was(value: object, stale: float, load: float, ttl: float, expired: bool) -> None:
+    entry = Entry(orjson.dumps(value), stale, load, ttl, expired)
+    assert parse(entry.raw()) == entry
+
+
+@relaxed
+@given(json_values)
+def test_an_entry_that_asks_for_nothing_is_plain_json(value: object) -> None:
+    assert Entry(orjson.dumps(value)).raw() == orjson.dumps(value)
+
+
+def test_the_marked_form_of_a_value_has_metadata_too() -> None:
+    entry = Entry(b'{"a":1} ', stale=1.0)
+    assert entry.raw() == b'{"a":1} \n{"s":1000}'
+    assert parse(entry.raw()) == entry
+
+
+@relaxed
+@given(json_values, st.dictionaries(st.from_regex(r"[a-z_~0-9]*", fullmatch=True), json_values), st.integers(0, 3))
+def test_members_in_lower_case_that_are_unknown_are_ignored(
+    value: object, members: dict[str, object], expiries: int
+) -> None:
+    known = {"s": 60_000, "d": 20, "t": 5}
+    raw = orjson.dumps(value) + b"\n" + orjson.dumps({**members, **known}) + EXPIRED * expiries
+    assert parse(raw) == Entry(orjson.dumps(value), 60.0, 0.02, 0.005, expiries > 0)
+
+
+@pytest.mark.parametrize("name", ["T", "A", "Stale", "É"])
+def test_a_member_that_begins_with_a_capital_letter_makes_an_entry_a_miss(name: str) -> None:
+    assert parse(b"1\n" + orjson.dumps({name: None, "s": 1})) is None
+
+
+@pytest.mark.parametrize("line", [b"", b"!", b"[]", b"1", b"{", b'{"s":1}x', b'{"s":1}!x', b"\xff"])
+def test_a_second_line_that_is_no_object_makes_an_entry_a_miss(line: bytes) -> None:
+    assert parse(b"1\n" + line) is None
+
+
+@relaxed
+@given(st.sampled_from("sdt"), json_values)
+@example("s", True)
+@example("s", -1)
+@example("s", 2**53 + 1)
+@example("s", 1.5)
+def test_a_time_that_is_none_makes_an_entry_a_miss(name: str, value: object) -> None:
+    is_time = type(value) is int and 0 <= value <= 2**53
+    assert (parse(b"1\n" + orjson.dumps({name: value})) is not None) == is_time
+
+
+@relaxed
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_entry_or_a_miss(line: bytes) -> None:
+    entry = parse(b"1\n" + line)
+    assert entry is None or entry.data == b"1"
 
 
 @relaxed
@@ -151,3 +205,10 @@ def test_a_lease_begins_with_the_prefix_of_the_cache_or_with_a_brace_before_it(k
 @pytest.mark.parametrize("holder", [b"", b"1", b"true", b"~0123456789abcdef01234567", b"0123456789ABCDEF01234567"])
 def test_only_the_form_of_a_token_is_one(holder: bytes) -> None:
     assert not is_token(holder)
+
+
+def test_a_pause_is_no_token() -> None:
+    token = b"0123456789abcdef01234567"
+    assert is_pause(b"~" + token)
+    assert not is_token(b"~" + token)
+    assert not is_pause(token)

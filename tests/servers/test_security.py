@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -201,6 +202,49 @@ async def test_the_documented_permissions_are_enough(
     assert await denials(server.url) == set()
     log = server.cli("ACL", "LOG")
     assert log == []
+
+
+async def stale_denials(url: str) -> set[str]:
+    """Return the commands that a user is refused when a function with stale windows does all that it does."""
+    reports: list[Event] = []
+    async with Cache(url.replace("://", "://app:hunter2@"), prefix="myapp:", timeout=T) as cache:
+        cache.observe(reports.append)
+
+        @cache.cached(key="stale", ttl=60, stale_while_revalidate=60, stale_if_error=60, refresh_ahead=0.99)
+        async def stale() -> int:
+            if fails:
+                raise LookupError
+            return 1
+
+        fails = False
+        for _ in range(2):
+            await asyncio.gather(*[stale() for _ in range(3)])
+            await until(lambda: not cache.loading_in_background)
+        await stale.expire()
+        fails = True
+        await stale()
+        await until(lambda: not cache.runtime.background)
+        await stale.take()
+    return {f"{event.operation} {event.cause}" for event in reports if isinstance(event, StoreFailed)}
+
+
+async def test_the_documented_permissions_are_enough_for_stale_values(
+    start_server: Callable[..., RedisServer],
+) -> None:
+    server = start_server(user([*documented("server"), *documented("stale values")]))
+    assert await stale_denials(server.url) == set()
+    assert server.cli("ACL", "LOG") == []
+
+
+@pytest.mark.parametrize("rule", documented("stale values") if PAGE.exists() else [])
+async def test_each_documented_permission_for_stale_values_is_needed(
+    start_server: Callable[..., RedisServer], rule: str
+) -> None:
+    rules = [*documented("server"), *documented("stale values")]
+    server = start_server(user([one for one in rules if one != rule]))
+    with contextlib.suppress(LookupError):
+        await stale_denials(server.url)
+    assert server.cli("ACL", "LOG") != []
 
 
 @pytest.mark.parametrize("rule", documented("server") if PAGE.exists() else [])

@@ -18,6 +18,7 @@ from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
+from tests.kit.stale import Source, put
 from tests.kit.waiting import PATIENCE, until
 
 T = PATIENCE
@@ -71,6 +72,24 @@ async def test_a_master_killed_under_load_is_replaced_and_no_call_raises(
             await asyncio.gather(*callers)
     began = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(began) <= 2, "refused at first; perhaps a replica that is no master yet"
+
+
+async def test_a_stale_value_stands_in_behind_sentinels(sentinel_setup: SentinelSetup) -> None:
+    async with Cache(sentinel_setup.url, timeout=T) as cache:
+        source = Source()
+        call = cache.cached(key="k", ttl=60, stale_while_revalidate=60, stale_if_error=3600)(source.load)
+        await put(cache, "k", "old", left=-100)
+        source.error = ConnectionError()
+        assert [await call(), await call()] == ["old", "old"]
+        assert source.asked == 1
+        source.error = None
+        await put(cache, "k", "old", left=-5)
+        assert await call() == "old"
+        await until(lambda: not cache.loading_in_background)
+        assert await call() == "new"
+        assert await call.expire()
+        source.error = ConnectionError()
+        assert await call() == "new"
 
 
 async def test_nobody_stays_with_the_old_master_after_an_orderly_failover(sentinel_setup: SentinelSetup) -> None:

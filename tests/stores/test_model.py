@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 import orjson
 import pytest
@@ -23,13 +23,27 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from cachekit._tiers.leases import Seen
 from cachekit.clock import SystemClock
 from cachekit.entry import stamp, timestamp
 from cachekit.errors import KeyRefusedError
 from cachekit.stores import MemoryStore, Store
-from cachekit.stores.base import WindowBounds
+from cachekit.stores.base import TimedStore, WindowBounds
 from cachekit.stores.connect import open_store
-from cachekit.stores.scripts import AcquireLease, Fill, Lease, ReleaseLease, RenewLease
+from cachekit.stores.scripts import (
+    GONE,
+    NO_VALUE,
+    AcquireLease,
+    AcquireStaleLease,
+    Copy,
+    Expire,
+    Fill,
+    Lease,
+    Paused,
+    PauseLease,
+    ReleaseLease,
+    RenewLease,
+)
 from cachekit.testing import FakeClock
 from tests.kit.servers import RedisServer
 from tests.kit.sizes import sized
@@ -47,7 +61,7 @@ LIMIT = 3
 
 keys = st.sampled_from(KEYS)
 tokens = st.sampled_from(TOKENS)
-values = st.sampled_from([b"1", b"2", b"", b"\x00\xff"])
+values = st.sampled_from([b"1", b"2", b"", b"\x00\xff", b"1\n{}"])
 # Times in this model are whole eighths of a second: sums of them are exact.
 spans = st.sampled_from([1_000, 2_000, 5_000, HOUR])
 
@@ -183,6 +197,62 @@ class StoreMachine(RuleBasedStateMachine):
         if stored:
             model.put(value, self.then(ttl_ms))
             model.token = None
+
+    # --- stale values ---------------------------------------------------------------------------
+
+    @rule(
+        key=keys, token=tokens, lease_ms=spans, copy=st.sampled_from(Copy), saw=st.sampled_from(["none", "it", "end"])
+    )
+    def take_stale_lease(self, key: str, token: bytes, lease_ms: int, copy: Copy, saw: str) -> None:
+        model = self.at(key)
+        assert isinstance(self.store, TimedStore)
+        if model.window:
+            self.refused(self.store.run(key, PATIENCE, AcquireStaleLease(token, 1, NO_VALUE, b"", copy)))
+            return
+        _, left = self.run(self._timed(key))
+        seen = Seen(left) if saw == "it" else Seen(suffix=b"\xff" if saw == "end" else b"")
+        script = AcquireStaleLease(token, self.span(lease_ms), seen.floor_ms, seen.suffix, copy)
+        answer = self.run(self.store.run(key, PATIENCE, script))
+        value = model.value or None
+        newer = value is not None and saw != "it" and not (saw == "end" and value.endswith(b"\xff"))
+        paused = model.token is not None and model.token.startswith(b"~")
+        if newer:
+            assert answer == value
+        elif value is None and copy is Copy.BACKGROUND:
+            assert answer == GONE
+        elif model.token is not None and (not paused or (value is not None and copy is not Copy.NONE)):
+            assert answer == Lease(model.token, mine=False)
+        else:
+            assert answer == Lease(token, mine=True)
+            model.hold(token, self.then(lease_ms))
+
+    async def _timed(self, key: str) -> tuple[bytes | None, float]:
+        return await cast("TimedStore", self.store).get_with_ttl(key, PATIENCE)
+
+    @rule(key=keys, token=tokens, pause_ms=spans)
+    def pause_lease(self, key: str, token: bytes, pause_ms: int) -> None:
+        model = self.at(key)
+        assume(not model.window)
+        answer = self.run(self.store.run(key, PATIENCE, PauseLease(token, self.span(pause_ms))))
+        if model.token != token:
+            assert answer is Paused.LOST
+        elif model.value is None:
+            assert answer is Paused.NO_VALUE
+            model.token = None
+        else:
+            assert answer is Paused.SET
+            model.hold(b"~" + token, self.then(pause_ms))
+
+    @rule(key=keys)
+    def expire(self, key: str) -> None:
+        model = self.at(key)
+        expired = self.run(self.store.run(key, PATIENCE, Expire()))
+        assert expired == (model.value is not None or bool(model.window))
+        model.token = None
+        if model.value is None or b"\n" not in model.value:
+            self.model[key] = Key()
+        elif not model.value.endswith(b"!"):
+            model.value += b"!"
 
     @rule(key=keys, started=st.permutations(TOKENS), value=values)
     def load_at_once(self, key: str, started: Sequence[bytes], value: bytes) -> None:

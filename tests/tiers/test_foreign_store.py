@@ -334,3 +334,59 @@ def test_a_class_in_place_of_an_instance_is_refused() -> None:
         Cache(MemoryStore)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"clock=FakeClock is a class; write clock=FakeClock\(\)"):
         Cache("memory://", clock=FakeClock)  # type: ignore[arg-type]
+
+
+# --- a store that does not tell how much is left of a value ---------------------------------------
+
+
+class Untimed:
+    """A store with the verbs of `Store` and no others."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        for name in (
+            *("shard", "get", "set", "get_with_lease", "run", "seize_lease", "delete", "get_and_delete"),
+            *("push", "window", "aclose"),
+        ):
+            setattr(self, name, getattr(self.store, name))
+
+
+async def test_a_function_with_stale_windows_goes_on_without_them(caplog: pytest.LogCaptureFixture) -> None:
+    store: Any = Untimed()
+    async with Cache(store) as cache:
+        loads: list[Event] = []
+        cache.observe(lambda event: loads.append(event) if isinstance(event, Loaded) else None)
+
+        @cache.cached(key="k", ttl=60, stale_while_revalidate=60, stale_if_error=60, refresh_ahead="auto")
+        async def f() -> int:
+            return 1
+
+        assert [await f(), await f(), await f.peek(), await f.take(), await f.peek()] == [1, 1, 1, 1, MISS]
+        assert len(loads) == 1
+        await f()
+        assert await store.get("k", PATIENCE) == b"1", "a plain entry"
+        assert await f.expire()
+        assert await f.peek() is MISS
+        # By another process, whose store tells.
+        await store.set("k", PATIENCE, b'2\n{"s":60000}', ttl_ms=90_000)
+        assert await f.peek() is MISS
+        assert await f() == 1
+    assert len([text for text in caplog.messages if "has no stale values" in text]) == 1
+
+
+@pytest.mark.parametrize("answer", [None, 5, (b"1",), (b"1", "soon"), (b"1", None, 5.0, 1)], ids=repr)
+async def test_an_answer_that_is_none_to_a_timed_read_is_a_failure_of_the_store(answer: object) -> None:
+    class Odd(MemoryStore):
+        async def get_with_ttl(self, key: str, timeout: float) -> Any:
+            return answer
+
+    async with Cache(Odd()) as cache:
+        failed: list[str] = []
+        cache.observe(lambda event: failed.append(event.operation) if isinstance(event, StoreFailed) else None)
+
+        @cache.cached(key="k", ttl=60, stale_if_error=60)
+        async def f() -> int:
+            return 1
+
+        assert await f() == 1
+        assert failed == ["get"]

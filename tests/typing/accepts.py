@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import CodeType, CoroutineType
 from typing import Any, Protocol, assert_type
@@ -48,6 +49,32 @@ async def maybe(n: int = 1, /, *rest: str, **options: float) -> int | None:
     return n
 
 
+@asynccontextmanager
+async def open_session() -> AsyncGenerator[str, None]:
+    yield "a session"
+
+
+@cached(
+    key="team:<team_id>",
+    ttl=600,
+    stale_while_revalidate="1m",
+    stale_if_error=timedelta(hours=1),
+    stale_on=(ConnectionError, TimeoutError),
+    retry_after=5,
+    refresh_ahead="auto",
+    soft_timeout=0.2,
+    offline="60s",
+    background={"session": open_session},
+)
+async def team(team_id: int, session: str) -> list[str]:
+    return [session]
+
+
+@cache.cached(ttl=60, refresh_ahead=0.1, stale_if_error=60, stale_on=OSError, background=True)
+async def rates() -> float:
+    return 1.0
+
+
 @cached(ttl=lambda result: "10m" if result else 1.5)
 async def no_parameters() -> list[tuple[int, str]]:
     return []
@@ -67,6 +94,7 @@ async def the_methods_take_the_arguments_of_the_call() -> None:
     assert_type(profile.key(user_id="42", fresh=True), str)
     assert_type(await profile.peek("42"), Profile | Miss)
     assert_type(await profile.take("42"), Profile | Miss)
+    assert_type(await profile.expire("42"), bool)
     assert_type(await profile.refresh("42"), Profile)
     assert_type(await profile.invalidate("42", fresh=True), bool)
     assert_type(await maybe.peek(1, "a", c=1.0), int | None | Miss)

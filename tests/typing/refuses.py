@@ -97,12 +97,16 @@ async def writers() -> None:
 
 async def settings() -> None:
     cached(key=42, ttl=60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    cached("a", 60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    cached("a", 60)  # type: ignore[arg-type, call-arg, unused-ignore]  # pyright: ignore[reportCallIssue]
     cached(key="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     cached(key="a", ttl=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     cached(key="a", ttl=b"10m")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     cached(key="a", ttl=60, when=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     cached(key="a", ttl=60, jitter="0.1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cached(key="a", ttl=60, refresh_ahead="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cached(key="a", ttl=60, stale_on=BaseException)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cached(key="a", ttl=60, background={"a": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    invalidates("a", soft=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     cached(key="a", ttl=60, nonsense=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     cache.cached(key="a", ttl=[60])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     invalidates(42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

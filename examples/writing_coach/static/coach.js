@@ -209,7 +209,8 @@ async function showProfile() {
   }));
   $("outcome").textContent = outcome;
   $("outcome").dataset.outcome = outcome;
-  $("outcome-more").textContent = outcome === "hit" ? `in ${duration(seconds)}` : `assembled in ${duration(seconds)}`;
+  const how = { hit: "in", stale: "since the database does not answer: it took" }[outcome] ?? "assembled in";
+  $("outcome-more").textContent = `${how} ${duration(seconds)}`;
   $("age").textContent = age < 1 ? "just now" : duration(age);
   showFigures(figures);
 }
