@@ -204,7 +204,8 @@ class Read(Operation):
     def __init__(self, key: str, timeout: float, deadlines: Deadlines) -> None:
         self.key: str = key
         self._timeout = timeout
-        self._due = self.deadline = deadlines.time() + timeout
+        self.deadline: float = deadlines.time() + timeout
+        self._due = self.deadline
         self.future: asyncio.Future[Any] = deadlines.loop.create_future()
         self._deadlines = deadlines
         deadlines.add(self)
@@ -359,9 +360,10 @@ class Filling(Scripted):
             super().expire_congested()
             return
         self._attended = False
-        self.deadline = self.due
+        self.deadline: float = self.due
         if not self.future.done():
-            caller, self.future = self.future, self._deadlines.create_future()
+            caller = self.future
+            self.future: asyncio.Future[Any] = self._deadlines.create_future()
             caller.set_exception(UnconfirmedError("unconfirmed", "a fill is under way", self._result))
             caller.exception()
 
