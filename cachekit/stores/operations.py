@@ -290,12 +290,14 @@ class TimedRead(Read):
             self.fail_as_garbage()
 
     def add_asking(self, asking: bytes) -> None:
-        self.packed = asking + pack("PTTL", self.key) + asking + pack("GET", self.key)
+        self.packed: bytes = asking + pack("PTTL", self.key) + asking + pack("GET", self.key)
         self.replies = 4
         self.asking_length: int = len(asking)
 
     def remove_asking(self) -> None:
-        self.packed, self.replies, self.asking_length = b"", 2, 0
+        self.packed = b""
+        self.replies = 2
+        self.asking_length = 0
         self.pack()
 
     def result_of(self, replies: list[object]) -> object:
