@@ -27,16 +27,15 @@ class Activity:
 
     heard_at: float = 0.0
     """When the last bytes came."""
-    arriving: int = 0
-    """Bytes that have come of a batch that was not answered in full by them."""
     asked_at: float = 0.0
     """When the last batch that was answered in full had been sent."""
     # When this process last had nothing to do but to wait for a batch, and for how long it has waited while others
     # were in the queue.
     _idle_at: float = 0.0
     _waited: float = 0.0
-    # The batch of which bytes are arriving, by the time at which it was sent.
-    _arriving_at: float = 0.0
+    # The bytes that have come of a batch without completing it, and the time at which that batch was sent.
+    _arrived: int = 0
+    _arrived_of: float = 0.0
     # When bytes of a large batch were last seen to leave, and how many were left then.
     _left_at: float = 0.0
     _unwritten: int = 0
@@ -77,9 +76,13 @@ class Activity:
 
     def note_part(self, size: int) -> None:
         """Note that ``size`` bytes have come, and that more are to follow."""
-        if self._arriving_at != self.sent_at:
-            self._arriving_at, self.arriving = self.sent_at, 0
-        self.arriving += size
+        self._arrived = self.arriving + size
+        self._arrived_of = self.sent_at
+
+    @property
+    def arriving(self) -> int:
+        """The bytes that have come of the batch that is under way."""
+        return self._arrived if self._arrived_of == self.sent_at else 0
 
     def note_wait(self) -> None:
         """Note for how long the batch, which has just been answered, kept others waiting."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import weakref
 from collections.abc import AsyncIterator, Callable
 
@@ -13,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 from cachekit import Cache
 from cachekit.clock import SystemClock
 from cachekit.errors import KeyRefusedError, StoreError, StoreGarbageError
-from cachekit.stores import Store, TimedStore
+from cachekit.stores import RedisStore, Store, TimedStore
 from cachekit.stores.connect import connector, open_store
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import Lane
@@ -228,6 +229,22 @@ async def test_nothing_that_follows_a_reply_of_the_wrong_kind_is_handed_out(own_
         assert all(isinstance(answer, StoreError) for answer in answers), answers
         await asyncio.wait([lane.task, *owner.close()])
         deadlines.close()
+
+
+async def test_a_value_is_stored_though_the_server_has_just_closed_the_idle_connection(own_server: RedisServer) -> None:
+    """It must not be sent twice, so it is not sent on a connection that has ended."""
+    store = open_store(own_server.url, clock=SystemClock())
+    assert isinstance(store, RedisStore)
+    await store.get("connected", T)
+    lane = store._loops.get().network.connection("k")
+    assert lane is not None
+    assert lane._transport is not None
+    own_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    # The event loop gets no turn in which it could see the end.
+    select.select([lane._transport.get_extra_info("socket")], [], [], T)
+    await store.set("k", T, b"v", ttl_ms=MINUTE)
+    assert own_server.cli("GET", "k") == b"v"
+    await store.aclose()
 
 
 async def test_an_operation_ends_though_its_lane_is_closed_before_it_began(redis_server: RedisServer) -> None:

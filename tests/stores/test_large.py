@@ -11,7 +11,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
-from cachekit.errors import CongestedError
+from cachekit.errors import CongestedError, StoreTimeoutError
 from cachekit.events import BreakerOpened, Event
 from cachekit.stores.connect import open_store
 from cachekit.stores.deadlines import Deadlines
@@ -181,6 +181,32 @@ async def test_a_key_whose_value_is_small_again_is_one_like_others(
     assert await store.get("large", PATIENCE) == SMALL
     assert not network._large.keys  # type: ignore[attr-defined]
     assert await store.get("large", PATIENCE) == SMALL
+
+
+async def test_large_values_are_read_each_by_itself(
+    redis_server: RedisServer, proxy: FaultProxy, store: RedisStore
+) -> None:
+    """In one MGET none of them would be there before all are."""
+    await (await arriving(redis_server, store, proxy, "one"))
+    # It opens the connection in place of the one that is for large values now.
+    assert await store.get("small", PATIENCE) is None
+    await (await arriving(redis_server, store, proxy, "two"))
+    await proxy.heal()
+    redis_server.cli("CONFIG", "RESETSTAT")
+    # The first question is sent at once, so the others wait.
+    await asyncio.gather(*[store.get(key, PATIENCE) for key in ("one", "one", "two")])
+    assert "cmdstat_mget" not in redis_server.cli("INFO", "commandstats")
+
+
+async def test_a_silent_server_is_not_taken_for_a_value_that_is_too_large(
+    redis_server: RedisServer, proxy: FaultProxy, store: RedisStore
+) -> None:
+    assert await (await arriving(redis_server, store, proxy)) == LARGE
+    await proxy.set(Fault.HALF_OPEN)
+    with pytest.raises(StoreTimeoutError):
+        await store.get("large", 0.2)
+    # It is asked for again.
+    assert store._loops.get().network._large.keys == {"large": 0.0}  # type: ignore[attr-defined]
 
 
 async def test_the_keys_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
