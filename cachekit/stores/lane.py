@@ -203,12 +203,14 @@ class Lane(asyncio.Protocol):
         elif not self._queue_up(operation):
             return
         if self._transport is not None and not self._unanswered:
-            # An operation that must not be sent twice is not sent if the server has closed the connection. The lane
-            # sees that in its next turn.
+            # An operation that must not be sent twice is not sent if the server has closed the connection.
             if not self._batching and (operation.repeatable or self._is_quiet()):
                 self._send()
-            elif len(self._queue) == 1:
+            elif self._batching and len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
+            elif len(self._queue) == 1:
+                # asyncio looks at the socket behind the callbacks of the next turn.
+                self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
 
     def _queue_up(self, operation: Operation) -> bool:
         """Queue ``operation`` where it belongs. Return whether there is room for it; it fails if there is not."""
