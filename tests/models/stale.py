@@ -381,7 +381,7 @@ class Stale:
         process = world.processes[task.process]
         flight = world.flights.get(process.flight)
         after = world.copied()
-        void = flight is not None and process.flight == task.earlier and flight.token != task.answer
+        void = flight is not None and process.flight == task.earlier and self._is_void(flight, task.answer)
         if flight is None or flight.over or void:
             number = f"{name}.{task.tries}"
             after.flights[number] = Flight()
@@ -391,6 +391,11 @@ class Stale:
         else:
             after.tasks[name] = replace(task, at="join", flight=process.flight)
             yield "joins", after
+
+    def _is_void(self, flight: Flight, holder: str) -> bool:
+        """Tell whether the load of ``flight`` may have been invalidated. Without a lease nobody knows."""
+        unknown = not flight.token and "joins without token" not in self.broken
+        return unknown or flight.token != holder
 
     def _at_join(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
         flight = world.flights[task.flight]
@@ -634,6 +639,7 @@ BROKEN: Final[dict[str, Stale]] = {
     "fill without lease": Stale((("A", _HAND), ("B", _HAND)), ("W",)),
     "GET before PTTL": Stale((("A", _HAND), ("B", _HAND))),
     "pause without token": Stale((("A", _SPARE), ("B", _SPARE)), ("W",)),
+    "joins without token": Stale((("A", _SPARE), ("A", _SPARE)), ("W",), faults=1),
     "at once after expiry": Stale((("A", _HAND),), expiries=("W",)),
 }
 """The rules, by name, each with a scene in which its absence shows."""
