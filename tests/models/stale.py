@@ -66,6 +66,8 @@ class Process:
     soft_floor: int = 0
     known: int | None = None
     """The last version that it has handed out, which only a broken variant remembers."""
+    unheard: tuple[str, ...] = ()
+    """The tasks whose answers have come, in their order: one connection carries all of them."""
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,14 @@ class Stale:
         if world.wrong:
             return
         for name, task in world.tasks.items():
-            if task.at != "done":
-                for label, after in getattr(self, "_at_" + task.at.replace(" ", "_"))(world, name, task):
-                    yield f"{name}: {label}", after
+            unheard = world.processes[task.process].unheard if task.process in world.processes else ()
+            if task.at == "done" or name in unheard[1:]:
+                continue
+            for label, after in getattr(self, "_at_" + task.at.replace(" ", "_"))(world, name, task):
+                if unheard[:1] == (name,):
+                    process = after.processes[task.process]
+                    after.processes[task.process] = replace(process, unheard=process.unheard[1:])
+                yield f"{name}: {label}", after
         for place, command in enumerate(world.late):
             after = world.copied()
             after.late = world.late[:place] + world.late[place + 1 :]
@@ -226,7 +233,11 @@ class Stale:
         """Yield the ways in which a command may go. The answer is heard in the task's next step."""
         after = world.copied()
         answer = self._carry_out(after, command)
-        after.tasks[name] = replace(after.tasks[name], at=then, answer=answer)
+        task = replace(after.tasks[name], at=then, answer=answer)
+        after.tasks[name] = task
+        if task.process in after.processes:
+            process = after.processes[task.process]
+            after.processes[task.process] = replace(process, unheard=(*process.unheard, name))
         yield f"{command} -> {answer}", after
         if safe or not world.faults:
             return
