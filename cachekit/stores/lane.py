@@ -563,6 +563,9 @@ class Lane(asyncio.Protocol):
     def _due(self, operation: Operation, now: float, *, unsent: bool) -> float:
         """Return when ``operation`` has had its time, or is looked at again."""
         due, activity = operation.due, self.activity
+        if operation.redirections:
+            # A storm of redirections costs a caller its deadline, and no more.
+            return min(due, operation.began + operation.patience)
         if unsent and not operation.urgent and self._transport is not None and due <= now + GRAIN:
             waited, respite = activity.waited(now), operation.patience / 4
             if operation.queued_since is None:

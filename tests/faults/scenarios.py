@@ -662,7 +662,7 @@ def _scenarios() -> Iterator[Scenario]:
             what="The nodes of a cluster redirect every command, and the next nodes redirect it again.",
             stage=_answering(f"-{code} 1 127.0.0.1:{{port}}", cluster=True),
             # The deadline may come before the fifth redirection.
-            causes=frozenset({code, "timeout"}),
+            causes=frozenset({code, "timeout", "congested"}),
         )
     yield Scenario(
         name="MOVED, not a cluster's URL",
