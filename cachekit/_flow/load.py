@@ -195,7 +195,7 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began
     data, lasts = _stored(call, entry, ttl, began)
     filled = await runtime.leases.fill(call.key, data, held.token, lasts, call.budget)
     if callable(filled):
-        # The queue of this process is long. The value is returned, and nobody waits for the fill.
+        # The queue of this process is long. The value is returned, and the fill goes on without its caller.
         runtime.background.start(flight.loop, _confirm, call, flight, ttl, filled)
     else:
         _filled(call, flight, ttl, filled=filled)

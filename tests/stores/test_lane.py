@@ -247,6 +247,29 @@ async def test_a_value_is_stored_though_the_server_has_just_closed_the_idle_conn
     await store.aclose()
 
 
+async def test_an_operation_that_was_sent_on_has_no_more_time_than_its_deadline(own_server: RedisServer) -> None:
+    """Others in a burst have theirs from the time at which they are sent."""
+    deadlines = Deadlines("here")
+    network = SingleServer(connector(parse(own_server.url)), deadlines)
+    first = Read("connected", T, deadlines)
+    network.submit(first)
+    await first.future
+    own_server.pause()
+    read = Read("k", T, deadlines)
+    network.submit(read)
+    lane = network.connection("k")
+    assert lane is not None
+    read.queued = True
+    whole = read.began + read.patience
+    assert lane._due(read, whole, unsent=False) > whole
+    read.redirections = 1
+    assert lane._due(read, whole, unsent=False) == whole
+    own_server.resume()
+    await read.future
+    deadlines.close()
+    await asyncio.wait(network.close())
+
+
 async def test_an_operation_ends_though_its_lane_is_closed_before_it_began(redis_server: RedisServer) -> None:
     store = open_store(redis_server.url, clock=SystemClock())
     asked = store.get("k", T)
