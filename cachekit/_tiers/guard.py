@@ -38,6 +38,9 @@ PAUSE: Final = 0.2
 _LONG: Final = 0.05
 """Seconds of which a part may have been spent in this process. Less than that is counted as the server's."""
 
+_RESPITE: Final = 0.25
+"""The part of the deadline that a call has left, at least, when most of the time so far was lost in this process."""
+
 _PAIR: Final = 2
 
 _TIMED: Final = {"get_with_ttl": 2, "get_with_lease_and_ttl": 3, "get_and_delete_with_ttl": 2}
@@ -147,7 +150,7 @@ class Guard:
             return self._contained(self._operation(verb, args), error, key, budget, began)
         budget.left -= (took := time.monotonic() - began)
         if took > _LONG:
-            budget.left += self._time_lost(key, took)
+            self._give_back(key, budget, took)
         if self._incidents.current or self.circuits:
             self._recovered(key)
         return answer
@@ -164,7 +167,7 @@ class Guard:
             return self._contained("get", error, key, budget, began)
         budget.left -= (took := time.monotonic() - began)
         if took > _LONG:
-            budget.left += self._time_lost(key, took)
+            self._give_back(key, budget, took)
         if self._incidents.current:
             self._recovered(key)
         return answer
@@ -182,18 +185,24 @@ class Guard:
             return self._contained("get", error, key, budget, began)
         budget.left -= (took := time.monotonic() - began)
         if took > _LONG:
-            budget.left += self._time_lost(key, took)
+            self._give_back(key, budget, took)
         if self._incidents.current:
             self._recovered(key)
         return answer
 
-    def _time_lost(self, key: str, seconds: float) -> float:
-        """Return how many of ``seconds``, which an answer took, were not the server's."""
+    def _give_back(self, key: str, budget: Budget, took: float) -> None:
+        """Give ``budget`` back the part of the seconds that an answer ``took`` in which it waited in this process."""
         try:
-            return self._time_lost_of(key, seconds)
+            lost = min(took, float(self._time_lost_of(key, took)))
         # As in `ask`.
         except Exception:
-            return 0.0
+            return
+        before = budget.left + took
+        budget.left += lost
+        if lost > took / 2:
+            # A stall of the event loop is measured to `PULSE` only. Many of them would use up the budget of a call
+            # whose server answers at once.
+            budget.left = max(budget.left, min(before, self.timeout * _RESPITE))
 
     async def confirm(self, key: str, script: Script[T], unconfirmed: Unconfirmed) -> T | Down:
         """Wait for the answer to ``script`` that was left ``unconfirmed``. No caller waits for it."""

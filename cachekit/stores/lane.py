@@ -266,8 +266,7 @@ class Lane(asyncio.Protocol):
         broke = False
         connection: AbstractConnection | None = None
         try:
-            async with asyncio.timeout(self._connect_timeout()):
-                connection = await self._connect()
+            connection = await self._connect_in_time()
             # On Python 3.11 redis-py swallows a cancellation that lands while it connects.
             if self.closed or self.task.cancelling():
                 raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
@@ -296,6 +295,27 @@ class Lane(asyncio.Protocol):
             self._finish(broke=broke)
             if connection is not None:
                 await connection.disconnect(nowait=True)
+
+    async def _connect_in_time(self) -> AbstractConnection:
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._end_connecting(limit, self._connect_timeout())
+                return await self._connect()
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.cancel()
+                self._watchdog = None
+
+    def _end_connecting(self, limit: asyncio.Timeout, seconds: float) -> None:
+        """End connecting after ``seconds``. Time in which the event loop stood still does not count."""
+        now = self._time()
+        if now > self._deadlines.stalls_at:
+            self._deadlines.note_stall(now)
+        left = seconds - self.activity.under_way(now)
+        if left > GRAIN:
+            self._watchdog = detached(self._loop.call_later, left, self._end_connecting, limit, seconds)
+        else:
+            limit.reschedule(now)
 
     def _connect_timeout(self) -> float:
         """Return the seconds for connecting, from the operations that wait as the task begins.

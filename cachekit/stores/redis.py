@@ -99,7 +99,9 @@ class RedisStore:
         lane = state.network.connection(key)
         if lane is None:
             return 0.0
-        return max(0.0, seconds - lane.activity.servers_time_since(state.deadlines.time() - seconds))
+        began = state.deadlines.time() - seconds
+        # The clock of an operation stands still in a stall.
+        return max(seconds - lane.activity.servers_time_since(began), state.deadlines.stalled(began))
 
     # Of any kind, and refused as it may be: `translate` tells an answer from a failure.
     async def probe(self, key: str, timeout: float) -> None:

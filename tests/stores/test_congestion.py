@@ -17,7 +17,7 @@ from cachekit.events import BreakerClosed, BreakerOpened, Event, Filled, StoreFa
 from cachekit.stores import Store
 from cachekit.stores.base import TimingStore
 from cachekit.stores.connect import open_store
-from cachekit.stores.lane import BATCH
+from cachekit.stores.lane import BATCH, CONNECT_PATIENCE
 from cachekit.stores.scripts import AcquireLease, Fill
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
@@ -168,6 +168,22 @@ async def test_what_was_in_the_queue_when_the_loop_was_blocked_has_its_time_all_
     await asyncio.sleep(0)
     time.sleep(2 * TIMEOUT)  # noqa: ASYNC251 - it blocks on purpose
     assert await asyncio.gather(*reading) == [b"value"] * 20
+
+
+def test_a_connection_has_its_time_though_the_loop_is_blocked_while_it_is_made(
+    redis_server: RedisServer, run: Callable[[Coroutine[object, object, None]], None]
+) -> None:
+    async def main() -> None:
+        store = open_store(redis_server.url, clock=SystemClock())
+        reading = asyncio.ensure_future(store.get("k", TIMEOUT))
+        # Two turns are too few for connecting and logging in.
+        for _ in range(2):
+            await asyncio.sleep(0)
+            time.sleep(CONNECT_PATIENCE)  # noqa: ASYNC251 - it blocks on purpose
+        assert await reading is None
+        await store.aclose()
+
+    run(main())
 
 
 # --- what leaves slowly -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from cachekit import MISS, Cache, SnapshotStore
 from cachekit.errors import ConfigurationError, StoreRefusedError, StoreUnavailableError
-from cachekit.events import Event, Hit, Loaded, StoreFailed
+from cachekit.events import Event, Filled, Hit, Loaded, StoreFailed
 from cachekit.stores.base import Tracking
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Lease, Script
@@ -122,6 +123,38 @@ async def test_events_name_the_verb_and_not_the_function_that_it_is() -> None:
         await SnapshotStore(cache).save_snapshot("42", "a text", 2)
         assert failed[:4] == ["get", "set", "get_and_delete", "seize_lease"]
         assert {*failed[4:]} - {"release_lease"} == {"delete", "push"}
+
+
+class Blocked(MemoryStore):
+    """A store whose first answer takes six deadlines, since the event loop stands still."""
+
+    def __init__(self, lost: float) -> None:
+        super().__init__()
+        self.lost = lost
+        self.reads = 0
+
+    async def get(self, key: str, timeout: float) -> bytes | None:
+        self.reads += 1
+        if self.reads == 1:
+            time.sleep(6 * timeout)  # noqa: ASYNC251 - it blocks on purpose
+        return await super().get(key, timeout)
+
+    def time_lost(self, key: str, seconds: float) -> float:
+        return self.lost * seconds
+
+
+@pytest.mark.parametrize(("lost", "event"), [(0.6, Filled), (0.4, StoreFailed)])
+async def test_a_call_has_time_left_when_most_of_it_was_lost_in_this_process(lost: float, event: type[Event]) -> None:
+    events: list[Event] = []
+    async with Cache(Blocked(lost), timeout=0.1) as cache:
+        cache.observe(events.append)
+
+        @cache.cached(key="k", ttl=60)
+        async def f() -> int:
+            return 1
+
+        assert await f() == 1
+    assert [type(one) for one in events if isinstance(one, Filled | StoreFailed)] == [event]
 
 
 class SlowToEnd(MemoryStore):
