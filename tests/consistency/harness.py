@@ -204,7 +204,7 @@ def run(
     relay: Relay | None = None
     try:
         server.start()
-        relay = Relay(server.port) if near else None
+        relay = Relay(server.port, seed if stale else None) if near or stale else None
         settings = Settings(
             seed=seed,
             port=server.port,
@@ -256,12 +256,15 @@ def _run(
     trace = Trace(folder, settings.workers)
     crew = Crew(settings, board)
 
+    def note(text: str) -> None:
+        trace.note(-1, text)
+
     def is_going_on(passed: float) -> bool:
         enough = all(board.total(name) >= count for name, count in at_least.items())
         enough = enough and (bool(doer.done) or not faults)
         return passed < (seconds if enough else max(seconds, PATIENCE))
 
-    doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text), relay=relay)
+    doer = Faults(server, board, crew, settings.seed, note, relay=relay if settings.near else None)
     try:
         if faults:
             doer.start()
