@@ -290,11 +290,6 @@ def _run(
         if noise:
             violations.append(Violation(kind="noise", key=-1, text=noise[-4000:], worker=slot))
     violations += _left(server, board)
-    behind: list[float] = []
-    for slot in range(settings.workers):
-        ages = folder / f"ages-{slot}"
-        if ages.exists():
-            behind += [age for (age,) in struct.iter_unpack("=d", ages.read_bytes())]
     names = (*COUNTERS, *(NEAR_COUNTERS if settings.near else ()), *(STALE_COUNTERS if settings.stale else ()))
     return Report(
         seed=settings.seed,
@@ -302,8 +297,15 @@ def _run(
         counts={name: board.total(name) for name in names},
         faults=dict(Counter(doer.done)),
         violations=violations,
-        behind=sorted(behind),
+        behind=_ages_in(folder, settings.workers),
     )
+
+
+def _ages_in(folder: Path, workers: int) -> list[float]:
+    """Return the ages of the near hits that were behind, as the workers wrote them down, sorted."""
+    files = [folder / f"ages-{slot}" for slot in range(workers)]
+    found = [struct.iter_unpack("=d", file.read_bytes()) for file in files if file.exists()]
+    return sorted(age for ages in found for (age,) in ages)
 
 
 def _violations_in(path: Path, began: float) -> list[Violation]:

@@ -99,7 +99,7 @@ class Relay:
                     at = self._chance.randrange(len(data))
                     writer.write(data[:at])
                     await asyncio.sleep(self._chance.uniform(0, APART))
-                    data = data[at:]  # noqa: PLW2901 - the rest of it
+                    data = data[at:]
                 writer.write(data)
 
     async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, feed: asyncio.Event) -> None:
