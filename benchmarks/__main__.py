@@ -29,8 +29,8 @@ Measure: TypeAlias = Callable[[Bench], Coroutine[Any, Any, Section]]
 
 RESULTS: Final = Path(__file__).parent / "results"
 DOCS: Final = Path(__file__).parent.parent / "docs"
-ON_THE_PAGE: Final = ("targets", "peers", "growth", "stampede", "warmup", "zipf", "maps", "hotpath", "app")
-PARTS: Final = (*ON_THE_PAGE, "outage", "source")
+ON_THE_PAGE: Final = ("targets", "peers", "growth", "stampede", "warmup", "zipf", "maps", "hotpath", "app", "source")
+PARTS: Final = (*ON_THE_PAGE, "outage")
 WIDTH: Final = 150
 ALLOWED: Final = sorted(os.sched_getaffinity(0)) if CAN_PIN else [0]
 """The cores that this process may use."""
@@ -82,8 +82,8 @@ def _measures(options: argparse.Namespace) -> dict[str, Measure]:
         "maps": maps.measure,
         "hotpath": hotpath.measure,
         "app": app.measure,
-        "outage": partial(outage.measure, script=outage.script(options)),
         "source": source.measure,
+        "outage": partial(outage.measure, script=outage.script(options)),
     }
 
 

@@ -148,15 +148,19 @@ def parse(raw: bytes) -> Entry | None:
         >>> print(parse(b'1\n{"New":[]}'))
         None
     """
-    return _parse_lines(raw) if b"\n" in raw else Entry(raw)
-
-
-def _parse_lines(raw: bytes) -> Entry | None:
+    # A number, which takes a fifth of the time that a text of one byte takes. Every hit asks.
+    if _NEWLINE not in raw:
+        return Entry(raw)
     data, _, line = raw.partition(b"\n")
     # A function has few second lines, or few that are often read.
-    parse_line = _parse_often if len(line) <= _SHORT else _parse_line
-    metadata = parse_line(line)
-    return None if metadata is None else Entry(data, *metadata)
+    metadata = _parse_often(line) if len(line) <= _SHORT else _parse_line(line)
+    if metadata is None:
+        return None
+    stale, load, ttl, expired = metadata
+    return Entry(data, stale, load, ttl, expired)
+
+
+_NEWLINE: Final = ord("\n")
 
 
 def _parse_line(line: bytes) -> tuple[float, float, float, bool] | None:

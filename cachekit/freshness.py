@@ -15,11 +15,13 @@ freshness      meaning
 
 from __future__ import annotations
 
+import math
 import random
 from enum import Enum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from cachekit.entry import Entry
 
@@ -56,6 +58,14 @@ class Windows(Struct, frozen=True, kw_only=True):
     """The TTL of every value; None if it depends on the value."""
     offline: float = 0.0
     """For how long after it was last known to be true a near value stands in, while the store does not answer."""
+    earliest: float = 0.0
+    """With more than so much of its TTL left no value is due. It follows from the other fields."""
+
+    def __post_init__(self) -> None:
+        """Find ``earliest`` once, so that a hit only compares it."""
+        if self.ahead is not None:
+            part = self.ahead or LARGEST_PART
+            force_setattr(self, "earliest", math.inf if self.ttl is None else part * self.ttl)
 
     @property
     def longest(self) -> float:

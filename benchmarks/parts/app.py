@@ -34,7 +34,7 @@ from benchmarks.children import PATIENCE, child
 from benchmarks.report import Section, Sheet
 from benchmarks.suite import Bench, spread
 from cachekit import cached
-from examples.error_profile import MISSPELLINGS
+from examples._misspellings import MISSPELLINGS
 from examples.writing_coach import app, profile
 from examples.writing_coach.database import Database, LearntError, User
 from examples.writing_coach.writing import category

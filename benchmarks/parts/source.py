@@ -10,6 +10,7 @@ calls, and tells each of them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sys
 import time
@@ -333,6 +334,8 @@ def _dues(script: Script) -> Iterator[float]:
 def main() -> None:
     """Be one of the workers."""
     name, url, script, loop = sys.argv[1:]
+    # A peer leaves the exceptions of its tasks to asyncio, which logs each of them with its traceback.
+    logging.disable()
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
         runner.run(_work(name, url, msgspec.json.decode(script, type=Script)))
 

@@ -159,7 +159,7 @@ async def _in_place_of(call: Call[Any], result: ReadResult, flight: Flight, erro
     outcome = await call.runtime.values.read_timed(key, call.codec, call.runtime.budget(), call.plan.windows)
     if isinstance(outcome, Found):
         return None if outcome.freshness is Freshness.OVER else outcome
-    # Where the store does not answer, nobody can have told of an invalidation since this call read its own value.
+    # Where the store does not answer, its own value is as good as before: it has read that after it began.
     return spare if isinstance(outcome, Down) and not outcome.of_key else None
 
 

@@ -91,6 +91,8 @@ class Guard:
     def __init__(self, store: Store, settings: Settings, background: Background, reporter: Reporter) -> None:
         self.store = store
         """For its verbs, which `ask` takes; nothing calls them but this."""
+        # Looked at by the verbs that need more than a `Store`, once `times` has said that it is there.
+        self._timed_store = cast("TimedStore", store)
         # The stores of this package check each reply themselves.
         self._foreign = not type(store).__module__.startswith("cachekit.")
         # Looked up once, since looking at a protocol is slow.
@@ -174,13 +176,12 @@ class Guard:
 
     async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down:
         """Have the store do ``get_with_ttl``, as `get` does."""
-        verb = cast("TimedStore", self.store).get_with_ttl
         if self.circuits or budget.left <= 0 or self._foreign:
-            return await self.ask(verb, key, budget)
+            return await self.ask(self._timed_store.get_with_ttl, key, budget)
         key = self._prefix + key
         began = time.monotonic()
         try:
-            answer = await verb(key, budget.left)
+            answer = await self._timed_store.get_with_ttl(key, budget.left)
         except Exception as error:
             return self._contained("get", error, key, budget, began)
         budget.left -= (took := time.monotonic() - began)

@@ -102,7 +102,7 @@ class Mark:
 
 
 class _NearEntry:
-    """A value that is shared if nobody can change it, else the bytes that each hit decodes."""
+    """A value that is shared if it cannot be changed, else the bytes that each hit decodes."""
 
     __slots__ = ("codec", "data", "expires", "value")
 
@@ -298,7 +298,7 @@ class NearTier:
             if keys is None:
                 state.entries.clear()
                 state.marks.clear()
-                # What is kept for an outage was true until now, and nobody knows for how much longer.
+                # What is kept for an outage was true until now, and it is unknown for how much longer.
                 state.period.end = _heard_of(state)
                 state.period = _Period()
                 return

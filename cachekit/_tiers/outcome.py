@@ -70,7 +70,7 @@ class Unconfirmed(Down, frozen=True):
 
 
 class Distrusted(Struct, frozen=True):
-    """The value may have been invalidated, and nobody knows; see `cachekit._tiers.journal`."""
+    """The value may have been invalidated, unknown to this process; see `cachekit._tiers.journal`."""
 
 
 Outcome: TypeAlias = Found | Miss | Down | Distrusted

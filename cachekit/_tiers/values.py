@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Budget
-from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Miss, Outcome
+from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
 from cachekit.entry import Entry, parse
@@ -137,7 +137,7 @@ class Values:
             return MISS
         if entry.data is not raw and entry.dated and (entry.expired or not anew):
             return _DATED
-        # As `_found`, in line: every hit would pay for the call.
+        # As in `_judged`: every hit would pay for the call of a method for both.
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
@@ -157,13 +157,8 @@ class Values:
         if type(raw) is not bytes:
             raw = None if raw is None else self._as_bytes(raw, codec)
         entry = None if raw is None else parse(raw)
-        found = MISS if entry is None else self._found(entry, codec)
-        if entry is None or found is MISS:
+        if entry is None:
             return MISS
-        early = 0.0 if windows is None or windows.ahead is None else draw(entry, windows, left - entry.stale)
-        return Found(found.value, entry, judge(entry, left, windows, early), left)
-
-    def _found(self, entry: Entry, codec: Codec) -> Found | Miss:
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
@@ -171,7 +166,11 @@ class Values:
             return MISS
         if self._reporter.incidents:
             self._reporter.resolved(codec.name, "bytes")
-        return Found(value, entry)
+        # Most hits are neither due nor stale, and would pay for the calls.
+        if windows is not None and left - entry.stale > windows.earliest and not entry.expired:
+            return Found(value, entry, FRESH, left)
+        early = 0.0 if windows is None else draw(entry, windows, left - entry.stale)
+        return Found(value, entry, judge(entry, left, windows, early), left)
 
     def _as_bytes(self, raw: object, codec: Codec) -> bytes | None:
         # The stores of this package return nothing but bytes; one by somebody else may.

@@ -53,9 +53,18 @@ class Keyspace:
         """Return the bytes at ``key``."""
         return self.find(key, bytes)
 
-    def seconds_left(self, key: str) -> float:
-        """Return for how many seconds the value at ``key`` will be there; 0.0 if there is none."""
-        return max(0.0, self._entries[key][1] - self._clock.monotonic()) if key in self._entries else 0.0
+    def find_timed(self, key: str) -> tuple[bytes | None, float]:
+        """Return the bytes at ``key``, and for how many seconds they will be there; None and 0.0 if there are none.
+
+        Raises:
+            KeyRefusedError: The key holds a window.
+        """
+        entry = self._entries.get(key)
+        # In line, and with one look at the clock: a hit would pay for the call of `find` and for another look.
+        if entry is not None and (left := entry[1] - self._clock.monotonic()) > 0 and isinstance(entry[0], bytes):
+            self._entries.move_to_end(key)
+            return entry[0], left
+        return self.find(key, bytes), 0.0
 
     def append(self, key: str, more: bytes) -> None:
         """Put ``more`` behind the bytes at ``key``, which keep their expiry."""

@@ -60,17 +60,18 @@ class MemoryStore:
 
     async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
         with self._lock:
-            return self._keyspace.value(key), self._keyspace.seconds_left(key)
+            return self._keyspace.find_timed(key)
 
     async def get_with_lease_and_ttl(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None, float]:
         with self._lock:
-            return self._keyspace.value(key), self._keyspace.holder(key), self._keyspace.seconds_left(key)
+            value, left = self._keyspace.find_timed(key)
+            return value, self._keyspace.holder(key), left
 
     async def get_and_delete_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
         with self._lock:
-            value, left = self._keyspace.value(key), self._keyspace.seconds_left(key)
+            found = self._keyspace.find_timed(key)
             self._keyspace.remove(key)
-            return value, left
+            return found
 
     async def run(self, key: str, timeout: float, script: Script[R]) -> R:
         with self._lock:

@@ -270,7 +270,8 @@ class TimedRead(Read):
 
     def pack(self) -> None:
         if not self.packed:
-            self.packed = pack("PTTL", self.key) + pack("GET", self.key)
+            name = self.key.encode()
+            self.packed = b"%b*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (_pttl(name), len(name), name)
 
     def succeed(self, reply: object) -> None:
         if isinstance(reply, list) and len(reply) == 2:  # noqa: PLR2004 - one for each command
@@ -280,10 +281,12 @@ class TimedRead(Read):
 
     def settle(self, pttl: object, value: object) -> None:
         """Take the replies to both commands."""
-        if (value is None or type(value) is bytes) and isinstance(pttl, (int, Exception)):
+        if (type(value) is bytes or value is None) and (type(pttl) is int or isinstance(pttl, Exception)):
             self._deadlines.pending.discard(self)
             if not self.future.done():
-                self.future.set_result((value, seconds_left(pttl)))
+                # As `seconds_left`, in line: every hit would pay for the call.
+                left = (pttl - 1) / 1000 if type(pttl) is int and pttl >= 0 else seconds_left(pttl)
+                self.future.set_result((value, left))
         elif isinstance(value, Exception):
             self.fail(translate(value, self._deadlines.address))
         else:
@@ -417,7 +420,8 @@ class TimedMultiGet(MultiGet):
         self._timed = reads
         self._keys = [*dict.fromkeys([read.key for read in reads])]
         self.replies: int = len(self._keys) + 1
-        self.packed: bytes = b"".join([*[pack("PTTL", key) for key in self._keys], pack("MGET", *self._keys)])
+        names = [key.encode() for key in self._keys]
+        self.packed: bytes = b"".join([*map(_pttl, names), pack("MGET", *names)])
 
     def result_of(self, replies: list[object]) -> object:
         return replies
@@ -449,6 +453,11 @@ def gathered(reads: list[Read]) -> list[Read | MultiGet]:
         return [MultiGet(reads)] if len(reads) > 1 else [*reads]
     plain = [read for read in reads if type(read) is Read]
     return [*gathered(plain), TimedMultiGet(timed) if len(timed) > 1 else timed[0]]
+
+
+def _pttl(name: bytes) -> bytes:
+    """Return as ``pack("PTTL", name)``, in half of the time. Every hit of a function with windows pays for it."""
+    return b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (len(name), name)
 
 
 def pack(*command: str | bytes | int) -> bytes:

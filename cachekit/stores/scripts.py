@@ -174,7 +174,7 @@ class AcquireStaleLease(Script[bytes | Lease | Gone], frozen=True):
     def in_memory(self, keys: Keyspace, key: str) -> bytes | Lease | Gone:
         value, holder = keys.value(key) or None, keys.holder(key)
         seen = value is None or (self.suffix and value.endswith(self.suffix))
-        if value is not None and not seen and keys.seconds_left(key) * 1000 > self.floor_ms:
+        if value is not None and not seen and keys.find_timed(key)[1] * 1000 > self.floor_ms:
             return value
         if value is None and self.copy is Copy.BACKGROUND:
             return GONE

@@ -59,6 +59,7 @@ STALE_COUNTERS: Final = (
     "expire",
     "expired",
     "hung loads",
+    "hits of a known fill",
     "failed unseen",
     "stale: revalidate",
     "stale: error",
@@ -69,7 +70,7 @@ STALE_COUNTERS: Final = (
 """Further counters of each worker with stale windows."""
 
 _COUNTER: Final = {name: position for position, name in enumerate((*COUNTERS, *NEAR_COUNTERS, *STALE_COUNTERS))}
-_PER_KEY: Final = 4
+_PER_KEY: Final = 5
 _PER_LOAD: Final = 2
 
 _RAISES: Final = 64
@@ -215,6 +216,17 @@ class Board:
         """Note that an expiry that covers ``version`` was acknowledged."""
         with self._locked() as cells:
             at = 4 + _PER_KEY * key
+            cells[at] = max(cells[at], version)
+
+    def failed(self, key: int) -> int:
+        """Return the highest version of ``key`` at the beginning of a load that failed."""
+        with self._locked() as cells:
+            return cells[5 + _PER_KEY * key]
+
+    def note_failed(self, key: int, version: int) -> None:
+        """Note that a load failed at whose beginning ``version`` was that of ``key``."""
+        with self._locked() as cells:
+            at = 5 + _PER_KEY * key
             cells[at] = max(cells[at], version)
 
     def raised_above(self, key: int, version: int) -> int:

@@ -204,7 +204,7 @@ def run(
     relay: Relay | None = None
     try:
         server.start()
-        relay = Relay(server.port) if near else None
+        relay = Relay(server.port, seed if stale else None) if near or stale else None
         settings = Settings(
             seed=seed,
             port=server.port,
@@ -256,12 +256,15 @@ def _run(
     trace = Trace(folder, settings.workers)
     crew = Crew(settings, board)
 
+    def note(text: str) -> None:
+        trace.note(-1, text)
+
     def is_going_on(passed: float) -> bool:
         enough = all(board.total(name) >= count for name, count in at_least.items())
         enough = enough and (bool(doer.done) or not faults)
         return passed < (seconds if enough else max(seconds, PATIENCE))
 
-    doer = Faults(server, board, crew, settings.seed, lambda text: trace.note(-1, text), relay=relay)
+    doer = Faults(server, board, crew, settings.seed, note, relay=relay if settings.near else None)
     try:
         if faults:
             doer.start()
@@ -287,11 +290,6 @@ def _run(
         if noise:
             violations.append(Violation(kind="noise", key=-1, text=noise[-4000:], worker=slot))
     violations += _left(server, board)
-    behind: list[float] = []
-    for slot in range(settings.workers):
-        ages = folder / f"ages-{slot}"
-        if ages.exists():
-            behind += [age for (age,) in struct.iter_unpack("=d", ages.read_bytes())]
     names = (*COUNTERS, *(NEAR_COUNTERS if settings.near else ()), *(STALE_COUNTERS if settings.stale else ()))
     return Report(
         seed=settings.seed,
@@ -299,8 +297,15 @@ def _run(
         counts={name: board.total(name) for name in names},
         faults=dict(Counter(doer.done)),
         violations=violations,
-        behind=sorted(behind),
+        behind=_ages_in(folder, settings.workers),
     )
+
+
+def _ages_in(folder: Path, workers: int) -> list[float]:
+    """Return the ages of the near hits that were behind, as the workers wrote them down, sorted."""
+    files = [folder / f"ages-{slot}" for slot in range(workers)]
+    found = [struct.iter_unpack("=d", file.read_bytes()) for file in files if file.exists()]
+    return sorted(age for ages in found for (age,) in ages)
 
 
 def _violations_in(path: Path, began: float) -> list[Violation]:

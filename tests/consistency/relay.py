@@ -1,5 +1,8 @@
 """Stands between some workers and the server, and can keep back reports to feeds, or replies on other connections.
 
+With stale windows it also cuts what a worker writes at once, as a network may: other commands come in between. Which
+of two commands of one write is the first is of no effect otherwise.
+
 A connection that dies is noticed. The bound on near hits is for a connection on which nothing comes any more, while all
 others go on. The marks of the near tier are for a reply that the report of its own change has overtaken. No command to
 the server causes either of the two.
@@ -9,10 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import threading
 from typing import Final
 
 _MOST: Final = 65536
+
+CUT: Final = 0.5
+"""The part of the writes that are cut."""
+
+APART: Final = 0.02
+"""Seconds between the two parts, at most."""
 
 
 class Relay:
@@ -20,10 +30,12 @@ class Relay:
 
     Args:
         target: The port of the server, on this machine.
+        seed: The seed of the places at which it cuts; None if it does not cut.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, seed: int | None = None) -> None:
         self._target = target
+        self._chance = None if seed is None else random.Random(f"{seed}/relay")
         self._loop = asyncio.new_event_loop()
         self._feeds = asyncio.Event()
         self._feeds.set()
@@ -83,6 +95,11 @@ class Relay:
             while data := await reader.read(_MOST):
                 if b"TRACKING" in data:
                     feed.set()
+                if self._chance is not None and self._chance.random() < CUT:
+                    at = self._chance.randrange(len(data))
+                    writer.write(data[:at])
+                    await asyncio.sleep(self._chance.uniform(0, APART))
+                    data = data[at:]
                 writer.write(data)
 
     async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, feed: asyncio.Event) -> None:

@@ -30,6 +30,14 @@ STALE: CachedOptions = {  # type: ignore[typeddict-item]
 }
 """The options of a run with stale windows: short enough that values go through all of them."""
 
+SPARE: CachedOptions = {  # type: ignore[typeddict-item]
+    "stale_if_error": 60.0,
+    "retry_after": 0.15,
+    "load_timeout": 1.0,
+}
+"""Those of the other half of the processes: as soon as a TTL is over a caller loads, in its own task, and all others of
+its process wait for that load. Each of them has a stale value, unless that was invalidated before it came."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -76,7 +84,7 @@ class CachekitSubject:
         timeout: The option of the cache, in seconds.
         lease: The option of the functions, in seconds.
         near: How many results are kept in this process as well; 0 for no near cache.
-        stale: Whether values are handed out when they are stale.
+        stale: The options about stale values.
     """
 
     keeps = True
@@ -92,12 +100,12 @@ class CachekitSubject:
         timeout: float,
         lease: float,
         near: int = 0,
-        stale: bool = False,
+        stale: CachedOptions | None = None,
     ) -> None:
         self._cache = cache = Cache(url, timeout=timeout, near=near or None)
         cache.observe(observer)
 
-        @cache.cached(key="item:<key>", ttl=ttl, lease=lease, **(STALE if stale else {}))
+        @cache.cached(key="item:<key>", ttl=ttl, lease=lease, **(stale or {}))
         async def item(key: int) -> Item:
             return await load(key)
 
@@ -172,7 +180,7 @@ class NaiveSubject:
         timeout: float,
         lease: float,
         near: int = 0,
-        stale: bool = False,
+        stale: CachedOptions | None = None,
     ) -> None:
         self._redis = redis.asyncio.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)

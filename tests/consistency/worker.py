@@ -37,7 +37,7 @@ from cachekit.events import (
 from cachekit.stores.tracking import LIMIT
 from tests.consistency.board import Board, Trace
 from tests.consistency.faults import user_of
-from tests.consistency.subjects import CachekitSubject, Item, NaiveSubject, Subject
+from tests.consistency.subjects import SPARE, STALE, CachekitSubject, Item, NaiveSubject, Subject
 
 HUNG: Final = 20.0
 """Seconds after which a call counts as hung: all that it may wait for takes less than five."""
@@ -97,7 +97,7 @@ class Settings:
         naive: Test the naive cache-aside, in place of cachekit.
         near: Entries of each near cache; 0 for none.
         stale: Whether the functions have stale windows, and loads fail often, and hang.
-        relay: The port by which half of the workers reach the server; 0 for that of the server.
+        relay: The port by which workers reach the server: all of them, but half of them with near caches; 0 for none.
         timeout: The option of the caches, in seconds.
         lease: The option of the functions, in seconds.
         parent: The process without which a worker ends itself.
@@ -124,7 +124,8 @@ class Settings:
     def url(self, slot: int) -> str:
         """Return the URL at which one worker finds the server. With a near cache four ways are taken in turn."""
         resp3 = "?protocol=3" if self.near and slot % 2 else ""
-        port = self.relay if self.relay and slot % 4 in {1, 2} else self.port
+        relayed = self.relay and (not self.near or slot % 4 in {1, 2})
+        port = self.relay if relayed else self.port
         return f"redis://{user_of(slot)}:secret@127.0.0.1:{port}/0{resp3}"
 
     def __str__(self) -> str:
@@ -165,6 +166,8 @@ class Op:
     acknowledged: bool = False
     loads: bool = True
     near: bool = False
+    hit: bool = False
+    """Whether its value is fresh, as its event says."""
     why: str = ""
     """Why its value was stale."""
     soft: bool = False
@@ -217,7 +220,8 @@ class Worker:
             timeout=settings.timeout,
             lease=settings.lease,
             near=settings.near,
-            stale=settings.stale,
+            # The slot of a worker that was killed has the other options next.
+            stale=(STALE, SPARE)[(slot + generation) % 2] if settings.stale else None,
         )
 
     # --- what the cache calls -------------------------------------------------------------------
@@ -229,6 +233,7 @@ class Worker:
         if op.loads and self.board.load_begins(self.slot, key):
             self.count("duplicate loads")
             self.note(key, f"{op.label} duplicate load")
+        first = self.board.version(key)
         self.note(key, f"{op.label} load begins")
         try:
             await self.pause(op)
@@ -236,6 +241,10 @@ class Worker:
             self.note(key, f"{op.label} load reads version {version}")
             await self.pause(op)
             await self.fail(op)
+        except (LoadError, asyncio.CancelledError):
+            # Cancelled by its timeout, or with its caller.
+            self.board.note_failed(key, first)
+            raise
         finally:
             if op.loads:
                 self.board.load_ends(self.slot, key)
@@ -314,6 +323,8 @@ class Worker:
         what = type(event).__name__.lower()
         if isinstance(event, Hit):
             self.count("hits")
+            if op is not None:
+                op.hit = True
             if event.near:
                 what = "near hit"
                 self.count("near hits")
@@ -321,7 +332,7 @@ class Worker:
                     op.near = True
         elif isinstance(event, Filled):
             self.count("fills")
-            if self.settings.near and op is not None and op.loaded is not None:
+            if (self.settings.near or self.settings.stale) and op is not None and op.loaded is not None:
                 op.filled = op.loaded
                 what = f"filled version {op.filled.version} for {event.ttl:.3f} s"
                 self.board.filled(key, op.filled.load, event.ttl)
@@ -427,6 +438,8 @@ class Worker:
         op.near = kind == "read" and op.near
         if op.near:
             self.look_near(key, item, op, began_ns, wall)
+        elif self.settings.stale:
+            self.look_fresh(key, item, op, floors, (began_ns, wall))
         self.judge(key, item, op, floors, began)
 
     def judge(self, key: int, item: Item, op: Op, floors: Floors, began: float) -> None:
@@ -474,6 +487,22 @@ class Worker:
         if emptied is not None and began - emptied > _LIMIT:
             text = f"{op.label} got {item} near, {(began - emptied) / 1e9:.6f} s after the store had lost everything"
             self.violate("stale", key, text, began / 1e9)
+
+    def look_fresh(self, key: int, item: Item, op: Op, floors: Floors, began: tuple[int, int]) -> None:
+        """Judge a hit by the end of its TTL, and a value that was handed out in a pause by the load that failed."""
+        fill = self.board.fill(key, item.load) if op.hit else None
+        if fill is not None:
+            self.count("hits of a known fill")
+            # As with a near hit, by both clocks.
+            over = min(began[0] - fill.filled, began[1] - fill.filled_wall) - fill.ttl
+            if over > _ROUNDED:
+                text = f"{op.label} got {item} as fresh, {over / 1e9:.6f} s after it was stale"
+                self.violate("not fresh", key, text, began[0] / 1e9)
+        # An invalidation, and an expiry, lift the pause. So the load that failed had begun after all of them.
+        failed = self.board.failed(key)
+        if op.why == "paused" and failed < max(floors.acknowledged, floors.expired):
+            text = f"{op.label} was told of a pause; the newest load that failed began at version {failed}: {floors}"
+            self.violate("paused", key, text, began[0] / 1e9)
 
     def named(self) -> str:
         return f"{self.slot}.{self.generation}.{next(self.own)}"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,12 +19,6 @@ from tests.kit.waiting import until
 
 AUTO = Windows(ahead=0.0, ttl=600.0)
 spans = st.floats(0.001, 10_000)
-
-
-@pytest_asyncio.fixture
-async def cache(store_url: str) -> AsyncIterator[Cache]:
-    async with Cache(store_url, timeout=5) as cache:
-        yield cache
 
 
 # --- the draw -------------------------------------------------------------------------------------------
@@ -52,6 +44,14 @@ def test_each_read_draws_for_itself() -> None:
 def test_a_part_of_the_ttl_is_that_part(part: float, ttl: float) -> None:
     assert draw(Entry(b"1", load=5.0), Windows(ahead=part, ttl=ttl)) == part * ttl
     assert draw(Entry(b"1", ttl=ttl), Windows(ahead=part)) == part * ttl
+
+
+@given(spans, spans, st.sampled_from([0.0, 0.1, 0.9]), st.none() | spans)
+def test_no_draw_is_earlier_than_what_a_hit_compares(load: float, own: float, ahead: float, ttl: float | None) -> None:
+    """A value with more of its TTL left is a hit, and nothing is drawn."""
+    windows = Windows(ahead=ahead, ttl=ttl)
+    assert draw(Entry(b"1", load=load, ttl=own), windows) <= windows.earliest
+    assert Windows(revalidate=60.0).earliest == 0.0
 
 
 def test_nothing_is_drawn_without_the_option() -> None:

@@ -9,43 +9,23 @@ from contextvars import ContextVar
 from typing import Any, Self
 
 import pytest
-import pytest_asyncio
 
 from cachekit import Cache, CachedFunction
 from cachekit._flow.background import MOST
 from cachekit._flow.commit import open_block
 from cachekit._flow.nesting import inside
-from cachekit.events import Event, LoadFailed, ServedStale
+from cachekit.events import LoadFailed
 from tests.kit.servers import RedisServer
-from tests.kit.stale import HOUR, PATIENCE, Source, put, raw_at, turns, two_caches, watch
+from tests.kit.stale import PATIENCE, WINDOWS, Source, put, raw_at, reasons, turns, two_caches, watch
 from tests.kit.waiting import until
 
-WINDOWS: dict[str, Any] = {"ttl": 600, "stale_while_revalidate": 60, "stale_if_error": HOUR, "retry_after": 60}
-
-SOFT: dict[str, Any] = {**WINDOWS, "soft_timeout": 0.02}
+SOFT: dict[str, Any] = {"ttl": 600, **WINDOWS, "soft_timeout": 0.02}
 
 REQUEST: ContextVar[str] = ContextVar("request", default="none")
 
 
-@pytest_asyncio.fixture
-async def cache(store_url: str) -> AsyncIterator[Cache]:
-    async with Cache(store_url, timeout=5) as cache:
-        yield cache
-        await until(lambda: not cache.loading_in_background)
-        assert not cache.runtime.flights.open_loops, "a flight was left open"
-
-
-@pytest.fixture
-def source() -> Source:
-    return Source()
-
-
 def decorated(cache: Cache, source: Source, **options: Any) -> CachedFunction[[], Any]:
     return cache.cached(key="k", **{**SOFT, **options})(source.load)
-
-
-def reasons(events: list[Event]) -> list[str]:
-    return [event.why for event in events if isinstance(event, ServedStale)]
 
 
 # --- soft_timeout ---------------------------------------------------------------------------------------
@@ -182,7 +162,7 @@ async def test_a_function_that_calls_itself_is_not_waited_for_by_itself(cache: C
 async def test_so_many_loads_go_on_in_the_background_and_not_one_more(cache: Cache) -> None:
     source = Source()
 
-    @cache.cached(key="k:<n>", **WINDOWS)
+    @cache.cached(key="k:<n>", ttl=600, **WINDOWS)
     async def call(n: int) -> Any:
         return await source.load()
 
@@ -248,7 +228,7 @@ async def test_a_load_that_swallows_its_cancellation_holds_nobody_up(cache: Cach
                 await over.wait()
         return "too late"
 
-    call = cache.cached(key="k", **{**WINDOWS, "load_timeout": 0.05, "retry_after": 0.01})(load)
+    call = cache.cached(key="k", **{"ttl": 600, **WINDOWS, "load_timeout": 0.05, "retry_after": 0.01})(load)
     await put(cache, "k", "old", left=-5)
     assert await call() == "old"
     results: list[Any] = []
@@ -307,7 +287,7 @@ async def test_a_load_in_the_background_sees_the_contextvars_of_its_caller_witho
         seen.append((REQUEST.get(), open_block(cache.runtime), len(inside())))
         return 1
 
-    call = cache.cached(key="k", **WINDOWS)(load)
+    call = cache.cached(key="k", ttl=600, **WINDOWS)(load)
 
     @cache.cached(key="around", ttl=60)
     async def around() -> int:
@@ -377,7 +357,7 @@ PROVIDERS: list[Any] = [Session, _opened, _as_manager, _as_plain_manager]
 async def test_a_load_in_the_background_gets_an_argument_of_its_own(cache: Cache, provider: Any) -> None:
     used: list[tuple[Session, bool]] = []
 
-    @cache.cached(key="k:<n>:<more>", **WINDOWS, background={"session": provider})
+    @cache.cached(key="k:<n>:<more>", ttl=600, **WINDOWS, background={"session": provider})
     async def call(session: Session, n: int, *, more: int = 1) -> int:
         used.append((session, session.open))
         return n + more
@@ -407,7 +387,7 @@ async def test_a_manager_that_is_no_callable_is_entered_for_each_load(cache: Cac
         async def __aexit__(self, *raised: object) -> None:
             entered.append("out")
 
-    @cache.cached(key="k", **WINDOWS, background={"pool": Pool()})
+    @cache.cached(key="k", ttl=600, **WINDOWS, background={"pool": Pool()})
     async def call(pool: object) -> str:
         return str(pool)
 
@@ -426,7 +406,7 @@ async def test_nothing_is_provided_for_a_load_that_does_not_begin(store_url: str
         async def load(session: object) -> Any:
             return await source.load()
 
-        options: dict[str, Any] = {**WINDOWS, "background": {"session": lambda: provided.append(1)}}
+        options: dict[str, Any] = {"ttl": 600, **WINDOWS, "background": {"session": lambda: provided.append(1)}}
         call, theirs = [cache.cached(key="k", **options)(load) for cache in (here, elsewhere)]
         await put(here, "k", "old", left=-5)
         source.open.clear()
@@ -445,7 +425,7 @@ async def test_a_provider_that_fails_is_a_failed_load(cache: Cache) -> None:
     def refuse() -> None:
         raise PermissionError
 
-    @cache.cached(key="k", **WINDOWS, background={"session": refuse})
+    @cache.cached(key="k", ttl=600, **WINDOWS, background={"session": refuse})
     async def call(session: object) -> int:
         return 1
 
@@ -460,7 +440,7 @@ async def test_a_method_may_provide_its_instance(cache: Cache) -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        @cache.cached(key="price:<sku>", **WINDOWS, background={"self": lambda: Shop("theirs")})
+        @cache.cached(key="price:<sku>", ttl=600, **WINDOWS, background={"self": lambda: Shop("theirs")})
         async def price(self, sku: str) -> str:
             return f"{sku} of {self.name}"
 

@@ -11,12 +11,16 @@ import orjson
 
 from cachekit import Cache
 from cachekit.entry import Entry
-from cachekit.events import Event
+from cachekit.events import Event, ServedStale
 from cachekit.stores.base import Store
 from cachekit.stores.memory import MemoryStore
 
 PATIENCE = 30.0
 HOUR = 3600.0
+DOWN = ConnectionError("the database is down")
+
+WINDOWS: dict[str, Any] = {"stale_while_revalidate": 60, "stale_if_error": HOUR, "retry_after": 60}
+"""A value is handed out at once for a minute, and stands in for an hour."""
 
 
 async def put(cache: Cache, key: str, value: object, *, left: float, stale: float = HOUR, **metadata: Any) -> None:
@@ -46,6 +50,11 @@ def watch(cache: Cache) -> list[Event]:
     events: list[Event] = []
     cache.observe(events.append)
     return events
+
+
+def reasons(events: list[Event]) -> list[str]:
+    """Return why each stale value was handed out."""
+    return [event.why for event in events if isinstance(event, ServedStale)]
 
 
 class Source:

@@ -14,10 +14,8 @@ from cachekit._tiers import near
 from cachekit._tiers.near import NearTier
 from cachekit.events import Hit, LoadFailed, ServedStale
 from tests.kit.servers import RedisServer
-from tests.kit.stale import HOUR, Source, put, watch
+from tests.kit.stale import DOWN, HOUR, Source, put, watch
 from tests.kit.waiting import until
-
-DOWN = ConnectionError("the database is down")
 
 
 class Clock:
