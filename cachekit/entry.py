@@ -131,16 +131,38 @@ class Entry(Struct, frozen=True, gc=False):
             >>> Entry(b"1", stale=60.0, load=0.02).raw()
             b'1\n{"s":60000,"d":20}'
         """
-        named = (("s", self.stale), ("d", self.load), ("t", self.ttl))
-        metadata = {"E": 1} if self.sealed else {}
-        metadata |= {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
-        if not metadata and not self.expired:
+        metadata = self.metadata()
+        if metadata == _NOTHING and not self.expired:
             return self.data
-        return self.data + b"\n" + orjson.dumps(metadata) + EXPIRED * self.expired
+        return self.data + b"\n" + metadata + EXPIRED * self.expired
 
+    def metadata(self) -> bytes:
+        """Return the object of the second line.
+
+        Example:
+            >>> Entry(b'"AQ=="', stale=60.0, sealed=True).metadata()
+            b'{"E":1,"s":60000}'
+        """
+        named = (("s", self.stale), ("d", self.load), ("t", self.ttl))
+        members = {"E": 1} if self.sealed else {}
+        members |= {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
+        return orjson.dumps(members)
+
+
+_NOTHING: Final = b"{}"
 
 EXPIRED: Final = b"!"
 """Behind the second line: the value was expired by hand. Each time adds one."""
+
+
+def metadata_of(raw: bytes) -> bytes:
+    r"""Return the object of the second line of ``raw``, as it was written; nothing if there is no such line.
+
+    Example:
+        >>> metadata_of(b'1\n{"s":60000}!')
+        b'{"s":60000}'
+    """
+    return raw.partition(b"\n")[2].rstrip(EXPIRED)
 
 
 def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:

@@ -4,8 +4,9 @@
 
     0x01 | 4 bytes that name the key | nonce, 12 bytes | AES-256-GCM of the padded bytes | tag, 16 bytes
 
-The nonce is random and new each time. The place that the bytes are for is associated data: moved to another place,
-they do not open. Before they are sealed, the bytes grow to a multiple of 256, so that their length tells little.
+The nonce is random and new each time. The place that the bytes are for is associated data, and so is the metadata that
+stands beside them: at another place, or beside other metadata, they do not open. Before they are sealed, the bytes grow
+to a multiple of 256, so that their length tells little.
 
 The package ``cryptography`` does the work; it is imported when the first key is used (extra ``encryption``).
 """
@@ -197,12 +198,14 @@ def _cipher(setting: str) -> tuple[type[AESGCM], type[Exception]]:
     return AESGCM, InvalidTag
 
 
-def place(kind: str, stored: str, name: str) -> bytes:
+def place(kind: str, stored: str, name: str, metadata: bytes = b"") -> bytes:
     """Return the associated data of bytes of a ``kind`` that stand at the key ``stored`` in the store, under ``name``.
+
+    ``metadata`` is readable and stands beside them.
 
     Example:
         >>> place("window", "app:snapshots:42", "snapshots:42")
-        b'6:window16:app:snapshots:4212:snapshots:42'
+        b'6:window16:app:snapshots:4212:snapshots:420:'
     """
-    parts = [part.encode(errors="surrogatepass") for part in (kind, stored, name)]
+    parts = [*[part.encode(errors="surrogatepass") for part in (kind, stored, name)], metadata]
     return b"".join(b"%d:%b" % (len(part), part) for part in parts)

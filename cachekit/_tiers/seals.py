@@ -1,8 +1,9 @@
 """Seals: what of an entry or an item stands in the store sealed, and for which place.
 
 A sealed value is ``"<base64>"``, and its metadata has ``"E":1`` (`cachekit.entry`): readers without keys take it for a
-miss. A sealed item is ``{"~sealed":"<base64>"}``, and the store puts its timestamp beside that. What no key opens
-is not there: one warning, and never the plain text in its place.
+miss. Its metadata is readable, and the value opens beside no other. A sealed item is ``{"~sealed":"<base64>"}``, and
+the store puts its timestamp beside that. What no key opens is not there: one warning, and never the plain text in its
+place.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
-from cachekit.entry import Entry, parse, timestamp_of
+from cachekit.entry import Entry, metadata_of, parse, timestamp_of
 from cachekit.errors import SealError
 from cachekit.sealing import Sealer, place
 
@@ -52,9 +53,10 @@ class Seals:
     # --- values -----------------------------------------------------------------------------------
 
     def of_value(self, key: str, entry: Entry, codec: Codec) -> Entry | None:
-        """Return ``entry`` with its value sealed for ``key``; None when there is no key to seal it with."""
-        sealed = self._seal(self.sealer, entry.data, self._place("value", key), codec)
-        return None if sealed is None else replace(entry, data=b'"%b"' % sealed, sealed=True)
+        """Return ``entry`` with its value sealed for ``key`` and its metadata; None when there is no key for it."""
+        form = replace(entry, sealed=True)
+        sealed = self._seal(self.sealer, entry.data, self._place("value", key, form.metadata()), codec)
+        return None if sealed is None else replace(form, data=b'"%b"' % sealed)
 
     def value_in(self, key: str, raw: bytes, codec: Codec) -> Entry | None:
         """Return the entry that is sealed in ``raw`` at ``key``; None when no key opens it."""
@@ -67,7 +69,7 @@ class Seals:
         except DecodeError:
             self._left_out(codec, "they are not sealed")
             return None
-        data = self._opened(self.sealer, sealed, self._place("value", key), codec)
+        data = self._opened(self.sealer, sealed, self._place("value", key, metadata_of(raw)), codec)
         return None if data is None else replace(entry, data=data, sealed=False)
 
     # --- items of windows ---------------------------------------------------------------------------
@@ -102,9 +104,9 @@ class Seals:
 
     # --- both -------------------------------------------------------------------------------------
 
-    def _place(self, kind: str, key: str) -> bytes:
+    def _place(self, kind: str, key: str, metadata: bytes = b"") -> bytes:
         [stored] = self._stored([key])
-        return place(kind, stored, key)
+        return place(kind, stored, key, metadata)
 
     def _seal(self, sealer: Sealer | None, data: bytes, where: bytes, codec: Codec) -> bytes | None:
         try:

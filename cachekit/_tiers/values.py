@@ -126,8 +126,8 @@ class Values:
         return entry
 
     def sealed(self, key: str, entry: Entry, codec: Codec) -> Entry | None:
-        """Return ``entry`` as it stands at ``key``; None, with one warning, if it cannot be sealed."""
-        return self._seals.of_value(key, entry, codec) if codec.private else entry
+        """Return ``entry`` as it stands at ``key`` for a private function; None, with one warning, if it cannot be."""
+        return self._seals.of_value(key, entry, codec)
 
     def decoded(self, key: str, raw: bytes | Down | Distrusted | None, codec: Codec, *, anew: bool = False) -> Outcome:
         """Return the outcome of a read of ``key``; bytes that do not decode are a miss, with one warning.

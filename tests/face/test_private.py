@@ -381,6 +381,34 @@ async def test_a_sealed_value_that_was_expired_by_hand_stands_in_for_failures_al
         assert await call.refresh() == await call() == "new"
 
 
+METADATA: Final[dict[str, Damage]] = {
+    "a longer stale window": lambda meta: meta.replace(b'"s":3600000', b'"s":9600000'),
+    "no stale window": lambda meta: meta.replace(b',"s":3600000', b""),
+    "a longer load": lambda meta: meta.replace(b'"d":', b'"d":9'),
+    "another ttl": lambda meta: meta.replace(b'"t":', b'"t":9'),
+    "one more member": lambda meta: meta.replace(b"}", b',"new":1}'),
+    "spaces": lambda meta: meta.replace(b",", b", "),
+}
+
+
+@pytest.mark.parametrize("change", METADATA)
+async def test_a_sealed_value_whose_metadata_was_changed_is_loaded_anew_with_one_warning(
+    change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, source = MemoryStore(), Source("old")
+    call = Cache(store, keys=[KEY]).cached(**{**STALE, "ttl": lambda _: 600, "refresh_ahead": "auto"})(source.load)
+    await call()
+    line, meta = (await store.get("k", PATIENCE) or b"").split(b"\n")
+    assert {*orjson.loads(meta)} == {"E", "s", "d", "t"}
+    changed = METADATA[change](meta)
+    assert changed != meta
+    await store.set("k", PATIENCE, line + b"\n" + changed, ttl_ms=2 * HOUR * 1000)
+    source.version = "new"
+    assert await call.peek() is MISS
+    assert await call() == await call() == "new"
+    assert len(told(caplog)) == 1
+
+
 async def test_a_stale_value_that_no_key_opens_does_not_stand_in(caplog: pytest.LogCaptureFixture) -> None:
     store, source = MemoryStore(), Source(TEXT)
     await Cache(store, keys=[OTHER]).cached(**STALE)(source.load)()

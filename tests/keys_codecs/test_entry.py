@@ -16,6 +16,7 @@ from cachekit.entry import (
     is_pause,
     is_token,
     lease_key,
+    metadata_of,
     parse,
     set_back,
     stamped,
@@ -101,6 +102,18 @@ def test_a_time_that_is_none_makes_an_entry_a_miss(name: str, value: object) -> 
 def test_any_bytes_are_an_entry_or_a_miss(line: bytes, sealed: bool) -> None:
     entry = parse(b"1\n" + line, sealed=sealed)
     assert entry is None or entry.data == b"1"
+
+
+@relaxed
+@given(json_values, st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6), st.booleans(), st.integers(0, 3))
+def test_the_metadata_of_an_entry_is_found_in_its_bytes_as_it_was_written(
+    value: object, stale: float, load: float, ttl: float, sealed: bool, expiries: int
+) -> None:
+    entry = Entry(orjson.dumps(value), stale, load, ttl, sealed=sealed)
+    raw = entry.raw()
+    assert metadata_of(raw) == (entry.metadata() if raw != entry.data else b"")
+    if raw != entry.data:
+        assert metadata_of(raw + EXPIRED * expiries) == entry.metadata()
 
 
 @pytest.mark.parametrize("stale", [0.0, 60.0])

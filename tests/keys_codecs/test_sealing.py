@@ -78,6 +78,7 @@ def test_foreign_bytes_do_not_open(data: bytes) -> None:
         place("window", "app:snapshots:42", "snapshots:43"),
         place("window", "snapshots:42", "snapshots:42"),
         place("value", "app:snapshots:42", "snapshots:42"),
+        place("window", "app:snapshots:42", "snapshots:42", b"{}"),
     ],
 )
 def test_bytes_that_were_moved_do_not_open(elsewhere: bytes) -> None:
@@ -87,8 +88,8 @@ def test_bytes_that_were_moved_do_not_open(elsewhere: bytes) -> None:
 
 
 @relaxed
-@given(st.tuples(st.text(), st.text(), st.text()), st.tuples(st.text(), st.text(), st.text()))
-def test_no_two_places_are_one(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
+@given(st.tuples(st.text(), st.text(), st.text(), st.binary()), st.tuples(st.text(), st.text(), st.text(), st.binary()))
+def test_no_two_places_are_one(one: tuple[str, str, str, bytes], other: tuple[str, str, str, bytes]) -> None:
     assert (place(*one) == place(*other)) == (one == other)
 
 
