@@ -96,7 +96,8 @@ class RollingWindow:
     async def forget(self) -> bool:
         """Delete the whole window (`Cache.erase`). Returns whether the store acknowledged it.
 
-        The window is empty until the next push that begins afterwards, in every process.
+        The window is empty until the next push. That is one that begins afterwards, or one of another process that is
+        under way and has not reached the store before: docs/snapshots.md has the table.
         """
         return await self._cache.erase(self._key)
 

@@ -21,6 +21,8 @@ from tests.kit.waiting import until
 TEXT: Final = "a text that was given up on its way" * 12_000
 PATIENCE: Final = 30.0
 
+pytestmark = pytest.mark.server
+
 Write = Callable[[Cache], Awaitable[bool]]
 WRITES: Final[dict[str, tuple[Write, str]]] = {
     "a snapshot": (lambda cache: SnapshotStore(cache).save_snapshot("42", TEXT, 8), "snapshots:42"),

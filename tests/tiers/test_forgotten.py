@@ -24,7 +24,7 @@ from cachekit.clock import SystemClock
 from cachekit.errors import StoreTimeoutError
 from cachekit.stores import MemoryStore, Store, Window
 from cachekit.stores.connect import open_store
-from cachekit.stores.scripts import Fill, Push, Script
+from cachekit.stores.scripts import Fill, OpenWindow, Push, Script
 from tests.kit.servers import RedisServer
 from tests.kit.sizes import sized
 
@@ -326,6 +326,35 @@ def test_on_a_server_nothing_comes_back_whatever_the_network_does(redis_server: 
         return open_store(redis_server.url, clock=SystemClock())
 
     check(opens, moves_time=False, sealed=sealed, examples=sized(15, 100))
+
+
+class Overtaken(MemoryStore):
+    """A store in which another process forgets the window just before a step of the kind ``before`` is carried out."""
+
+    before: type[Script[Any]] | None = None
+
+    async def run(self, key: str, timeout: float, script: Script[T]) -> T:
+        if self.before is not None and isinstance(script, self.before):
+            self.before = None
+            await self.delete([key], PATIENCE)
+        return await super().run(key, timeout, script)
+
+
+@pytest.mark.parametrize(
+    ("known", "before", "kept"),
+    [(False, OpenWindow, True), (False, Push, False), (True, Push, True)],
+    ids=["before the first command", "between two commands", "before the first command to a known window"],
+)
+async def test_a_save_is_void_if_its_first_command_came_before_a_forget_elsewhere(
+    known: bool, before: type[Script[Any]], kept: bool
+) -> None:
+    store = Overtaken()
+    window = RollingWindow(Cache(store, timeout=PATIENCE), "w", 10, TTL)
+    if known:
+        assert await window.push({"text": "forgotten"})
+    store.before = before
+    assert await window.push({"text": "under way"}) is kept
+    assert [item["text"] for item in await window.recent(10)] == ["under way"] * kept
 
 
 class Congested(MemoryStore):
