@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
 
 import pytest
@@ -329,32 +330,40 @@ def test_on_a_server_nothing_comes_back_whatever_the_network_does(redis_server: 
 
 
 class Overtaken(MemoryStore):
-    """A store in which another process forgets the window just before a step of the kind ``before`` is carried out."""
+    """A store in which a window is forgotten just before a step of the kind ``before`` is carried out."""
 
     before: type[Script[Any]] | None = None
+    forget: Callable[[], Awaitable[Any]]
 
     async def run(self, key: str, timeout: float, script: Script[T]) -> T:
         if self.before is not None and isinstance(script, self.before):
             self.before = None
-            await self.delete([key], PATIENCE)
+            await self.forget()
         return await super().run(key, timeout, script)
 
 
-@pytest.mark.parametrize(
-    ("known", "before", "kept"),
-    [(False, OpenWindow, True), (False, Push, False), (True, Push, True)],
-    ids=["before the first command", "between two commands", "before the first command to a known window"],
-)
-async def test_a_save_is_void_if_its_first_command_came_before_a_forget_elsewhere(
-    known: bool, before: type[Script[Any]], kept: bool
+STEPS: Final[dict[str, tuple[bool, type[Script[Any]], bool]]] = {
+    "before the first command": (False, OpenWindow, True),
+    "between two commands": (False, Push, False),
+    "before the first command to a known window": (True, Push, True),
+}
+"""By the moment at which another process forgets the window: whether the save knows it, and whether it is kept."""
+
+
+@pytest.mark.parametrize("moment", STEPS)
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_a_save_is_void_behind_a_forget_here_and_if_its_first_command_came_before_one_elsewhere(
+    where: str, moment: str
 ) -> None:
+    known, before, kept = STEPS[moment]
     store = Overtaken()
     window = RollingWindow(Cache(store, timeout=PATIENCE), "w", 10, TTL)
     if known:
         assert await window.push({"text": "forgotten"})
-    store.before = before
-    assert await window.push({"text": "under way"}) is kept
-    assert [item["text"] for item in await window.recent(10)] == ["under way"] * kept
+    store.before, store.forget = before, window.forget if where == "here" else partial(store.delete, ["w"], PATIENCE)
+    found = ["under way"] if kept and where == "elsewhere" else []
+    assert await window.push({"text": "under way"}) is bool(found)
+    assert [item["text"] for item in await window.recent(10)] == found
 
 
 class Congested(MemoryStore):
