@@ -64,6 +64,11 @@ class _Ring(NamedTuple):
     ciphers: dict[bytes, AESGCM]
     current: bytes
 
+    # Reports of errors show the local variables of each frame.
+    def __repr__(self) -> str:
+        count = len(self.ciphers)
+        return f"{count} key{'s' if count > 1 else ''}"
+
 
 class Sealer:
     """The keys of a cache or a window: seals with the first one, opens with any.
@@ -98,8 +103,7 @@ class Sealer:
         self._ring = self._ring_of(keys() if callable(keys) else keys)
 
     def __repr__(self) -> str:
-        count = len(self._ring.ciphers)
-        return f"{type(self).__name__}({count} key{'s' if count > 1 else ''})"
+        return f"{type(self).__name__}({self._ring})"
 
     def seal(self, data: bytes, place: bytes) -> bytes:
         """Return ``data``, sealed with the first key for ``place``.

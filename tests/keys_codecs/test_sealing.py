@@ -202,6 +202,10 @@ def test_what_a_callable_raises_at_the_beginning_is_an_error_of_the_configuratio
 def test_no_repr_shows_a_key() -> None:
     sealer = Sealer([KEY, OTHER, KEY])
     assert repr(sealer) == "Sealer(2 keys)"
+    shown = repr(vars(sealer))
+    assert KEY not in shown
+    assert OTHER not in shown
+    assert repr(base64.urlsafe_b64decode(KEY)) not in shown
 
 
 def test_every_new_key_is_another_one() -> None:
