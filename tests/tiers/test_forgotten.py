@@ -366,6 +366,33 @@ async def test_a_save_is_void_behind_a_forget_here_and_if_its_first_command_came
     assert [item["text"] for item in await window.recent(10)] == found
 
 
+class SlowToAnswer(MemoryStore):
+    """A store whose answer to a read of a window is overtaken by a forget."""
+
+    forget: Callable[[], Awaitable[Any]] | None = None
+
+    async def window(self, key: str, timeout: float, count: int) -> Window:
+        window = await super().window(key, timeout, count)
+        if self.forget is not None:
+            await self.forget()
+        return window
+
+
+async def test_a_read_that_a_forget_overtakes_does_not_bring_the_old_generation_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = SlowToAnswer()
+    window = RollingWindow(Cache(store, timeout=PATIENCE), "w", 10, TTL)
+    assert await window.push({"text": "forgotten"})
+    store.forget = window.forget
+    await window.recent(10)
+    store.forget = None
+    # A push under it would be refused, and on a slow network lost.
+    monkeypatch.setattr("cachekit._tiers.windows._SOON", 0.0)
+    assert await window.push({"text": "next"})
+    assert [item["text"] for item in await window.recent(10)] == ["next"]
+
+
 class Congested(MemoryStore):
     """A store whose server is never to blame: all the time was lost in this process."""
 
