@@ -103,8 +103,8 @@ def judge(entry: Entry, left: float, windows: Windows | None, early: float = 0.0
     return Freshness.OVER
 
 
-def dated(entry: Entry, windows: Windows, ttl: float, took: float) -> tuple[bytes, float]:
-    r"""Return the bytes to store for a new value, and for how long.
+def dated(entry: Entry, windows: Windows, ttl: float, took: float) -> tuple[Entry, float]:
+    r"""Return the entry to store for a new value, with its metadata, and for how long.
 
     Args:
         entry: Of the value.
@@ -113,12 +113,13 @@ def dated(entry: Entry, windows: Windows, ttl: float, took: float) -> tuple[byte
         took: Seconds that its load took.
 
     Example:
-        >>> dated(Entry(b"1"), Windows(if_error=60, ttl=10), ttl=10, took=0.2)
+        >>> entry, seconds = dated(Entry(b"1"), Windows(if_error=60, ttl=10), ttl=10, took=0.2)
+        >>> entry.raw(), seconds
         (b'1\n{"s":60000}', 70)
     """
     load = took if windows.ahead == 0.0 else 0.0
     own_ttl = ttl if windows.ahead is not None and windows.ttl is None else 0.0
-    return Entry(entry.data, windows.longest, load, own_ttl).raw(), ttl + windows.longest
+    return Entry(entry.data, windows.longest, load, own_ttl), ttl + windows.longest
 
 
 def draw(entry: Entry, windows: Windows, fresh: float = 0.0) -> float:

@@ -187,12 +187,13 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began
     # Every caller that waits goes on now; only this one waits for the fill.
     stop_renewing(held)
     flight.land(Landed(result, entry))
-    if ttl is None or entry is None or flight.void:
+    stored = None if ttl is None or entry is None or flight.void else _stored(call, entry, ttl, began)
+    if ttl is None or stored is None:
         # Behind a stale value that stays, every call would begin a load whose result is not stored.
         behind = call.seen is not None and call.seen.copy is Copy.BACKGROUND and not flight.void
         (pause if behind else release)(call, flight)
         return
-    data, lasts = _stored(call, entry, ttl, began)
+    data, lasts = stored
     filled = await runtime.leases.fill(call.key, data, held.token, lasts, call.budget)
     if callable(filled):
         # The queue of this process is long. The value is returned, and the fill goes on without its caller.
@@ -213,12 +214,19 @@ def _filled(call: Call[Any], flight: Flight, ttl: float, *, filled: bool) -> Non
         reporter.emit(Filled(call.key, ttl))
 
 
-def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[bytes, float]:
-    """Return the bytes that are stored for ``entry``, whose load began at that `time.monotonic`, and for how long."""
-    windows = call.plan.windows
-    if windows is None or not call.runtime.coherence.times:
-        return entry.data, ttl
-    return dated(entry, windows, ttl, time.monotonic() - began)
+def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[bytes, float] | None:
+    """Return the bytes that are stored for ``entry``, whose load began at that `time.monotonic`, and for how long.
+
+    None, with one warning, when it is private and cannot be sealed.
+    """
+    windows, lasts, kept = call.plan.windows, ttl, entry
+    if windows is not None and call.runtime.coherence.times:
+        kept, lasts = dated(entry, windows, ttl, time.monotonic() - began)
+    if call.codec.private:
+        # Last: the metadata is sealed with the value, though it stays readable.
+        sealed = call.runtime.values.sealed(call.key, kept, call.codec)
+        return None if sealed is None else (sealed.raw(), lasts)
+    return kept.raw() if kept is not entry else entry.data, lasts
 
 
 def abandon(call: Call[Any], flight: Flight) -> None:
@@ -253,14 +261,15 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
     held, reporter = flight.lease, call.runtime.reporter
     ttl = call.plan.ttl_of(result, reporter)
     entry = None if ttl is None else call.runtime.values.encoded(result, call.codec)
+    stored = None if ttl is None or entry is None else _stored(call, entry, ttl, began)
     if not block.open:
         # The block has ended meanwhile, and has invalidated the key.
         return False
-    if held is None or ttl is None or entry is None:
+    if held is None or stored is None:
         block.invalidate([call.key])
         return False
     stop_renewing(held)
-    data, lasts = _stored(call, entry, ttl, began)
+    data, lasts = stored
     write = partial(_fill_inside, call, data, held.token, lasts)
     block.write(call.key, Write(write, drop=partial(release, call, flight), fenced=True))
     return True
