@@ -69,8 +69,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
             reporter.emit(Hit(key, near=True))
         hit: R = value
         return hit
-    budget = runtime.budget()
-    flights, windows = runtime.flights, plan.windows
+    budget, flights, windows = runtime.budget(), runtime.flights, plan.windows
     result: ReadResult | None = None
     # Nearly always no shard has failed, and no key is being loaded.
     if runtime.circuits and (rejected := coherence.rejected(key)) is not None:

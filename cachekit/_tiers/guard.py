@@ -30,7 +30,16 @@ from cachekit.errors import (
 )
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.sealing import Sealer
-from cachekit.stores.base import ConnectedStore, ProbingStore, Store, TimedStore, TimingStore, Tracking, TrackingStore
+from cachekit.stores.base import (
+    ConnectedStore,
+    ProbingStore,
+    Store,
+    TimedStore,
+    TimingStore,
+    Tracking,
+    TrackingStore,
+    time_left,
+)
 from cachekit.stores.scripts import Script
 
 PAUSE: Final = 0.2
@@ -38,9 +47,6 @@ PAUSE: Final = 0.2
 
 _LONG: Final = 0.05
 """Seconds of which a part may have been spent in this process. Less than that is counted as the server's."""
-
-_RESPITE: Final = 0.25
-"""The part of the deadline that a call has left, at least, when most of the time so far was lost in this process."""
 
 _PAIR: Final = 2
 
@@ -202,12 +208,7 @@ class Guard:
         # As in `ask`.
         except Exception:
             return
-        before = budget.left + took
-        budget.left += lost
-        if lost > took / 2:
-            # A stall of the event loop is measured to `PULSE` only. Many of them would use up the budget of a call
-            # whose server answers at once.
-            budget.left = max(budget.left, min(before, self.timeout * _RESPITE))
+        budget.left = time_left(self.timeout, budget.left + took, took, lost)
 
     async def confirm(self, key: str, script: Script[T], unconfirmed: Unconfirmed) -> T | Down:
         """Wait for the answer to ``script`` that was left ``unconfirmed``. No caller waits for it."""

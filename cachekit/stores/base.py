@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
@@ -137,6 +138,24 @@ class TimingStore(Protocol):
         They were spent in this process, behind other questions or while its event loop stood still.
         """
         ...
+
+
+RESPITE: Final = 0.25
+"""The part of a timeout that is left, at least, when most of the time so far was lost in this process."""
+
+
+def time_left(timeout: float, left: float, took: float, lost: float) -> float:
+    """Return how many seconds of ``timeout`` are left after an answer that ``took`` so long, with ``left`` before it.
+
+    ``lost`` of these seconds were lost in this process. A stall of the event loop is measured to a pulse only. Many of
+    them would use up the time of a caller whose server answers at once.
+
+    Example:
+        >>> time_left(1.0, 1.0, 0.5, 0.125), time_left(1.0, 1.0, 4.0, 2.5)
+        (0.625, 0.25)
+    """
+    least = min(left, timeout * RESPITE) if lost > took / 2 else -math.inf
+    return max(left - took + lost, least)
 
 
 @runtime_checkable

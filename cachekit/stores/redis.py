@@ -17,7 +17,7 @@ from msgspec import Struct
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError, UnconfirmedError
 from cachekit.loops import PerLoop
-from cachekit.stores.base import Tracking, Window
+from cachekit.stores.base import Tracking, Window, time_left
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import (
@@ -49,8 +49,9 @@ _SOURCES: Final = {script.name: Source(script.name) for script in SCRIPTS}
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
 
-_SPARE: Final = 1.0
-"""Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores."""
+_SPARE: Final = 5.0
+"""Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores. In a burst
+of sets on a busy machine seconds pass between its two steps."""
 
 
 class LoopState(Struct, frozen=True):
@@ -147,7 +148,7 @@ class RedisStore:
         # The lease outlives the time that this process loses, which the timeout leaves out.
         await self.seize_lease(key, timeout, token, lease_ms=math.ceil((timeout + _SPARE) * 1000))
         took = time.monotonic() - began
-        left = timeout - took + self.time_lost(key, took)
+        left = time_left(timeout, timeout, took, self.time_lost(key, took))
         # The fill is sent within the timeout, or not at all.
         if left <= 0:
             raise timeout_error(self._address)

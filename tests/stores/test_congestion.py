@@ -196,7 +196,7 @@ async def test_a_value_by_hand_is_stored_though_the_loop_is_blocked_between_its_
 
     async def seize_and_block(*args: Any, **options: Any) -> None:
         await seize(*args, **options)
-        time.sleep(TIMEOUT)  # noqa: ASYNC251 - it blocks on purpose
+        time.sleep(5 * TIMEOUT)  # noqa: ASYNC251 - it blocks on purpose
 
     monkeypatch.setattr(store, "seize_lease", seize_and_block)
     assert await store.set("k", TIMEOUT / 2, b"value", ttl_ms=MINUTE)
