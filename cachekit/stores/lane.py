@@ -502,7 +502,8 @@ class Lane(asyncio.Protocol):
             if (reply := gets(False)) is _NOTHING:  # noqa: FBT003 - that is, not decoded
                 return False
             replies.append(reply)
-            if isinstance(reply, Exception):
+            # Nearly all of them are numbers.
+            if type(reply) is not int and isinstance(reply, Exception):
                 self._error_replies.append(reply)
         return True
 

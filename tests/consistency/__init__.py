@@ -55,17 +55,17 @@ while, since the next invalidation would remove an entry that an earlier one has
 With stale windows
 ------------------
 ``--stale`` gives the functions stale windows, lets one load in four fail and some hang, and expires keys by hand. A
-stale answer is judged as strictly as a hit: the call that gets it has read it after it began, so it is no older than a
-floor that was copied before. An expiry raises a second floor, in the same way. Only an answer whose event says that it
-stands in for a load (`cachekit.events.ServedStale`: error, paused, slow, busy) may be below that floor. A hit must not be
-of a fill whose time to live was over before the read began, by the clocks as above. And a pause, which an invalidation and
-an expiry lift, must come from a load that began after them. So where an answer says that it was given in a pause, a load
-has failed at whose beginning the version of the source was at least the floors that were copied: a load notes that version
-when it fails, before the pause can be set.
+stale answer is judged as strictly as a hit: the call that gets it has read it after it began, so it is no older than
+a floor that was copied before. An expiry raises a second floor, in the same way. Only an answer whose event says that
+it stands in for a load (`cachekit.events.ServedStale`: error, paused, slow, busy) may be below that floor. A hit must
+not be of a fill whose time to live was over before the read began, by the clocks as above. And a pause, which an
+invalidation and an expiry lift, must come from a load that began after them. So where an answer says that it was
+given in a pause, a load has failed at whose beginning the version of the source was at least the floors that were
+copied: a load notes that version when it fails, before the pause can be set.
 
-Half of the processes have all options; in the others a stale value stands in for a failure and for nothing else, so all
-callers of a process wait for one load. All workers reach the server through the `relay`, which cuts what is written at
-once: a server carries out two commands of one write one after the other otherwise, whichever is the first.
+Half of the processes have all options; in the others a stale value stands in for a failure and for nothing else, so
+all callers of a process wait for one load. All workers reach the server through the `relay`, which cuts what is
+written at once: a server carries out two commands of one write one after the other otherwise, whichever is the first.
 
 At the end the server is healed and the workers close their caches. Then every journal must be empty, and no value in
 Redis may be below a floor, or below a version that a worker invalidated. The undelivered invalidations of a killed

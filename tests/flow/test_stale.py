@@ -371,11 +371,15 @@ async def test_a_caller_that_joins_before_the_load_begins_gets_the_error_and_not
     assert source.asked == 1, "they shared one load"
 
 
+@pytest.mark.parametrize("known", ["loaded", "hit", "stale"])
 async def test_a_value_that_was_known_here_does_not_stand_in_after_an_invalidation(
-    cache: Cache, source: Source
+    cache: Cache, source: Source, known: str
 ) -> None:
     """BROKEN if the last value that this process had were remembered."""
     call = decorated(cache, source)
+    if known != "loaded":
+        await put(cache, "k", "new", left=60 if known == "hit" else -100)
+        source.error = DOWN
     assert await call() == "new"
     async with Cache(cache._store) as elsewhere:
         assert await elsewhere.delete("k")
