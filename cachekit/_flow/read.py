@@ -84,7 +84,6 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
         outcome = await runtime.values.read_timed(key, codec, budget, windows)
     if reporter.observers:
         _emit(runtime, plan, key, outcome)
-    # A lookup in the whole table takes longer than all of these.
     fresh = windows is None or (type(outcome) is Found and outcome.freshness is FRESH)
     verdict = OF_FRESH[type(outcome)] if fresh else verdict_on(outcome)
     if verdict is SERVE:

@@ -66,6 +66,8 @@ copied: a load notes that version when it fails, before the pause can be set.
 Half of the processes have all options; in the others a stale value stands in for a failure and for nothing else, so
 all callers of a process wait for one load. All workers reach the server through the `relay`, which cuts what is
 written at once: a server carries out two commands of one write one after the other otherwise, whichever is the first.
+A near hit may then come after the end of its time to live, for the limit at most: a value that has replaced another
+between PTTL and GET is kept until the end of that one, or until its change is reported.
 
 At the end the server is healed and the workers close their caches. Then every journal must be empty, and no value in
 Redis may be below a floor, or below a version that a worker invalidated. The undelivered invalidations of a killed
