@@ -262,10 +262,10 @@ async def test_closing_the_cache_cancels_a_load_that_does_not_end_and_gives_its_
 ) -> None:
     monkeypatch.setattr("cachekit._flow.runtime.DRAIN", 0.05)
     async with two_caches(store_url) as (cache, elsewhere):
-        call = decorated(cache, source)
+        call = decorated(cache, source, soft_timeout=PATIENCE)
         await put(cache, "k", "old", left=-100)
         source.open.clear()
-        waiting = asyncio.create_task(decorated(cache, source, soft_timeout=PATIENCE)())
+        waiting = asyncio.create_task(call())
         await source.began.wait()
         await cache.aclose()
         assert cache.loading_in_background == 0

@@ -47,7 +47,7 @@ async def test_a_write_that_the_network_delivers_late_is_void(
         Cache(proxy.url, timeout=0.25) as here,
         Cache(own_server.url, timeout=PATIENCE) as elsewhere,
     ):
-        assert await perform(here)
+        await until_done(perform, here)
         await proxy.set(Fault.HOLD, new=False)
         assert await perform(here) is False
         removing = {"here": here, "elsewhere": elsewhere}[remover]

@@ -338,7 +338,7 @@ MACHINES: Final = {
 @pytest.mark.parametrize("machine", MACHINES)
 def test_in_memory_nothing_comes_back_whatever_clocks_and_network_do(machine: str) -> None:
     kind, sealed = MACHINES[machine]
-    check(kind, lambda clock: MemoryStore(clock=clock), moves_time=True, sealed=sealed, examples=sized(100, 800))
+    check(kind, lambda clock: MemoryStore(clock=clock), moves_time=True, sealed=sealed, examples=sized(80, 800))
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -348,7 +348,7 @@ def test_on_a_server_nothing_comes_back_whatever_the_network_does(redis_server: 
         return open_store(redis_server.url, clock=SystemClock())
 
     kind, sealed = MACHINES[machine]
-    check(kind, opens, moves_time=False, sealed=sealed, examples=sized(40, 250))
+    check(kind, opens, moves_time=False, sealed=sealed, examples=sized(25, 250))
 
 
 class Overtaken(MemoryStore):
