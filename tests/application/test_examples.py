@@ -274,7 +274,8 @@ def test_only_a_similar_word_counts_as_a_correction(previous: str, latest: str, 
 async def test_slow_source_shows_what_each_option_does(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_source, "PHASES", {"well": 0.01, "dead": None})
     async with Cache(store_url, prefix="slow:", timeout=5) as cache:
-        found = await slow_source.watch(cache, 1.2)
+        # Longer than a TTL and a window: a value of the last moment ends before the source is well again.
+        found = await slow_source.watch(cache, 2.0)
     for name, options in slow_source.OPTIONS.items():
         assert found["well", name]["failed"] == 0
         assert (found["dead", name]["failed"] == 0) == ("stale_if_error" in options), name
