@@ -48,7 +48,7 @@ _ADVICE: Final = "make one with cachekit.new_key()"
 
 
 def new_key() -> str:
-    """Return a new key: 32 random bytes, as text for ``keys=`` and for ``CACHEKIT_KEYS``. Whoever has it can read.
+    """Return a new key: 32 random bytes, as text for ``keys=`` and for ``CACHEKIT_KEYS``. Its holders can read.
 
     Example:
         >>> len(new_key()), new_key() != new_key()
