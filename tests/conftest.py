@@ -130,8 +130,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out := {*browser, *long}:
         config.hook.pytest_deselected(items=[*left_out])
         items[:] = [item for item in items if item not in left_out]
-    # The tests that wait come first, so that no worker waits alone at the end.
-    items.sort(key=lambda item: item.get_closest_marker("server") is None)
+    # The tests that wait, and those that compute for long, come first, so that no worker is alone at the end.
+    items.sort(key=lambda item: item.get_closest_marker("server") is None and "models" not in item.path.parts)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,7 +17,7 @@ from tests.kit.sizes import sized
 
 # In debug mode, and on a noisy machine, a call costs many times as much: a server that answers gets the time for it.
 SIZES = sized(
-    Sizes(calls=40, seconds=0.45, timed=3, crowds=(20,), loads=60, timeout=0.35, longer=5.0, busy=True),
+    Sizes(calls=25, seconds=0.3, timed=3, crowds=(20,), loads=40, timeout=0.35, longer=5.0, busy=True),
     Sizes(calls=200, seconds=0.45, timed=10, crowds=(20,), loads=260, timeout=0.35, longer=5.0, busy=True),
 )
 
