@@ -678,7 +678,8 @@ class Denying(MemoryStore):
 async def test_a_refused_key_among_many_is_found_in_a_few_steps_and_without_a_task_for_each(denied: list[str]) -> None:
     store = Denying(*denied)
     keys = [f"k:{n}" for n in range(20_000)]
-    async with Cache(store) as cache:
+    # Some of the keys are sent with a deadline of their own.
+    async with Cache(store, timeout=PATIENCE) as cache:
         coherence = cache.runtime.coherence
         for key in keys[:100] + keys[-100:]:
             await cache.set(key, 1, ttl=60)
