@@ -108,7 +108,7 @@ class Activity:
     def watch_writing(self, transport: asyncio.WriteTransport) -> None:
         """Look at whether a large batch leaves, until it has left."""
         if not self._unwritten:
-            self._unwritten = _unwritten(transport)
+            self._unwritten = unwritten(transport)
             self._look_again(transport)
 
     def _look_again(self, transport: asyncio.WriteTransport) -> None:
@@ -116,14 +116,14 @@ class Activity:
             detached(self._loop.call_later, _SAMPLE, self._look, transport)
 
     def _look(self, transport: asyncio.WriteTransport) -> None:
-        unwritten = _unwritten(transport)
-        if unwritten < self._unwritten:
+        left = unwritten(transport)
+        if left < self._unwritten:
             self._left_at = self._time()
-        self._unwritten = unwritten
+        self._unwritten = left
         self._look_again(transport)
 
 
-def _unwritten(transport: asyncio.WriteTransport) -> int:
+def unwritten(transport: asyncio.WriteTransport) -> int:
     """Return how many bytes have not arrived at the server, as far as the system tells.
 
     A system takes more bytes only when a third of its buffer is free. That may be megabytes, so its own buffer counts.

@@ -17,6 +17,7 @@ from cachekit.config import DEFAULT_TIMEOUT
 from cachekit.errors import CongestedError, QueueFullError, StoreError, StoreTimeoutError
 from cachekit.events import BreakerClosed, BreakerOpened, Event, Filled, StoreFailed
 from cachekit.stores import Store
+from cachekit.stores.activity import unwritten
 from cachekit.stores.base import TimingStore
 from cachekit.stores.connect import open_store
 from cachekit.stores.lane import BATCH, CONNECT_PATIENCE
@@ -218,7 +219,7 @@ async def test_a_value_that_is_still_leaving_is_congested_and_not_held_against_t
         readers.append(asyncio.current_task())
         while not over.is_set() and (data := await reader.read(65_536)):
             read.append(len(data))
-            await asyncio.sleep(TIMEOUT / 2)
+            await asyncio.sleep(TIMEOUT / 4)
         writer.close()
 
     async with await asyncio.start_server(read_slowly, "127.0.0.1", 0) as server:
@@ -230,6 +231,22 @@ async def test_a_value_that_is_still_leaving_is_congested_and_not_held_against_t
         over.set()
         await store.aclose()
         await asyncio.gather(*[task for task in readers if task is not None])
+
+
+async def test_bytes_that_wait_in_the_system_have_not_left() -> None:
+    over = asyncio.Event()
+
+    async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(read_nothing, "127.0.0.1", 0) as server:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        transport.write(b"x" * 30_000_000)
+        assert unwritten(transport) > transport.get_write_buffer_size() > 0
+        transport.abort()
+        over.set()
 
 
 # --- bounds -------------------------------------------------------------------------------------------------
