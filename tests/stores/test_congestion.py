@@ -219,7 +219,7 @@ async def test_a_value_that_is_still_leaving_is_congested_and_not_held_against_t
         readers.append(asyncio.current_task())
         while not over.is_set() and (data := await reader.read(65_536)):
             read.append(len(data))
-            await asyncio.sleep(TIMEOUT / 4)
+            await asyncio.sleep(TIMEOUT / 10)
         writer.close()
 
     async with await asyncio.start_server(read_slowly, "127.0.0.1", 0) as server:
