@@ -130,9 +130,8 @@ def unwritten(transport: asyncio.WriteTransport) -> int:
     """
     buffered = transport.get_write_buffer_size()
     try:
-        # Not every system has them.
-        import fcntl  # noqa: PLC0415
-        import termios  # noqa: PLC0415
+        import fcntl  # noqa: PLC0415 - not every system has it
+        import termios  # noqa: PLC0415 - as above
 
         queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
     # OSError: the system does not tell it, or the socket is closed.
