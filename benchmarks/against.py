@@ -27,7 +27,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from cachekit import Cache
+from cachekit import Cache, SnapshotStore
 
 CALLS: Final = {
     "hit, one caller": 600,
@@ -38,6 +38,10 @@ CALLS: Final = {
     "breaker open": 3000,
     "hit on memory://": 4000,
     "miss on memory://": 1500,
+    "set by hand, one caller": 300,
+    "set by hand, 100 callers": 1500,
+    "snapshot save": 300,
+    "snapshot pair": 300,
 }
 """How many calls a round has, of each kind."""
 
@@ -45,6 +49,8 @@ PROCESSES: Final = 8
 """Pairs of processes, one after the other."""
 
 DOCUMENT: Final = {"user": "42", "errors": [{"word": "recieve", "count": n} for n in range(12)]}
+
+TEXT: Final = "I definately recieve seperate letters. " * 25
 
 
 def decorated(cache: Cache) -> Callable[[int], Awaitable[object]]:
@@ -59,7 +65,8 @@ def decorated(cache: Cache) -> Callable[[int], Awaitable[object]]:
 
 async def works(url: str, prefix: str) -> dict[str, Callable[[int], Awaitable[None]]]:
     """Return the work of each kind, which does so many calls."""
-    redis, memory = decorated(Cache(url, prefix=prefix, timeout=5)), decorated(Cache("memory://"))
+    cache = Cache(url, prefix=prefix, timeout=5)
+    redis, memory, snapshots = decorated(cache), decorated(Cache("memory://")), SnapshotStore(cache)
     near = decorated(Cache(url, prefix=f"{prefix}near:", timeout=5, near=1000))
     nobody = decorated(Cache("redis://127.0.0.1:1"))
     fresh = count(1000)
@@ -79,7 +86,15 @@ async def works(url: str, prefix: str) -> dict[str, Callable[[int], Awaitable[No
         for _ in range(calls // 100):
             await asyncio.gather(*[redis(next(fresh) if new else number) for number in range(100)])
 
+    async def set_together(calls: int) -> None:
+        for _ in range(calls // 100):
+            await asyncio.gather(*[cache.set(f"by hand:{number}", DOCUMENT, ttl=600) for number in range(100)])
+
     return {
+        "set by hand, one caller": lambda calls: alone(lambda _: cache.set("by hand", DOCUMENT, ttl=600), calls),
+        "set by hand, 100 callers": set_together,
+        "snapshot save": lambda calls: alone(lambda _: snapshots.save_snapshot("42", TEXT, 125), calls),
+        "snapshot pair": lambda calls: alone(lambda _: snapshots.get_snapshot_pair("42"), calls),
         "hit, one caller": lambda calls: alone(redis, calls),
         "hit, 100 callers": together,
         "miss, one caller": lambda calls: alone(redis, calls, new=True),

@@ -21,7 +21,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       warm            many calls before the first user
       runtime         the objects that all calls of a cache share
     _tiers/           where values are
-      values, windows, leases     in the store
+      values, windows, leases     in the store; generations, the fence of windows; seals
       coherence       alone knows the journal, its replay and distrust, and the near tier (in an s3fifo map)
       guard, breaker  the one door to the store
       outcome, incidents, reporter, background    serve them all
@@ -32,7 +32,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       lane, operations, deadlines, activity   one connection, and the commands on it; large, for large replies
       tracking        the feed of changes
       connect, names, translate     URLs, host names, foreign errors
-    keys.py codecs.py entry.py freshness.py     pure: no I/O, no clock
+    keys.py codecs.py entry.py freshness.py sealing.py     pure: no I/O, no clock
     marking.py comparing.py rebuilding.py     pure: a second form, what came back, and what msgspec cannot build
     urls.py           where a store is
     config.py events.py clock.py loops.py backoff.py
@@ -60,6 +60,7 @@ from cachekit.functions import (
     invalidates,
     using,
 )
+from cachekit.sealing import new_key
 from cachekit.snapshots import RollingWindow, Snapshot, SnapshotStore
 
 # The one place of the version: the build reads it from this text. importlib.metadata would search the installed
@@ -87,5 +88,6 @@ __all__ = [
     "configure",
     "default_cache",
     "invalidates",
+    "new_key",
     "using",
 ]

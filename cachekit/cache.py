@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -30,10 +31,11 @@ from cachekit.config import (
     parse_count,
     parse_duration,
 )
-from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
+from cachekit.decorators import NO_KEYS, CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
 from cachekit.keys import PATTERN, is_pattern
+from cachekit.sealing import VARIABLE, Keys, Sealer
 from cachekit.stores.base import Store
 from cachekit.stores.connect import open_store
 from cachekit.urls import url_from_environment
@@ -43,6 +45,20 @@ T = TypeVar("T")
 _GET: Final = Codec(Any, "cache.get")
 _SET: Final = Codec(Any, "cache.set")
 _TAKE: Final = Codec(Any, "cache.take")
+
+
+def open_sealer(keys: Keys | None) -> Sealer | None:
+    """Return the sealer for ``keys``; for an empty tuple, which is no choice, that of the environment, if it has keys.
+
+    Raises:
+        ConfigurationError: There is no key in ``keys``, or one is none.
+    """
+    if keys is None:
+        return None
+    if isinstance(keys, tuple) and not keys:
+        given = os.environ.get(VARIABLE, "")
+        return Sealer(given, VARIABLE) if given else None
+    return Sealer(keys)
 
 
 class Cache:
@@ -62,10 +78,15 @@ class Cache:
             64 MiB.
         max_bytes: The most bytes of JSON that a value may have to be stored; default 1 MiB. A larger result is returned
             and not stored, with one warning. A function may have a bound of its own (`cachekit.cached`).
+        keys: The keys of private functions, and of snapshots and windows on this cache: a list, the current key first,
+            as `cachekit.new_key` makes them; text with commas between them; or a callable that returns either, for a
+            key service. Without them, those of ``CACHEKIT_KEYS``; None for no keys in any case. Values and items are
+            sealed with the first key and opened with any; what none opens is a miss. Needs the extra ``encryption``.
         clock: Tells the time; for tests (`cachekit.testing.FakeClock`).
 
     Raises:
         ConfigurationError: An unknown URL scheme or option, or a setting that makes no sense.
+        Exception: Any that a callable of ``keys`` raises.
 
     Only ``cached`` and ``invalidates`` raise. No failure of the store raises: `get` and `take` return their
     default, `set` and `delete` return False. One cache serves any number of event loops and threads.
@@ -89,6 +110,7 @@ class Cache:
         near: int | None = None,
         near_bytes: int = DEFAULT_NEAR_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        keys: Keys | None = (),
         clock: Clock | None = None,
     ) -> None:
         if isinstance(clock, type):
@@ -99,6 +121,7 @@ class Cache:
         prefix = check_prefix(prefix)
         entries = DEFAULT_NEAR if near is None else parse_count(near, "near")
         weight = parse_count(near_bytes, "near_bytes")
+        settings = Settings(prefix, seconds, parse_count(max_bytes, "max_bytes"), open_sealer(keys))
         if url is None or isinstance(url, str):
             self._store = open_store(url_from_environment() if url is None else url, clock=clock)
         elif isinstance(url, type) and isinstance(url, Store):
@@ -113,7 +136,7 @@ class Cache:
         self._prefix = prefix
         self._known = KnownTemplates()
         reporter, background = Reporter(clock), Background()
-        guard = Guard(self._store, Settings(prefix, seconds, parse_count(max_bytes, "max_bytes")), background, reporter)
+        guard = Guard(self._store, settings, background, reporter)
         journal = Journal(reporter)
         near_tier = NearTier(guard, entries, weight, reporter) if guard.tracks else None
         coherence = Coherence(guard, journal, near_tier, background)
@@ -127,6 +150,8 @@ class Cache:
     @with_options_in_signature
     def cached(self, key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
         """Cache the results of an async function in this cache; see `cachekit.cached`."""
+        if options.get("private") and self.runtime.sealer is None:
+            raise ConfigurationError(NO_KEYS)
         return make_cached(lambda: self.runtime, self._known, key, options)
 
     def invalidates(self, *keys: str, soft: bool = False) -> Callable[[F], F]:
@@ -214,6 +239,23 @@ class Cache:
             True
         """
         return self._is_one_key(key, "cache.delete") and await invalidate(self.runtime, [key])
+
+    async def erase(self, *keys: str) -> bool:
+        """Leave nothing at ``keys``: values, windows, leases, copies near, and what was on its way to them.
+
+        It is an invalidation, of values and of windows alike, in one round trip to each server. Returns whether every
+        server acknowledged it. If one did not, the keys are misses in this process at once, and the journal sends it
+        again. A ``*`` or ``?`` in a key is no pattern: such a key is refused with one warning, the others are erased,
+        and False is returned. Inside `after_commit` it waits for the end of the block, and returns False.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache("memory://").erase("snapshots:42", "profile:42"))
+            True
+        """
+        some = [key for key in keys if self._is_one_key(key, "cache.erase")]
+        erased = not some or await invalidate(self.runtime, some)
+        return erased and len(some) == len(keys)
 
     async def take(self, key: str, default: T | None = None) -> Any | T | None:
         """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.

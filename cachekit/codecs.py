@@ -57,6 +57,7 @@ class Codec:
         name: The name of the function or verb that has the values, for logs and events.
         strict: Whether a value that cannot make the round trip is an error to the caller, and not only uncached.
         max_bytes: The most bytes of JSON that a value may have; None leaves it to the caller of `encode`.
+        private: Whether the values are sealed in the store.
 
     Raises:
         TypeError: No decoder can be built for the annotation.
@@ -67,13 +68,22 @@ class Codec:
         (b'[1,2]', (1, 2))
     """
 
-    __slots__ = ("_adapter", "_build", "_decode", "_marked", "annotation", "max_bytes", "name", "strict")
+    __slots__ = ("_adapter", "_build", "_decode", "_marked", "annotation", "max_bytes", "name", "private", "strict")
 
-    def __init__(self, annotation: Any, name: str = "", *, strict: bool = False, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        annotation: Any,
+        name: str = "",
+        *,
+        strict: bool = False,
+        max_bytes: int | None = None,
+        private: bool = False,
+    ) -> None:
         self.annotation: Any = annotation
         self.name: str = name
         self.strict: bool = strict
         self.max_bytes: int | None = max_bytes
+        self.private: bool = private
         self._adapter = adapter_of_models(annotation)
         plain = reader(self._adapter.validate_json, annotation) if self._adapter else _decoder(annotation)
         self._marked = has_marked_form(annotation)

@@ -10,7 +10,7 @@ import copy
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 
 from cachekit._flow.plan import CallPlan, KnownTemplates
 from cachekit._flow.policy import CachedOptions, Policy
@@ -332,6 +332,9 @@ def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options
         message = f"@cached: {error}; its options are {names}, of which ttl is needed: write @cached(ttl=600)"
         raise TypeError(message) from None
 
+    if policy.private:
+        runtime = _with_keys(runtime)
+
     def decorate(function: Any) -> Any:
         function, binds = _unwrapped(function)
         plan: CallPlan[..., Any] = CallPlan(function, key, policy, of_class=binds == "class")
@@ -339,6 +342,24 @@ def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options
         return CachedFunction(function, plan, runtime, binds)
 
     return decorate
+
+
+NO_KEYS: Final = (
+    "private=True needs a cache with keys, and this one has none; write Cache(url, keys=[key]) or set CACHEKIT_KEYS: "
+    "make a key with cachekit.new_key()"
+)
+
+
+def _with_keys(runtime: Lookup) -> Lookup:
+    """Return ``runtime`` for a private function: a cache without keys is an error, and never stores plain text."""
+
+    def lookup() -> Runtime:
+        found = runtime()
+        if found.sealer is None:
+            raise ConfigurationError(NO_KEYS)
+        return found
+
+    return lookup
 
 
 def _unwrapped(function: Any) -> tuple[Any, str]:

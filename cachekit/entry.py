@@ -8,6 +8,7 @@ member  meaning
 ``s``   the stale window in ms: the last part of the time for which the server keeps the entry
 ``d``   how long the load took, in ms
 ``t``   the TTL in ms, if that depends on the value
+``E``   1: the value is sealed
 ======  ========================================================================================================
 
 A ``!`` behind the object, or several, say that the value was expired by hand. A later version may add members. One that
@@ -115,6 +116,8 @@ class Entry(Struct, frozen=True, gc=False):
     """Its TTL; 0.0 if the entry does not say."""
     expired: bool = False
     """Whether it was expired by hand."""
+    sealed: bool = False
+    """Whether its data is sealed: text in base64."""
 
     @property
     def dated(self) -> bool:
@@ -129,7 +132,8 @@ class Entry(Struct, frozen=True, gc=False):
             b'1\n{"s":60000,"d":20}'
         """
         named = (("s", self.stale), ("d", self.load), ("t", self.ttl))
-        metadata = {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
+        metadata = {"E": 1} if self.sealed else {}
+        metadata |= {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
         if not metadata and not self.expired:
             return self.data
         return self.data + b"\n" + orjson.dumps(metadata) + EXPIRED * self.expired
@@ -139,38 +143,46 @@ EXPIRED: Final = b"!"
 """Behind the second line: the value was expired by hand. Each time adds one."""
 
 
-def parse(raw: bytes) -> Entry | None:
+def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:
     r"""Return the entry in ``raw``, or None for an entry that this version does not understand.
+
+    ``sealed``: also one whose value is sealed. Who cannot open it does not understand it.
 
     Example:
         >>> parse(b"1") == Entry(b"1"), parse(b'1\n{"s":60000,"new":[]}!') == Entry(b"1", stale=60.0, expired=True)
         (True, True)
-        >>> print(parse(b'1\n{"New":[]}'))
-        None
+        >>> print(parse(b'1\n{"New":[]}'), parse(b'"AQ=="\n{"E":1}'))
+        None None
     """
-    return _parse_lines(raw) if b"\n" in raw else Entry(raw)
+    return _parse_lines(raw, sealed=sealed) if b"\n" in raw else Entry(raw)
 
 
-def _parse_lines(raw: bytes) -> Entry | None:
+def _parse_lines(raw: bytes, *, sealed: bool) -> Entry | None:
     data, _, line = raw.partition(b"\n")
     # A function has few second lines, or few that are often read.
     parse_line = _parse_often if len(line) <= _SHORT else _parse_line
     metadata = parse_line(line)
-    return None if metadata is None else Entry(data, *metadata)
+    if metadata is None or (metadata[-1] and not sealed):
+        return None
+    return Entry(data, *metadata)
 
 
-def _parse_line(line: bytes) -> tuple[float, float, float, bool] | None:
+def _parse_line(line: bytes) -> tuple[float, float, float, bool, bool] | None:
     object_ = line.rstrip(EXPIRED)
     try:
         members = orjson.loads(object_)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(members, dict) or any(name[:1].isupper() for name in members):
+    if not isinstance(members, dict):
+        return None
+    sealed = "E" in members
+    form = members.pop("E", 1)
+    if type(form) is not int or form != 1 or any(name[:1].isupper() for name in members):
         return None
     stale, load, ttl = (members.get(name, 0) for name in "sdt")
     if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):
         return None
-    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line)
+    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed
 
 
 _SHORT: Final = 60
@@ -196,18 +208,29 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def stamp(item: dict[str, object], seconds: float) -> dict[str, object]:
-    """Return ``item`` with its ``timestamp`` at the end, where the trimming script looks first."""
-    stamped = {name: value for name, value in item.items() if name != "timestamp"}
-    stamped["timestamp"] = timestamp(seconds)
-    return stamped
+def stamped(item: bytes, stamp: str) -> bytes:
+    """Return the JSON object ``item`` with ``stamp`` as its ``timestamp``, at the end, where a push looks first.
+
+    Example:
+        >>> stamped(b'{"n":1}', timestamp(0.25))
+        b'{"n":1,"timestamp":"1970-01-01T00:00:00.250000Z"}'
+    """
+    return b'%b%b"timestamp":"%b"}' % (item[:-1], b"," if len(item) > len("{}") else b"", stamp.encode())
+
+
+def set_back(item: bytes, now: str) -> bytes | None:
+    """Return ``item`` with the timestamp ``now``, if its own is ahead of that and stands where `stamped` puts it."""
+    ahead = timestamp_of(item)
+    if ahead <= now or len(ahead) != len(now) or not item.endswith(end := b'"%b"}' % ahead.encode(errors="replace")):
+        return None
+    return b'%b"%b"}' % (item[: -len(end)], now.encode())
 
 
 def timestamp_of(item: bytes) -> str:
     """Return the timestamp inside a window's item. An item without one gives ``""``, which is older than all."""
     try:
-        stamped = orjson.loads(item)
+        fields = orjson.loads(item)
     except orjson.JSONDecodeError:
         return ""
-    found = stamped.get("timestamp") if isinstance(stamped, dict) else None
+    found = fields.get("timestamp") if isinstance(fields, dict) else None
     return found if isinstance(found, str) else ""

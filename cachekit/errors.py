@@ -9,6 +9,7 @@
     ├── RoundTripError          a value would not come back from JSON as it was
     ├── TooLargeError           a value has more JSON than may be stored
     ├── DecodeError             bytes in the store do not decode into the annotated type
+    ├── SealError               no key opens bytes in the store, or there is no key to seal with
     └── StoreError              the store did not do as it was asked
         ├── StoreUnavailableError   nobody answered: refused, reset, unresolved, closed
         ├── StoreTimeoutError       no answer by the deadline
@@ -100,6 +101,10 @@ class TooLargeError(CachekitError):
 
 class DecodeError(CachekitError):
     """Bytes found in the store do not decode into the annotated type: a miss."""
+
+
+class SealError(CachekitError):
+    """No key opens bytes found in the store: a miss. Or there is no key to seal with: nothing is stored."""
 
 
 class StoreError(CachekitError):

@@ -81,8 +81,9 @@ class Uncached(Struct, frozen=True):
 
     ``reason`` is ``"argument"`` (no stable text form), ``"value"`` (would not make the round trip),
     ``"size"`` (more JSON than ``max_bytes``), ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (``when``
-    or ``ttl`` raised or answered nonsense), ``"annotation"`` (the return annotation cannot be used) or ``"untimed"``
-    (the store does not tell how much is left of a value, so the function has no stale values).
+    or ``ttl`` raised or answered nonsense), ``"annotation"`` (the return annotation cannot be used), ``"untimed"`` (the
+    store does not tell how much is left of a value, so the function has no stale values) or ``"seal"`` (no key opens
+    the store's bytes, or the keys could not be had).
     """
 
     name: str

@@ -17,6 +17,7 @@ from cachekit.cache import Cache
 from cachekit.config import DEFAULT_TIMEOUT
 from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
 from cachekit.errors import ConfigurationError
+from cachekit.sealing import Keys
 from cachekit.stores.base import Store
 from cachekit.stores.unusable import UnusableStore
 
@@ -33,6 +34,7 @@ def configure(
     prefix: str = "",
     timeout: float = DEFAULT_TIMEOUT,
     near: int | None = None,
+    keys: Keys | None = (),
 ) -> Cache:
     """Set the default cache of this process and return it.
 
@@ -45,6 +47,7 @@ def configure(
         prefix: Stands before every key.
         timeout: Seconds that all cache work of one call may take together.
         near: How many results are kept in this process as well.
+        keys: Of private functions and of snapshots (see `Cache`).
 
     Raises:
         ConfigurationError: A setting makes no sense.
@@ -54,10 +57,10 @@ def configure(
         Cache(MemoryStore(maxsize=10000), prefix='myapp:')
     """
     global _configured  # noqa: PLW0603 - the one default cache of a process is a global by its nature
-    if isinstance(url, Cache) and (prefix or timeout != DEFAULT_TIMEOUT or near is not None):
+    if isinstance(url, Cache) and (prefix or timeout != DEFAULT_TIMEOUT or near is not None or keys != ()):
         message = "configure() was given a Cache and settings for one; give them to the Cache"
         raise ConfigurationError(message)
-    cache = url if isinstance(url, Cache) else Cache(url, prefix=prefix, timeout=timeout, near=near)
+    cache = url if isinstance(url, Cache) else Cache(url, prefix=prefix, timeout=timeout, near=near, keys=keys)
     with _lock:
         _configured = cache
     return cache
@@ -138,7 +141,9 @@ class _Uncached(Cache):
     """The default cache when the environment's URL makes no sense: calls go on uncached; the log says why, once."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(UnusableStore(f"{reason}; calls go on uncached until configure() is called"))
+        store = UnusableStore(f"{reason}; calls go on uncached until configure() is called")
+        # Not the keys of the environment: they may be the reason.
+        super().__init__(store, keys=None)
         self.reason: str = reason
 
 
@@ -185,16 +190,16 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
             the load get `TimeoutError`; the next call loads anew. None sets no limit. An uncached call has none either.
         strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
             errors. Otherwise such a result is returned uncached, with one warning.
-        max_bytes: The most bytes of JSON that a result may have to be stored; None leaves it to the cache, which has
-            1 MiB. A larger result is returned and not stored, with one warning.
+        max_bytes: The most bytes of JSON of a result that is stored; None leaves it to the cache (1 MiB). One warning.
         stale_while_revalidate, stale_if_error, stale_on, retry_after, refresh_ahead, soft_timeout, background, offline:
             When a value whose TTL is over is handed out: `cachekit._flow.policy.Policy` and docs/stale.md say.
+        private: Whether results are sealed in Redis with the keys of the cache: see ``keys`` of `Cache`.
 
     Raises:
         DecorationError: Not an ``async def``, a template that names no parameter or holds a ``*``, or no template
             where one is needed; with ``strict=True`` also a return annotation that cannot be used. Raised at
             decoration; for an annotation that names a type which is not there yet, at the first call.
-        ConfigurationError: An option makes no sense. Raised at decoration.
+        ConfigurationError: An option makes no sense, or ``private`` lacks keys. Raised at decoration, or by each call.
         RoundTripError: With ``strict=True``, raised by a call in place of a result that would not come back as it
             was. The message names the place, never the value.
 

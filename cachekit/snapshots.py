@@ -1,8 +1,9 @@
 """Rolling windows of private text: bounded in number, bounded in age, gone on request.
 
-The promise: an item older than the TTL is never returned, and is not kept while the writer keeps writing. A
-window never exceeds its limit. `SnapshotStore.forget` leaves nothing. No text reaches a log, an event or
-an exception message. After the last save the list as a whole lives for one more TTL, no longer.
+The promise: an item older than the TTL is never returned, and is not kept while the writer keeps writing. The clock
+of the server that holds it judges. A window never exceeds its limit. `SnapshotStore.forget` leaves nothing, and
+nothing that was on its way comes back. No text reaches a log, an event or an exception message. After the last save the
+list as a whole lives for one more TTL, no longer.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from operator import index
 from typing import Any, Final
 
 from cachekit._flow.policy import Duration
-from cachekit._flow.write import invalidate, push
-from cachekit.cache import Cache
+from cachekit._flow.write import push
+from cachekit._tiers.windows import WindowForm
+from cachekit.cache import Cache, open_sealer
 from cachekit.codecs import Codec
 from cachekit.config import DAY, parse_count, parse_duration
 from cachekit.errors import ConfigurationError, RenderError
 from cachekit.keys import PATTERN, is_pattern, render, shorten
+from cachekit.sealing import Keys, Sealer
 
 _ITEM: Final = Codec(Any, "a rolling window")
 
@@ -34,12 +36,14 @@ class RollingWindow:
         limit: The most items kept, at least 1.
         ttl: How old an item may grow: seconds, a timedelta or text such as ``"24h"``. Older items are never
             returned, and the next push removes them. After the last push the list lives for one more ttl.
+        keys: Seal the items, so that nothing in Redis reads them: as for `Cache`, whose keys are used if there are none
+            here. None leaves items plain in any case. Needs the extra ``encryption``; see docs/snapshots.md.
 
     Raises:
-        ConfigurationError: A setting makes no sense.
+        ConfigurationError: A setting makes no sense, or a key is none.
 
-    Items are dicts of plain JSON. Each gets a ``timestamp`` (UTC, ISO 8601) when it is pushed, in place of a
-    timestamp of its own. No method raises for a failure of the store.
+    Items are dicts of plain JSON. Each gets a ``timestamp`` (UTC, ISO 8601) when it is pushed, by the clock of the
+    server, in place of a timestamp of its own. No method raises for a failure of the store.
 
     Example:
         >>> import asyncio
@@ -52,7 +56,7 @@ class RollingWindow:
         ['cart', 'shop']
     """
 
-    def __init__(self, cache: Cache, key: str, limit: int, ttl: Duration) -> None:
+    def __init__(self, cache: Cache, key: str, limit: int, ttl: Duration, *, keys: Keys | Sealer | None = ()) -> None:
         if not isinstance(cache, Cache):
             message = f'a window needs a Cache, not {type(cache).__name__}; write Cache("redis://localhost")'
             raise ConfigurationError(message)
@@ -62,20 +66,19 @@ class RollingWindow:
         if is_pattern(key):
             message = f"key={key!r} is no key of a window: {PATTERN}"
             raise ConfigurationError(message)
+        self._cache = cache
         self._runtime = cache.runtime
         self._key = key
-        self._limit = parse_count(limit, "limit")
-        self._ttl = parse_duration(ttl)
+        self._form = WindowForm(_ITEM, parse_count(limit, "limit"), parse_duration(ttl), _sealer(cache, keys))
 
     async def push(self, item: Mapping[str, Any]) -> bool:
-        """Put ``item`` at the head, and drop items above the limit or too old, in one round trip.
+        """Put ``item`` at the head, and drop items above the limit or too old, in one round trip; the first in two.
 
         Returns:
             Whether the store confirmed it. An item that is not plain JSON gives False, too. So does a push
             behind a `forget` inside an `after_commit` block: both wait for the end of the block.
         """
-        put = partial(self._runtime.windows.push, limit=self._limit, ttl=self._ttl)
-        return await push(self._runtime, self._key, dict(item), _ITEM, put)
+        return await push(self._runtime, self._key, dict(item), self._form)
 
     async def recent(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` items, newest first; [] when there are none or the store fails.
@@ -85,14 +88,17 @@ class RollingWindow:
         Raises:
             TypeError: ``count`` is no whole number. The store is not asked, so that it is not to blame.
         """
-        count = min(index(count), self._limit)
+        count = min(index(count), self._form.limit)
         if count < 1:
             return []
-        return await self._runtime.windows.recent(self._key, _ITEM, count=count, ttl=self._ttl)
+        return await self._runtime.windows.recent(self._key, count, self._form)
 
     async def forget(self) -> bool:
-        """Delete the whole window. Returns whether the store acknowledged it."""
-        return await invalidate(self._runtime, [self._key])
+        """Delete the whole window (`Cache.erase`). Returns whether the store acknowledged it.
+
+        The window is empty until the next push that begins afterwards, in every process.
+        """
+        return await self._cache.erase(self._key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +127,11 @@ class SnapshotStore:
         limit: The most snapshots kept for a user, at least 1.
         ttl: How old a snapshot may grow: seconds, a timedelta or text; default 24 hours. Older snapshots are never
             returned, and the next save removes them. After the last save the list lives for one more ttl.
+        keys: Seal the snapshots: as for `Cache`, whose keys are used if there are none here. None leaves them plain in
+            any case. Needs the extra ``encryption``; see docs/snapshots.md.
 
     Raises:
-        ConfigurationError: A setting makes no sense.
+        ConfigurationError: A setting makes no sense, or a key is none.
 
     The snapshots of a user are the list at ``snapshots:<user_id>``. No method raises for a failure of the
     store, or for a ``user_id`` that has no text form.
@@ -140,9 +148,10 @@ class SnapshotStore:
         I recieve it -> I receive it
     """
 
-    def __init__(self, cache: Cache, limit: int = 50, ttl: Duration = DAY) -> None:
+    def __init__(self, cache: Cache, limit: int = 50, ttl: Duration = DAY, *, keys: Keys | None = ()) -> None:
         # A window that nobody uses checks the settings at once.
         RollingWindow(cache, "snapshots:", limit, ttl)
+        self._sealer = _sealer(cache, keys)
         self._cache = cache
         self._limit = limit
         self._ttl = parse_duration(ttl)
@@ -180,7 +189,13 @@ class SnapshotStore:
         except RenderError as error:
             self._cache.runtime.reporter.skipped("a snapshot", "argument", str(error))
             return None
-        return RollingWindow(self._cache, key, self._limit, self._ttl)
+        return RollingWindow(self._cache, key, self._limit, self._ttl, keys=self._sealer)
+
+
+def _sealer(cache: Cache, keys: Keys | Sealer | None) -> Sealer | None:
+    if isinstance(keys, Sealer):
+        return keys
+    return cache.runtime.sealer if isinstance(keys, tuple) and not keys else open_sealer(keys)
 
 
 def _snapshot(item: dict[str, Any]) -> Snapshot | None:

@@ -8,6 +8,7 @@ from cachekit.cache import Cache
 from cachekit.clock import Clock
 from cachekit.config import DEFAULT_MAXSIZE
 from cachekit.errors import StoreError, StoreUnavailableError
+from cachekit.sealing import Keys
 from cachekit.stores.memory import MemoryStore
 
 __all__ = ["FailingStore", "FakeClock", "memory_cache"]
@@ -86,7 +87,7 @@ class _Gate:
         self._lock.release()
 
 
-def memory_cache(*, clock: FakeClock | None = None, prefix: str = "") -> Cache:
+def memory_cache(*, clock: FakeClock | None = None, prefix: str = "", keys: Keys | None = ()) -> Cache:
     """Return a cache in memory; with a `FakeClock`, entries expire when the clock is moved.
 
     Example:
@@ -99,4 +100,4 @@ def memory_cache(*, clock: FakeClock | None = None, prefix: str = "") -> Cache:
         >>> print(asyncio.run(cache.get("key")))
         None
     """
-    return Cache(MemoryStore(clock=clock), prefix=prefix, clock=clock)
+    return Cache(MemoryStore(clock=clock), prefix=prefix, keys=keys, clock=clock)

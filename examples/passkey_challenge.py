@@ -5,8 +5,8 @@ Run it:
     python -m examples.passkey_challenge [--redis redis://localhost:6379/0]
 
 It prints a challenge in a panel, then a table of steps, each with its outcome and its time in milliseconds:
-the challenge is created (a miss), asked for again by a reload of the page (a hit: the same challenge),
-answered (accepted), answered again (refused). Of 50 concurrent takers of a login challenge exactly one gets
+the challenge is created (a miss), replaced by `refresh` when a reload of the page wants a new one, answered (accepted),
+answered again (refused). Of 50 concurrent takers of a login challenge exactly one gets
 it. A last challenge that nobody answers expires. In memory the clock is moved past 300 s. On Redis the last
 challenge lives for 300 ms, and the example waits until it is gone. Nothing is left in the store.
 """
@@ -47,6 +47,10 @@ class Challenge:
     def base64url(self) -> str:
         """The form in which browsers take and return it."""
         return base64.urlsafe_b64encode(self.value).rstrip(b"=").decode()
+
+    def compared(self, other: Challenge) -> str:
+        """Return whether ``other`` is a new challenge, in words."""
+        return "the same" if other.value == self.value else "new"
 
 
 def _new_challenge(challenge_id: str) -> Challenge:
@@ -108,10 +112,11 @@ async def show(scene: Scene, clock: FakeClock | None) -> None:
     """Play the steps and print their outcomes."""
     async with scene.cache:
         ticket = begin("42", "registration")
-        challenge = await scene.step("create_challenge: for a registration", create_challenge(ticket))
-        again = await scene.step("create_challenge: the page is reloaded", create_challenge(ticket))
-        await scene.step("finish: the answer arrives", finish(ticket, again.value), verdict)
-        await scene.step("finish: the same answer, replayed", finish(ticket, again.value), verdict)
+        first = await scene.step("create_challenge: for a registration", create_challenge(ticket))
+        reload = create_challenge.refresh(ticket)
+        challenge = await scene.step("refresh: a reload of the page wants a new one", reload, first.compared)
+        await scene.step("finish: the answer arrives", finish(ticket, challenge.value), verdict)
+        await scene.step("finish: the same answer, replayed", finish(ticket, challenge.value), verdict)
 
         ticket = begin("42", "login")
         await scene.step("create_challenge: for a login", create_challenge(ticket))

@@ -33,7 +33,7 @@ from benchmarks.charts import Bars, Chart
 from benchmarks.children import PATIENCE, child
 from benchmarks.report import Section, Sheet
 from benchmarks.suite import Bench, spread
-from cachekit import cached
+from cachekit import cached, new_key
 from examples.error_profile import MISSPELLINGS
 from examples.writing_coach import app, profile
 from examples.writing_coach.database import Database, LearntError, User
@@ -176,6 +176,7 @@ async def _seeded(folder: Path, users: int) -> app.Settings:
     """Return settings for a database that has users, and errors of theirs."""
     settings = app.Settings(
         secret="of a benchmark",  # noqa: S106 - it protects nothing
+        keys=new_key(),
         origin="http://localhost",
         redis="",  # each variant has one of its own
         database=f"sqlite+aiosqlite:///{folder / 'coach.db'}",

@@ -12,7 +12,7 @@ import orjson
 from benchmarks.questions import Question, ratio
 from benchmarks.suite import Run, one_caller
 from benchmarks.work import by_hand
-from cachekit import Cache, SnapshotStore
+from cachekit import Cache, SnapshotStore, new_key
 
 TEXT: Final = "I definately recieve seperate letters. " * 25
 LIMIT: Final = 50
@@ -67,9 +67,29 @@ async def pair_bare(url: str) -> AsyncGenerator[Run, None]:
         yield one_caller(run)
 
 
+@asynccontextmanager
+async def save_sealed(url: str) -> AsyncGenerator[Run, None]:
+    """`SnapshotStore.save_snapshot`, encrypted."""
+    async with Cache(url, prefix="sealed:", timeout=5, keys=[new_key()]) as cache:
+        store = SnapshotStore(cache, limit=LIMIT)
+        yield one_caller(lambda: store.save_snapshot("42", TEXT, 125))
+
+
+@asynccontextmanager
+async def pair_sealed(url: str) -> AsyncGenerator[Run, None]:
+    """`SnapshotStore.get_snapshot_pair`, encrypted."""
+    async with Cache(url, prefix="sealed:", timeout=5, keys=[new_key()]) as cache:
+        store = SnapshotStore(cache, limit=LIMIT)
+        for _ in range(LIMIT):
+            await store.save_snapshot("42", TEXT, 125)
+        yield one_caller(lambda: store.get_snapshot_pair("42"))
+
+
 MULTI = "redis.asyncio MULTI of LPUSH, LTRIM, EXPIRE"
 
 QUESTIONS = [
     Question("save", "snapshot save", save, (MULTI, save_bare), 100, ratio(1.1)),
     Question("pair", "snapshot pair", pair, ("redis.asyncio LRANGE + orjson.loads", pair_bare), 100),
+    Question("save-sealed", "encrypted snapshot save", save_sealed, ("the same in plain text", save), 100, ratio(1.3)),
+    Question("pair-sealed", "encrypted snapshot pair", pair_sealed, ("the same in plain text", pair), 100, ratio(1.3)),
 ]

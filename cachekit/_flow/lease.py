@@ -70,7 +70,7 @@ async def acquire(call: Call[Any], flight: Flight) -> Landed | None:
             # Invalidated here while it was waited for, and the store may not know.
             if runtime.coherence.pending(call.key):
                 return None
-            outcome = runtime.values.decoded(answer, call.codec, anew=seen is not None)
+            outcome = runtime.values.decoded(call.key, answer, call.codec, anew=seen is not None)
             if isinstance(outcome, Found):
                 return Landed(outcome.value, outcome.entry)
             # The bytes at the key do not decode, or were expired by hand; the load is to replace them.

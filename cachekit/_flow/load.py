@@ -187,12 +187,15 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began
     # Every caller that waits goes on now; only this one waits for the fill.
     stop_renewing(held)
     flight.land(Landed(result, entry))
-    if ttl is None or entry is None or flight.void:
+    kept = entry
+    if ttl is not None and entry is not None and call.codec.private:
+        kept = runtime.values.sealed(call.key, entry, call.codec)
+    if ttl is None or kept is None or flight.void:
         # Behind a stale value that stays, every call would begin a load whose result is not stored.
         behind = call.seen is not None and call.seen.copy is Copy.BACKGROUND and not flight.void
         (pause if behind else release)(call, flight)
         return
-    data, lasts = _stored(call, entry, ttl, began)
+    data, lasts = _stored(call, kept, ttl, began)
     filled = await runtime.leases.fill(call.key, data, held.token, lasts, call.budget)
     if callable(filled):
         # The queue of this process is long. The value is returned, and the fill goes on without its caller.
@@ -217,7 +220,7 @@ def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[by
     """Return the bytes that are stored for ``entry``, whose load began at that `time.monotonic`, and for how long."""
     windows = call.plan.windows
     if windows is None or not call.runtime.coherence.times:
-        return entry.data, ttl
+        return entry.data if not entry.sealed else entry.raw(), ttl
     return dated(entry, windows, ttl, time.monotonic() - began)
 
 
@@ -253,14 +256,15 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
     held, reporter = flight.lease, call.runtime.reporter
     ttl = call.plan.ttl_of(result, reporter)
     entry = None if ttl is None else call.runtime.values.encoded(result, call.codec)
+    kept = None if entry is None else call.runtime.values.sealed(call.key, entry, call.codec)
     if not block.open:
         # The block has ended meanwhile, and has invalidated the key.
         return False
-    if held is None or ttl is None or entry is None:
+    if held is None or ttl is None or kept is None:
         block.invalidate([call.key])
         return False
     stop_renewing(held)
-    data, lasts = _stored(call, entry, ttl, began)
+    data, lasts = _stored(call, kept, ttl, began)
     write = partial(_fill_inside, call, data, held.token, lasts)
     block.write(call.key, Write(write, drop=partial(release, call, flight), fenced=True))
     return True

@@ -143,9 +143,7 @@ class CallPlan(Generic[P, R]):
             DecorationError: The annotation cannot be used, and the function is cached with ``strict=True``.
         """
         try:
-            return Codec(
-                return_annotation(self.function), self.name, strict=self.policy.strict, max_bytes=self.policy.max_bytes
-            )
+            return self._codec_of(return_annotation(self.function))
         except NameError:
             raise
         # TypeError for a type nobody can decode, and any other exception that evaluating an annotation raises.
@@ -160,8 +158,12 @@ class CallPlan(Generic[P, R]):
             message = f"{why}; with strict=True it must be a type that comes back from JSON as it was"
             raise DecorationError(message) from None
         LOGGER.warning("%s, so only results that are plain JSON are", why)
-        self._plain_codec = Codec(Any, self.name, max_bytes=self.policy.max_bytes)
+        self._plain_codec = self._codec_of(Any)
         return self._plain_codec
+
+    def _codec_of(self, annotation: Any) -> Codec:
+        policy = self.policy
+        return Codec(annotation, self.name, strict=policy.strict, max_bytes=policy.max_bytes, private=policy.private)
 
 
 def return_annotation(function: Any) -> Any:

@@ -59,6 +59,7 @@ class CachedOptions(TypedDict, total=False):
     soft_timeout: Duration | None
     background: bool | Mapping[str, Provider]
     offline: Duration | None
+    private: bool
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -97,6 +98,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     offline: Duration | None = None
     """For so long after it was last known to be true a near value stands in when the load raises one of ``stale_on``
     and the store does not answer. It implies ``near=True``."""
+    private: bool = False
 
     def __post_init__(self) -> None:
         """Check every option, and turn durations into seconds."""
@@ -117,6 +119,9 @@ class Policy(Struct, frozen=True, kw_only=True):
         if self.near not in (None, True, False):
             choice = "write near=True or near=False, or leave it to Cache(url, near=10_000)"
             message = f"near={self.near!r} is no choice; {choice}"
+            raise ConfigurationError(message)
+        if not isinstance(self.private, bool):
+            message = f"private={self.private!r} is no choice; write private=True or private=False"
             raise ConfigurationError(message)
         if not isinstance(self.strict, bool):
             message = f"strict={self.strict!r} is no choice; write strict=True or strict=False"

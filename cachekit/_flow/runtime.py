@@ -15,9 +15,11 @@ from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.leases import Leases
 from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.seals import Seals
 from cachekit._tiers.values import Values
 from cachekit._tiers.windows import Windows
 from cachekit.loops import PerLoop
+from cachekit.sealing import Sealer
 
 DRAIN: Final = 1.0
 """Seconds that closing a cache spends on leases that are to be given back, at most, and as much on the journal."""
@@ -46,9 +48,12 @@ class Runtime:
         """Returns the deadline of one call."""
         self.circuits: Mapping[asyncio.AbstractEventLoop, Mapping[str, Circuit]] = guard.circuits
         """Empty while the store is healthy, so the hot path tests only its truth."""
-        self.values: Values = Values(coherence, reporter, guard.max_bytes)
+        seals = Seals(guard.sealer, guard.with_prefix, reporter)
+        self.values: Values = Values(coherence, reporter, guard.max_bytes, seals)
+        self.sealer: Sealer | None = guard.sealer
+        """The keys of the cache; None when it has none."""
         self.leases: Leases = Leases(guard, coherence)
-        self.windows: Windows = Windows(coherence, self.values, guard.budget, reporter.clock)
+        self.windows: Windows = Windows(coherence, self.values, guard.budget, seals)
         self.flights: Flights = Flights()
         self.renewals: PerLoop[Renewals] = PerLoop(partial(Renewals, self.leases, background))
         self.loading: Background = Background()

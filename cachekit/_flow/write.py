@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import CoroutineType
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
@@ -12,6 +12,7 @@ from cachekit._flow.plan import CallPlan, check_function, describe
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.windows import WindowForm
 from cachekit.codecs import Codec
 from cachekit.errors import DecorationError, RenderError
 from cachekit.events import Invalidated
@@ -156,23 +157,21 @@ async def store(runtime: Runtime, key: str, value: object, codec: Codec, ttl: fl
     return False
 
 
-async def push(
-    runtime: Runtime, key: str, item: Item, codec: Codec, put: Callable[[str, Item, Codec], Awaitable[bool]]
-) -> bool:
-    """``put`` an item at the head of a window. Returns whether the store confirmed it.
+async def push(runtime: Runtime, key: str, item: Item, form: WindowForm) -> bool:
+    """Put an item at the head of a window. Returns whether the store confirmed it.
 
     Inside an `after_commit` block that is to forget the window, it is put there when the block ends.
     """
     block = block_for(runtime, key) if BLOCKS.get() else None
     if block is None:
-        return await put(key, item, codec)
-    entry = runtime.values.encoded(item, codec)
+        return await runtime.windows.push(key, item, form)
+    entry = runtime.values.encoded(item, form.codec)
     if entry is None:
         return False
-    kept = codec.decode(entry.data)
+    kept = form.codec.decode(entry.data)
 
     async def perform(budget: Budget) -> bool:  # noqa: ARG001 - a window has the whole deadline, as outside a block
-        return await put(key, kept, codec)
+        return await runtime.windows.push(key, kept, form)
 
     block.write(key, Write(perform, whole=False))
     return False

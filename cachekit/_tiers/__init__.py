@@ -4,6 +4,8 @@
 
     values.py      values in the store: entry and codec
     windows.py     rolling windows in the store
+    generations.py the generations of windows, which fence their pushes
+    seals.py       values and items that only the holders of a key can read
     leases.py      leases on the loads of keys
     coherence.py   the store, believed only as far as the journal allows; the near tier follows every change
     journal.py     invalidations that the store has not acknowledged

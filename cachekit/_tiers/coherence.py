@@ -11,6 +11,7 @@ All reads and changes of entries go through this module; questions about leases 
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from cachekit._tiers.background import Background
+from cachekit._tiers.generations import Generations
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.journal import BATCH, Journal
 from cachekit._tiers.near import NEAR_TIERS, Mark, NearTier, NearTimes
@@ -26,8 +28,8 @@ from cachekit._tiers.outcome import Distrusted, Down, Found, Unconfirmed
 from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
 from cachekit.errors import DENIED, UNSENDABLE
-from cachekit.stores.base import TimedStore, WindowBounds
-from cachekit.stores.scripts import Expire, Fill
+from cachekit.stores.base import TimedStore, Window
+from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push
 
 T = TypeVar("T")
 
@@ -36,6 +38,9 @@ Confirm: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
 
 _LEAST: Final = 0.001
 """Seconds that a fill is waited for at least."""
+
+_SPARE: Final = 1.0
+"""Seconds for which a window has its generation beyond the time that the first push has. A push prolongs it."""
 
 _PENDING: Final = Down("pending")
 _DISTRUSTED: Final = Distrusted()
@@ -58,6 +63,7 @@ class Coherence:
         self.near = near
         self.times: bool = guard.times
         """Whether the store tells for how long it will keep a value."""
+        self.generations: Generations = Generations()
         self.replay: Replay = Replay(journal, self.send_batch, background, self._retry_denied)
         # The connections on which an ACL has denied the removal of a key. Such an answer is final for a connection.
         self._denying: weakref.WeakSet[object] = weakref.WeakSet()
@@ -87,11 +93,15 @@ class Coherence:
         # Asked behind the store: a key that is distrusted has a holder all the same.
         return self._override(key) or raw if self.journal else raw, holder
 
-    async def window(self, key: str, count: int, budget: Budget) -> list[bytes] | Down | Distrusted:
-        """Return the newest ``count`` items of the window at ``key``."""
+    async def window(self, key: str, count: int, budget: Budget) -> Window | Down | Distrusted:
+        """Return the newest ``count`` items of the window at ``key``, and note its generation for the next push."""
         if self.journal and (override := self._override(key)):
             return override
-        return await self._guard.ask(self._store.window, key, budget, count)
+        removals = self.generations.removals
+        window = await self._guard.ask(self._store.window, key, budget, count)
+        if isinstance(window, Window) and removals == self.generations.removals:
+            self.generations.note(key, window.generation)
+        return window
 
     @contextmanager
     def near_read(self, key: str) -> Generator[NearRead | None, None, None]:
@@ -165,7 +175,7 @@ class Coherence:
         """Store ``data``; a load that is going on does not overwrite it. Returns whether the store confirmed it."""
         mark = self.journal.mark()
         try:
-            stored = await self._guard.ask(self._store.set, key, budget, data, ttl_ms=milliseconds(ttl)) is None
+            stored = await self._guard.ask(self._store.set, key, budget, data, ttl_ms=milliseconds(ttl)) is True
         finally:
             self._forget([key])
         if stored:
@@ -208,13 +218,20 @@ class Coherence:
         override = self._override(key) if self.journal else None
         return override is None or (isinstance(override, Distrusted) and await self.invalidate([key], budget))
 
-    async def push(self, key: str, item: bytes, bounds: WindowBounds, budget: Budget) -> bool:
-        """Put ``item`` at the head of a window. Returns whether the store confirmed it."""
+    async def open_window(self, key: str, budget: Budget) -> bytes | None:
+        """Return the generation of the window at ``key``, which may be new; None when the store failed."""
+        script = OpenWindow(os.urandom(12).hex().encode(), milliseconds(budget.left + _SPARE))
+        answer = await self._guard.ask(self._store.run, key, budget, script)
+        return None if isinstance(answer, Down) else answer
+
+    async def push(self, key: str, push: Push, budget: Budget) -> bool | Down:
+        """Do ``push`` at the window ``key``. Returns whether it was done; False: its generation is none any more."""
         mark = self.journal.mark()
-        pushed = await self._guard.ask(self._store.push, key, budget, item, bounds) is None
-        if pushed:
-            self.journal.stored(key, bounds.ttl_ms / 1000, mark)
-        return pushed
+        answer = await self._guard.ask(self._store.run, key, budget, push)
+        if answer is True:
+            self.generations.note(key, push.token)
+            self.journal.stored(key, push.ttl_ms / 1000, mark)
+        return answer
 
     def _forget(self, keys: Sequence[str]) -> None:
         """Let every near tier of this process forget ``keys``, which have changed: other caches may share the store."""
@@ -229,6 +246,8 @@ class Coherence:
         store has it.
         """
         self._forget(keys)
+        if self.generations.used:
+            self.generations.forget(keys)
         try:
             yield
         finally:

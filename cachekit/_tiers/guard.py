@@ -29,6 +29,7 @@ from cachekit.errors import (
     UnconfirmedError,
 )
 from cachekit.events import StoreFailed, StoreRecovered
+from cachekit.sealing import Sealer
 from cachekit.stores.base import ConnectedStore, ProbingStore, Store, TimedStore, TimingStore, Tracking, TrackingStore
 from cachekit.stores.scripts import Script
 
@@ -73,6 +74,8 @@ class Settings(Struct, frozen=True):
     """Seconds that all cache work of one call may take."""
     max_bytes: int
     """The most bytes of JSON that a value may have, unless the function that returned it has a bound of its own."""
+    sealer: Sealer | None = None
+    """The keys of the cache; None when it has none."""
 
 
 class Guard:
@@ -101,6 +104,7 @@ class Guard:
         self.timeout: float = settings.timeout
         """The whole of the deadline, in seconds."""
         self.max_bytes: int = settings.max_bytes
+        self.sealer: Sealer | None = settings.sealer
         self.budget: Callable[[], Budget] = partial(Budget, settings.timeout)
         """Returns the whole of the deadline, for one call."""
         self._reporter = reporter
@@ -448,5 +452,5 @@ def _verbs(store: object) -> Iterator[tuple[str, object]]:
     """Yield the verbs of ``store`` by the names that events use: a read that is told the TTL is one like any other."""
     for name in _TIMED:
         yield name.removesuffix("_with_ttl").removesuffix("_and_ttl"), getattr(store, name, None)
-    for name in ("get_with_lease", "get_and_delete", "set", "seize_lease", "push", "window", "get"):
+    for name in ("get_with_lease", "get_and_delete", "set", "seize_lease", "window", "get"):
         yield name, getattr(store, name)

@@ -9,6 +9,7 @@ from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Miss, Outcome
 from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.seals import Seals
 from cachekit.codecs import Codec
 from cachekit.entry import Entry, parse
 from cachekit.errors import DecodeError, RoundTripError, TooLargeError
@@ -25,18 +26,20 @@ class Values:
         coherence: Where entries come from, and go to.
         reporter: Where it is told that a value has no round trip, or that bytes do not decode.
         max_bytes: The most bytes of JSON that a value may have, unless its codec has a bound of its own.
+        seals: Seals the values of private functions, and opens them.
     """
 
-    def __init__(self, coherence: Coherence, reporter: Reporter, max_bytes: int) -> None:
+    def __init__(self, coherence: Coherence, reporter: Reporter, max_bytes: int, seals: Seals) -> None:
         self._coherence = coherence
         self._get = coherence.get
         self._get_with_ttl = coherence.get_with_ttl
         self._reporter = reporter
         self._max_bytes = max_bytes
+        self._seals = seals
 
     async def read(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key``, decoded by ``codec``."""
-        outcome = self.decoded(await self._get(key, budget), codec)
+        outcome = self.decoded(key, await self._get(key, budget), codec)
         return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
 
     async def read_timed(self, key: str, codec: Codec, budget: Budget, windows: Windows | None) -> Outcome:
@@ -46,12 +49,12 @@ class Values:
         """
         if not self._coherence.times:
             return await self.read(key, codec, budget)
-        return self._judged(await self._get_with_ttl(key, budget), codec, windows)
+        return self._judged(key, await self._get_with_ttl(key, budget), codec, windows)
 
     async def read_fresh(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key`` if its TTL is not over."""
         if not self._coherence.times:
-            outcome = self.decoded(await self._get(key, budget), codec)
+            outcome = self.decoded(key, await self._get(key, budget), codec)
             return MISS if outcome is _DATED else outcome
         outcome = await self.read_timed(key, codec, budget, None)
         return outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
@@ -63,7 +66,7 @@ class Values:
                 timed = self.read if windows is None else partial(self.read_timed, windows=windows)
                 return await timed(key, codec, budget)
             answer = await self._coherence.get_near(key, budget)
-            outcome = self._judged(answer, codec, windows)
+            outcome = self._judged(key, answer, codec, windows)
             if isinstance(outcome, Found):
                 if outcome.freshness is FRESH:
                     early = 0.0 if windows is None else draw(outcome.entry, windows)
@@ -79,20 +82,21 @@ class Values:
         """Return as `read`, or with ``windows`` as `read_timed`, and the token that holds the lease as of then."""
         if windows is not None and self._coherence.times:
             raw, holder, left = await self._coherence.get_with_lease_and_ttl(key, budget)
-            return self._judged(raw if isinstance(raw, (Down, Distrusted)) else (raw, left), codec, windows), holder
+            answer = raw if isinstance(raw, (Down, Distrusted)) else (raw, left)
+            return self._judged(key, answer, codec, windows), holder
         raw, holder = await self._coherence.get_with_lease(key, budget)
-        outcome = self.decoded(raw, codec)
+        outcome = self.decoded(key, raw, codec)
         return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget), holder
 
     async def take(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key`` and remove it, in one step. One that may be stale is removed, and is a miss."""
-        return self.decoded(await self._coherence.take(key, budget), codec)
+        return self.decoded(key, await self._coherence.take(key, budget), codec)
 
     async def take_fresh(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key`` and remove it, in one step. A stale one is removed, and is a miss."""
         if not self._coherence.times:
             return await self.take(key, codec, budget)
-        outcome = self._judged(await self._coherence.take_with_ttl(key, budget), codec, None)
+        outcome = self._judged(key, await self._coherence.take_with_ttl(key, budget), codec, None)
         return outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
 
     async def store(self, key: str, value: object, codec: Codec, ttl: float, budget: Budget) -> bool:
@@ -121,8 +125,12 @@ class Values:
             self._reporter.resolved(codec.name, "size")
         return entry
 
-    def decoded(self, raw: bytes | Down | Distrusted | None, codec: Codec, *, anew: bool = False) -> Outcome:
-        """Return the outcome of a read; bytes that do not decode are a miss, with one warning.
+    def sealed(self, key: str, entry: Entry, codec: Codec) -> Entry | None:
+        """Return ``entry`` as it stands at ``key``; None, with one warning, if it cannot be sealed."""
+        return self._seals.of_value(key, entry, codec) if codec.private else entry
+
+    def decoded(self, key: str, raw: bytes | Down | Distrusted | None, codec: Codec, *, anew: bool = False) -> Outcome:
+        """Return the outcome of a read of ``key``; bytes that do not decode are a miss, with one warning.
 
         ``anew``: they were stored a moment ago, so that they are fresh unless they were expired by hand.
         """
@@ -132,7 +140,7 @@ class Values:
             raw = None if raw is None else self._as_bytes(raw, codec)
             if raw is None:
                 return MISS
-        entry = parse(raw)
+        entry = parse(raw) if not codec.private else self._seals.value_in(key, raw, codec)
         if entry is None:
             return MISS
         if entry.data is not raw and entry.dated and (entry.expired or not anew):
@@ -148,7 +156,7 @@ class Values:
         return Found(value, entry)
 
     def _judged(
-        self, answer: tuple[bytes | None, float] | Down | Distrusted, codec: Codec, windows: Windows | None
+        self, key: str, answer: tuple[bytes | None, float] | Down | Distrusted, codec: Codec, windows: Windows | None
     ) -> Outcome:
         """Return the outcome of a timed read, with the freshness that the value has for a function with ``windows``."""
         if type(answer) is not tuple:
@@ -156,7 +164,9 @@ class Values:
         raw, left = answer
         if type(raw) is not bytes:
             raw = None if raw is None else self._as_bytes(raw, codec)
-        entry = None if raw is None else parse(raw)
+        if raw is None:
+            return MISS
+        entry = parse(raw) if not codec.private else self._seals.value_in(key, raw, codec)
         found = MISS if entry is None else self._found(entry, codec)
         if entry is None or found is MISS:
             return MISS

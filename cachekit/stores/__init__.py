@@ -23,7 +23,7 @@
     lua/           scripts, each with a comment that says what it promises
 """
 
-from cachekit.stores.base import Store, TimedStore, Tracking, TrackingStore, WindowBounds
+from cachekit.stores.base import Store, TimedStore, Tracking, TrackingStore, Window
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.scripts import Lease, Script
@@ -37,5 +37,5 @@ __all__ = [
     "TimedStore",
     "Tracking",
     "TrackingStore",
-    "WindowBounds",
+    "Window",
 ]

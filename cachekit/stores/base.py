@@ -17,15 +17,15 @@ LIMIT: Final = 1.0
 """The greatest age, in seconds, of a change that is not reported yet while tracking is confirmed."""
 
 
-class WindowBounds(Struct, frozen=True):
-    """The bounds of a window after a push: at most ``limit`` items, and no tail with a timestamp before ``oldest``.
+class Window(Struct, frozen=True):
+    """The newest items of a window, as of one moment by the clock of the store."""
 
-    The window expires ``ttl_ms`` after the push.
-    """
-
-    limit: int
-    ttl_ms: int
-    oldest: str
+    items: list[bytes]
+    """Newest first."""
+    generation: bytes | None
+    """What `cachekit.stores.scripts.Push` needs, or None when there is none: `OpenWindow` makes one."""
+    now: float
+    """Seconds since 1970, UTC: the time by which the items are old or not."""
 
 
 @runtime_checkable
@@ -35,8 +35,8 @@ class Store(Protocol):
     Every verb takes its key or keys, then ``timeout``: it answers, or raises a `cachekit.errors.StoreError`, within
     so many seconds. Cancelling a caller of one verb disturbs no other. A TTL is whole milliseconds.
 
-    The items of a window are JSON objects with a ``timestamp`` whose text order is time order
-    (`cachekit.entry.stamp`); an item without one counts as older than all.
+    The items of a window are JSON objects with a ``timestamp`` by the clock of the store, whose text order is time
+    order (`cachekit.entry.timestamp`); an item without one counts as older than all.
     """
 
     def shard(self, key: str) -> str | None:
@@ -53,10 +53,11 @@ class Store(Protocol):
         """
         ...
 
-    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
+    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> bool:
         """Store ``value`` at ``key`` for ``ttl_ms``, in place of any other, and void the lease of ``key``.
 
-        A load that is under way does not overwrite it. A set that timed out before it was sent is never sent later.
+        A load that is under way does not overwrite it. A set that timed out is never stored behind an invalidation
+        that was acknowledged later. Returns False when an invalidation or another set came in between.
         """
         ...
 
@@ -83,12 +84,8 @@ class Store(Protocol):
         """Return and remove the bytes at ``key`` in one step: of many callers one gets them."""
         ...
 
-    async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
-        """Put ``item`` at the head of the window at ``key`` and cut the window to ``bounds``, in one step."""
-        ...
-
-    async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
-        """Return the newest ``count`` items of the window at ``key``, newest first."""
+    async def window(self, key: str, timeout: float, count: int) -> Window:
+        """Return the newest ``count`` items of the window at ``key``, its generation, and the time of the store."""
         ...
 
     async def aclose(self) -> None:

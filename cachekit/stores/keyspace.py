@@ -24,11 +24,15 @@ class Keyspace:
         self._clock = clock
         # Least recently used first. Each value with the time of its expiry, by the monotonic clock.
         self._entries: OrderedDict[str, tuple[bytes | list[bytes], float]] = OrderedDict()
-        # By key, the token of a lease and the time of its expiry. There are as many as there are loads.
+        # By key, the token of a lease and the time of its expiry. There are as many as there are loads and windows.
         self._leases: dict[str, tuple[bytes, float]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def time(self) -> float:
+        """Return the seconds since 1970, UTC: the time that items of windows are stamped with."""
+        return self._clock.time()
 
     def find(self, key: str, kind: type[T]) -> T | None:
         """Return the value or the window at ``key``.
@@ -41,7 +45,7 @@ class Keyspace:
             return None
         value, expires = entry
         if expires <= self._clock.monotonic():
-            del self._entries[key]
+            self._drop(key)
             return None
         if not isinstance(value, kind):
             message = "the key holds a value of another kind"
@@ -67,7 +71,13 @@ class Keyspace:
         self._entries[key] = (value, self._clock.monotonic() + ttl_ms / 1000)
         self._entries.move_to_end(key)
         while len(self._entries) > self._maxsize:
-            self._entries.popitem(last=False)
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: str) -> None:
+        value, _ = self._entries.pop(key)
+        if isinstance(value, list):
+            # The generation of the window, which would stay for as long as nobody asks for it.
+            self.release(key)
 
     def remove(self, key: str) -> None:
         """Remove the value or the window at ``key``."""

@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from cachekit.clock import Clock, SystemClock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
-from cachekit.entry import timestamp_of
-from cachekit.stores.base import WindowBounds
+from cachekit.stores.base import Window
 from cachekit.stores.keyspace import Keyspace
 from cachekit.stores.scripts import Script
 
@@ -49,10 +48,11 @@ class MemoryStore:
         with self._lock:
             return self._keyspace.find(key, bytes)
 
-    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
+    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> bool:
         with self._lock:
             self._keyspace.release(key)
             self._keyspace.put(key, value, ttl_ms)
+            return True
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
         with self._lock:
@@ -92,19 +92,10 @@ class MemoryStore:
             self._keyspace.remove(key)
             return value
 
-    async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
+    async def window(self, key: str, timeout: float, count: int) -> Window:
         with self._lock:
-            items = [item, *(self._keyspace.find(key, list) or ())][: bounds.limit]
-            while items and timestamp_of(items[-1]) < bounds.oldest:
-                items.pop()
-            if items:
-                self._keyspace.put(key, items, bounds.ttl_ms)
-            else:
-                self._keyspace.remove(key)
-
-    async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
-        with self._lock:
-            return (self._keyspace.find(key, list) or [])[:count]
+            items = (self._keyspace.find(key, list) or [])[:count]
+            return Window(items, self._keyspace.holder(key), self._keyspace.time())
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection, and the keys may still be wanted."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import time
 import weakref
 from asyncio import get_running_loop
@@ -15,7 +17,7 @@ from msgspec import Struct
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError, UnconfirmedError
 from cachekit.loops import PerLoop
-from cachekit.stores.base import Tracking, WindowBounds
+from cachekit.stores.base import Tracking, Window
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import (
@@ -34,19 +36,21 @@ from cachekit.stores.operations import (
     pack,
     seconds_left,
 )
-from cachekit.stores.scripts import SCRIPTS, Fill, Script, Unexpected
-from cachekit.stores.translate import garbage_error, translate
+from cachekit.stores.scripts import SCRIPTS, Fill, Put, Script, Unexpected
+from cachekit.stores.translate import garbage_error, timeout_error, translate
 
 T = TypeVar("T")
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
-_TRIM: Final = Source("trim_window")
 _SOURCES: Final = {script.name: Source(script.name) for script in SCRIPTS}
 
 # An invalidation is never taken back, and has the same effect twice.
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
+
+_SPARE: Final = 1.0
+"""Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores."""
 
 
 class LoopState(Struct, frozen=True):
@@ -126,9 +130,7 @@ class RedisStore:
 
     async def get_with_lease_and_ttl(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None, float]:
         commands = (("PTTL", key), ("MGET", key, self._lease(key)))
-        state = self._loops.get()
-        operation = Pipeline(key, [*map(self._pack, commands)], state.deadlines.after(timeout), REPEATABLE)
-        replies = await _submit(state, operation)
+        replies = await self._pipeline(key, commands, timeout).future
         left, both = replies if isinstance(replies, list) and len(replies) == len(commands) else (None, None)
         self._check(both)
         if not isinstance(left, (int, Exception)) or not isinstance(both, list) or len(both) != 2:  # noqa: PLR2004
@@ -136,10 +138,18 @@ class RedisStore:
         value, holder = both
         return self._expect_bytes(value, key), self._expect_bytes(holder, key), seconds_left(left)
 
-    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> None:
-        # In one step: a load that begins between the two commands would overwrite the value.
-        set_, unlink = ("SET", key, value, "PX", ttl_ms), ("UNLINK", self._lease(key))
-        self._check_transaction(await self._send_transaction(key, (set_, unlink), timeout), 2, key)
+    # Two steps, and the second one is sent when the first is acknowledged. So a set that was given up on its way
+    # carries a token that the next invalidation voids. In one step it would land behind that.
+    async def set(self, key: str, timeout: float, value: bytes, *, ttl_ms: int) -> bool:
+        began, token = time.monotonic(), os.urandom(12).hex().encode()
+        # The lease outlives the time that this process loses, which the timeout leaves out.
+        await self.seize_lease(key, timeout, token, lease_ms=math.ceil((timeout + _SPARE) * 1000))
+        took = time.monotonic() - began
+        left = timeout - took + self.time_lost(key, took)
+        # The fill is sent within the timeout, or not at all.
+        if left <= 0:
+            raise timeout_error(self._address)
+        return await self.run(key, left, Put(token, value, ttl_ms))
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
         reply = self._check(await self._send(key, ("MGET", key, self._lease(key)), timeout, REPEATABLE))
@@ -161,11 +171,16 @@ class RedisStore:
             packed = call.by_digest()
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
-        if script.name == Fill.name:
+        if script.name != Fill.name:
+            deadline = state.deadlines.after(timeout)
+            operation = Scripted(key, packed, 1, deadline, FENCED if script.detached else ONCE)
+        elif script.detached:
             deadline = state.deadlines.after(timeout, cast("Fill", script).patience)
-            operation: Scripted = Filling(key, packed, 1, deadline, FENCED)
+            operation = Filling(key, packed, 1, deadline, FENCED)
         else:
-            operation = Scripted(key, packed, 1, state.deadlines.after(timeout), FENCED if script.detached else ONCE)
+            # Set by hand: its caller waits for it, and a lease is held meanwhile.
+            operation = Scripted(key, packed, 1, state.deadlines.after(timeout), ONCE)
+            operation.urgent = True
         operation.call = call
         state.network.submit(operation)
         try:
@@ -238,21 +253,35 @@ class RedisStore:
             raise self._reject(key)
         return self._expect_bytes(value, key), seconds_left(left)
 
-    async def push(self, key: str, timeout: float, item: bytes, bounds: WindowBounds) -> None:
-        # EVAL, not EVALSHA: inside MULTI a script that the server has forgotten would fail alone.
-        commands: tuple[Command, ...] = (
-            ("LPUSH", key, item),
-            ("LTRIM", key, 0, bounds.limit - 1),
-            ("PEXPIRE", key, bounds.ttl_ms),
-            ("EVAL", _TRIM.text, 1, key, bounds.oldest),
-        )
-        self._check_transaction(await self._send_transaction(key, commands, timeout), len(commands), key)
+    async def window(self, key: str, timeout: float, count: int) -> Window:
+        began = time.monotonic()
+        # TIME last: no item is older than its age says.
+        commands = (("GET", self._lease(key)), ("LRANGE", key, 0, count - 1), ("TIME",))
+        operation = self._pipeline(key, commands, timeout)
+        window = self._window_of(await operation.future, key)
+        if window.items or not operation.redirections:
+            return window
+        # The slot is moving. The lease may have moved before the window, and have drawn its read along.
+        left = timeout - (time.monotonic() - began)
+        alone = self._pipeline(key, commands[1:], left)
+        return self._window_of([None, *await alone.future], key)
 
-    async def window(self, key: str, timeout: float, count: int) -> list[bytes]:
-        reply = self._check(await self._send(key, ("LRANGE", key, 0, count - 1), timeout, REPEATABLE))
-        if not isinstance(reply, list) or not all(type(item) is bytes for item in reply):
-            raise self._reject(key)
-        return reply
+    def _pipeline(self, key: str, commands: Sequence[Command], timeout: float) -> Pipeline:
+        state = self._loops.get()
+        operation = Pipeline(key, [*map(self._pack, commands)], state.deadlines.after(timeout), REPEATABLE)
+        state.network.submit(operation)
+        return operation
+
+    def _window_of(self, replies: list[object], key: str) -> Window:
+        match replies:
+            case [bytes() | None as generation, list(items), [bytes(seconds), bytes(micros)]] if (
+                seconds.isdigit() and micros.isdigit() and all(type(item) is bytes for item in items)
+            ):
+                return Window(items, generation, int(seconds) + int(micros) / 1_000_000)
+            case _:
+                for reply in replies:
+                    self._check(reply)
+                raise self._reject(key)
 
     def track(
         self,
@@ -343,7 +372,7 @@ def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> L
 
 
 def _read_scripts() -> list[str]:
-    return [source.digest for source in (_TRIM, *_SOURCES.values())]
+    return [source.digest for source in _SOURCES.values()]
 
 
 def _close_all(states: dict[asyncio.AbstractEventLoop, LoopState]) -> None:

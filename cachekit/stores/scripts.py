@@ -6,11 +6,12 @@ A store runs them by `Store.run`. The scripts themselves are in the folder ``lua
 from __future__ import annotations
 
 from enum import Enum, IntEnum
+from secrets import token_hex
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from cachekit.entry import EXPIRED, PAUSE, is_pause
+from cachekit.entry import EXPIRED, PAUSE, is_pause, set_back, stamped, timestamp, timestamp_of
 from cachekit.errors import KeyRefusedError
 from cachekit.stores.keyspace import Keyspace
 
@@ -210,7 +211,7 @@ class Expire(Script[bool], frozen=True):
             value = b""
         if value is None:
             return False
-        if b"\n" not in value:
+        if b'"s":' not in value.partition(b"\n")[2]:
             keys.remove(key)
         elif not value.endswith(EXPIRED):
             keys.append(key, EXPIRED)
@@ -334,6 +335,84 @@ class Fill(_Fenced, frozen=True):
         keys.put(key, self.value, self.ttl_ms)
 
 
+class Put(Fill, frozen=True):
+    """Store a value that was set by hand. Its caller waits for it, and without a caller it is not sent."""
+
+    detached = False
+
+
+class OpenWindow(Script[bytes], frozen=True):
+    """Return the generation of a window; if there is none, make one that lives for ``ttl_ms``.
+
+    It stands in the place of the lease, so whatever removes the window and its lease voids it. No generation comes
+    twice: a push that was given up can never meet its own again.
+    """
+
+    token: bytes
+    ttl_ms: int
+
+    name = "open_window"
+    of_lease = False
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.token, self.ttl_ms)
+
+    def parse(self, reply: object) -> bytes | Unexpected:
+        return reply if isinstance(reply, bytes) else UNEXPECTED
+
+    def is_result(self, answer: object) -> bool:
+        return isinstance(answer, bytes)
+
+    def in_memory(self, keys: Keyspace, key: str) -> bytes:
+        keys.find(key, list)
+        generation = keys.holder(key)
+        if generation is None:
+            generation = token_hex(12).encode()
+            keys.hold(key, generation, self.ttl_ms)
+        return generation
+
+
+class Push(_Fenced, frozen=True):
+    """Put ``item`` at the head of a window while ``token`` is its generation, in one step.
+
+    The item is a JSON object. It gets the time of the store's clock as its ``timestamp``. Afterwards the window has
+    ``limit`` items at most, and no tail older than ``ttl_ms``; it expires after ``ttl_ms``.
+    """
+
+    item: bytes
+    limit: int
+    ttl_ms: int
+
+    name = "push"
+    of_lease = False
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.token, self.item, self.limit, self.ttl_ms)
+
+    def do_in_memory(self, keys: Keyspace, key: str) -> None:
+        time = keys.time()
+        now, oldest = timestamp(time), timestamp(time - self.ttl_ms / 1000)
+        items = _judged(keys.find(key, list) or [], now, oldest)
+        keys.hold(key, self.token, self.ttl_ms)
+        keys.put(key, [stamped(self.item, now), *items][: self.limit], self.ttl_ms)
+
+
+def _judged(items: list[bytes], now: str, oldest: str) -> list[bytes]:
+    """Return ``items`` without a tail that is too old, and with no tail that is ahead of ``now``."""
+    kept = [*items]
+    while kept and set_back(kept[-1], now) is None and not oldest <= timestamp_of(kept[-1]) <= now:
+        kept.pop()
+    for index in reversed(range(len(kept))):
+        # The clock was set back, or another host stamped it. From now on it has an age: none.
+        judgeable = set_back(kept[index], now)
+        if judgeable is None:
+            break
+        kept[index] = judgeable
+    return kept
+
+
 SCRIPTS: Final[tuple[type[Script[Any]], ...]] = (
     AcquireLease,
     AcquireStaleLease,
@@ -342,5 +421,7 @@ SCRIPTS: Final[tuple[type[Script[Any]], ...]] = (
     PauseLease,
     Fill,
     Expire,
+    OpenWindow,
+    Push,
 )
 """Every script that a store runs."""

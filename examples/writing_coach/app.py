@@ -24,8 +24,7 @@ from examples.writing_coach.database import Database
 from examples.writing_coach.panel import Panel
 
 STATIC: Final = Path(__file__).parent / "static"
-ENVIRONMENT: Final = "WRITING_COACH"
-"""The variable that hands the settings to the workers, which are processes of their own."""
+ENVIRONMENT: Final = "WRITING_COACH"  # hands the settings to the workers, which are processes of their own
 DATABASE: Final = "sqlite+aiosqlite:///writing_coach.db"
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
@@ -39,6 +38,7 @@ class Settings:
     """The settings. ``origin`` is the address of the page as browsers see it: passkeys are bound to it."""
 
     secret: str = field(repr=False)
+    keys: str = field(repr=False)  # of the snapshots, which are encrypted
     origin: str
     redis: str = field(repr=False)
     database: str = field(repr=False)
@@ -74,7 +74,7 @@ async def _life(app: FastAPI) -> AsyncGenerator[None, None]:
     async with configure(settings.redis, timeout=settings.timeout) as cache:
         app.state.database = database = Database(settings.database, flaky=settings.flaky)
         app.state.panel = Panel(cache, database)
-        app.state.snapshots = SnapshotStore(cache, limit=writing.KEPT, ttl=writing.LIFE)
+        app.state.snapshots = SnapshotStore(cache, writing.KEPT, writing.LIFE, keys=settings.keys)
         try:
             yield
         finally:

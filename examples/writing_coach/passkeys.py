@@ -52,7 +52,7 @@ async def create_challenge(challenge_id: str, ceremony: Ceremony = "sign-in", na
 async def begin(request: Request, ceremony: Ceremony, name: str = "") -> Challenge:
     """Make a challenge and note its id in the browser's session; 503 if the cache does not answer."""
     challenge_id = secrets.token_urlsafe(16)
-    challenge = await create_challenge(challenge_id, ceremony, name)
+    challenge = await create_challenge.refresh(challenge_id, ceremony, name)
     if not default_cache().healthy:
         raise refusal(503, TRY_AGAIN)
     request.session["challenge_id"] = challenge_id

@@ -1,7 +1,7 @@
 """The text of a writer, kept as snapshots for a day at most. Corrections are learnt from the last two snapshots.
 
-The text stands in the cache alone, in a list that expires. Only the learnt corrections go into the database: the word
-that was wrong, and the word that replaced it.
+The text stands in the cache alone, encrypted, in a list that expires. Only the learnt corrections go into the database:
+the word that was wrong, and the word that replaced it.
 """
 
 from __future__ import annotations

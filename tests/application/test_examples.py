@@ -194,7 +194,7 @@ def test_the_table_of_misspellings_is_large_and_each_differs_from_its_correction
 
 def test_passkey_challenge_prints_creation_spending_replay_the_race_and_expiry(run: Run, store_url: str) -> None:
     printed = run(passkey_challenge, store_url)
-    assert steps(printed) == ["miss", "hit", "accepted", "refused", "miss", "1 of 50", "miss", "expired"]
+    assert steps(printed) == ["miss", "new", "accepted", "refused", "miss", "1 of 50", "miss", "expired"]
     assert re.search(r"challenge +[\w-]{43}\b", printed)  # 32 bytes in base64url
     assert "Nothing is left in the store" in printed
 

@@ -13,11 +13,15 @@ import pytest
 import pytest_asyncio
 
 from cachekit import Cache, RollingWindow, Snapshot, SnapshotStore
+from cachekit.clock import SystemClock
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
+from cachekit.stores import Store
+from cachekit.stores.connect import open_store
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock, memory_cache
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 SECRET = "a text that nobody else may read"
 
@@ -97,17 +101,26 @@ async def test_the_list_in_redis_is_the_documented_json_with_a_ttl(redis_server:
     assert 0 < redis_server.cli("TTL", "app:snapshots:42") <= 86_400
 
 
-async def test_a_save_is_one_transaction_of_lpush_ltrim_and_expire(redis_server: RedisServer) -> None:
+async def test_a_save_is_lpush_ltrim_and_expire_in_one_round_trip_and_so_is_a_read(redis_server: RedisServer) -> None:
     async with Cache(redis_server.url, timeout=5) as cache:
         store = SnapshotStore(cache)
         await store.save_snapshot("42", "first", 1)
         redis_server.cli("CONFIG", "RESETSTAT")
         await store.save_snapshot("42", "second", 1)
-    stats = redis_server.cli("INFO", "commandstats")
-    calls = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
-    assert {name: calls.get(name) for name in ("multi", "lpush", "ltrim", "pexpire", "exec")} == dict.fromkeys(
-        ("multi", "lpush", "ltrim", "pexpire", "exec"), 1
-    )
+        saved = calls(redis_server)
+        redis_server.cli("CONFIG", "RESETSTAT")
+        await store.get_snapshot_pair("42")
+        read = calls(redis_server)
+    assert saved["evalsha"] == saved["lpush"] == 1
+    assert {*saved} == {*["evalsha", "get", "llen", "time", "lindex", "set", "lpush", "ltrim", "pexpire"]}
+    assert read == {"get": 1, "lrange": 1, "time": 1}
+
+
+def calls(server: RedisServer) -> dict[str, int]:
+    """Return how often the server has carried out each command since its figures were reset."""
+    stats = server.cli("INFO", "commandstats")
+    found = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    return {name: count for name, count in found.items() if name not in {"config|resetstat", "config", "hello", "info"}}
 
 
 async def test_nothing_older_than_the_ttl_is_ever_returned() -> None:
@@ -129,7 +142,60 @@ async def test_a_save_drops_old_snapshots_from_the_store() -> None:
     for _ in range(4):
         clock.advance(1000)
         await store.save_snapshot("42", "new", 1)
-    assert SECRET.encode() not in b"".join(await memory.window("snapshots:42", 1, 100))
+    assert SECRET.encode() not in b"".join((await memory.window("snapshots:42", 1, 100)).items)
+
+
+DAYS = (-2, 0, 2)
+
+
+def hosts_of(store: Store, seconds: float) -> list[Cache]:
+    """Return caches on one store, as of hosts whose clocks are days behind and ahead of ``seconds``."""
+    return [Cache(store, timeout=5, clock=FakeClock(epoch=seconds + days * 86_400)) for days in DAYS]
+
+
+async def test_no_clock_of_a_host_keeps_a_text_for_longer_or_loses_it_early() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    hosts = [SnapshotStore(host) for host in hosts_of(store, clock.time())]
+    for number, host in enumerate(hosts):
+        assert await host.save_snapshot("42", f"hour 0 {number}", 1)
+    clock.advance(86_399)
+    for host in hosts:
+        assert [found.text for found in await host.get_recent_snapshots("42")] == ["hour 0 2", "hour 0 1", "hour 0 0"]
+    clock.advance(2)
+    for host in hosts:
+        assert await host.get_recent_snapshots("42") == []
+    await hosts[0].save_snapshot("42", "hour 24", 1)
+    for _ in range(3):
+        clock.advance(40_000)
+        assert await hosts[2].save_snapshot("42", "tick", 1)
+    held = b"".join((await store.window("snapshots:42", 1, 100)).items)
+    assert b"hour" not in held, "it is not kept either, while the writer keeps writing"
+
+
+async def test_the_clock_of_the_server_judges_though_every_host_is_wrong(store_url: str) -> None:
+    store = open_store(store_url, clock=SystemClock())
+    hosts = [SnapshotStore(host) for host in hosts_of(store, SystemClock().time())]
+    kept = SnapshotStore(Cache(store, timeout=5))
+    for number, host in enumerate(hosts):
+        assert await host.save_snapshot("42", f"{SECRET} {number}", 1)
+        assert await kept.save_snapshot("42", SECRET, 1)
+    for host in hosts:
+        newest, *others = await host.get_recent_snapshots("42")
+        assert (newest.text, len(others)) == (SECRET, 5), "no host finds them too old"
+        assert abs((datetime.now(UTC) - newest.timestamp).total_seconds()) < 60
+
+    brief = [SnapshotStore(host, ttl=0.5) for host in hosts_of(store, SystemClock().time())]
+
+    async def write() -> None:
+        for host in brief:
+            assert await host.save_snapshot("42", "tick", 1)
+        nonlocal held
+        held = b"".join((await store.window("snapshots:42", 5, 100)).items)
+
+    held = b""
+    await until(lambda: held and SECRET.encode() not in held, write)
+    await store.aclose()
 
 
 async def test_items_of_another_program_in_the_list_are_ignored(redis_server: RedisServer) -> None:
@@ -180,7 +246,7 @@ async def test_snapshots_forgotten_while_the_store_failed_are_gone_at_once_and_f
         failing.recover()
         assert await store.get_recent_snapshots("42") == []
         assert await store.save_snapshot("42", "new", 1) is False, "not before the old ones are gone"
-    assert await failing.window("snapshots:42", 1, 10) == []
+    assert (await failing.window("snapshots:42", 1, 10)).items == []
 
 
 async def test_no_text_reaches_a_log_an_event_a_repr_or_an_error(

@@ -26,6 +26,7 @@ BROAD = {
     "_tiers/reporter.py": "observers",
     "codecs.py": "code of the user's types",
     "keys.py": "properties of the user's objects",
+    "sealing.py": "the user's callable of keys",
     "stores/lane.py": "the edge to redis-py",
     "stores/tracking.py": "the edge to redis-py",
 }

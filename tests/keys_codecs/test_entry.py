@@ -10,7 +10,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cachekit.entry import EXPIRED, Entry, is_pause, is_token, lease_key, parse, stamp, timestamp, timestamp_of
+from cachekit.entry import (
+    EXPIRED,
+    Entry,
+    is_pause,
+    is_token,
+    lease_key,
+    parse,
+    set_back,
+    stamped,
+    timestamp,
+    timestamp_of,
+)
 from tests.kit.cluster import slot_of
 
 relaxed = settings(max_examples=200, deadline=None)
@@ -86,10 +97,24 @@ def test_a_time_that_is_none_makes_an_entry_a_miss(name: str, value: object) -> 
 
 
 @relaxed
-@given(st.binary(max_size=60))
-def test_any_bytes_are_an_entry_or_a_miss(line: bytes) -> None:
-    entry = parse(b"1\n" + line)
+@given(st.binary(max_size=60), st.booleans())
+def test_any_bytes_are_an_entry_or_a_miss(line: bytes, sealed: bool) -> None:
+    entry = parse(b"1\n" + line, sealed=sealed)
     assert entry is None or entry.data == b"1"
+
+
+@pytest.mark.parametrize("stale", [0.0, 60.0])
+def test_a_sealed_entry_is_an_entry_to_those_who_ask_for_one_and_a_miss_to_others(stale: float) -> None:
+    entry = Entry(b'"AQ=="', stale, sealed=True)
+    assert parse(entry.raw(), sealed=True) == entry
+    assert parse(entry.raw() + EXPIRED, sealed=True) == Entry(b'"AQ=="', stale, expired=True, sealed=True)
+    assert parse(entry.raw()) is parse(entry.raw() + EXPIRED) is None
+    assert parse(b"1", sealed=True) == Entry(b"1"), "whether it is sealed, it says"
+
+
+@pytest.mark.parametrize("form", [b"0", b"2", b"true", b"1.0", b"null", b'"1"'])
+def test_an_entry_that_is_sealed_in_another_way_is_a_miss(form: bytes) -> None:
+    assert parse(b'"AQ=="\n{"E":%b}' % form, sealed=True) is None
 
 
 @relaxed
@@ -113,14 +138,29 @@ def test_a_timestamp_has_one_width_and_is_utc(moment: float) -> None:
 
 
 @relaxed
-@given(st.dictionaries(st.sampled_from(["text", "timestamp", "word_count"]), st.text("ab")), seconds)
-def test_a_stamped_item_keeps_all_but_its_own_timestamp_which_is_last(item: dict[str, object], moment: float) -> None:
-    before = dict(item)
-    stamped = stamp(item, moment)
-    assert item == before
-    assert [*stamped][-1] == "timestamp"
-    assert stamped == {**item, "timestamp": timestamp(moment)}
-    assert timestamp_of(orjson.dumps(stamped)) == timestamp(moment)
+@given(st.dictionaries(st.sampled_from(["text", "word_count"]), st.text("ab")), seconds)
+def test_a_stamped_item_keeps_its_fields_and_has_its_timestamp_last(item: dict[str, object], moment: float) -> None:
+    data = stamped(orjson.dumps(item), timestamp(moment))
+    assert [*orjson.loads(data)] == [*item, "timestamp"]
+    assert orjson.loads(data) == {**item, "timestamp": timestamp(moment)}
+    assert timestamp_of(data) == timestamp(moment)
+
+
+@relaxed
+@given(st.dictionaries(st.sampled_from(["text", "word_count"]), st.text()), seconds, seconds)
+def test_an_item_ahead_of_the_clock_is_set_back_and_no_other(
+    item: dict[str, object], moment: float, now: float
+) -> None:
+    data = orjson.dumps(item)
+    expected = stamped(data, timestamp(now)) if timestamp(moment) > timestamp(now) else None
+    assert set_back(stamped(data, timestamp(moment)), timestamp(now)) == expected
+
+
+@pytest.mark.parametrize(
+    "item", [b"", b"null", b'{"timestamp":"z"}', b'{"timestamp":"2999-01-01T00:00:00.000000Z","text":""}']
+)
+def test_an_item_that_another_program_stamped_is_not_set_back(item: bytes) -> None:
+    assert set_back(item, timestamp(0)) is None
 
 
 @pytest.mark.parametrize(

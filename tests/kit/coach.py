@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cachekit import new_key
 from tests import ROOT
 from tests.kit.ports import free_port
 
@@ -46,11 +48,14 @@ class WritingCoach:
             # On a busy machine a healthy server may take longer than the default.
             *("--timeout", "2"),
         ]
+        # One for all starts: a restart finds the snapshots again.
+        self._key = new_key()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=log, stderr=log)
+            environment = {**os.environ, "CACHEKIT_KEYS": self._key}
+            self._process = subprocess.Popen(self._command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + DEADLINE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:

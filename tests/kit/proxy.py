@@ -35,6 +35,8 @@ class Fault(Enum):
     """Bytes are swallowed, nothing ever comes back and nothing is closed: the peer has vanished."""
     BLACK_HOLE = auto()
     """A connect hangs, since its SYN is dropped; connections that exist are as with HALF_OPEN. Linux only."""
+    HOLD = auto()
+    """Requests are held back until another fault is set, and arrive then, also if their client has gone meanwhile."""
     DELAY = auto()
     """Each chunk of replies is held back for some seconds. Chunks that arrive meanwhile wait behind it."""
     DRIP = auto()
@@ -61,6 +63,7 @@ class FaultProxy:
     Attributes:
         port: The port of the proxy.
         accepted: How many connections it has accepted so far, even if it reset them at once.
+        seen: Everything that clients and server have sent, in the order in which it came.
 
     Example:
         >>> async with FaultProxy(server.port) as proxy:
@@ -72,6 +75,7 @@ class FaultProxy:
     def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
         self.port = free_port()
         self.accepted = 0
+        self.seen = bytearray()
         self._target = (target_host, target_port)
         self._fault = Fault.NONE
         self._seconds = 0.0
@@ -184,7 +188,7 @@ class FaultProxy:
                 _reset_when_closed(client)
                 client.close()
                 continue
-            connection = _Connection(client, self._target, self._fault, self._seconds)
+            connection = _Connection(client, self._target, self._fault, self._seconds, self.seen)
             self._connections[connection.task] = connection
             connection.task.add_done_callback(self._connections.pop)
 
@@ -199,12 +203,15 @@ class FaultProxy:
 class _Connection:
     """One client's connection, and the one to the server behind it; `task` ends with them."""
 
-    def __init__(self, client: socket.socket, target: tuple[str, int], fault: Fault, seconds: float) -> None:
+    def __init__(
+        self, client: socket.socket, target: tuple[str, int], fault: Fault, seconds: float, seen: bytearray
+    ) -> None:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each chunk, and each dripped byte, at once
         self._client = client
         self._fault = fault
         self._seconds = seconds
+        self._seen = seen
         self._dead = fault is Fault.HALF_OPEN
         self._switched = asyncio.Event()
         self.task = asyncio.create_task(self._run(target))
@@ -244,15 +251,34 @@ class _Connection:
                 _reset_when_closed(self._client)
 
     async def _requests(self, server: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while request := await loop.sock_recv(self._client, CHUNK):
-            if not self._dead:
-                await loop.sock_sendall(server, request)
+        requests: asyncio.Queue[bytes] = asyncio.Queue()
+        held = False
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take_in(requests))
+            while request := await requests.get():
+                while self._fault is Fault.HOLD:
+                    held = True
+                    await self._switched.wait()
+                if not self._dead:
+                    await asyncio.get_running_loop().sock_sendall(server, request)
+        if held:
+            # The client has gone. The server carries out what it has got, and closes.
+            server.shutdown(socket.SHUT_WR)
+            await asyncio.Event().wait()
+
+    async def _take_in(self, requests: asyncio.Queue[bytes]) -> None:
+        try:
+            while request := await asyncio.get_running_loop().sock_recv(self._client, CHUNK):
+                self._seen += request
+                requests.put_nowait(request)
+        finally:
+            requests.put_nowait(b"")
 
     async def _replies(self, server: socket.socket) -> None:
-        reply = b""
-        while reply := reply or await asyncio.get_running_loop().sock_recv(server, CHUNK):
-            reply = await self._deliver(reply)
+        while reply := await asyncio.get_running_loop().sock_recv(server, CHUNK):
+            self._seen += reply
+            while reply:
+                reply = await self._deliver(reply)
 
     async def _deliver(self, reply: bytes) -> bytes:
         """Apply the fault to ``reply``, and return the rest of it, for the next fault or the same."""

@@ -180,6 +180,11 @@ class RedisServer:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def on_disk(self) -> bytes:
+        """Return all that it has written to its folder: its dumps, its append-only file and its log."""
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        return b"".join(path.read_bytes() for path in sorted(files))
+
     def cli(self, *args: bytes | str | float) -> Any:
         """Send one command, such as ``cli("SET", "k", "v")``, and return redis-py's reply.
 

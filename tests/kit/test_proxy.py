@@ -368,3 +368,15 @@ async def test_redis_py_sees_the_fault_when_it_connects(proxy: FaultProxy, fault
         await sees(connection, fault)
         await proxy.heal()
         assert await answer(connection) == b"PONG"
+
+
+async def test_requests_that_are_held_arrive_later_also_if_their_client_has_gone(own_server: RedisServer) -> None:
+    async with FaultProxy(own_server.port) as proxy:
+        await proxy.set(Fault.HOLD)
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"SET k v\r\n")
+        await writer.drain()
+        writer.transport.abort()
+        assert own_server.cli("EXISTS", "k") == 0
+        await proxy.heal()
+        await until(lambda: own_server.cli("EXISTS", "k") == 1)

@@ -108,8 +108,8 @@ async def test_a_key_that_moved_before_its_slot_is_a_hit(cluster: RedisCluster, 
     here = cluster.migrate("value:3")
     there = cluster.migrate("snapshots:7")
     here.move_keys("value:3")
-    there.move_keys("snapshots:7")
-    # One command behind ASKING, and a transaction of several.
+    there.move_keys("snapshots:7", lease_key("snapshots:7"))
+    # One command behind ASKING, a script, and several commands.
     assert await counted.call.peek(3) == [3, 9]
     assert await snapshots.save_snapshot("7", "second", 1)
     assert [snapshot.text for snapshot in await snapshots.get_recent_snapshots("7")] == ["second", "first"]
@@ -119,6 +119,23 @@ async def test_a_key_that_moved_before_its_slot_is_a_hit(cluster: RedisCluster, 
     there.finish()
     assert await counted.call.peek(3) == [3, 9]
     assert not failures
+
+
+@pytest.mark.parametrize("ahead", ["window", "lease"])
+async def test_a_window_that_moves_apart_from_its_lease_can_be_forgotten_and_does_not_grow(
+    cluster: RedisCluster, cache: Cache, ahead: str
+) -> None:
+    snapshots = SnapshotStore(cache)
+    await snapshots.save_snapshot("7", "first", 1)
+    migration = cluster.migrate("snapshots:7")
+    migration.move_keys("snapshots:7" if ahead == "window" else lease_key("snapshots:7"))
+    assert not await snapshots.save_snapshot("7", "second", 1), "no node has both keys"
+    assert [snapshot.text for snapshot in await snapshots.get_recent_snapshots("7")] == ["first"]
+    assert await snapshots.forget("7")
+    migration.move_keys()
+    migration.finish()
+    assert await snapshots.get_recent_snapshots("7") == []
+    assert await snapshots.save_snapshot("7", "third", 1)
 
 
 @pytest.mark.parametrize("ahead", [(), ("value",), ("lease",), ("value", "lease")], ids=str)

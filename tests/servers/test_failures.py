@@ -170,9 +170,8 @@ async def test_a_server_that_has_become_a_replica_is_connected_to_anew(
 
     def clients() -> set[bytes]:
         lines = own_server.cli("CLIENT", "LIST").splitlines()
-        return {
-            line.split()[0] for line in lines if b" cmd=set " in line or b" cmd=exec " in line or b" cmd=get " in line
-        }
+        commands = (b" cmd=set ", b" cmd=evalsha ", b" cmd=eval ", b" cmd=get ")
+        return {line.split()[0] for line in lines if any(command in line for command in commands)}
 
     master = start_server()
     events: list[Event] = []

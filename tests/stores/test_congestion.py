@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -18,7 +19,7 @@ from cachekit.stores import Store
 from cachekit.stores.base import TimingStore
 from cachekit.stores.connect import open_store
 from cachekit.stores.lane import BATCH
-from cachekit.stores.scripts import AcquireLease, Fill
+from cachekit.stores.scripts import AcquireLease, Fill, Put
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.servers import RedisServer
 from tests.kit.waiting import until
@@ -170,6 +171,23 @@ async def test_what_was_in_the_queue_when_the_loop_was_blocked_has_its_time_all_
     assert await asyncio.gather(*reading) == [b"value"] * 20
 
 
+async def test_a_value_by_hand_is_stored_though_the_loop_is_blocked_between_its_two_steps(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(redis_server.url, clock=SystemClock())
+    await store.get("connected", T)
+    seize = store.seize_lease
+
+    async def seize_and_block(*args: Any, **options: Any) -> None:
+        await seize(*args, **options)
+        time.sleep(TIMEOUT)  # noqa: ASYNC251 - it blocks on purpose
+
+    monkeypatch.setattr(store, "seize_lease", seize_and_block)
+    assert await store.set("k", TIMEOUT / 2, b"value", ttl_ms=MINUTE)
+    assert await store.get_with_lease("k", T) == (b"value", None)
+    await store.aclose()
+
+
 # --- what leaves slowly -------------------------------------------------------------------------------------
 
 
@@ -189,7 +207,7 @@ async def test_a_value_that_is_still_leaving_is_congested_and_not_held_against_t
         port = server.sockets[0].getsockname()[1]
         store = open_store(f"redis://127.0.0.1:{port}", clock=SystemClock())
         with pytest.raises(CongestedError):
-            await store.set("k", 2 * TIMEOUT, b"x" * 30_000_000, ttl_ms=MINUTE)
+            await store.run("k", 2 * TIMEOUT, Put(b"0" * 24, b"x" * 30_000_000, MINUTE))
         assert read
         over.set()
         await store.aclose()
@@ -202,9 +220,11 @@ async def test_a_value_that_is_still_leaving_is_congested_and_not_held_against_t
 async def test_the_bytes_that_wait_are_bounded(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cachekit.stores.lane.QUEUE_BYTES", 1_000_000)
     store = open_store(own_server.url, clock=SystemClock())
-    await store.get("connected", T)
+    # The server knows the script from now on.
+    await store.set("connected", T, b"1", ttl_ms=MINUTE)
     own_server.pause()
-    setting = [asyncio.ensure_future(store.set("k", T, BIG.encode(), ttl_ms=MINUTE)) for _ in range(20)]
+    put = Put(b"0" * 24, BIG.encode(), MINUTE)
+    setting = [asyncio.ensure_future(store.run("k", T, put)) for _ in range(20)]
     done, waiting = await asyncio.wait(setting, timeout=TIMEOUT)
     assert {type(future.exception()) for future in done} == {QueueFullError}
     # The first one is on its way.

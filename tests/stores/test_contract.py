@@ -14,10 +14,10 @@ from cachekit import RollingWindow
 from cachekit._tiers.leases import Seen
 from cachekit.cache import Cache
 from cachekit.clock import SystemClock
-from cachekit.entry import stamp, timestamp
-from cachekit.errors import ConfigurationError, KeyRefusedError
+from cachekit.entry import lease_key, stamped, timestamp
+from cachekit.errors import ConfigurationError, KeyRefusedError, StoreError
 from cachekit.stores import MemoryStore, RedisStore, Store
-from cachekit.stores.base import TimedStore, WindowBounds
+from cachekit.stores.base import TimedStore
 from cachekit.stores.connect import open_store
 from cachekit.stores.scripts import (
     GONE,
@@ -29,10 +29,12 @@ from cachekit.stores.scripts import (
     Lease,
     Paused,
     PauseLease,
+    Push,
     RenewLease,
 )
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
+from tests.kit.windows import generation, lay, push, texts, time_of, until_empty
 
 MINUTE = 60_000
 T = 5.0  # seconds that a verb may take: a noisy machine is no failure
@@ -45,16 +47,6 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     await store.aclose()
 
 
-async def push(store: Store, key: str, text: str, age: float = 0.0, limit: int = 10, ttl: float = 60) -> None:
-    now = SystemClock().time()
-    item = orjson.dumps(stamp({"text": text}, now - age))
-    await store.push(key, T, item, WindowBounds(limit, int(ttl * 1000), timestamp(now - ttl)))
-
-
-async def texts(store: Store, key: str, count: int = 100) -> list[str]:
-    return [orjson.loads(item)["text"] for item in await store.window(key, T, count)]
-
-
 def test_every_store_keeps_the_protocol() -> None:
     assert isinstance(MemoryStore(), Store)
     assert isinstance(FailingStore(), Store)
@@ -64,7 +56,8 @@ def test_every_store_keeps_the_protocol() -> None:
 async def test_a_key_that_was_never_set_has_no_value(store: Store) -> None:
     assert await store.get("k", T) is None
     assert await store.get_and_delete("k", T) is None
-    assert await store.window("k", T, 10) == []
+    window = await store.window("k", T, 10)
+    assert (window.items, window.generation) == ([], None)
 
 
 @pytest.mark.parametrize("value", [b"", b"null", b'"\xc3\xa9"', b"\r\n+OK\r\n", bytes(range(256)), b"x" * 1_000_000])
@@ -112,43 +105,138 @@ async def test_a_window_never_exceeds_its_limit(store: Store) -> None:
     assert len(await texts(store, "w")) == 3
 
 
+def item(text: str, moment: float) -> bytes:
+    return stamped(orjson.dumps({"text": text}), timestamp(moment))
+
+
+async def test_a_push_stamps_its_item_by_the_clock_of_the_store(store: Store) -> None:
+    before = timestamp(await time_of(store))
+    await push(store, "w", "a")
+    window = await store.window("w", T, 10)
+    assert before <= orjson.loads(window.items[0])["timestamp"] <= timestamp(window.now)
+
+
 async def test_a_push_drops_items_older_than_the_horizon(store: Store) -> None:
-    await push(store, "w", "old", age=50)
-    await push(store, "w", "older still, pushed later by a slow clock", age=55)
-    await push(store, "w", "young", age=1)
-    await push(store, "w", "new", ttl=10)
+    now = await time_of(store)
+    await lay(store, "w", item("old", now - 50), item("older still", now - 55), item("young", now - 1))
+    await push(store, "w", "new", ttl_ms=10_000)
     assert await texts(store, "w") == ["new", "young"]
 
 
-@pytest.mark.parametrize("item", [b"garbage", b"[]", b'{"text":"x"}', b'{"timestamp":5}', b"\xff"])
-async def test_an_item_without_a_timestamp_counts_as_older_than_all(store: Store, item: bytes) -> None:
-    await store.push("w", T, item, WindowBounds(10, MINUTE, ""))
+@pytest.mark.parametrize("days", [2, 20_000, 400 * 365])
+async def test_items_ahead_of_the_clock_have_an_age_from_the_next_push_on(store: Store, days: int) -> None:
+    now = await time_of(store)
+    ahead = [item(text, now + days * 86_400) for text in ("b", "c")]
+    await lay(store, "w", item("a", now - 50), *ahead)
+    await push(store, "w", "new", ttl_ms=10_000)
+    assert await texts(store, "w") == ["new", "c", "b"], "nothing behind them is kept too long"
+    window = await store.window("w", T, 10)
+    assert all(orjson.loads(found)["timestamp"] <= timestamp(window.now) for found in window.items)
+
+
+@pytest.mark.parametrize("foreign", [b"garbage", b"[]", b'{"text":"x"}', b'{"timestamp":5}', b"\xff"])
+async def test_an_item_without_a_timestamp_counts_as_older_than_all(store: Store, foreign: bytes) -> None:
+    await lay(store, "w", foreign)
     await push(store, "w", "new")
     assert await texts(store, "w") == ["new"]
 
 
 async def test_a_timestamp_inside_the_text_does_not_count(store: Store) -> None:
     young = '"timestamp":"2999-01-01T00:00:00.000000Z"}'
-    await push(store, "w", young, age=100)
-    await push(store, "w", "new", ttl=10)
+    await lay(store, "w", item(young, await time_of(store) - 100))
+    await push(store, "w", "new", ttl_ms=10_000)
     assert await texts(store, "w") == ["new"]
 
 
 async def test_an_item_that_another_writer_laid_out_differently_is_understood(store: Store) -> None:
-    now = SystemClock().time()
+    now = await time_of(store)
     for moment in (now - 100, now - 1):
-        item = orjson.dumps({"timestamp": timestamp(moment), "text": "theirs"}, option=orjson.OPT_INDENT_2)
-        await store.push("w", T, item, WindowBounds(10, MINUTE, ""))
+        await lay(
+            store, "w", orjson.dumps({"timestamp": timestamp(moment), "text": "theirs"}, option=orjson.OPT_INDENT_2)
+        )
     # The older item is at the tail and is dropped. The younger one stays.
-    await push(store, "w", "new", ttl=10)
+    await push(store, "w", "new", ttl_ms=10_000)
     assert await texts(store, "w") == ["new", "theirs"]
 
 
+async def test_an_empty_object_gets_a_timestamp_as_well(store: Store) -> None:
+    assert await store.run("w", T, Push(await generation(store, "w"), b"{}", 10, MINUTE))
+    [found] = (await store.window("w", T, 1)).items
+    assert [*orjson.loads(found)] == ["timestamp"]
+
+
 async def test_a_window_as_a_whole_is_gone_after_its_ttl(store: Store) -> None:
-    await push(store, "w", "a", ttl=0.02)
-    async with asyncio.timeout(T):
-        while await store.window("w", T, 10):
-            await asyncio.sleep(0.005)
+    await push(store, "w", "a", ttl_ms=20)
+    await until_empty(store, "w")
+    assert (await store.window("w", T, 1)).generation is None
+
+
+async def test_a_push_of_another_generation_is_not_carried_out(store: Store) -> None:
+    earlier = await generation(store, "w")
+    await push(store, "w", "a")
+    assert await generation(store, "w") == earlier == (await store.window("w", T, 1)).generation
+    await store.delete(["w"], T)
+    late = Push(earlier, b'{"text":"late"}', 10, MINUTE)
+    assert not await store.run("w", T, late)
+    await push(store, "w", "b")
+    assert not await store.run("w", T, late)
+    assert await texts(store, "w") == ["b"]
+
+
+async def test_opening_a_window_twice_by_the_same_command_gives_no_generation_twice(store: Store) -> None:
+    """A packet that the network sends again, when the window was forgotten in between."""
+    first = await generation(store, "w")
+    await store.delete(["w"], T)
+    assert await generation(store, "w") != first
+
+
+@pytest.mark.parametrize("limit", [1, 10, 2**70])
+async def test_a_limit_of_any_size_is_a_limit(store: Store, limit: int) -> None:
+    for text in "abc":
+        await push(store, "w", text, limit=limit)
+    assert await texts(store, "w") == ["c", "b", "a"][:limit]
+
+
+async def test_a_refused_push_changes_nothing(redis_server: RedisServer) -> None:
+    """A value at the key keeps its TTL, a window that it cannot shorten or time keeps its items and its TTL."""
+    store = open_store(redis_server.url, clock=SystemClock())
+    await store.set("k", T, b"1", ttl_ms=MINUTE)
+    redis_server.cli("PERSIST", "k")
+    with pytest.raises(KeyRefusedError):
+        await generation(store, "k")
+    redis_server.cli("SET", lease_key("k"), "g")
+    with pytest.raises(KeyRefusedError):
+        await store.run("k", T, Push(b"g", b"{}", 10, MINUTE))
+    assert redis_server.cli("TTL", "k") == redis_server.cli("TTL", lease_key("k")) == -1
+    await push(store, "w", "a", ttl_ms=MINUTE)
+    redis_server.cli("PERSIST", "w")
+    with pytest.raises(StoreError):
+        await store.run("w", T, Push(await generation(store, "w"), b"{}", 10, 2**70))
+    assert await texts(store, "w") == ["a"]
+    assert redis_server.cli("TTL", "w") == -1
+    await store.aclose()
+
+
+@pytest.mark.parametrize("forbidden", ["lpush", "ltrim", "pexpire", "llen", "lindex", "time", "set"])
+async def test_a_push_of_which_the_acl_forbids_a_part_changes_nothing(
+    redis_server: RedisServer, forbidden: str
+) -> None:
+    store = open_store(redis_server.url, clock=SystemClock())
+    await push(store, "w", "a")
+    again = Push(await generation(store, "w"), b"{}", 10, MINUTE)
+    redis_server.cli("PERSIST", "w")
+    await store.aclose()
+    redis_server.cli("ACL", "SETUSER", "some", "on", ">secret", "~*", "+@all", f"-{forbidden}")
+    url = redis_server.url.replace("redis://", "redis://some:secret@")
+    theirs = open_store(url, clock=SystemClock())
+    with pytest.raises(StoreError):
+        await theirs.run("w", T, again)
+    await theirs.aclose()
+    store = open_store(redis_server.url, clock=SystemClock())
+    assert await texts(store, "w") == ["a"]
+    assert redis_server.cli("TTL", "w") == -1
+    await store.aclose()
+    redis_server.cli("ACL", "DELUSER", "some")
 
 
 async def test_a_key_of_another_kind_is_refused_by_name(store: Store) -> None:
@@ -453,9 +541,10 @@ async def test_an_expired_value_keeps_the_rest_of_its_time(store: Store, timed: 
     assert await store.get("k", T) == STALE + b"!"
 
 
-async def test_a_value_without_a_stale_window_is_removed_when_it_is_expired(store: Store) -> None:
+@pytest.mark.parametrize("value", [b"1", b'1\n{"d":20}', b'"AQ=="\n{"E":1}'], ids=["plain", "timed", "sealed"])
+async def test_a_value_without_a_stale_window_is_removed_when_it_is_expired(store: Store, value: bytes) -> None:
     assert await store.run("k", T, Expire()) is False
-    await store.set("k", T, b"1", ttl_ms=MINUTE)
+    await store.set("k", T, value, ttl_ms=MINUTE)
     await push(store, "w", "a")
     assert await store.run("k", T, Expire()) is True
     assert await store.run("w", T, Expire()) is True

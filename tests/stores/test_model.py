@@ -25,10 +25,9 @@ from hypothesis.stateful import (
 
 from cachekit._tiers.leases import Seen
 from cachekit.clock import SystemClock
-from cachekit.entry import stamp, timestamp
 from cachekit.errors import KeyRefusedError
-from cachekit.stores import MemoryStore, Store
-from cachekit.stores.base import TimedStore, WindowBounds
+from cachekit.stores import MemoryStore, Store, Window
+from cachekit.stores.base import TimedStore
 from cachekit.stores.connect import open_store
 from cachekit.stores.scripts import (
     GONE,
@@ -39,8 +38,10 @@ from cachekit.stores.scripts import (
     Expire,
     Fill,
     Lease,
+    OpenWindow,
     Paused,
     PauseLease,
+    Push,
     ReleaseLease,
     RenewLease,
 )
@@ -61,14 +62,14 @@ LIMIT = 3
 
 keys = st.sampled_from(KEYS)
 tokens = st.sampled_from(TOKENS)
-values = st.sampled_from([b"1", b"2", b"", b"\x00\xff", b"1\n{}"])
+values = st.sampled_from([b"1", b"2", b"", b"\x00\xff", b"1\n{}", b'1\n{"s":9}', b'"\n{"E":1,"s":9}'])
 # Times in this model are whole eighths of a second: sums of them are exact.
 spans = st.sampled_from([1_000, 2_000, 5_000, HOUR])
 
 
 @dataclass
 class Key:
-    """The state of one key: a value, or a window as (age stamp, number) newest first; and its lease."""
+    """The state of one key: a value, or a window as (stamp, number) newest first; and its lease, or its generation."""
 
     value: bytes | None = None
     window: list[tuple[float, int]] = field(default_factory=list)
@@ -112,6 +113,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.bench.open_empty(self.clock)
         self.model = {key: Key() for key in KEYS}
         self.pushed = 0
+        self.generations: list[bytes] = []
 
     def teardown(self) -> None:
         self.run(self.store.aclose())
@@ -249,7 +251,7 @@ class StoreMachine(RuleBasedStateMachine):
         expired = self.run(self.store.run(key, PATIENCE, Expire()))
         assert expired == (model.value is not None or bool(model.window))
         model.token = None
-        if model.value is None or b"\n" not in model.value:
+        if model.value is None or b'"s":' not in model.value:
             self.model[key] = Key()
         elif not model.value.endswith(b"!"):
             model.value += b"!"
@@ -285,21 +287,41 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- windows --------------------------------------------------------------------------------
 
-    @rule(key=keys, age=st.integers(0, 20), horizon=st.integers(0, 20), limit=st.integers(1, LIMIT), ttl_ms=spans)
-    def push(self, key: str, age: int, horizon: int, limit: int, ttl_ms: int) -> None:
+    @rule(key=keys, token=tokens)
+    def open_window(self, key: str, token: bytes) -> None:
         model = self.at(key)
-        now = self.clock.time()
-        self.pushed += 1
-        item = orjson.dumps(stamp({"n": self.pushed}, now - age))
-        pushing = self.store.push(key, PATIENCE, item, WindowBounds(limit, self.span(ttl_ms), timestamp(now - horizon)))
+        opening = self.store.run(key, PATIENCE, OpenWindow(token, self.span(HOUR)))
         if model.value is not None:
+            self.refused(opening)
+            return
+        generation = self.run(opening)
+        if model.token is None:
+            assert generation not in self.generations, "a generation is never made twice"
+            model.hold(generation, self.then(HOUR))
+            self.generations.append(generation)
+        assert generation == model.token
+
+    @precondition(lambda self: self.generations)
+    @rule(key=keys, data=st.data(), limit=st.integers(1, LIMIT), ttl_ms=spans)
+    def push(self, key: str, data: st.DataObject, limit: int, ttl_ms: int) -> None:
+        """Push under any generation that was ever made: only the one that stands lets it in."""
+        model = self.at(key)
+        generation = data.draw(st.sampled_from(self.generations))
+        item = orjson.dumps({"n": self.pushed})
+        pushing = self.store.run(key, PATIENCE, Push(generation, item, limit, self.span(ttl_ms)))
+        if generation == model.token and model.value is not None:
             self.refused(pushing)
             return
-        self.run(pushing)
-        model.window = [(now - age, self.pushed), *model.window][:limit]
-        while model.window and model.window[-1][0] < now - horizon:
+        assert self.run(pushing) == (generation == model.token)
+        if generation != model.token:
+            return
+        now = self.clock.time()
+        while model.window and model.window[-1][0] < now - self.span(ttl_ms) / 1000:
             model.window.pop()
+        model.window = [(now, self.pushed), *model.window][:limit]
+        self.pushed += 1
         model.expires = self.then(ttl_ms)
+        model.hold(generation, self.then(ttl_ms))
 
     @rule(key=keys, count=st.integers(1, LIMIT + 1))
     def window(self, key: str, count: int) -> None:
@@ -307,8 +329,9 @@ class StoreMachine(RuleBasedStateMachine):
         if model.value is not None:
             self.refused(self.store.window(key, PATIENCE, count))
             return
-        items = self.run(self.store.window(key, PATIENCE, count))
-        assert [orjson.loads(item)["n"] for item in items] == [number for _, number in model.window[:count]]
+        window = self.run(self.store.window(key, PATIENCE, count))
+        assert [orjson.loads(item)["n"] for item in window.items] == [number for _, number in model.window[:count]]
+        assert window.generation == model.token
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -331,7 +354,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_key_is_as_the_model_says(self) -> None:
-        async def looks() -> list[tuple[bytes | None, bytes | None] | list[bytes]]:
+        async def looks() -> list[tuple[bytes | None, bytes | None] | Window]:
             return await asyncio.gather(
                 *[
                     self.store.window(key, PATIENCE, 100)
@@ -346,7 +369,7 @@ class StoreMachine(RuleBasedStateMachine):
             if isinstance(seen, tuple):
                 assert seen == (model.value, model.token)
             else:
-                assert len(seen) == len(model.window) <= LIMIT
+                assert len(seen.items) == len(model.window) <= LIMIT
 
     # --- helpers --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import pytest
 from cachekit import MISS, Cache, SnapshotStore
 from cachekit.errors import ConfigurationError, StoreRefusedError, StoreUnavailableError
 from cachekit.events import Event, Hit, Loaded, StoreFailed
-from cachekit.stores.base import Tracking
+from cachekit.stores.base import Tracking, Window
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Lease, Script
 from cachekit.testing import FakeClock
@@ -35,7 +35,8 @@ class Returning(MemoryStore):
         return None if found is None else self.change(found)
 
     async def window(self, key: str, timeout: float, count: int) -> Any:
-        return self.change(await super().window(key, timeout, count))
+        found = await super().window(key, timeout, count)
+        return Window(self.change(found.items), found.generation, found.now)
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
@@ -99,7 +100,6 @@ class Wrapped(MemoryStore):
     set = wrapped(MemoryStore.set)  # type: ignore[assignment]
     get_and_delete = wrapped(MemoryStore.get_and_delete)  # type: ignore[assignment]
     delete = wrapped(MemoryStore.delete)  # type: ignore[assignment]
-    push = wrapped(MemoryStore.push)  # type: ignore[assignment]
     window = wrapped(MemoryStore.window)  # type: ignore[assignment]
     seize_lease = wrapped(MemoryStore.seize_lease)  # type: ignore[assignment]
     run = wrapped(MemoryStore.run)  # type: ignore[assignment]
@@ -121,7 +121,7 @@ async def test_events_name_the_verb_and_not_the_function_that_it_is() -> None:
         await cache.delete("k")
         await SnapshotStore(cache).save_snapshot("42", "a text", 2)
         assert failed[:4] == ["get", "set", "get_and_delete", "seize_lease"]
-        assert {*failed[4:]} - {"release_lease"} == {"delete", "push"}
+        assert {*failed[4:]} - {"release_lease"} == {"delete", "open_window"}
 
 
 class SlowToEnd(MemoryStore):
@@ -210,7 +210,21 @@ async def test_a_read_that_failed_asks_the_store_no_second_time_though_the_journ
     await cache.runtime.background.aclose()
 
 
-ODD = [None, 5, "text", b"bytes", bytearray(b"1"), [], [b"1"], {}, (), (1, 2, 3), object(), Lease(None, mine=1)]  # type: ignore[arg-type]
+ODD = [
+    None,
+    5,
+    "text",
+    b"bytes",
+    bytearray(b"1"),
+    [],
+    [b"1"],
+    {},
+    (),
+    (1, 2, 3),
+    object(),
+    Lease(None, mine=1),
+    Window(None, 5, None),
+]  # type: ignore[arg-type]
 VERBS = [
     "get",
     "set",
@@ -220,7 +234,6 @@ VERBS = [
     "seize_lease",
     "delete",
     "get_and_delete",
-    "push",
     "window",
 ]
 
@@ -346,7 +359,7 @@ class Untimed:
         self.store = MemoryStore()
         for name in (
             *("shard", "get", "set", "get_with_lease", "run", "seize_lease", "delete", "get_and_delete"),
-            *("push", "window", "aclose"),
+            *("window", "aclose"),
         ):
             setattr(self, name, getattr(self.store, name))
 

@@ -15,6 +15,7 @@ from cachekit import (
     Cache,
     CachedFunction,
     Miss,
+    RollingWindow,
     SnapshotStore,
     cache_delete,
     cache_get,
@@ -22,10 +23,12 @@ from cachekit import (
     cached,
     configure,
     invalidates,
+    new_key,
     using,
 )
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
+from cachekit.stores.base import Window
 from cachekit.stores.scripts import Fill
 
 
@@ -318,6 +321,21 @@ async def by_hand() -> None:
         assert_type(opened, Cache)
 
 
+@cached(key="notes:<user_id>", ttl=600, private=True)
+async def notes(user_id: str) -> list[str]:
+    return [user_id]
+
+
+async def keys() -> None:
+    assert_type(new_key(), str)
+    Cache("memory://", keys=[new_key(), b"raw"])
+    Cache("memory://", keys=lambda: [new_key()])
+    SnapshotStore(cache, keys=new_key())
+    RollingWindow(cache, "clicks", 10, "1h", keys=None)
+    assert_type(await notes("42"), list[str])
+    assert_type(await cache.erase("snapshots:42", "profile:42"), bool)
+
+
 async def snapshots() -> None:
     store = SnapshotStore(cache, limit=50, ttl="24h")
     assert_type(await store.save_snapshot("42", "text", 1), bool)
@@ -333,4 +351,4 @@ async def the_door_to_the_store(guard: Guard, budget: Budget) -> None:
     store = guard.store
     assert_type(await guard.ask(store.get, "k", budget), bytes | Down | None)
     assert_type(await guard.ask(store.run, "k", budget, Fill(b"token", b"v", 1)), bool | Down)
-    assert_type(await guard.ask(store.window, "k", budget, 10), list[bytes] | Down)
+    assert_type(await guard.ask(store.window, "k", budget, 10), Window | Down)

@@ -113,6 +113,8 @@ async def settings() -> None:
     invalidates(["a"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     configure(42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Cache("memory://", "prefix")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Cache("memory://", keys=42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cached(key="a", ttl=60, private="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await cache_set("a", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await cache_set(1, 1, 60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
