@@ -1,11 +1,13 @@
 """The protocol of near values with tags, and that of `clear`.
 
-**Near.** A near hit asks for no tag. So whatever removes a tag, or reports its removal, has to take all near values with
-it that depend on the tag. What is promised: a near hit is no older than the newest invalidation that its own process has
-made, or that was reported to it, before the call began; and when all is reported, nothing invalid is left near.
+**Near.** A near hit asks for no tag. So whatever removes a tag, or reports its removal, has to take all near values
+with it that depend on the tag. What is promised: a near hit is no older than the newest invalidation that its own
+process has made, or that was reported to it, before the call began; and when all is reported, nothing invalid is left
+near.
 
-**Clear.** It looks through all keys, and removes each. It finds what is there from its beginning to its end; whatever comes
-or goes meanwhile it may miss. What is promised: nothing that was loaded before it began is a hit after it has ended.
+**Clear.** It looks through all keys, and removes each. It finds what is there from its beginning to its end; whatever
+comes or goes meanwhile it may miss. What is promised: nothing that was loaded before it began is a hit after it has
+ended.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The protocol of tags: what a call may return, whatever else goes on.
 
-A value and its lease are at one server, its tag is at another. A tag is a key with a random generation. A value records the
-generation that stood before its load, and is a hit as long as that one stands. Calls read, load and fill; others remove
-the tag, or the key. A command may be lost, carried out without an answer, or carried out at any later time.
+A value and its lease are at one server, its tag is at another. A tag is a key with a random generation. A value records
+the generation that stood before its load, and is a hit as long as that one stands. Calls read, load and fill; others
+remove the tag, or the key. A command may be lost, carried out without an answer, or carried out at any later time.
 
 What is promised of each call:
 
@@ -146,7 +146,7 @@ class Tags:
         bumps: The processes that write to the source and remove the tag.
         unlinks: The processes that write to the source and remove the key.
         faults: How many commands go wrong.
-        chances: How often the tag is evicted (``"evict"``), the value ends (``"gone"``), or the lease ends (``"lapse"``).
+        chances: How often the tag is evicted (``"evict"``), the value ends (``"gone"``), the lease ends (``"lapse"``).
         warm: Whether there is a value at the beginning.
         under_way: Whether the first call is about to load at the beginning, with the lease.
         waiting: Whether the second call waits for that load, and leads a flight of its own.
@@ -370,7 +370,7 @@ class Tags:
             yield "begins", after
 
     def _next(self, world: State, who: str) -> int:
-        """Return the next number of a process. Where lanes keep their order they are not needed, and only cost states."""
+        """Return the next number of a process. Where lanes keep their order none is needed, and each costs states."""
         if self.ordered:
             return 0
         process = world.processes[who]
