@@ -8,6 +8,7 @@ member  meaning
 ``s``   the stale window in ms: the last part of the time for which the server keeps the entry
 ``d``   how long the load took, in ms
 ``t``   the TTL in ms, if that depends on the value
+``T``   the tags that the value depends on, and the generation that each had before the load: `cachekit.tags`
 ``E``   1: the value is sealed
 ======  ========================================================================================================
 
@@ -20,9 +21,10 @@ from __future__ import annotations
 
 import re
 from binascii import crc_hqx
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 from msgspec import Struct
@@ -118,6 +120,8 @@ class Entry(Struct, frozen=True, gc=False):
     """Whether it was expired by hand."""
     sealed: bool = False
     """Whether its data is sealed: text in base64."""
+    tags: Mapping[str, str | None] | None = None
+    """Its tags, and their generations; None if it has none."""
 
     @property
     def dated(self) -> bool:
@@ -132,7 +136,9 @@ class Entry(Struct, frozen=True, gc=False):
             b'1\n{"s":60000,"d":20}'
         """
         named = (("s", self.stale), ("d", self.load), ("t", self.ttl))
-        metadata = {"E": 1} if self.sealed else {}
+        metadata: dict[str, object] = {"E": 1} if self.sealed else {}
+        if self.tags is not None:
+            metadata["T"] = self.tags
         metadata |= {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
         if not metadata and not self.expired:
             return self.data
@@ -157,17 +163,21 @@ def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:
     return _parse_lines(raw, sealed=sealed) if b"\n" in raw else Entry(raw)
 
 
+_Metadata: TypeAlias = tuple[float, float, float, bool, bool, dict[str, str] | None]
+"""The fields of an `Entry` behind its data."""
+
+
 def _parse_lines(raw: bytes, *, sealed: bool) -> Entry | None:
     data, _, line = raw.partition(b"\n")
     # A function has few second lines, or few that are often read.
     parse_line = _parse_often if len(line) <= _SHORT else _parse_line
     metadata = parse_line(line)
-    if metadata is None or (metadata[-1] and not sealed):
+    if metadata is None or (metadata[4] and not sealed):
         return None
     return Entry(data, *metadata)
 
 
-def _parse_line(line: bytes) -> tuple[float, float, float, bool, bool] | None:
+def _parse_line(line: bytes) -> _Metadata | None:
     object_ = line.rstrip(EXPIRED)
     try:
         members = orjson.loads(object_)
@@ -175,14 +185,16 @@ def _parse_line(line: bytes) -> tuple[float, float, float, bool, bool] | None:
         return None
     if not isinstance(members, dict):
         return None
-    sealed = "E" in members
+    sealed, tags = "E" in members, members.pop("T", None)
     form = members.pop("E", 1)
     if type(form) is not int or form != 1 or any(name[:1].isupper() for name in members):
+        return None
+    if b'"T"' in line and not (tags and isinstance(tags, dict) and all(isinstance(one, str) for one in tags.values())):
         return None
     stale, load, ttl = (members.get(name, 0) for name in "sdt")
     if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):
         return None
-    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed
+    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed, tags
 
 
 _SHORT: Final = 60

@@ -212,6 +212,25 @@ class Lane(asyncio.Protocol):
                 # asyncio looks at the socket behind the callbacks of the next turn.
                 self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
 
+    def put_together(self, operations: Sequence[Operation]) -> None:
+        """Send ``operations`` in one write if the connection is idle, else queue them."""
+        waiting = bool(self._queue)
+        for operation in operations:
+            operation.lane = self
+            if len(self._queue) < BATCH and len(operation.packed) < LARGE_WRITE:
+                self._queue.append(operation)
+            else:
+                self._queue_up(operation)
+        # As `put` does. If others wait already, sending is under way.
+        if self._transport is None or self._unanswered or waiting:
+            return
+        if self._batching:
+            self._loop.call_soon(self._send_if_idle)
+        elif all(operation.repeatable for operation in operations) or self._is_quiet():
+            self._send()
+        else:
+            self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
+
     def _queue_up(self, operation: Operation) -> bool:
         """Queue ``operation`` where it belongs. Return whether there is room for it; it fails if there is not."""
         queue = self._queue

@@ -8,12 +8,13 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from hiredis import pack_command
 from msgspec import Struct
 
 from cachekit.errors import StoreError, UnconfirmedError
+from cachekit.stores.base import TaggedValue, Want
 from cachekit.stores.deadlines import Deadline, Deadlines, Judge
 from cachekit.stores.translate import congested_error, garbage_error, timeout_error, translate
 
@@ -304,6 +305,72 @@ class TimedRead(Read):
         return replies[1::2] if self.asking_length else replies
 
 
+class TaggedRead(Read):
+    """A value and its tags, in one MGET. Its future gets a `TaggedValue`; ``want`` says what else is read.
+
+    Those that travel together become one `TaggedMultiGet`, unless they are ``alone``.
+    """
+
+    def __init__(
+        self, key: str, timeout: float, deadlines: Deadlines, names: Sequence[str | bytes], want: Want
+    ) -> None:
+        super().__init__(key, timeout, deadlines)
+        self.names: Sequence[str | bytes] = names
+        """The key, its lease if that is wanted, and the tags."""
+        self.timed: bool = Want.TTL in want
+        self.held: bool = Want.HOLDER in want
+        self.replies: int = 1 + self.timed
+
+    def pack(self) -> None:
+        if not self.packed:
+            self.packed: bytes = b"".join(self._commands())
+
+    def _commands(self) -> list[bytes]:
+        pttl = [pack("PTTL", self.key)] if self.timed else []
+        return [*pttl, pack("MGET", *self.names)]
+
+    def succeed(self, reply: object) -> None:
+        if not self.timed:
+            self.settle(None, reply)
+        elif isinstance(reply, list) and len(reply) == 2:  # noqa: PLR2004 - one for each command
+            self.settle(reply[0], reply[1])
+        else:
+            self.fail_as_garbage()
+
+    def settle(self, pttl: object, values: object) -> None:
+        """Take the replies to PTTL, if it was asked for, and to MGET."""
+        if isinstance(values, Exception):
+            self.fail(translate(values, self._deadlines.address))
+            return
+        fits = isinstance(values, list) and len(values) == len(self.names)
+        told = not self.timed or isinstance(pttl, (int, Exception))
+        if not fits or not told or not all(one is None or type(one) is bytes for one in cast("list[object]", values)):
+            self.fail_as_garbage()
+            return
+        value, *tags = cast("list[bytes | None]", values)
+        holder = tags.pop(0) if self.held else None
+        self._deadlines.pending.discard(self)
+        if not self.future.done():
+            left = seconds_left(pttl) if self.timed else math.inf
+            self.future.set_result(TaggedValue(value, tags, left, holder))
+
+    def add_asking(self, asking: bytes) -> None:
+        commands = self._commands()
+        self.packed = b"".join([asking + command for command in commands])
+        self.replies = 2 * len(commands)
+        self.asking_length: int = len(asking)
+
+    def remove_asking(self) -> None:
+        self.packed = b""
+        self.replies = 1 + self.timed
+        self.asking_length = 0
+        self.pack()
+
+    def result_of(self, replies: list[object]) -> object:
+        own = replies[1::2] if self.asking_length else replies
+        return own if self.timed else own[0]
+
+
 def seconds_left(pttl: object) -> float:
     """Return the seconds of `TimedStore` for the reply to a PTTL."""
     if type(pttl) is int:
@@ -442,13 +509,48 @@ class TimedMultiGet(MultiGet):
         return [0] * len(self._keys), [value] * len(self._keys)
 
 
+class TaggedMultiGet(MultiGet):
+    """Reads with tags that travel as one: the PTTLs that are wanted, then one MGET. A tag of several is in it once."""
+
+    __slots__ = ("_names", "_tagged", "_timed")
+
+    def __init__(self, reads: list[TaggedRead]) -> None:
+        self.reads: Sequence[Read] = reads
+        self._tagged = reads
+        self._names = [*dict.fromkeys([name for read in reads for name in read.names])]
+        self._timed = [*dict.fromkeys([read.key for read in reads if read.timed])]
+        self.replies: int = len(self._timed) + 1
+        self.packed: bytes = b"".join([*[pack("PTTL", key) for key in self._timed], pack("MGET", *self._names)])
+
+    def result_of(self, replies: list[object]) -> object:
+        return replies
+
+    def succeed(self, reply: object) -> None:
+        *pttls, values = reply if isinstance(reply, list) and self._timed else [reply]
+        if not isinstance(values, list) or len(values) != len(self._names) or len(pttls) != len(self._timed):
+            # The error of the MGET is that of each read; a number is no value.
+            for read in self._tagged:
+                read.settle(0, values if isinstance(values, Exception) else 0)
+            return
+        found = dict(zip(self._names, values, strict=True))
+        left = dict(zip(self._timed, pttls, strict=True))
+        for read in self._tagged:
+            read.settle(left.get(read.key), [found[name] for name in read.names])
+
+
 def gathered(reads: list[Read]) -> list[Read | MultiGet]:
     """Return ``reads``, which travel together and are of one slot, as few operations."""
-    timed = [read for read in reads if type(read) is TimedRead]
-    if not timed:
+    others = [read for read in reads if type(read) is not Read]
+    if not others:
         return [MultiGet(reads)] if len(reads) > 1 else [*reads]
     plain = [read for read in reads if type(read) is Read]
-    return [*gathered(plain), TimedMultiGet(timed) if len(timed) > 1 else timed[0]]
+    timed = [read for read in others if type(read) is TimedRead]
+    tagged = [read for read in others if type(read) is TaggedRead]
+    return [
+        *gathered(plain),
+        *([TimedMultiGet(timed)] if len(timed) > 1 else timed),
+        *([TaggedMultiGet(tagged)] if len(tagged) > 1 else tagged),
+    ]
 
 
 def pack(*command: str | bytes | int) -> bytes:
