@@ -149,10 +149,11 @@ EXPIRED: Final = b"!"
 """Behind the second line: the value was expired by hand. Each time adds one."""
 
 
-def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:
+def parse(raw: bytes, *, sealed: bool = False, tagged: bool = False) -> Entry | None:
     r"""Return the entry in ``raw``, or None for an entry that this version does not understand.
 
     ``sealed``: also one whose value is sealed. Who cannot open it does not understand it.
+    ``tagged``: also one that has tags. Who does not ask for these tags does not know whether the value still holds.
 
     Example:
         >>> parse(b"1") == Entry(b"1"), parse(b'1\n{"s":60000,"new":[]}!') == Entry(b"1", stale=60.0, expired=True)
@@ -160,19 +161,19 @@ def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:
         >>> print(parse(b'1\n{"New":[]}'), parse(b'"AQ=="\n{"E":1}'))
         None None
     """
-    return _parse_lines(raw, sealed=sealed) if b"\n" in raw else Entry(raw)
+    return _parse_lines(raw, sealed=sealed, tagged=tagged) if b"\n" in raw else Entry(raw)
 
 
 _Metadata: TypeAlias = tuple[float, float, float, bool, bool, dict[str, str] | None]
 """The fields of an `Entry` behind its data."""
 
 
-def _parse_lines(raw: bytes, *, sealed: bool) -> Entry | None:
+def _parse_lines(raw: bytes, *, sealed: bool, tagged: bool) -> Entry | None:
     data, _, line = raw.partition(b"\n")
     # A function has few second lines, or few that are often read.
     parse_line = _parse_often if len(line) <= _SHORT else _parse_line
     metadata = parse_line(line)
-    if metadata is None or (metadata[4] and not sealed):
+    if metadata is None or (metadata[4] and not sealed) or (metadata[5] is not None and not tagged):
         return None
     return Entry(data, *metadata)
 
@@ -189,7 +190,7 @@ def _parse_line(line: bytes) -> _Metadata | None:
     form = members.pop("E", 1)
     if type(form) is not int or form != 1 or any(name[:1].isupper() for name in members):
         return None
-    if b'"T"' in line and not (tags and isinstance(tags, dict) and all(isinstance(one, str) for one in tags.values())):
+    if b'"T"' in line and not (isinstance(tags, dict) and all(isinstance(one, str) for one in tags.values())):
         return None
     stale, load, ttl = (members.get(name, 0) for name in "sdt")
     if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):

@@ -108,7 +108,8 @@ def dated(entry: Entry, windows: Windows, ttl: float, took: float) -> tuple[byte
     """
     load = took if windows.ahead == 0.0 else 0.0
     own_ttl = ttl if windows.ahead is not None and windows.ttl is None else 0.0
-    return Entry(entry.data, windows.longest, load, own_ttl, sealed=entry.sealed).raw(), ttl + windows.longest
+    new = Entry(entry.data, windows.longest, load, own_ttl, sealed=entry.sealed, tags=entry.tags)
+    return new.raw(), ttl + windows.longest
 
 
 def draw(entry: Entry, windows: Windows, fresh: float = 0.0) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Unpack
@@ -12,6 +12,7 @@ from typing import Any, Final, Unpack
 from cachekit._flow.plan import KnownTemplates
 from cachekit._flow.policy import CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.write import Invalidation
 from cachekit._tiers.incidents import LOGGER
 from cachekit.cache import Cache
 from cachekit.config import DEFAULT_TIMEOUT
@@ -193,6 +194,9 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         max_bytes: The most bytes of JSON of a result that is stored; None leaves it to the cache (1 MiB). One warning.
         stale_while_revalidate, stale_if_error, stale_on, retry_after, refresh_ahead, soft_timeout, background, offline:
             When a value whose TTL is over is handed out: `cachekit._flow.policy.Policy` and docs/stale.md say.
+        tags: Templates for names of what a result depends on, as ``["team:<team_id>", "posts"]``, at most 8 (see
+            docs/tags.md). ``"item:<*ids>"`` names one for each element, and ``<return.id>`` uses the result. True is
+            for a tag of the function itself, which `CachedFunction.invalidate_all` needs.
         private: Whether results are sealed in Redis with the keys of the cache: see ``keys`` of `Cache`.
 
     Raises:
@@ -212,25 +216,35 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
     return make_cached(_runtime, _known, key, options)
 
 
-def invalidates(*keys: str, soft: bool = False) -> Callable[[F], F]:
-    """Invalidate keys of the default cache after an async function has returned normally, and none when it raises.
+def invalidates(
+    *keys: str, tags: Sequence[str] = (), soft: bool = False, always: bool = False, around: bool = False
+) -> Callable[[F], F]:
+    """Invalidate keys and tags of the default cache after an async function has returned normally, in one round trip.
 
-    A failure of the cache never reaches the caller. The function keeps its type.
+    When it raises, nothing is invalidated. A failure of the cache never reaches the caller. The function keeps its
+    type.
 
     Args:
-        keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result.
+        keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result. ``"profile:<*ids>"`` names
+            a key for each element of a collection.
+        tags: Templates of tags: all values that depend on them are invalidated. They may use the result as well.
         soft: Whether the values of functions with ``stale_if_error`` stay, to stand in for loads that fail and for
-            nothing else (`CachedFunction.expire`). All other values are removed.
+            nothing else (`CachedFunction.expire`). All other values are removed. Not together with ``tags``.
+        always: Whether to invalidate also when the function raises or is cancelled: it may have written by then. No
+            template may use the result. A cancellation is not delayed: the journal invalidates.
+        around: Whether to invalidate before the function runs as well, for one that cannot use `Cache.after_commit`:
+            from then on no call is served what was cached before it. Placeholders of the result count afterwards alone.
 
     Raises:
         DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
-        ConfigurationError: ``soft`` is no bool.
+        ConfigurationError: An option makes no sense.
 
     Example:
         >>> @invalidates("profile:<user_id>")
         ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
     """
-    return make_invalidates(_runtime, keys, soft=soft)
+    options = Invalidation(keys=keys, tags=tags, soft=soft, always=always, around=around)
+    return make_invalidates(_runtime, options)
 
 
 async def cache_get(key: str) -> Any:

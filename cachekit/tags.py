@@ -73,7 +73,7 @@ def new_generation() -> bytes:
 
 def generations_of(raw: Sequence[bytes | None]) -> list[str | None]:
     """Return the generations that stand in the keys of tags; None for each that has none."""
-    return [None if one is None or _GENERATION.fullmatch(one) is None else one.decode() for one in raw]
+    return [one.decode() if isinstance(one, bytes) and _GENERATION.fullmatch(one) else None for one in raw]
 
 
 _GENERATION: Final = re.compile(rb"g[\w-]{15}", re.ASCII)

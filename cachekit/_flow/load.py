@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from cachekit._flow.call import Call
 from cachekit._flow.commit import Block, Write
 from cachekit._flow.failure import copied, raise_copy
-from cachekit._flow.flight import Flight, Landed, State
+from cachekit._flow.flight import AGAIN, Flight, Landed, State
 from cachekit._flow.lease import acquire, load_timeout_of, pause, release, renew_from_now, seize, stop_renewing
 from cachekit._flow.nesting import enter, leave, waiting_for
 from cachekit._flow.renewal import HeldLease
+from cachekit._flow.tagged_lease import with_tags
 from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.coherence import Confirm
 from cachekit._tiers.guard import Budget
@@ -78,6 +79,9 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
             landed = await flight.join()
         if landed is None and flight.lease is not None:
             renew_from_now(call, flight.lease)
+        if landed is not None and call.tagging is not None and 0 < landed.asked < call.tagging.began:
+            # It was found, and the question was on its way already when this call began.
+            return AGAIN
         return landed
     finally:
         if flight.state is State.ORPHANED:
@@ -190,6 +194,8 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began
     kept = entry
     if ttl is not None and entry is not None and call.codec.private:
         kept = runtime.values.sealed(call.key, entry, call.codec)
+    if ttl is not None and kept is not None and call.tagging is not None:
+        kept = with_tags(call, flight, kept, result, ttl)
     if ttl is None or kept is None or flight.void:
         # Behind a stale value that stays, every call would begin a load whose result is not stored.
         behind = call.seen is not None and call.seen.copy is Copy.BACKGROUND and not flight.void
@@ -220,7 +226,7 @@ def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[by
     """Return the bytes that are stored for ``entry``, whose load began at that `time.monotonic`, and for how long."""
     windows = call.plan.windows
     if windows is None or not call.runtime.coherence.times:
-        return entry.data if not entry.sealed else entry.raw(), ttl
+        return entry.raw() if entry.sealed or entry.tags is not None else entry.data, ttl
     return dated(entry, windows, ttl, time.monotonic() - began)
 
 
@@ -260,7 +266,8 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
     if not block.open:
         # The block has ended meanwhile, and has invalidated the key.
         return False
-    if held is None or ttl is None or kept is None:
+    # With tags it would record generations that the block may be about to remove.
+    if held is None or ttl is None or kept is None or call.tagging is not None:
         block.invalidate([call.key])
         return False
     stop_renewing(held)

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from cachekit._flow.arguments import Arguments, arguments_of
 from cachekit._flow.policy import NoAnswerError, Policy
+from cachekit._flow.tagging import TagPlan
 from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
@@ -73,6 +74,10 @@ class CallPlan(Generic[P, R]):
         self.has_template: bool = key is not None
         self.arguments: Arguments = arguments_of(policy, signature, key, self.name, of_class=of_class)
         self.template: str = default_head(function) if key is None else key
+        # The policy has made a tuple of it.
+        tags = cast("tuple[str | bool, ...]", policy.tags)
+        self.tags: TagPlan | None = TagPlan(tags, signature, self.template) if tags else None
+        """None for a function without tags: its calls go another way."""
         self.sharing: Sharing | None = None
         """The plans of the same cache whose keys may be equal to the keys of this one."""
         # Arguments that do not fit are an error of the function, and say its name.

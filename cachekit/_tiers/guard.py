@@ -30,7 +30,16 @@ from cachekit.errors import (
 )
 from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.sealing import Sealer
-from cachekit.stores.base import ConnectedStore, ProbingStore, Store, TimedStore, TimingStore, Tracking, TrackingStore
+from cachekit.stores.base import (
+    ConnectedStore,
+    ProbingStore,
+    Store,
+    TaggedValue,
+    TimedStore,
+    TimingStore,
+    Tracking,
+    TrackingStore,
+)
 from cachekit.stores.scripts import Script
 
 PAUSE: Final = 0.2
@@ -284,8 +293,14 @@ class Guard:
 
         Bytes, windows and confirmations may be anything: who gets them looks at them.
         """
+        if args and isinstance(args[0], Script):
+            if verb == getattr(self.store, "run_tagged", None):
+                return isinstance(answer, tuple) and len(answer) == _PAIR and args[0].is_result(answer[0])
+            return args[0].is_result(answer)
+        if verb == getattr(self.store, "get_tagged", None):
+            return isinstance(answer, TaggedValue) and len(answer.tags) == len(cast("Sequence[str]", args[0]))
         if args:
-            return not isinstance(args[0], Script) or args[0].is_result(answer)
+            return True
         if verb == self.store.get_with_lease:
             return isinstance(answer, tuple) and len(answer) == _PAIR
         timed = {getattr(self.store, name, None): length for name, length in _TIMED.items()}
@@ -452,5 +467,7 @@ def _verbs(store: object) -> Iterator[tuple[str, object]]:
     """Yield the verbs of ``store`` by the names that events use: a read that is told the TTL is one like any other."""
     for name in _TIMED:
         yield name.removesuffix("_with_ttl").removesuffix("_and_ttl"), getattr(store, name, None)
+    yield "get", getattr(store, "get_tagged", None)
+    yield "open_tags", getattr(store, "open_tags", None)
     for name in ("get_with_lease", "get_and_delete", "set", "seize_lease", "window", "get"):
         yield name, getattr(store, name)

@@ -42,6 +42,11 @@ class Values:
         outcome = self.decoded(key, await self._get(key, budget), codec)
         return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
 
+    async def read_on(self, key: str, raw: bytes | Down | Distrusted | None, codec: Codec, budget: Budget) -> Outcome:
+        """Return as `read`, for ``raw``, which was read already."""
+        outcome = self.decoded(key, raw, codec)
+        return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
+
     async def read_timed(self, key: str, codec: Codec, budget: Budget, windows: Windows | None) -> Outcome:
         """Return the value at ``key``, and how fresh it is for a function with ``windows``.
 
@@ -145,7 +150,7 @@ class Values:
             return MISS
         if entry.data is not raw and entry.dated and (entry.expired or not anew):
             return _DATED
-        # As `_found`, in line: every hit would pay for the call.
+        # As `found`, in line: every hit would pay for the call.
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
@@ -167,13 +172,18 @@ class Values:
         if raw is None:
             return MISS
         entry = parse(raw) if not codec.private else self._seals.value_in(key, raw, codec)
-        found = MISS if entry is None else self._found(entry, codec)
+        found = MISS if entry is None else self.found(entry, codec)
         if entry is None or found is MISS:
             return MISS
         early = 0.0 if windows is None or windows.ahead is None else draw(entry, windows, left - entry.stale)
         return Found(found.value, entry, judge(entry, left, windows, early), left)
 
-    def _found(self, entry: Entry, codec: Codec) -> Found | Miss:
+    def tagged(self, key: str, raw: bytes, codec: Codec) -> Entry | None:
+        """Return the entry in ``raw``, which stands at ``key``, with its tags; None for one that is not understood."""
+        return parse(raw, tagged=True) if not codec.private else self._seals.value_in(key, raw, codec, tagged=True)
+
+    def found(self, entry: Entry, codec: Codec) -> Found | Miss:
+        """Return the value of ``entry``; bytes that do not decode are a miss, with one warning."""
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:

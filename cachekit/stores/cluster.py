@@ -112,6 +112,19 @@ class Cluster:
         for lane, of_lane in lanes.items():
             lane.put_together(of_lane)
 
+    def servers(self) -> Sequence[str]:
+        if None in self._masters:
+            cause = "CLUSTERDOWN"
+            raise StoreRefusedError(cause, f"a slot of {self._address} has no master")
+        return [str(node) for node in dict.fromkeys(self._masters)]
+
+    def submit_to(self, server: str, operation: Operation) -> None:
+        node = next((node for node in dict.fromkeys(self._masters) if str(node) == server), None)
+        if node is None:
+            operation.fail(StoreUnavailableError("unavailable", f"{server} is no master of {self._address} any more"))
+        else:
+            self._lane(node).put(operation)
+
     def group(self, keys: Sequence[str]) -> Collection[Sequence[str]]:
         slots: dict[object, list[str]] = {}
         for key in keys:

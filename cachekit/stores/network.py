@@ -29,6 +29,14 @@ class Network(Protocol):
         """Send ``operations``: those for one server in one write."""
         ...
 
+    def servers(self) -> Sequence[str]:
+        """Return the servers that have keys."""
+        ...
+
+    def submit_to(self, server: str, operation: Operation) -> None:
+        """Send ``operation`` to one of `servers`, whatever its key is."""
+        ...
+
     def group(self, keys: Sequence[str]) -> Collection[Sequence[str]]:
         """Return ``keys`` in groups. The keys of one group may stand in one command."""
         ...
@@ -95,6 +103,12 @@ class SingleServer:
 
     def _open(self) -> Lane:
         return Lane(self._connect, self._deadlines, weakref.ref(self))
+
+    def servers(self) -> Sequence[str]:
+        return [""]
+
+    def submit_to(self, server: str, operation: Operation) -> None:  # noqa: ARG002 - there is one
+        self.submit(operation)
 
     def group(self, keys: Sequence[str]) -> Collection[Sequence[str]]:
         if not self._large.keys:

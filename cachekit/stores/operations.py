@@ -311,10 +311,8 @@ class TaggedRead(Read):
     Those that travel together become one `TaggedMultiGet`, unless they are ``alone``.
     """
 
-    def __init__(
-        self, key: str, timeout: float, deadlines: Deadlines, names: Sequence[str | bytes], want: Want
-    ) -> None:
-        super().__init__(key, timeout, deadlines)
+    def __init__(self, names: Sequence[str | bytes], timeout: float, deadlines: Deadlines, want: Want) -> None:
+        super().__init__(cast("str", names[0]), timeout, deadlines)
         self.names: Sequence[str | bytes] = names
         """The key, its lease if that is wanted, and the tags."""
         self.timed: bool = Want.TTL in want

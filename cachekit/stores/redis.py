@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError, UnconfirmedError
 from cachekit.loops import PerLoop
-from cachekit.stores.base import TaggedValue, Tracking, Want, Window
+from cachekit.stores.base import Sweep, TaggedValue, Tracking, Want, Window
 from cachekit.stores.deadlines import Deadline, Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import (
@@ -39,6 +39,7 @@ from cachekit.stores.operations import (
     seconds_left,
 )
 from cachekit.stores.scripts import SCRIPTS, Fill, OpenTags, Put, Script, Unexpected
+from cachekit.stores.sweeping import SCAN_COUNT, as_bytes, of_prefix, scan_pattern, scanned
 from cachekit.stores.translate import garbage_error, timeout_error, translate
 
 T = TypeVar("T")
@@ -232,10 +233,10 @@ class RedisStore:
         state = self._loops.get()
         leased: Sequence[str | bytes] = [key, self._lease(key)] if Want.HOLDER in want else [key]
         value = TaggedRead(leased, timeout, state.deadlines, want)
-        reads = [Read(tag, timeout, state.deadlines) for tag in tags]
+        reads = [TaggedRead([tag], timeout, state.deadlines, Want.NOTHING) for tag in tags]
         state.network.submit_together([value, *reads])
         found: TaggedValue = await value.future
-        return replace(found, tags=[await read.future for read in reads])
+        return replace(found, tags=[(await read.future).value for read in reads])
 
     async def open_tags(self, tag: str, timeout: float, more: Sequence[str], opening: OpenTags) -> list[bytes | None]:
         opened = self._opening([tag, *more], timeout, opening)
@@ -272,6 +273,33 @@ class RedisStore:
         if not isinstance(reply, list) or len(reply) != len(group) or not all(type(one) is bytes for one in reply):
             raise self._reject(group[0])
         return dict(zip(group, reply, strict=True))
+
+    async def servers(self, timeout: float) -> list[str]:
+        # A cluster is asked for its masters when the first operation comes.
+        await self.probe("", timeout)
+        return [*self._loops.get().network.servers()]
+
+    async def sweep(self, prefix: str, timeout: float, sweep: Sweep) -> Sweep:
+        state, began = self._loops.get(), time.monotonic()
+        written = self._pack(("SCAN", sweep.cursor, "MATCH", scan_pattern(prefix), "COUNT", SCAN_COUNT))
+        scan = Operation("", written, 1, state.deadlines.after(timeout), REPEATABLE)
+        state.network.submit_to(sweep.server, scan)
+        found = scanned(self._check(await scan.future))
+        if found is None:
+            raise self._reject(prefix)
+        cursor, names = found
+        mine = of_prefix(names, prefix)
+        left = timeout - (time.monotonic() - began)
+        groups = state.network.group([name.decode(errors="surrogateescape") for name in mine]) if mine else ()
+        unlinks = [
+            Operation(group[0], pack("UNLINK", *map(as_bytes, group)), 1, state.deadlines.after(left), _INVALIDATION)
+            for group in groups
+        ]
+        if unlinks:
+            state.network.submit_together(unlinks)
+        for unlink in unlinks:
+            self._check(await unlink.future)
+        return Sweep(sweep.server, cursor, len(mine))
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         self._expect_ok(await self._send(key, ("SET", self._lease(key), token, "PX", lease_ms), timeout), key)

@@ -1,0 +1,198 @@
+"""The calls of functions with tags: a value is read together with its tags, and is a hit as long as all of them stand.
+
+What differs from other calls: a load that had begun is joined only if its tags are those that the call has read; and a
+value that a flight has found, and not loaded, is for calls that began before it asked. All else is as for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from types import CoroutineType
+from typing import Any, Final, TypeVar, cast
+
+from cachekit._flow.call import Call
+from cachekit._flow.commit import BLOCKS, Block, block_for
+from cachekit._flow.flight import Flight
+from cachekit._flow.joining import ReadResult
+from cachekit._flow.load import lead, load_inside
+from cachekit._flow.plan import CallPlan
+from cachekit._flow.read import emit
+from cachekit._flow.runtime import Runtime
+from cachekit._flow.stale import serve_stale
+from cachekit._flow.tagging import Tagging, TagPlan
+from cachekit._flow.verdict import SERVE, Verdict, verdict_on
+from cachekit._tiers.guard import Budget
+from cachekit._tiers.near import NearTier
+from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
+from cachekit._tiers.tags import TaggedOutcome, Wanted
+from cachekit.errors import RenderError
+from cachekit.events import Hit
+from cachekit.freshness import FRESH
+from cachekit.stores.base import Want
+from cachekit.tags import line_in, tag_keys
+
+R = TypeVar("R")
+
+_UNTAGGED: Final = "is not cached: it has tags, and its store has none (TaggedStore)"
+
+
+# Not `async`: arguments that do not fit are an error of the call, not of the `await`.
+def serve_tagged(
+    runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> CoroutineType[Any, Any, R]:
+    """Return the result of a function with tags for these arguments: a hit, or loaded, by this call or another.
+
+    Raises:
+        TypeError: They do not fit; at once, and from the function itself.
+    """
+    try:
+        plan.fit(*args, **kwargs)
+    except TypeError:
+        pass
+    else:
+        # mypy has a wider type than Python for the result of an `async def`.
+        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
+    # Outside the handler, so that the function's own error is the only one that is shown.
+    refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
+    return refused
+
+
+async def _serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    wanted = _wanted(runtime, plan, args, kwargs)
+    if wanted is None or _block_for(runtime, wanted) is not None:
+        return await plan.function(*args, **kwargs)
+    coherence, reporter = runtime.coherence, runtime.reporter
+    near = coherence.near if (runtime.near if plan.near is None else plan.near) and wanted.least is None else None
+    # While the journal holds anything, it is asked.
+    if near is not None and not len(coherence.journal) and (value := near.find(wanted.key, wanted.codec)) is not MISS:
+        if reporter.observers:
+            reporter.emit(Hit(wanted.key, near=True))
+        hit: R = value
+        return hit
+    budget, began = runtime.budget(), next(runtime.numbers)
+    flights = runtime.flights
+    earlier = flights.find_begun(wanted.key) if flights.open_loops else None
+    found = await _read(runtime, wanted, budget, near, earlier)
+    outcome = found.outcome
+    if reporter.observers:
+        emit(runtime, plan, wanted.key, outcome)
+    verdict = verdict_on(outcome)
+    if verdict is SERVE:
+        # The table says that it was found.
+        served: R = cast("Found", outcome).value
+        return served
+    tagging = _tagging(runtime, plan, wanted, found, began)
+    call = Call(runtime, plan, wanted.key, wanted.codec, budget, args, kwargs, tagging=tagging)
+    return await serve_stale(call, ReadResult(outcome, earlier, found.holder, found.tags), verdict)
+
+
+# Not `async`: it would cost a hit one more coroutine.
+def _read(
+    runtime: Runtime, wanted: Wanted, budget: Budget, near: NearTier | None, earlier: Flight | None
+) -> Awaitable[TaggedOutcome]:
+    """Read the value that is ``wanted``, with its lease where a load of it has begun."""
+    want = Want.NOTHING if earlier is None else Want.HOLDER
+    read = runtime.tagged.read if near is None else runtime.tagged.read_near
+    return read(wanted, budget, want)
+
+
+def _wanted(runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Wanted | None:
+    """Return the value that a call wants; None, with one warning, when it has no key, or no tags.
+
+    Raises:
+        TypeError: The arguments do not fit the function's signature.
+    """
+    tags, reporter = cast("TagPlan", plan.tags), runtime.reporter
+    try:
+        key = plan.render(*args, **kwargs)
+        names = tags.names(args, kwargs)
+    except RenderError as error:
+        reporter.skipped(plan.name, "argument", str(error))
+        return None
+    if reporter.incidents:
+        reporter.resolved(plan.name, "argument")
+    if not runtime.tagged.supported:
+        reporter.incident(plan.name, "untagged", f"{plan.name} {_UNTAGGED}")
+        return None
+    codec = plan.built_codec or plan.codec(reporter)
+    if not tags.from_result:
+        return Wanted(key, names, codec, plan.windows)
+    return Wanted(key, tags.hint(key) or names, codec, plan.windows, frozenset(names))
+
+
+def _tagging(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted, found: TaggedOutcome, began: int) -> Tagging:
+    """Return the tags that a load is to open: those of the value that was found, or of the last one, or of the call."""
+    tags = cast("TagPlan", plan.tags)
+    unusable = found.raw is not None and not isinstance(found.outcome, Found)
+    suffix = line_in(found.raw) if found.raw is not None and unusable else b""
+    if not tags.from_result:
+        return Tagging(wanted, began, suffix=suffix)
+    names = runtime.tagged.names_in(found.raw, wanted.codec)
+    known = names if names is not None else tags.hint(wanted.key)
+    if known is None:
+        return Tagging(wanted, began, known=False, suffix=suffix)
+    return Tagging(Wanted(wanted.key, known, wanted.codec, wanted.windows), began, suffix=suffix)
+
+
+def _block_for(runtime: Runtime, wanted: Wanted) -> Block | None:
+    """Return the innermost block if a removal of the key, or of a tag, waits for the running code to commit."""
+    if not BLOCKS.get():
+        return None
+    blocks = [block_for(runtime, key) for key in (wanted.key, *tag_keys(wanted.names))]
+    return next((block for block in blocks if block is not None), None)
+
+
+# --- without loading, and loading in any case ------------------------------------------------------
+
+
+async def refresh_tagged(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """Load now and fill, also if a value is cached. A load that is going on does not overwrite it."""
+    wanted = _wanted(runtime, plan, args, kwargs)
+    if wanted is None:
+        return await plan.function(*args, **kwargs)
+    tagging = _tagging(runtime, plan, wanted, TaggedOutcome(MISS, {}), next(runtime.numbers))
+    call = Call(runtime, plan, wanted.key, wanted.codec, runtime.budget(), args, kwargs, tagging=tagging)
+    block = _block_for(runtime, wanted)
+    if block is not None:
+        return await load_inside(call, block)
+    return await lead(call, runtime.flights.open(wanted.key, plan), Verdict.REFRESH)
+
+
+async def peek_tagged(
+    runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R | Miss:
+    """Return the cached value if it is fresh and its tags stand, or MISS; never load."""
+    wanted = _wanted(runtime, plan, args, kwargs)
+    if wanted is None or _block_for(runtime, wanted) is not None:
+        return MISS
+    found = await runtime.tagged.read(wanted, runtime.budget())
+    return _fresh(runtime, plan, wanted, found.outcome)
+
+
+async def take_tagged(
+    runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R | Miss:
+    """Return the cached value and remove it in one step if it is fresh and its tags stand, or MISS; never load."""
+    wanted = _wanted(runtime, plan, args, kwargs)
+    if wanted is None or _block_for(runtime, wanted) is not None:
+        return MISS
+    return _fresh(runtime, plan, wanted, await runtime.tagged.take(wanted, runtime.budget()))
+
+
+def _fresh(runtime: Runtime, plan: CallPlan[..., R], wanted: Wanted, outcome: Outcome) -> R | Miss:
+    fresh = outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
+    if runtime.reporter.observers:
+        emit(runtime, plan, wanted.key, fresh)
+    return fresh.value if isinstance(fresh, Found) else MISS
+
+
+async def read_by_hand(runtime: Runtime, wanted: Wanted) -> Outcome:
+    """Return the value at a key that a caller has named, whatever tags it has. With tags it takes two round trips."""
+    budget = runtime.budget()
+    raw = await runtime.coherence.get(wanted.key, budget)
+    names = runtime.tagged.names_in(raw, wanted.codec) if isinstance(raw, bytes) else None
+    if names is None:
+        return await runtime.values.read_on(wanted.key, raw, wanted.codec, budget)
+    wanted = Wanted(wanted.key, names, wanted.codec)
+    outcome = (await runtime.tagged.read(wanted, budget, Want.TTL)).outcome
+    return outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
