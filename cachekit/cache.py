@@ -13,7 +13,7 @@ from cachekit._flow.plan import KnownTemplates
 from cachekit._flow.policy import CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.tagged import read_by_hand
-from cachekit._flow.write import Invalidation, commit, invalidate, store
+from cachekit._flow.write import Invalidation, clear, commit, invalidate, store
 from cachekit._tiers.background import Background
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Guard, Settings
@@ -40,6 +40,7 @@ from cachekit.keys import PATTERN, is_pattern
 from cachekit.sealing import VARIABLE, Keys, Sealer
 from cachekit.stores.base import Store
 from cachekit.stores.connect import open_store
+from cachekit.stores.memory import MemoryStore
 from cachekit.tags import is_name, is_tag, tag_keys
 from cachekit.urls import url_from_environment
 
@@ -276,6 +277,46 @@ class Cache:
             self.runtime.reporter.incident("cache.invalidate_tags", "argument", text)
         done = await invalidate(self.runtime, tag_keys(named))
         return done and len(named) == len(tags)
+
+    async def clear(self, *, within: Duration = "1m", progress: Callable[[int], None] | None = None) -> bool:
+        """Remove all keys that begin with the prefix of this cache: values, windows, tags and leases.
+
+        Every server is looked through twice, since a load may fill while it is looked through once. What runs meanwhile
+        stays correct: after it no call is served what was loaded before it began. On a server it takes some 0.1 ms for
+        500 keys of the whole database. A cache without a prefix is cleared only in memory: it shares its
+        database with whatever else is there.
+
+        Args:
+            within: The most that it may take: seconds, a `datetime.timedelta` or text.
+            progress: Is called after each step with the number of keys that are removed.
+
+        Returns:
+            Whether it was done to the end. If not, some keys are left: call it again.
+
+        Raises:
+            ConfigurationError: The cache has no prefix, or ``within`` is no duration.
+            Exception: Any that ``progress`` raises.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://", prefix="myapp:")
+            ...     await cache.set("greeting", "hello", ttl=60)
+            ...     print(await cache.clear(), await cache.get("greeting"))
+            >>> asyncio.run(main())
+            True None
+        """
+        seconds = parse_duration(within, "within")
+        if not self._prefix and not isinstance(self._store, MemoryStore):
+            message = (
+                'clear() would remove every key of the database; give the cache a prefix: Cache(url, prefix="myapp:")'
+            )
+            raise ConfigurationError(message)
+        if not self.runtime.sweeper.supported:
+            text = "cache.clear did nothing: its store cannot be looked through (SweepingStore)"
+            self.runtime.reporter.incident("cache.clear", "unswept", text)
+            return False
+        return await clear(self.runtime, seconds, progress)
 
     async def erase(self, *keys: str) -> bool:
         """Leave nothing at ``keys``: values, windows, leases, copies near, and what was on its way to them.

@@ -264,6 +264,11 @@ class Flights:
                     flight.void = True
         self._loops.purge()
 
+    def void_all(self) -> None:
+        """Void all flights: later callers join none of them."""
+        for flights in self._loops.all():
+            self.void([*flights])
+
 
 def _depending(flights: Mapping[str, Flight], keys: Sequence[str]) -> list[str]:
     """Return the keys of the flights that depend on tags among ``keys``."""

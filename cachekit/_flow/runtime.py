@@ -17,6 +17,7 @@ from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.leases import Leases
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.seals import Seals
+from cachekit._tiers.sweeping import Sweeper
 from cachekit._tiers.tags import TaggedValues
 from cachekit._tiers.values import Values
 from cachekit._tiers.windows import Windows
@@ -56,6 +57,7 @@ class Runtime:
         """The keys of the cache; None when it has none."""
         self.leases: Leases = Leases(guard, coherence)
         self.tagged: TaggedValues = TaggedValues(guard, coherence, self.values)
+        self.sweeper: Sweeper = Sweeper(guard)
         self.numbers: Iterator[int] = itertools.count(1)
         """The order of calls with tags, and of their questions, in this process."""
         self.windows: Windows = Windows(coherence, self.values, guard.budget, seals)

@@ -77,6 +77,9 @@ async def _serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...]
     if reporter.observers:
         emit(runtime, plan, wanted.key, outcome)
     verdict = verdict_on(outcome)
+    if isinstance(outcome, Found) and wanted.least is not None:
+        # So that the next hit takes one round trip.
+        cast("TagPlan", plan.tags).teach(wanted.key, tuple(found.tags))
     if verdict is SERVE:
         # The table says that it was found.
         served: R = cast("Found", outcome).value
@@ -117,7 +120,8 @@ def _wanted(runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], k
     codec = plan.built_codec or plan.codec(reporter)
     if not tags.from_result:
         return Wanted(key, names, codec, plan.windows)
-    return Wanted(key, tags.hint(key) or names, codec, plan.windows, frozenset(names))
+    hint = tags.hint(key)
+    return Wanted(key, names if hint is None else hint, codec, plan.windows, frozenset(names))
 
 
 def _tagging(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted, found: TaggedOutcome, began: int) -> Tagging:
@@ -127,8 +131,9 @@ def _tagging(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted, found: 
     suffix = line_in(found.raw) if found.raw is not None and unusable else b""
     if not tags.from_result:
         return Tagging(wanted, began, suffix=suffix)
-    names = runtime.tagged.names_in(found.raw, wanted.codec)
-    known = names if names is not None else tags.hint(wanted.key)
+    # Those of the last load here come first: the value that it could not store is still the old one.
+    hint = tags.hint(wanted.key)
+    known = hint if hint is not None else runtime.tagged.names_in(found.raw, wanted.codec)
     if known is None:
         return Tagging(wanted, began, known=False, suffix=suffix)
     return Tagging(Wanted(wanted.key, known, wanted.codec, wanted.windows), began, suffix=suffix)

@@ -16,6 +16,7 @@ from cachekit._flow.runtime import Runtime
 from cachekit._flow.tagging import compile_tags, of_result
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.sweeping import Progress
 from cachekit._tiers.windows import WindowForm
 from cachekit.codecs import Codec
 from cachekit.errors import ConfigurationError, DecorationError, RenderError
@@ -227,6 +228,16 @@ async def _invalidate(runtime: Runtime, keys: Sequence[str], budget: Budget, *, 
         tags = tuple([name_of(key) for key in keys if is_tag(key)])
         runtime.reporter.emit(Invalidated(named, acknowledged, soft, tags))
     return acknowledged
+
+
+async def clear(runtime: Runtime, seconds: float, progress: Progress | None) -> bool:
+    """Remove all keys of the cache, for ``seconds`` at most. Returns whether that was done to the end."""
+    runtime.flights.void_all()
+    try:
+        return await runtime.sweeper.clear(seconds, progress)
+    finally:
+        # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
+        runtime.flights.void_all()
 
 
 async def invalidate_call(

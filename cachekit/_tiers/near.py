@@ -78,6 +78,13 @@ class NearTiers:
             if tier is not None:
                 tier.forget_stored(stored)
 
+    def forget_all(self) -> None:
+        """Let every tier forget all keys, those included that are kept for an outage."""
+        for ref in self.used:
+            tier = ref()
+            if tier is not None:
+                tier.forget_all()
+
 
 NEAR_TIERS: Final = NearTiers()
 
@@ -301,6 +308,13 @@ class NearTier:
         # A copy: other threads begin and end loops at any moment.
         for state in list(self._states.values()):
             self._forget(state, keys)
+
+    def forget_all(self) -> None:
+        """Remove everything, in every event loop, and let reads that are under way add nothing."""
+        with self._lock:
+            for state in list(self._states.values()):
+                state.clear()
+                state.kept.clear()
 
     def forget_stored(self, stored: Sequence[str]) -> None:
         """Forget, as `forget` does, those of the keys ``stored`` that begin with the prefix of this cache."""

@@ -179,8 +179,8 @@ class Sweep(Struct, frozen=True):
 class SweepingStore(Protocol):
     """A store that can remove all keys with a prefix, step by step."""
 
-    async def servers(self, timeout: float) -> list[str]:
-        """Return the servers that have keys."""
+    async def servers_of(self, prefix: str, timeout: float) -> list[str]:
+        """Return the servers that have keys with ``prefix``."""
         ...
 
     async def sweep(self, prefix: str, timeout: float, sweep: Sweep) -> Sweep:

@@ -93,7 +93,7 @@ class MemoryStore:
         with self._lock:
             return script.in_memory(self._keyspace, key), opening.in_memory(self._keyspace, tags)
 
-    async def servers(self, timeout: float) -> list[str]:
+    async def servers_of(self, prefix: str, timeout: float) -> list[str]:
         return [""]
 
     async def sweep(self, prefix: str, timeout: float, sweep: Sweep) -> Sweep:

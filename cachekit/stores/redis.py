@@ -274,9 +274,9 @@ class RedisStore:
             raise self._reject(group[0])
         return dict(zip(group, reply, strict=True))
 
-    async def servers(self, timeout: float) -> list[str]:
+    async def servers_of(self, prefix: str, timeout: float) -> list[str]:
         # A cluster is asked for its masters when the first operation comes.
-        await self.probe("", timeout)
+        await self.probe(prefix, timeout)
         return [*self._loops.get().network.servers()]
 
     async def sweep(self, prefix: str, timeout: float, sweep: Sweep) -> Sweep:
