@@ -185,8 +185,7 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random.
         lease: Seconds for which a killed loader can delay others; a live one renews it while it loads, for 100 leases
             at most, or for ``load_timeout``. After that other processes, and later calls in this one, load anew.
-        near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
-            to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
+        near: Whether results are kept in this process as well (see `Cache`, 10,000 by default); None leaves it to that.
         load_timeout: How long a load may take. When it is over, the function is cancelled, and all callers that share
             the load get `TimeoutError`; the next call loads anew. None sets no limit. An uncached call has none either.
         strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
@@ -194,9 +193,7 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         max_bytes: The most bytes of JSON of a result that is stored; None leaves it to the cache (1 MiB). One warning.
         stale_while_revalidate, stale_if_error, stale_on, retry_after, refresh_ahead, soft_timeout, background, offline:
             When a value whose TTL is over is handed out: `cachekit._flow.policy.Policy` and docs/stale.md say.
-        tags: Templates for names of what a result depends on, as ``["team:<team_id>", "posts"]``, at most 8 (see
-            docs/tags.md). ``"item:<*ids>"`` names one for each element, and ``<return.id>`` uses the result. True is
-            for a tag of the function itself, which `CachedFunction.invalidate_all` needs.
+        tags: Templates of tags, ``["team:<team_id>"]``, or True for one of the function itself: docs/tags.md.
         private: Whether results are sealed in Redis with the keys of the cache: see ``keys`` of `Cache`.
 
     Raises:

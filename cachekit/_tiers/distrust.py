@@ -60,8 +60,8 @@ class Distrust:
         if len(self._lost) > self._limit:
             self._lost = None
 
-    def lose_all(self) -> None:
-        """Distrust every key: a tag is lost, and any key may depend on it."""
+    def lose_all(self, tag: str) -> None:  # noqa: ARG002 - which one it is makes no difference
+        """Distrust every key: ``tag`` is lost, and any key may depend on it."""
         self._lost = None
         self._trusted = set()
 

@@ -104,11 +104,8 @@ class Journal:
                 # Taken out first: a later invalidation stands at the end of the order.
                 if self._pending.pop(key, None) is None and len(self._pending) >= self._limit:
                     lost += 1
-                    if is_tag(key):
-                        # Nobody here knows which values depend on it.
-                        self._distrust.lose_all()
-                    else:
-                        self._distrust.lose(key)
+                    # Nobody here knows which values depend on a tag.
+                    (self._distrust.lose_all if is_tag(key) else self._distrust.lose)(key)
                     continue
                 self._pending[key] = self._last
             if lost:

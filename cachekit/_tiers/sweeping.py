@@ -44,22 +44,28 @@ class Sweeper:
         Raises:
             Exception: Any that ``progress`` raises.
         """
-        ends, removed = monotonic() + seconds, 0
         NEAR_TIERS.forget_all()
+        try:
+            return await self._pass_over(monotonic() + seconds, progress or _nobody)
+        finally:
+            NEAR_TIERS.forget_all()
+
+    async def _pass_over(self, ends: float, progress: Progress) -> bool:
         servers = await self._guard.ask(self._store.servers_of, "", self._guard.budget())
         if isinstance(servers, Down):
             return False
-        try:
-            for server in [*servers] * PASSES:
-                sweep: Sweep | None = Sweep(server)
-                while sweep is not None:
-                    answer = await self._guard.ask(self._store.sweep, "", self._guard.budget(), sweep)
-                    if isinstance(answer, Down) or monotonic() > ends:
-                        return False
-                    removed += answer.removed
-                    if progress is not None:
-                        progress(removed)
-                    sweep = replace(answer, removed=0) if answer.cursor else None
-        finally:
-            NEAR_TIERS.forget_all()
+        removed, ahead = 0, [Sweep(server) for server in [*servers] * PASSES]
+        while ahead:
+            answer = await self._guard.ask(self._store.sweep, "", self._guard.budget(), ahead[0])
+            if isinstance(answer, Down):
+                return False
+            removed += answer.removed
+            progress(removed)
+            ahead[:1] = [replace(answer, removed=0)] if answer.cursor else []
+            if ahead and monotonic() > ends:
+                return False
         return True
+
+
+def _nobody(removed: int) -> None:
+    """Tell nobody."""

@@ -394,11 +394,14 @@ async def test_an_invalidation_of_tags_waits_for_the_commit(functions: Functions
 
 async def test_a_rollback_invalidates_no_tag(functions: Functions) -> None:
     await functions.member("ann", 7)
-    block = functions.cache.after_commit()
-    await block.__aenter__()
-    await functions.cache.invalidate_tags("team:7")
+
+    async def roll_back() -> None:
+        async with functions.cache.after_commit():
+            await functions.cache.invalidate_tags("team:7")
+            raise KeyError
+
     with pytest.raises(KeyError):
-        await block.__aexit__(KeyError, KeyError(), None)
+        await roll_back()
     assert await functions.member("ann", 7) == ["ann", 1]
 
 
