@@ -279,6 +279,11 @@ def shorten(key: str) -> str:
     return f"{head}%~{digest}"
 
 
+def shorten_each(key: str) -> str:
+    """Return ``key`` as `shorten` does: one of several."""
+    return shorten(key)
+
+
 # --- templates -----------------------------------------------------------------------------------
 
 _PATH: Final = re.compile(r"([^\W\d]\w*)((?:\.[^\W\d]\w*|\[[^\[\]<>]+\])*)")
@@ -334,7 +339,38 @@ def compile_keys(template: str, signature: inspect.Signature, *, with_result: bo
     if sum(isinstance(piece, _EachPlaceholder) for piece in pieces) > 1:
         message = f"key template {template!r} has two placeholders with a *; write one template for each"
         raise DecorationError(message)
-    keys: KeysFunction = _build(pieces, signature, with_result=with_result, helper=render, many=True)
+    keys: KeysFunction = _build(pieces, signature, with_result=with_result, helper=render, split=shorten_each)
+    return keys
+
+
+def compile_lines(
+    templates: Sequence[str], signature: inspect.Signature, around: tuple[str, str]
+) -> KeysFunction | None:
+    """Compile ``templates`` into one function that returns a key for each; None if one of them has a ``*``.
+
+    It costs less than a function for each. Each key stands between the two texts ``around`` it.
+
+    Example:
+        >>> keys = compile_lines(["team:<team>", "posts"], inspect.signature(lambda team: None), ("(", ")"))
+        >>> keys("a:b") if keys else None
+        ['(team:a%3Ab)', '(posts)']
+    """
+    pieces: list[str | _Placeholder] = []
+    before, after = around
+    for template in templates:
+        # No key has a newline: in a value it is escaped, and a template has none.
+        pieces.append(f"\n{before}" if pieces else before)
+        pieces += [*_parse(template, signature, with_result=False), after]
+    if not templates or any(isinstance(piece, _EachPlaceholder) for piece in pieces):
+        return None
+
+    def split(text: str) -> list[str]:
+        lines = text.split("\n")
+        if len(text) * 4 <= LONGEST_KEY:
+            return lines
+        return [f"{before}{shorten(line[len(before) : -len(after)])}{after}" for line in lines]
+
+    keys: KeysFunction = _build(pieces, signature, with_result=False, helper=render, split=split)
     return keys
 
 
@@ -614,16 +650,18 @@ def _build(
     *,
     with_result: bool,
     helper: Callable[[object], str],
-    many: bool = False,
+    split: Callable[[str], Any] = shorten,
 ) -> Any:
-    """Make one function with the parameters of ``signature`` whose body is one f-string; ``many``: a list of them.
+    """Make one function with the parameters of ``signature`` whose body is one f-string.
+
+    It returns what ``split`` makes of the text; with `shorten_each` a list of that for each element.
 
     `inspect.Signature.bind` and a format cost 4 to 7 us a call; this function costs 0.15 us. Only names that
     Python itself accepted as parameters, and literals through `repr`, enter the source.
     """
     own = {name: _unused(name, signature) for name in ("render", "shorten", "type", "str", "result", "element")}
     # The builtins too: a parameter may be called `type` or `str`.
-    namespace: dict[str, Any] = dict(zip(own.values(), (helper, shorten, type, str), strict=False))
+    namespace: dict[str, Any] = dict(zip(own.values(), (helper, split, type, str), strict=False))
     source, elements = "", ""
     for piece in pieces:
         if isinstance(piece, str):
@@ -644,7 +682,7 @@ def _build(
             source += f"{{{own['render']}({name})}}"
     parameters = _parameters(signature, namespace, result=own["result"] if with_result else None)
     result = f'{own["shorten"]}(f"{source}")'
-    code = f"def key({parameters}):\n return {f'[{result}{elements}]' if many else result}"
+    code = f"def key({parameters}):\n return {f'[{result}{elements}]' if split is shorten_each else result}"
     exec(code, namespace)  # noqa: S102 - the docstring says of which parts the source is made
     return namespace["key"]
 

@@ -21,6 +21,8 @@ LONGEST: Final = 10 * 86_400.0
 """Seconds that a tag is kept at least. Twice the time that a value may be kept, if that is longer."""
 
 MARK: Final = "~{"
+AROUND: Final = (MARK, "}")
+"""The text before the name of a tag in its key, and the text behind it."""
 
 Tags: TypeAlias = Mapping[str, str | None]
 """The generation of each tag by its name; None for a tag that is not there, or has nothing that is a generation."""
@@ -92,6 +94,25 @@ def line_of(tags: Tags) -> bytes:
         b'\n{"T":{"team:7":"g0123456789abcde"}}'
     """
     return b"\n" + orjson.dumps({"T": tags})
+
+
+def read_line(line: bytes) -> tuple[list[str], list[bytes]] | None:
+    r"""Return the keys of the tags in the second ``line`` of an entry, and their generations.
+
+    None for a line that has other metadata as well, or none that is a tag.
+
+    Example:
+        >>> read_line(b'\n{"T":{"team:7":"g0123456789abcde"}}')
+        (['~{team:7}'], [b'g0123456789abcde'])
+    """
+    try:
+        members = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    tags = members.get("T") if isinstance(members, dict) and len(members) == 1 else None
+    if not isinstance(tags, dict) or not all(isinstance(one, str) for one in tags.values()):
+        return None
+    return tag_keys(tags), [one.encode() for one in tags.values()]
 
 
 def line_in(raw: bytes) -> bytes:

@@ -24,6 +24,7 @@ from cachekit.freshness import Windows
 from cachekit.keys import (
     Fit,
     KeyFunction,
+    KeysFunction,
     compile_default_key,
     compile_fit,
     compile_key,
@@ -74,10 +75,11 @@ class CallPlan(Generic[P, R]):
         self.has_template: bool = key is not None
         self.arguments: Arguments = arguments_of(policy, signature, key, self.name, of_class=of_class)
         self.template: str = default_head(function) if key is None else key
-        # The policy has made a tuple of it.
-        tags = cast("tuple[str | bool, ...]", policy.tags)
-        self.tags: TagPlan | None = TagPlan(tags, signature, self.template) if tags else None
+        self.tags: TagPlan | None = TagPlan(policy.tags, signature, self.template) if policy.tags else None
         """None for a function without tags: its calls go another way."""
+        usual = self.windows is None and not policy.private
+        self.quick_tags: KeysFunction | None = self.tags.quick if self.tags is not None and usual else None
+        """Returns the keys of the tags, for the short way of a hit; None if there is none for this function."""
         self.sharing: Sharing | None = None
         """The plans of the same cache whose keys may be equal to the keys of this one."""
         # Arguments that do not fit are an error of the function, and say its name.

@@ -10,6 +10,9 @@ from collections.abc import Awaitable
 from types import CoroutineType
 from typing import Any, Final, TypeVar, cast
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from cachekit._flow.call import Call
 from cachekit._flow.commit import BLOCKS, Block, block_for
 from cachekit._flow.flight import Flight
@@ -24,12 +27,12 @@ from cachekit._flow.verdict import SERVE, Verdict, verdict_on
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
-from cachekit._tiers.tags import TaggedOutcome, Wanted
+from cachekit._tiers.tags import TaggedOutcome, Wanted, value_in
 from cachekit.errors import RenderError
 from cachekit.events import Hit
 from cachekit.freshness import FRESH
-from cachekit.stores.base import Want
-from cachekit.tags import line_in, tag_keys
+from cachekit.stores.base import TaggedValue, Want
+from cachekit.tags import line_in, name_of, tag_keys
 
 R = TypeVar("R")
 
@@ -45,48 +48,105 @@ def serve_tagged(
     Raises:
         TypeError: They do not fit; at once, and from the function itself.
     """
+    if not kwargs and len(args) in plan.counts:
+        # mypy has a wider type than Python for the result of an `async def`.
+        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
     try:
         plan.fit(*args, **kwargs)
     except TypeError:
         pass
     else:
-        # mypy has a wider type than Python for the result of an `async def`.
         return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
     # Outside the handler, so that the function's own error is the only one that is shown.
     refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
     return refused
 
 
+# The short way of a hit, in one function as `serve` is. Whatever is not as usual goes on in `_serve_on`.
 async def _serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    tagged, codec, coherence, reporter = runtime.tagged, plan.built_codec, runtime.coherence, runtime.reporter
+    quick = plan.quick_tags
+    if quick is None or codec is None or reporter.incidents or BLOCKS.get() or not tagged.simple:
+        return await _serve_on(runtime, plan, args, kwargs)
+    try:
+        key, tags = plan.render(*args, **kwargs), quick(*args, **kwargs)
+    except RenderError:
+        return await _serve_on(runtime, plan, args, kwargs)
+    near = coherence.near if (runtime.near if plan.near is None else plan.near) else None
+    # While the journal holds anything, it is asked.
+    if near is not None and not len(coherence.journal) and (value := near.find(key, codec)) is not MISS:
+        if reporter.observers:
+            reporter.emit(Hit(key, near=True))
+        hit: R = value
+        return hit
+    flights = runtime.flights
+    if near is not None or coherence.journal or (flights.open_loops and flights.find_begun(key) is not None):
+        return await _serve_on(runtime, plan, args, kwargs)
+    budget, began = runtime.budget(), next(runtime.numbers)
+    answer = await tagged.get(key, tags, budget)
+    if type(answer) is TaggedValue and not coherence.journal:
+        found = value_in(answer.value, tags, answer.tags, codec)
+        if found is not MISS:
+            if reporter.observers:
+                reporter.emit(Hit(key))
+            served: R = found
+            return served
+    names = dict.fromkeys(map(name_of, tags))
+    if isinstance(answer, TaggedValue) and len(names) < len(tags):
+        # Two templates have given one name.
+        answer = replace(answer, tags=[*dict(zip(tags, answer.tags, strict=True)).values()])
+    wanted = Wanted(key, tuple(names), codec)
+    outcome = await tagged.conclude(wanted, answer, budget)
+    result: R = await _go_on(_Begun(runtime, plan, wanted, began, budget), outcome, args, kwargs)
+    return result
+
+
+class _Begun(Struct, frozen=True):
+    """A call that has begun."""
+
+    runtime: Runtime
+    plan: CallPlan[..., Any]
+    wanted: Wanted
+    began: int
+    """Its number in this process."""
+    budget: Budget
+    earlier: Flight | None = None
+    """The flight of the key whose load had begun before."""
+
+
+async def _serve_on(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     wanted = _wanted(runtime, plan, args, kwargs)
     if wanted is None or _block_for(runtime, wanted) is not None:
         return await plan.function(*args, **kwargs)
-    coherence, reporter = runtime.coherence, runtime.reporter
+    coherence, flights = runtime.coherence, runtime.flights
     near = coherence.near if (runtime.near if plan.near is None else plan.near) and wanted.least is None else None
-    # While the journal holds anything, it is asked.
     if near is not None and not len(coherence.journal) and (value := near.find(wanted.key, wanted.codec)) is not MISS:
-        if reporter.observers:
-            reporter.emit(Hit(wanted.key, near=True))
+        if runtime.reporter.observers:
+            runtime.reporter.emit(Hit(wanted.key, near=True))
         hit: R = value
         return hit
-    budget, began = runtime.budget(), next(runtime.numbers)
-    flights = runtime.flights
     earlier = flights.find_begun(wanted.key) if flights.open_loops else None
-    found = await _read(runtime, wanted, budget, near, earlier)
-    outcome = found.outcome
-    if reporter.observers:
+    begun = _Begun(runtime, plan, wanted, next(runtime.numbers), runtime.budget(), earlier)
+    found = await _read(runtime, wanted, begun.budget, near, earlier)
+    result: R = await _go_on(begun, found, args, kwargs)
+    return result
+
+
+async def _go_on(begun: _Begun, found: TaggedOutcome, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the result of a call that has read ``found``."""
+    runtime, plan, wanted, outcome = begun.runtime, begun.plan, begun.wanted, found.outcome
+    if runtime.reporter.observers:
         emit(runtime, plan, wanted.key, outcome)
-    verdict = verdict_on(outcome)
     if isinstance(outcome, Found) and wanted.least is not None:
         # So that the next hit takes one round trip.
         cast("TagPlan", plan.tags).teach(wanted.key, tuple(found.tags))
+    verdict = verdict_on(outcome)
     if verdict is SERVE:
         # The table says that it was found.
-        served: R = cast("Found", outcome).value
-        return served
-    tagging = _tagging(runtime, plan, wanted, found, began)
-    call = Call(runtime, plan, wanted.key, wanted.codec, budget, args, kwargs, tagging=tagging)
-    return await serve_stale(call, ReadResult(outcome, earlier, found.holder, found.tags), verdict)
+        return cast("Found", outcome).value
+    tagging = _tagging(runtime, plan, wanted, found, begun.began)
+    call = Call(runtime, plan, wanted.key, wanted.codec, begun.budget, args, kwargs, tagging=tagging)
+    return await serve_stale(call, ReadResult(outcome, begun.earlier, found.holder, found.tags), verdict)
 
 
 # Not `async`: it would cost a hit one more coroutine.

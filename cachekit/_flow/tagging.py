@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from cachekit._tiers.tags import Wanted
 from cachekit.errors import DecorationError, RenderError
-from cachekit.keys import RESULT, KeysFunction, compile_keys, escape
-from cachekit.tags import MOST, Tags
+from cachekit.keys import RESULT, KeysFunction, compile_keys, compile_lines, escape
+from cachekit.tags import AROUND, MOST, Tags, tag_key
 
 MOST_HINTS: Final = 10_000
 """Keys of which the names of their last tags are remembered, for functions with tags of the result."""
@@ -39,7 +39,7 @@ class TagPlan:
         DecorationError: A template cannot be used, or there are too many.
     """
 
-    def __init__(self, tags: Sequence[str | bool], signature: inspect.Signature, template: str) -> None:
+    def __init__(self, tags: Any, signature: inspect.Signature, template: str) -> None:
         templates = [tag for tag in tags if isinstance(tag, str)]
         self.own: str | None = f"*{escape(template)}" if True in tags else None
         """The tag of the function itself. No template can name it."""
@@ -48,6 +48,12 @@ class TagPlan:
             raise DecorationError(message)
         for one in templates:
             check_tag(one)
+        of_call = [one for one in templates if not of_result(one)]
+        self.quick: KeysFunction | None = None
+        """Returns the keys of the tags in one step, if that is possible for this function."""
+        if len(of_call) == len(templates):
+            lines = compile_lines(of_call, signature, AROUND)
+            self.quick = lines if self.own is None else _behind([tag_key(self.own)], lines, any_of=bool(of_call))
         self._of_call = [compile_keys(one, signature) for one in templates if not of_result(one)]
         self._of_result = [compile_keys(one, signature, with_result=True) for one in templates if of_result(one)]
         self.from_result: bool = bool(self._of_result)
@@ -88,6 +94,17 @@ class TagPlan:
         self._hints[key] = names
         if len(self._hints) > MOST_HINTS:
             self._hints.popitem(last=False)
+
+
+def _behind(own: list[str], lines: KeysFunction | None, *, any_of: bool) -> KeysFunction | None:
+    """Return a function that returns the tag of the function itself before the others."""
+    if lines is None and any_of:
+        return None
+
+    def keys(*args: Any, **kwargs: Any) -> list[str]:
+        return own if lines is None else own + lines(*args, **kwargs)
+
+    return keys
 
 
 def check_tag(template: object) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from msgspec import Struct
 
@@ -34,6 +34,7 @@ from cachekit.stores.base import (
     ConnectedStore,
     ProbingStore,
     Store,
+    TaggedStore,
     TaggedValue,
     TimedStore,
     TimingStore,
@@ -173,6 +174,25 @@ class Guard:
         began = time.monotonic()
         try:
             answer = await self.store.get(key, budget.left)
+        except Exception as error:
+            return self._contained("get", error, key, budget, began)
+        budget.left -= (took := time.monotonic() - began)
+        if took > _LONG:
+            budget.left += self._time_lost(key, took)
+        if self._incidents.current:
+            self._recovered(key)
+        return answer
+
+    async def get_tagged(self, key: str, tags: list[str], budget: Budget) -> TaggedValue | Down:
+        """Have the store read a value and its ``tags``, all of one shard, as `get` does."""
+        store: Any = self.store
+        if self.circuits or budget.left <= 0 or self._foreign:
+            return await self.ask(cast("TaggedStore", store).get_tagged, key, budget, self.with_prefix(tags), 0)
+        if prefix := self._prefix:
+            key, tags = prefix + key, [prefix + tag for tag in tags]
+        began = time.monotonic()
+        try:
+            answer: TaggedValue = await store.get_tagged(key, budget.left, tags, 0)
         except Exception as error:
             return self._contained("get", error, key, budget, began)
         budget.left -= (took := time.monotonic() - began)

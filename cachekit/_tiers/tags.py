@@ -7,10 +7,10 @@ shard that is down makes the functions load that have a tag there, and no others
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import repeat
 from math import inf
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,10 +21,11 @@ from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
 from cachekit._tiers.values import Values
 from cachekit.codecs import Codec
 from cachekit.entry import Entry, parse
+from cachekit.errors import DecodeError
 from cachekit.freshness import FRESH, Windows, draw, judge
 from cachekit.stores.base import TaggedStore, TaggedValue, Want
 from cachekit.stores.scripts import OpenTags, Script
-from cachekit.tags import LONGEST, Tags, are_known, generations_of, line_of, new_generation, tag_keys
+from cachekit.tags import LONGEST, Tags, are_known, generations_of, line_of, new_generation, read_line, tag_keys
 
 T = TypeVar("T")
 
@@ -68,19 +69,33 @@ class TaggedValues:
         self._values = values
         self.supported: bool = isinstance(guard.store, TaggedStore)
         """Whether the store has tags."""
+        self.apart: bool = getattr(guard.store, "apart", True)
+        """Whether a value and its tags may be at several shards."""
+        self.simple: bool = self.supported and not self.apart
+        """Whether a value and its tags are read by one question in any case."""
+        self.get: Callable[[str, list[str], Budget], Awaitable[TaggedValue | Down]] = guard.get_tagged
         self._store = cast("TaggedStore", guard.store)
 
     # --- reading ----------------------------------------------------------------------------------
 
-    async def read(self, wanted: Wanted, budget: Budget, want: Want = Want.NOTHING) -> TaggedOutcome:
+    async def read(self, wanted: Wanted, budget: Budget, want: int = Want.NOTHING) -> TaggedOutcome:
         """Return the value that is ``wanted`` if all of its tags stand."""
         if wanted.windows is not None:
             want |= Want.TTL
-        answer = await self._ask(wanted, budget, want)
+        return await self.conclude(wanted, await self._ask(wanted, budget, want), budget, want)
+
+    async def conclude(
+        self, wanted: Wanted, answer: TaggedValue | Down | Distrusted, budget: Budget, want: int = Want.NOTHING
+    ) -> TaggedOutcome:
+        """Return the outcome of a read of the value that is ``wanted``, from the answer of the store."""
+        coherence = self._coherence
+        # Behind the store as well: the journal may have come to hold one of them meanwhile.
+        if coherence.journal and (override := coherence.override(wanted.key, tag_keys(wanted.names))):
+            return TaggedOutcome(override, {})
         if not isinstance(answer, TaggedValue):
             return TaggedOutcome(answer, {})
         tags = dict(zip(wanted.names, generations_of(answer.tags), strict=True))
-        outcome = self.judged(wanted, answer.value, tags, answer.left if Want.TTL in want else None)
+        outcome = self.judged(wanted, answer.value, tags, answer.left if want & Want.TTL else None)
         if outcome is _AGAIN:
             # The names of its tags stand in the value, or it is stale for some functions.
             named = self.names_in(answer.value, wanted.codec)
@@ -88,7 +103,7 @@ class TaggedValues:
             return await self.read(replace(wanted, names=names, least=None), budget, want | Want.TTL)
         return TaggedOutcome(outcome, tags, answer.holder, answer.value)
 
-    async def read_near(self, wanted: Wanted, budget: Budget, want: Want = Want.NOTHING) -> TaggedOutcome:
+    async def read_near(self, wanted: Wanted, budget: Budget, want: int = Want.NOTHING) -> TaggedOutcome:
         """Return as `read`, and have the value kept near if that may be."""
         windows = wanted.windows
         with self._coherence.near_read(wanted.key, tag_keys(wanted.names)) as reading:
@@ -126,6 +141,8 @@ class TaggedValues:
             return {}
         first, *more = tag_keys(names)
         answer = await self._ask(Wanted(first, (), _NO_CODEC), budget, Want.NOTHING, more)
+        if self._coherence.journal and (override := self._coherence.override(first, more)):
+            return override
         if not isinstance(answer, TaggedValue):
             return answer
         return dict(zip(names, generations_of([answer.value, *answer.tags]), strict=True))
@@ -217,20 +234,16 @@ class TaggedValues:
     # --- asking -----------------------------------------------------------------------------------
 
     async def _ask(
-        self, wanted: Wanted, budget: Budget, want: Want, keys: Sequence[str] | None = None
+        self, wanted: Wanted, budget: Budget, want: int, keys: Sequence[str] | None = None
     ) -> TaggedValue | Down | Distrusted:
         """Return what stands at the key that is ``wanted`` and at its tags, as far as the journal allows."""
         coherence = self._coherence
         keys = tag_keys(wanted.names) if keys is None else keys
         if coherence.journal and (override := coherence.override(wanted.key, keys)):
             return override
-        answer = await self._read(wanted.key, keys, budget, want)
-        # Behind the store as well: the journal may have come to hold one of them meanwhile.
-        if coherence.journal and (override := coherence.override(wanted.key, keys)):
-            return override
-        return answer
+        return await self._read(wanted.key, keys, budget, want)
 
-    async def _read(self, key: str, tags: Sequence[str], budget: Budget, want: Want) -> TaggedValue | Down:
+    async def _read(self, key: str, tags: Sequence[str], budget: Budget, want: int) -> TaggedValue | Down:
         here, others = self._by_shard(key, tags)
         get, prefix = self._store.get_tagged, self._guard.with_prefix
         if not others:
@@ -253,7 +266,7 @@ class TaggedValues:
 
     def _by_shard(self, key: str, tags: Sequence[str]) -> tuple[Sequence[str], list[list[str]]]:
         """Return those of ``tags`` that are at the shard of ``key``, and the others, by shard."""
-        shard = self._guard.shard(key)
+        shard = self._guard.shard(key) if self.apart else None
         # One server, or nobody knows yet.
         if not shard:
             return tags, []
@@ -283,3 +296,33 @@ def _tags(
         stands |= zip(group, answers, strict=True)
     tags = dict(zip(names, generations_of([stands[key] for key in keys]), strict=True))
     return tags if are_known(tags) else None
+
+
+def value_in(raw: bytes | None, keys: list[str], tags: Sequence[bytes | None], codec: Codec) -> Any:
+    """Return the value in ``raw`` if it has exactly the tags ``keys`` and nothing else, and ``tags`` stand there.
+
+    Else return `MISS`: it may be one, or the bytes need a closer look.
+    """
+    if raw is None or (start := raw.rfind(b"\n")) < 0:
+        return MISS
+    line = raw[start:]
+    known = _LINES.get(line)
+    if known is None:
+        known = read_line(line)
+        if known is None:
+            return MISS
+        if len(_LINES) >= _MOST_LINES:
+            _LINES.clear()
+        _LINES[line] = known
+    if known[0] != keys or known[1] != tags:
+        return MISS
+    try:
+        return codec.decode(raw[:start])
+    except DecodeError:
+        return MISS
+
+
+_LINES: Final[dict[bytes, tuple[list[str], list[bytes]]]] = {}
+"""Second lines that were read: to look for one costs less than to read it, or to write one to compare it with."""
+
+_MOST_LINES: Final = 4096

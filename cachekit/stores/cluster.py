@@ -112,6 +112,10 @@ class Cluster:
         for lane, of_lane in lanes.items():
             lane.put_together(of_lane)
 
+    @property
+    def parts(self) -> bool:
+        return True
+
     def servers(self) -> Sequence[str]:
         if None in self._masters:
             cause = "CLUSTERDOWN"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from cachekit.clock import Clock, SystemClock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
-from cachekit.stores.base import Sweep, TaggedValue, Want, Window
+from cachekit.stores.base import Sweep, TaggedValue, Window
 from cachekit.stores.keyspace import Keyspace
 from cachekit.stores.scripts import OpenTags, Script
 
@@ -28,6 +28,8 @@ class MemoryStore:
 
     Several event loops and threads may use it. Its values end with the process.
     """
+
+    apart: bool = False
 
     def __init__(self, *, maxsize: int = DEFAULT_MAXSIZE, clock: Clock | None = None) -> None:
         self._maxsize = parse_count(maxsize, "maxsize")
@@ -76,7 +78,7 @@ class MemoryStore:
         with self._lock:
             return script.in_memory(self._keyspace, key)
 
-    async def get_tagged(self, key: str, timeout: float, tags: Sequence[str], want: Want) -> TaggedValue:
+    async def get_tagged(self, key: str, timeout: float, tags: Sequence[str], want: int) -> TaggedValue:
         with self._lock:
             keys = self._keyspace
             return TaggedValue(

@@ -29,6 +29,11 @@ class Network(Protocol):
         """Send ``operations``: those for one server in one write."""
         ...
 
+    @property
+    def parts(self) -> bool:
+        """Whether keys may have to be in several groups."""
+        ...
+
     def servers(self) -> Sequence[str]:
         """Return the servers that have keys."""
         ...
@@ -103,6 +108,10 @@ class SingleServer:
 
     def _open(self) -> Lane:
         return Lane(self._connect, self._deadlines, weakref.ref(self))
+
+    @property
+    def parts(self) -> bool:
+        return bool(self._large.keys)
 
     def servers(self) -> Sequence[str]:
         return [""]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
+from itertools import chain
 from typing import Any, Final, Protocol, cast
 
 from hiredis import pack_command
@@ -311,13 +312,24 @@ class TaggedRead(Read):
     Those that travel together become one `TaggedMultiGet`, unless they are ``alone``.
     """
 
-    def __init__(self, names: Sequence[str | bytes], timeout: float, deadlines: Deadlines, want: Want) -> None:
-        super().__init__(cast("str", names[0]), timeout, deadlines)
-        self.names: Sequence[str | bytes] = names
+    replies: int = 1
+
+    # As `Read`, without `super()`.
+    def __init__(self, names: list[str | bytes], timeout: float, deadlines: Deadlines, want: int) -> None:
+        self.key: str = names[0]  # type: ignore[assignment]
+        self.names: list[str | bytes] = names
         """The key, its lease if that is wanted, and the tags."""
-        self.timed: bool = Want.TTL in want
-        self.held: bool = Want.HOLDER in want
-        self.replies: int = 1 + self.timed
+        self._timeout = timeout
+        self.deadline: float = deadlines.time() + timeout
+        self._due = self.deadline
+        self.future: asyncio.Future[Any] = deadlines.loop.create_future()
+        self._deadlines = deadlines
+        self.timed: int = 0
+        self.held: int = 0
+        if want:
+            self.timed, self.held = want & Want.TTL, want & Want.HOLDER
+            self.replies: int = 2 if self.timed else 1
+        deadlines.add(self)
 
     def pack(self) -> None:
         if not self.packed:
@@ -345,12 +357,19 @@ class TaggedRead(Read):
         if not fits or not told or not all(one is None or type(one) is bytes for one in cast("list[object]", values)):
             self.fail_as_garbage()
             return
-        value, *tags = cast("list[bytes | None]", values)
-        holder = tags.pop(0) if self.held else None
+        self.give(pttl, cast("list[bytes | None]", values))
+
+    def give(self, pttl: object, values: list[bytes | None]) -> None:
+        """Take replies that are what they should be."""
         self._deadlines.pending.discard(self)
-        if not self.future.done():
-            left = seconds_left(pttl) if self.timed else math.inf
-            self.future.set_result(TaggedValue(value, tags, left, holder))
+        if self.future.done():
+            return
+        value = values.pop(0)
+        if not self.timed and not self.held:
+            self.future.set_result(TaggedValue(value, values))
+            return
+        holder = values.pop(0) if self.held else None
+        self.future.set_result(TaggedValue(value, values, seconds_left(pttl) if self.timed else math.inf, holder))
 
     def add_asking(self, asking: bytes) -> None:
         commands = self._commands()
@@ -360,7 +379,7 @@ class TaggedRead(Read):
 
     def remove_asking(self) -> None:
         self.packed = b""
-        self.replies = 1 + self.timed
+        self.replies = 2 if self.timed else 1
         self.asking_length = 0
         self.pack()
 
@@ -515,17 +534,21 @@ class TaggedMultiGet(MultiGet):
     def __init__(self, reads: list[TaggedRead]) -> None:
         self.reads: Sequence[Read] = reads
         self._tagged = reads
-        self._names = [*dict.fromkeys([name for read in reads for name in read.names])]
+        self._names = [*dict.fromkeys(chain.from_iterable([read.names for read in reads]))]
         self._timed = [*dict.fromkeys([read.key for read in reads if read.timed])]
         self.replies: int = len(self._timed) + 1
-        self.packed: bytes = b"".join([*[pack("PTTL", key) for key in self._timed], pack("MGET", *self._names)])
+        self.packed: bytes = pack("MGET", *self._names)
+        if self._timed:
+            self.packed = b"".join([*[pack("PTTL", key) for key in self._timed], self.packed])
 
     def result_of(self, replies: list[object]) -> object:
         return replies
 
     def succeed(self, reply: object) -> None:
+        pttls: list[object]
+        values: Any
         *pttls, values = reply if isinstance(reply, list) and self._timed else [reply]
-        if not isinstance(values, list) or len(values) != len(self._names) or len(pttls) != len(self._timed):
+        if not self._fits(pttls, values):
             # The error of the MGET is that of each read; a number is no value.
             for read in self._tagged:
                 read.settle(0, values if isinstance(values, Exception) else 0)
@@ -533,7 +556,17 @@ class TaggedMultiGet(MultiGet):
         found = dict(zip(self._names, values, strict=True))
         left = dict(zip(self._timed, pttls, strict=True))
         for read in self._tagged:
-            read.settle(left.get(read.key), [found[name] for name in read.names])
+            read.give(left.get(read.key), [found[name] for name in read.names])
+
+    def _fits(self, pttls: list[object], values: Any) -> bool:
+        """Tell whether the replies are what they should be: all at once, since each value is in several reads."""
+        if not isinstance(values, list) or len(values) != len(self._names) or len(pttls) != len(self._timed):
+            return False
+        told = all(isinstance(pttl, (int, Exception)) for pttl in pttls)
+        return told and {*map(type, values)} <= _BYTES_OR_NONE
+
+
+_BYTES_OR_NONE: Final = {bytes, type(None)}
 
 
 def gathered(reads: list[Read]) -> list[Read | MultiGet]:

@@ -74,13 +74,15 @@ class RedisStore:
     Args:
         open_network: Makes the connections of one event loop.
         address: Of the server or servers, for messages, the password masked.
+        apart: Whether keys are at several servers.
 
     A verb costs one round trip, and a second one when the server has forgotten a script. Nothing is connected before
     the first verb.
     """
 
-    def __init__(self, open_network: Callable[[Deadlines], Network], address: str) -> None:
+    def __init__(self, open_network: Callable[[Deadlines], Network], address: str, *, apart: bool = False) -> None:
         self._address = address
+        self.apart: bool = apart
         # The scripts are read now, since reading would block the event loop. They are not read at import, which
         # applications without Redis pay for as well.
         _read_scripts()
@@ -214,24 +216,27 @@ class RedisStore:
         return operation
 
     # Not `async`, as `get`.
-    def get_tagged(self, key: str, timeout: float, tags: Sequence[str], want: Want) -> Awaitable[TaggedValue]:
-        state, names = self._states.get(get_running_loop()) or self._loops.get(), [key, *tags]
-        groups = state.network.group(names)
-        if len(groups) > 1:
+    def get_tagged(self, key: str, timeout: float, tags: Sequence[str], want: int) -> Awaitable[TaggedValue]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        names: list[str | bytes] = [key, *tags]
+        # One server has no groups, unless it has large values.
+        if state.network.parts and len(state.network.group([key, *tags])) > 1:
             return self._get_tagged_apart(key, timeout, tags, want)
-        wanted: Sequence[str | bytes] = names if Want.HOLDER not in want else [key, self._lease(key), *tags]
-        if not all(map(str.isascii, names)):
-            self._pack(("MGET", *wanted))
-        read = TaggedRead(wanted, timeout, state.deadlines, want)
+        if want & Want.HOLDER:
+            names.insert(1, self._lease(key))
+        if not "".join([key, *tags]).isascii():
+            # Reads that travel together are written together, so a key that cannot be sent must be refused before.
+            self._pack(("MGET", *names))
+        read = TaggedRead(names, timeout, state.deadlines, want)
         state.network.submit(read)
         return read.future
 
-    async def _get_tagged_apart(self, key: str, timeout: float, tags: Sequence[str], want: Want) -> TaggedValue:
+    async def _get_tagged_apart(self, key: str, timeout: float, tags: Sequence[str], want: int) -> TaggedValue:
         """Read keys that may not stand in one command: in a cluster, those of several slots."""
         for name in (key, *tags):
             self._pack(("GET", name))
         state = self._loops.get()
-        leased: Sequence[str | bytes] = [key, self._lease(key)] if Want.HOLDER in want else [key]
+        leased: list[str | bytes] = [key, self._lease(key)] if want & Want.HOLDER else [key]
         value = TaggedRead(leased, timeout, state.deadlines, want)
         reads = [TaggedRead([tag], timeout, state.deadlines, Want.NOTHING) for tag in tags]
         state.network.submit_together([value, *reads])
