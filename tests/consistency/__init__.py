@@ -59,6 +59,11 @@ stale answer is judged as strictly as a hit: the call that gets it has read it a
 floor that was copied before. An expiry raises a second floor, in the same way. Only an answer whose event says that it
 stands in for a load (`cachekit.events.ServedStale`: error, paused, slow, busy) may be below that floor.
 
+With tags
+---------
+``--tags`` gives each value a tag of its own and one that all share. Most invalidations are of tags, some of keys, and
+now and then one of all values. They raise the same floors. A value whose tags are gone stays in Redis, and is no hit.
+
 At the end the server is healed and the workers close their caches. Then every journal must be empty, and no value in
 Redis may be below a floor, or below a version that a worker invalidated. The undelivered invalidations of a killed
 worker died with it: the journal lives in the process, and no caller got an acknowledgement of them. A server that is
