@@ -73,10 +73,10 @@ async def test_a_function_that_is_cancelled_invalidates_all_the_same_and_its_can
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        # In this process at once, and soon in all others.
-        assert await table.profile("42") == "new"
+        # Soon in all other processes, whether or not this one goes on to use the cache.
+        theirs = Table(other).profile
         async with asyncio.timeout(T):
-            while await Table(other).profile.peek("42") == "old":
+            while await theirs.peek("42") == "old":
                 await asyncio.sleep(0.005)
             while len(cache.runtime.coherence.journal):
                 await asyncio.sleep(0.005)

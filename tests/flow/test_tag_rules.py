@@ -9,7 +9,7 @@ import pytest
 
 from cachekit import Cache, CachedFunction
 from cachekit.clock import SystemClock
-from cachekit.events import Event, Missed
+from cachekit.events import Event, Filled, Missed
 from cachekit.stores.connect import open_store
 from cachekit.stores.scripts import NO_VALUE, AcquireStaleLease, Copy, OpenTags
 from cachekit.tags import new_generation, tag_key
@@ -141,6 +141,17 @@ async def test_a_value_that_a_flight_has_found_is_not_for_calls_that_began_after
     assert await early in {1, 2}
 
 
+async def test_a_load_that_its_own_process_has_overtaken_is_not_stored(store: FailingStore, source: list[int]) -> None:
+    one = Process(store, source)
+    call = asyncio.create_task(one.value())
+    await one.begun.wait()
+    await bump(one)
+    one.go_on.set()
+    assert await call == 1
+    assert not [event for event in one.events if isinstance(event, Filled)]
+    assert await one.value() == 2
+
+
 async def test_a_call_does_not_wait_for_a_load_whose_tag_is_in_the_journal(
     store: FailingStore, source: list[int]
 ) -> None:
@@ -150,6 +161,28 @@ async def test_a_call_does_not_wait_for_a_load_whose_tag_is_in_the_journal(
     source.append(2)
     one.cache.runtime.coherence.journal.deny([tag_key("tag")], None)
     assert await one.value() == 2
+
+
+async def test_a_value_that_is_found_while_a_tag_is_in_the_journal_is_not_handed_out(
+    store: FailingStore, source: list[int]
+) -> None:
+    one, other = Process(store, source), Process(store, source)
+    theirs = asyncio.create_task(other.value())
+    await other.begun.wait()
+    # It waits for the lease of the other process, and leads a flight here.
+    ours = asyncio.create_task(one.value())
+    await until(lambda: one.missed == 1)
+    await asyncio.sleep(0.02)
+    source.append(2)
+    # Invalidated here, and the store does not know: to the store the value is valid.
+    one.cache.runtime.coherence.journal.deny([tag_key("tag")], None)
+    late = asyncio.create_task(one.value())
+    await asyncio.sleep(0)
+    one.go_on.set()
+    other.go_on.set()
+    assert await theirs == 1
+    assert await late == 2
+    assert await ours in {1, 2}
 
 
 async def test_tags_are_opened_once_and_with_another_generation_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
