@@ -486,9 +486,7 @@ class Lane(asyncio.Protocol):
             if self._sent_again(operation, error_replies, errors):
                 return
         if self._large is not None and isinstance(operation, Read):
-            value = reply[-1] if isinstance(reply, list) and reply else reply
-            size = len(value) if isinstance(value, bytes) else 0
-            self._large.note_size(operation.key, size, last=self.idle)
+            self._large.note_size(operation.key, _size_of(reply), last=self.idle)
         operation.succeed(reply)
 
     def _make_way(self) -> None:
@@ -651,6 +649,13 @@ class Lane(asyncio.Protocol):
             owner.lane_lost(self)
         if owner is not None and to_resend:
             owner.resend(to_resend)
+
+
+def _size_of(reply: object) -> int:
+    """Return the bytes of the largest value in ``reply``."""
+    if isinstance(reply, list):
+        return max(map(_size_of, reply), default=0)
+    return len(reply) if isinstance(reply, bytes) else 0
 
 
 def _by_slot(slot_of: Callable[[str], object], reads: Sequence[Read]) -> Iterable[list[Read]]:
