@@ -187,7 +187,8 @@ def _wanted(runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], k
 def _tagging(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted, found: TaggedOutcome, began: int) -> Tagging:
     """Return the tags that a load is to open: those of the value that was found, or of the last one, or of the call."""
     tags = cast("TagPlan", plan.tags)
-    unusable = found.raw is not None and not isinstance(found.outcome, Found)
+    # A value that a function with stale windows has found is told by what is left of it.
+    unusable = plan.windows is None or not isinstance(found.outcome, Found)
     suffix = line_in(found.raw) if found.raw is not None and unusable else b""
     if not tags.from_result:
         return Tagging(wanted, began, suffix=suffix)

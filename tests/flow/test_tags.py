@@ -450,6 +450,24 @@ async def test_a_value_whose_tag_is_removed_while_its_load_fails_does_not_stand_
             await value()
 
 
+async def test_a_function_without_stale_windows_takes_no_stale_value_of_one_that_has_them() -> None:
+    clock = FakeClock()
+    async with memory_cache(clock=clock) as cache:
+
+        @cache.cached(key="value", ttl=10, stale_if_error=60, tags=["tag"])
+        async def before() -> int:
+            return 1
+
+        @cache.cached(key="value", ttl=10, tags=["tag"])
+        async def after() -> int:
+            return 2
+
+        assert await before() == await after() == 1
+        clock.advance(11)
+        assert await after.peek() is MISS
+        assert await after() == await after() == 2
+
+
 async def test_a_value_is_replaced_in_the_background_with_its_tags() -> None:
     clock = FakeClock()
     async with memory_cache(clock=clock) as cache:
