@@ -224,7 +224,7 @@ class RedisStore:
             return self._get_tagged_apart(key, timeout, tags, want)
         if want & Want.HOLDER:
             names.insert(1, self._lease(key))
-        if not "".join([key, *tags]).isascii():
+        if not key.isascii() or not "".join(tags).isascii():
             # Reads that travel together are written together, so a key that cannot be sent must be refused before.
             self._pack(("MGET", *names))
         read = TaggedRead(names, timeout, state.deadlines, want)
