@@ -315,8 +315,8 @@ class TaggedRead(Read):
     replies: int = 1
 
     # As `Read`, without `super()`.
-    def __init__(self, names: list[str | bytes], timeout: float, deadlines: Deadlines, want: int) -> None:
-        self.key: str = names[0]  # type: ignore[assignment]
+    def __init__(self, names: list[Any], timeout: float, deadlines: Deadlines, want: int) -> None:
+        self.key: str = names[0]
         self.names: list[str | bytes] = names
         """The key, its lease if that is wanted, and the tags."""
         self._timeout = timeout

@@ -261,7 +261,7 @@ async def a_staticmethod_is_not_bound(repository: Repository) -> None:
 
 @cached(key="tagged:<user_id>", ttl="10m", tags=["team:<team>", True])
 async def tagged(user_id: str, team: int) -> Profile:
-    return Profile(user_id, 1)
+    return Profile()
 
 
 @cached(key="own:<user_id>", ttl="10m", tags=True)
