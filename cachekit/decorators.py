@@ -16,7 +16,7 @@ from cachekit._flow.plan import CallPlan, KnownTemplates
 from cachekit._flow.policy import CachedOptions, Policy
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.tagged import peek_tagged, refresh_tagged, serve_tagged, take_tagged
+from cachekit._flow.tagged import peek_tagged, refresh_tagged, serve_tagged, serve_with_tags, take_tagged
 from cachekit._flow.warm import Warmed, Warming, warm
 from cachekit._flow.write import Invalidation, WritePlan, expire_call, invalidate, invalidate_call, write
 from cachekit._tiers.outcome import Miss
@@ -358,6 +358,14 @@ class CachedFunction(BoundCachedFunction[P, R]):
 
 class TaggedFunction(_Tagged[P, R], CachedFunction[P, R]):
     """A `CachedFunction` with tags."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
+        """Return the cached result, or run the function and cache its result."""
+        # As above, and as in `CachedFunction`.
+        plan = self._self_plan
+        if kwargs or len(args) not in plan.counts:
+            return serve_tagged(self._self_runtime(), plan, args, kwargs)
+        return serve_with_tags(self._self_runtime(), plan, args, kwargs)  # type: ignore[return-value]
 
 
 class CachedClassMethod(Protocol[P, R]):

@@ -48,22 +48,21 @@ def serve_tagged(
     Raises:
         TypeError: They do not fit; at once, and from the function itself.
     """
-    if not kwargs and len(args) in plan.counts:
-        # mypy has a wider type than Python for the result of an `async def`.
-        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
     try:
         plan.fit(*args, **kwargs)
     except TypeError:
         pass
     else:
-        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
+        # mypy has a wider type than Python for the result of an `async def`.
+        return serve_with_tags(runtime, plan, args, kwargs)  # type: ignore[return-value]
     # Outside the handler, so that the function's own error is the only one that is shown.
     refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
     return refused
 
 
 # The short way of a hit, in one function as `serve` is. Whatever is not as usual goes on in `_serve_on`.
-async def _serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+async def serve_with_tags(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """Return the result of a function with tags for these arguments, which fit it."""
     tagged, codec, coherence, reporter = runtime.tagged, plan.built_codec, runtime.coherence, runtime.reporter
     quick = plan.quick_tags
     if quick is None or codec is None or reporter.incidents or BLOCKS.get() or not tagged.simple:
