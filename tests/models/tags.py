@@ -14,7 +14,6 @@ What is promised of each call:
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -116,7 +115,9 @@ class State:
     wrong: str = ""
 
     def copied(self) -> State:
-        twin = copy(self)
+        # `copy.copy` takes four times as long.
+        twin = State.__new__(State)
+        twin.__dict__.update(self.__dict__)
         twin.processes, twin.flights, twin.tasks = {**self.processes}, {**self.flights}, {**self.tasks}
         twin.chances = {**self.chances}
         return twin
@@ -369,10 +370,9 @@ class Tags:
             )
             yield "begins", after
 
-    def _next(self, world: State, who: str) -> int:
-        """Return the next number of a process. Where lanes keep their order none is needed, and each costs states."""
-        if self.ordered:
-            return 0
+    @staticmethod
+    def _next(world: State, who: str) -> int:
+        """Return the next number of a process."""
         process = world.processes[who]
         world.processes[who] = process._replace(clock=process.clock + 1)
         return process.clock + 1
