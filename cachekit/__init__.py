@@ -16,12 +16,14 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       read            looks, and does what the table in verdict says
       call, joining, flight, load, nesting, failure   a call that was no hit
       lease, renewal  its lease
+      tagged          functions with tags: tagging, their templates, and tagged_lease
       stale           stale values: background, its loads that go on without a caller, and their arguments
       write, commit   invalidations
       warm            many calls before the first user
       runtime         the objects that all calls of a cache share
     _tiers/           where values are
-      values, windows, leases     in the store; generations, the fence of windows; seals
+      values, windows, leases, tags   in the store; generations, the fence of windows; seals
+      sweeping        removes everything of a prefix
       coherence       alone knows the journal, its replay and distrust, and the near tier (in an s3fifo map)
       guard, breaker  the one door to the store
       outcome, incidents, reporter, background    serve them all
@@ -31,8 +33,9 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       network, sentinel, cluster    the servers of a store, and which one has a key
       lane, operations, deadlines, activity   one connection, and the commands on it; large, for large replies
       tracking        the feed of changes
+      sweeping        which keys a scan finds
       connect, names, translate     URLs, host names, foreign errors
-    keys.py codecs.py entry.py freshness.py sealing.py     pure: no I/O, no clock
+    keys.py codecs.py entry.py freshness.py sealing.py tags.py     pure: no I/O, no clock
     marking.py comparing.py rebuilding.py     pure: a second form, what came back, and what msgspec cannot build
     urls.py           where a store is
     config.py events.py clock.py loops.py backoff.py

@@ -16,12 +16,14 @@ from cachekit._flow.plan import CallPlan, KnownTemplates
 from cachekit._flow.policy import CachedOptions, Policy
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.warm import Warmed, warm
-from cachekit._flow.write import WritePlan, expire_call, invalidate_call, write
+from cachekit._flow.tagged import peek_tagged, refresh_tagged, serve_tagged, serve_with_tags, take_tagged
+from cachekit._flow.warm import Warmed, Warming, warm
+from cachekit._flow.write import Invalidation, WritePlan, expire_call, invalidate, invalidate_call, write
 from cachekit._tiers.outcome import Miss
 from cachekit.config import parse_count
 from cachekit.errors import ConfigurationError, DecorationError
 from cachekit.keys import defined_in_class, needs_key_of_instance
+from cachekit.tags import tag_key
 
 if TYPE_CHECKING:
 
@@ -224,10 +226,60 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             >>> asyncio.run(main())
             Warmed(there=1, loaded=4, stored=4, failed=0, errors=())
         """
-        bound = self._self_bound
+        bound, runtime, plan = self._self_bound, self._self_runtime(), self._self_plan
         all_calls = ((*bound, *args) if bound and isinstance(args, tuple) else args for args in calls)
         count = parse_count(concurrency, "concurrency")
-        return await warm(self._self_runtime(), self._self_plan, all_calls, count, progress)
+        warming = Warming(plan, serve_fitting if plan.tags is None else serve_tagged)
+        return await warm(runtime, warming, all_calls, count, progress)
+
+    async def invalidate_all(self) -> bool:
+        """Invalidate all results of the function, whatever their arguments, in one round trip.
+
+        The function has to have asked for it with ``tags=True``. Functions of one cache with the same key template
+        share their results, and are invalidated together. Returns whether the store acknowledged it.
+
+        Raises:
+            ConfigurationError: The function has no tag of its own.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="square:<x>", ttl=600, tags=True)
+            ... async def square(x: int) -> int:
+            ...     print("loading")
+            ...     return x * x
+            >>> async def main() -> None:
+            ...     print(await square(2), await square.invalidate_all(), await square(2))
+            >>> asyncio.run(main())
+            loading
+            loading
+            4 True 4
+        """
+        tags = self._self_plan.tags
+        if tags is None or tags.own is None:
+            message = f"{self._self_plan.name} has no tag of its own; write @cached(…, tags=True)"
+            raise ConfigurationError(message)
+        return await invalidate(self._self_runtime(), [tag_key(tags.own)])
+
+
+class _Tagged(BoundCachedFunction[P, R]):
+    """The methods of a function with tags. A class of its own, so that functions without them pay nothing."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
+        """Return the cached result, or run the function and cache its result."""
+        return serve_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
+        """Return the cached value, or `MISS`."""
+        return await peek_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function now, and store its result."""
+        return await refresh_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def take(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
+        """Return the cached value and remove it in one step."""
+        return await take_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
 
 class _Takes(Protocol[S_contra, P2, R_co]):
@@ -300,7 +352,20 @@ class CachedFunction(BoundCachedFunction[P, R]):
         if self._self_binds == "class":
             instance = owner if instance is None else type(instance) if owner is None else owner
         bound = self.__wrapped__.__get__(instance, owner)
-        return BoundCachedFunction(bound, self._self_plan, self._self_runtime, (instance,))
+        kind = BoundCachedFunction if self._self_plan.tags is None else _Tagged
+        return kind(bound, self._self_plan, self._self_runtime, (instance,))
+
+
+class TaggedFunction(_Tagged[P, R], CachedFunction[P, R]):
+    """A `CachedFunction` with tags."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
+        """Return the cached result, or run the function and cache its result."""
+        # As above, and as in `CachedFunction`.
+        plan = self._self_plan
+        if kwargs or len(args) not in plan.counts:
+            return serve_tagged(self._self_runtime(), plan, args, kwargs)
+        return serve_with_tags(self._self_runtime(), plan, args, kwargs)  # type: ignore[return-value]
 
 
 class CachedClassMethod(Protocol[P, R]):
@@ -339,7 +404,7 @@ def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options
         function, binds = _unwrapped(function)
         plan: CallPlan[..., Any] = CallPlan(function, key, policy, of_class=binds == "class")
         known.add(plan)
-        return CachedFunction(function, plan, runtime, binds)
+        return (CachedFunction if plan.tags is None else TaggedFunction)(function, plan, runtime, binds)
 
     return decorate
 
@@ -386,7 +451,7 @@ class InvalidatingFunction(_Decorated, Generic[P, R]):
         self._self_runtime = runtime
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
-        """Run the function; when it has returned normally, invalidate the keys."""
+        """Run the function; when it has returned normally, invalidate the keys and the tags."""
         return write(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
@@ -397,12 +462,9 @@ class InvalidatingFunction(_Decorated, Generic[P, R]):
         return InvalidatingFunction(bound, self._self_plan, self._self_runtime, (instance,))
 
 
-def make_invalidates(runtime: Lookup, templates: tuple[str, ...], *, soft: bool) -> Callable[[F], F]:
+def make_invalidates(runtime: Lookup, options: Invalidation) -> Callable[[F], F]:
     """Return the decorator that invalidates in the cache that ``runtime`` looks up."""
-    if not isinstance(soft, bool):
-        message = f"soft={soft!r} is no choice; write soft=True or soft=False"
-        raise ConfigurationError(message)
-    for template in templates:
+    for template in options.keys:
         if not isinstance(template, str):
             message = f'@invalidates takes key templates, not {template!r}; write @invalidates("profile:<user_id>")'
             raise DecorationError(message)
@@ -411,7 +473,7 @@ def make_invalidates(runtime: Lookup, templates: tuple[str, ...], *, soft: bool)
         if isinstance(function, (classmethod, staticmethod)):
             # The descriptor stays outside: it binds the function inside.
             return type(function)(decorate(function.__func__))
-        plan: WritePlan[..., Any] = WritePlan(function, templates, soft=soft)
+        plan: WritePlan[..., Any] = WritePlan(function, options)
         return InvalidatingFunction(function, plan, runtime)
 
     return decorate

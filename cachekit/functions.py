@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Unpack
@@ -12,6 +12,7 @@ from typing import Any, Final, Unpack
 from cachekit._flow.plan import KnownTemplates
 from cachekit._flow.policy import CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.write import Invalidation
 from cachekit._tiers.incidents import LOGGER
 from cachekit.cache import Cache
 from cachekit.config import DEFAULT_TIMEOUT
@@ -184,8 +185,7 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random.
         lease: Seconds for which a killed loader can delay others; a live one renews it while it loads, for 100 leases
             at most, or for ``load_timeout``. After that other processes, and later calls in this one, load anew.
-        near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
-            to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
+        near: Whether results are kept in this process as well (see `Cache`, 10,000 by default); None leaves it to that.
         load_timeout: How long a load may take. When it is over, the function is cancelled, and all callers that share
             the load get `TimeoutError`; the next call loads anew. None sets no limit. An uncached call has none either.
         strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
@@ -193,6 +193,7 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         max_bytes: The most bytes of JSON of a result that is stored; None leaves it to the cache (1 MiB). One warning.
         stale_while_revalidate, stale_if_error, stale_on, retry_after, refresh_ahead, soft_timeout, background, offline:
             When a value whose TTL is over is handed out: `cachekit._flow.policy.Policy` and docs/stale.md say.
+        tags: Templates of tags, ``["team:<team_id>"]``, or True for one of the function itself: docs/tags.md.
         private: Whether results are sealed in Redis with the keys of the cache: see ``keys`` of `Cache`.
 
     Raises:
@@ -212,25 +213,35 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
     return make_cached(_runtime, _known, key, options)
 
 
-def invalidates(*keys: str, soft: bool = False) -> Callable[[F], F]:
-    """Invalidate keys of the default cache after an async function has returned normally, and none when it raises.
+def invalidates(
+    *keys: str, tags: Sequence[str] = (), soft: bool = False, always: bool = False, around: bool = False
+) -> Callable[[F], F]:
+    """Invalidate keys and tags of the default cache after an async function has returned normally, in one round trip.
 
-    A failure of the cache never reaches the caller. The function keeps its type.
+    When it raises, nothing is invalidated. A failure of the cache never reaches the caller. The function keeps its
+    type.
 
     Args:
-        keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result.
+        keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result. ``"profile:<*ids>"`` names
+            a key for each element of a collection.
+        tags: Templates of tags: all values that depend on them are invalidated. They may use the result as well.
         soft: Whether the values of functions with ``stale_if_error`` stay, to stand in for loads that fail and for
-            nothing else (`CachedFunction.expire`). All other values are removed.
+            nothing else (`CachedFunction.expire`). All other values are removed. Not together with ``tags``.
+        always: Whether to invalidate also when the function raises or is cancelled: it may have written by then. No
+            template may use the result. A cancellation is not delayed: the journal invalidates.
+        around: Whether to invalidate before the function runs as well, for one that cannot use `Cache.after_commit`:
+            from then on no call is served what was cached before it. Placeholders of the result count afterwards alone.
 
     Raises:
         DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
-        ConfigurationError: ``soft`` is no bool.
+        ConfigurationError: An option makes no sense.
 
     Example:
         >>> @invalidates("profile:<user_id>")
         ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
     """
-    return make_invalidates(_runtime, keys, soft=soft)
+    options = Invalidation(keys=keys, tags=tags, soft=soft, always=always, around=around)
+    return make_invalidates(_runtime, options)
 
 
 async def cache_get(key: str) -> Any:

@@ -10,6 +10,9 @@
     joining.py   the table of who may join a load
     flight.py    callers of one cold key share one load
     nesting.py   loads inside loads: nothing waits in a circle
+    tagged.py    the calls of functions with tags
+    tagging.py   their templates, and the tags of one call
+    tagged_lease.py  the lease of a load with tags, and the generations that stand before it
     stale.py     the calls of functions that hand out stale values
     background.py  loads that go on when their caller has gone
     arguments.py the arguments of such loads

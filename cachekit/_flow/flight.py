@@ -33,6 +33,7 @@ from cachekit._tiers.outcome import Down
 from cachekit.entry import Entry
 from cachekit.loops import PerLoop
 from cachekit.stores.scripts import Paused
+from cachekit.tags import Tags, is_tag, name_of
 
 
 class State(IntEnum):
@@ -67,6 +68,9 @@ class Landed(Struct, frozen=True):
 
     value: Any = None
     entry: Entry | None = None
+    asked: int = 0
+    """Of a value with tags that was found, and not loaded: the number of the question. Calls that began after it do
+    not share the value."""
     error: Exception | None = None
     """As it left the load, with its traceback. Nobody raises it: each caller raises a copy."""
 
@@ -108,6 +112,9 @@ class Flight(Struct, eq=False):
     """Whether its load took longer than the ``load_timeout``."""
     pausing: asyncio.Task[Paused | Down] | None = None
     """The task that puts a pause in the place of the lease, after its load has failed."""
+    tags: Tags | None = None
+    """Those that stood before the load, and that its value records; None if the function has none, or one of them is
+    not known."""
     promotions: int = 0
     """How many waiting callers were promoted."""
     _waiters: deque[asyncio.Future[Landed | None]] | None = None
@@ -246,10 +253,27 @@ class Flights:
             self.open_loops.pop(flight.loop, None)
 
     def void(self, keys: Sequence[str]) -> None:
-        """Void the flights of ``keys`` in every event loop: later callers do not join them."""
+        """Void the flights of ``keys``, and those that depend on tags among them, in every event loop.
+
+        Later callers do not join them.
+        """
         for flights in self._loops.all():
-            for key in keys:
+            for key in (*keys, *_depending(flights, keys)):
                 flight = flights.pop(key, None)
                 if flight is not None:
                     flight.void = True
         self._loops.purge()
+
+    def void_all(self) -> None:
+        """Void all flights: later callers join none of them."""
+        for flights in self._loops.all():
+            self.void([*flights])
+
+
+def _depending(flights: Mapping[str, Flight], keys: Sequence[str]) -> list[str]:
+    """Return the keys of the flights that depend on tags among ``keys``."""
+    names = {name_of(key) for key in keys if is_tag(key)}
+    if not names:
+        return []
+    # A copy: other threads open and close flights at any moment.
+    return [flight.key for flight in [*flights.values()] if flight.tags and not names.isdisjoint(flight.tags)]

@@ -16,6 +16,7 @@ from cachekit._flow.flight import AGAIN, PAUSED, Flight, Landed
 from cachekit._flow.nesting import inside
 from cachekit._flow.renewal import HeldLease
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.tagged_lease import ask_with_tags, found_with_tags, open_tags
 from cachekit._tiers.leases import Seen
 from cachekit._tiers.outcome import Down, Found
 from cachekit.backoff import Backoff
@@ -68,11 +69,11 @@ async def acquire(call: Call[Any], flight: Flight) -> Landed | None:
             return None if seen is None else _outcome_of(answer, seen)
         if isinstance(answer, bytes):
             # Invalidated here while it was waited for, and the store may not know.
-            if runtime.coherence.pending(call.key):
+            if call.pending:
                 return None
-            outcome = runtime.values.decoded(call.key, answer, call.codec, anew=seen is not None)
-            if isinstance(outcome, Found):
-                return Landed(outcome.value, outcome.entry)
+            landed = _landed(call, answer)
+            if landed is not None:
+                return landed
             # The bytes at the key do not decode, or were expired by hand; the load is to replace them.
             unreadable = answer
         elif answer.mine:
@@ -93,9 +94,19 @@ async def acquire(call: Call[Any], flight: Flight) -> Landed | None:
             await wait.pause()
 
 
+def _landed(call: Call[Any], raw: bytes) -> Landed | None:
+    """Return the end of a flight whose value was found in ``raw``, stored by another load; None if it is of no use."""
+    if call.tagging is not None:
+        return found_with_tags(call, call.tagging, raw)
+    outcome = call.runtime.values.decoded(call.key, raw, call.codec, anew=call.seen is not None)
+    return Landed(outcome.value, outcome.entry) if isinstance(outcome, Found) else None
+
+
 # Not `async`: it would cost a miss one more coroutine.
 def _ask(call: Call[Any], token: bytes, unreadable: bytes | None) -> Awaitable[bytes | Lease | Gone | Down]:
     leases, lease, seen = call.runtime.leases, call.plan.policy.lease, call.seen
+    if call.tagging is not None:
+        return ask_with_tags(call, call.tagging, token, unreadable)
     if seen is None:
         return leases.acquire(call.key, token, lease, unreadable, call.budget)
     if unreadable is not None:
@@ -116,6 +127,8 @@ async def seize(call: Call[Any], flight: Flight) -> None:
     token = _new_token()
     with _Asking(call, flight, token) as asking:
         asking.answered = await call.runtime.leases.seize(call.key, token, call.plan.policy.lease, call.budget)
+        if call.tagging is not None:
+            await open_tags(call, call.tagging)
     if asking.answered:
         _hold(call, flight, token)
 
@@ -180,6 +193,8 @@ class _Asking(Struct, eq=False):
 def _hold(call: Call[Any], flight: Flight, token: bytes) -> None:
     """Note that the flight holds the lease, and renew it until the flight lands, or takes too long."""
     lease = call.plan.policy.lease
+    if call.tagging is not None:
+        flight.tags = call.tagging.tags
     flight.lease = call.runtime.renewals.get().hold(call.key, token, lease, _longest(call))
 
 

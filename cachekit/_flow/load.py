@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from cachekit._flow.call import Call
 from cachekit._flow.commit import Block, Write
 from cachekit._flow.failure import copied, raise_copy
-from cachekit._flow.flight import Flight, Landed, State
+from cachekit._flow.flight import AGAIN, Flight, Landed, State
 from cachekit._flow.lease import acquire, load_timeout_of, pause, release, renew_from_now, seize, stop_renewing
 from cachekit._flow.nesting import enter, leave, waiting_for
 from cachekit._flow.renewal import HeldLease
+from cachekit._flow.tagged_lease import with_tags
 from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.coherence import Confirm
 from cachekit._tiers.guard import Budget
@@ -78,6 +79,9 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
             landed = await flight.join()
         if landed is None and flight.lease is not None:
             renew_from_now(call, flight.lease)
+        if landed is not None and call.tagging is not None and 0 < landed.asked < call.tagging.began:
+            # It was found, and the question was on its way already when this call began.
+            return AGAIN
         return landed
     finally:
         if flight.state is State.ORPHANED:
@@ -187,6 +191,8 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began
     # Every caller that waits goes on now; only this one waits for the fill.
     stop_renewing(held)
     flight.land(Landed(result, entry))
+    if ttl is not None and entry is not None and call.tagging is not None:
+        entry = with_tags(call, flight, entry, result, ttl)
     stored = None if ttl is None or entry is None or flight.void else _stored(call, entry, ttl, began)
     if ttl is None or stored is None:
         # Behind a stale value that stays, every call would begin a load whose result is not stored.
@@ -226,7 +232,7 @@ def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[by
         # Last: the metadata is sealed with the value, though it stays readable.
         sealed = call.runtime.values.sealed(call.key, kept, call.codec)
         return None if sealed is None else (sealed.raw(), lasts)
-    return kept.raw() if kept is not entry else entry.data, lasts
+    return kept.raw() if kept is not entry or entry.tags is not None else entry.data, lasts
 
 
 def abandon(call: Call[Any], flight: Flight) -> None:
@@ -261,7 +267,8 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
     held, reporter = flight.lease, call.runtime.reporter
     ttl = call.plan.ttl_of(result, reporter)
     entry = None if ttl is None else call.runtime.values.encoded(result, call.codec)
-    stored = None if ttl is None or entry is None else _stored(call, entry, ttl, began)
+    # With tags it would record generations that the block may be about to remove.
+    stored = None if ttl is None or entry is None or call.tagging is not None else _stored(call, entry, ttl, began)
     if not block.open:
         # The block has ended meanwhile, and has invalidated the key.
         return False

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from cachekit._flow.arguments import Arguments, arguments_of
 from cachekit._flow.policy import NoAnswerError, Policy
+from cachekit._flow.tagging import TagPlan
 from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
@@ -23,6 +24,7 @@ from cachekit.freshness import Windows
 from cachekit.keys import (
     Fit,
     KeyFunction,
+    KeysFunction,
     compile_default_key,
     compile_fit,
     compile_key,
@@ -73,6 +75,11 @@ class CallPlan(Generic[P, R]):
         self.has_template: bool = key is not None
         self.arguments: Arguments = arguments_of(policy, signature, key, self.name, of_class=of_class)
         self.template: str = default_head(function) if key is None else key
+        self.tags: TagPlan | None = TagPlan(policy.tags, signature, self.template) if policy.tags else None
+        """None for a function without tags: its calls go another way."""
+        usual = self.windows is None and not policy.private
+        self.quick_tags: KeysFunction | None = self.tags.quick if self.tags is not None and usual else None
+        """Returns the keys of the tags, for the short way of a hit; None if there is none for this function."""
         self.sharing: Sharing | None = None
         """The plans of the same cache whose keys may be equal to the keys of this one."""
         # Arguments that do not fit are an error of the function, and say its name.

@@ -54,7 +54,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     try:
         key = plan.render(*args, **kwargs)
     except RenderError:
-        return await _keyless(runtime, plan, args, kwargs)
+        return await keyless(runtime, plan, args, kwargs)
     reporter = runtime.reporter
     if reporter.incidents:
         reporter.resolved(plan.name, "argument")
@@ -83,7 +83,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     else:
         outcome = await runtime.values.read_timed(key, codec, budget, windows)
     if reporter.observers:
-        _emit(runtime, plan, key, outcome)
+        emit(runtime, plan, key, outcome)
     fresh = windows is None or (type(outcome) is Found and outcome.freshness is FRESH)
     verdict = OF_FRESH[type(outcome)] if fresh else verdict_on(outcome)
     if verdict is SERVE:
@@ -94,7 +94,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     return await way(Call(runtime, plan, key, codec, budget, args, kwargs), result or ReadResult(outcome), verdict)
 
 
-async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+async def keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Run the function uncached, since its arguments have no key, and report that."""
     plan.key_of(runtime.reporter, args, kwargs)
     return await plan.function(*args, **kwargs)
@@ -170,11 +170,11 @@ async def _without_loading(
         return MISS
     outcome = await read(key, plan.codec(runtime.reporter), runtime.budget())
     if runtime.reporter.observers:
-        _emit(runtime, plan, key, outcome)
+        emit(runtime, plan, key, outcome)
     return outcome.value if isinstance(outcome, Found) else MISS
 
 
-def _emit(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome) -> None:
+def emit(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome) -> None:
     """Tell observers the outcome of a read; a failure is told where it happened."""
     if isinstance(outcome, Found):
         freshness = outcome.freshness

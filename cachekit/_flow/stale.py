@@ -41,6 +41,8 @@ async def serve_stale(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
         _load_behind(call, found)
         value: R = found.value
         return value
+    if call.plan.windows is None:
+        return await load(call, result, verdict)
     if not call.runtime.coherence.times:
         call.runtime.reporter.incident(call.plan.name, "untimed", f"{call.plan.name} {_UNTIMED}")
     elif verdict is not LOAD and verdict is not Verdict.REFRESH:
@@ -48,7 +50,7 @@ async def serve_stale(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
         call.spare = cast("Found", outcome) if verdict is Verdict.LOAD_SPARE else None
     if call.spare is not None and call.plan.soft_timeout is not None:
         return await _load_softly(call, result, call.spare)
-    return await _load(call, result, verdict)
+    return await load(call, result, verdict)
 
 
 def _seen(outcome: Outcome) -> Seen:
@@ -74,7 +76,7 @@ def _load_behind(call: Call[Any], found: Found) -> None:
 # --- loading, with a value that stands in ---------------------------------------------------------
 
 
-async def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
+async def load(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
     """Load, or share the load of another caller; a stale value of this call stands in when that fails."""
     while True:
         flight, joining = board(call.runtime.flights, call.key, call.plan, result)
@@ -145,18 +147,20 @@ async def _load_softly(call: Call[R], result: ReadResult, spare: Found) -> R:
 
 async def _in_place_of(call: Call[Any], result: ReadResult, flight: Flight, error: Exception) -> Found | None:
     """Return what stands in for the load of ``flight``, which this call led and which ended with ``error``."""
-    spare, key = call.spare, call.key
-    if not counts_as_failure(call, flight, error) or call.runtime.coherence.pending(key):
+    spare = call.spare
+    if not counts_as_failure(call, flight, error) or call.pending:
         return None
     if spare is None:
         return _last_known(call) if _is_offline(call, result) else None
     if flight.pausing is not None:
         await asyncio.wait([flight.pausing])
-        if not flight.pausing.cancelled() and flight.pausing.result() is Paused.SET:
-            # The lease held until now, so nothing has removed the value, and others pause.
+        paused = not flight.pausing.cancelled() and flight.pausing.result() is Paused.SET
+        if paused and call.tagging is None:
+            # The lease held until now, so nothing has removed the value, and others pause. The removal of a tag leaves
+            # the lease.
             return spare
     # It may have been invalidated meanwhile, or stored anew: the value that stands now counts.
-    outcome = await call.runtime.values.read_timed(key, call.codec, call.runtime.budget(), call.plan.windows)
+    outcome = await call.read_again()
     if isinstance(outcome, Found):
         return None if outcome.freshness is Freshness.OVER else outcome
     # Where the store does not answer, its own value is as good as before: it has read that after it began.
@@ -171,7 +175,7 @@ def _is_offline(call: Call[Any], result: ReadResult) -> bool:
 
 def _last_known(call: Call[Any]) -> Found | None:
     near, windows = call.runtime.coherence.near, call.plan.windows
-    if near is None or windows is None or call.runtime.coherence.pending(call.key):
+    if near is None or windows is None or call.pending:
         return None
     return near.last_known(call.key, call.codec, windows.offline)
 

@@ -28,6 +28,7 @@ from cachekit._tiers.outcome import Distrusted, Down, Found, Unconfirmed
 from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
 from cachekit.errors import DENIED, UNSENDABLE
+from cachekit.loops import detached
 from cachekit.stores.base import TimedStore, Window
 from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push
 
@@ -35,6 +36,9 @@ T = TypeVar("T")
 
 Confirm: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
 """Waits for a fill that is under way. Returns whether the store confirmed it."""
+
+_SOON: Final = 0.05
+"""Seconds after which the journal is replayed for a caller that was cancelled."""
 
 _LEAST: Final = 0.001
 """Seconds that a fill is waited for at least."""
@@ -104,18 +108,21 @@ class Coherence:
         return window
 
     @contextmanager
-    def near_read(self, key: str) -> Generator[NearRead | None, None, None]:
-        """Read ``key`` so that its value may be kept near; None when nothing may be kept."""
+    def near_read(self, key: str, tags: Sequence[str] = ()) -> Generator[NearRead | None, None, None]:
+        """Read ``key``, with its ``tags``, so that its value may be kept near; None when nothing may be kept."""
         near = self.near
         # While an invalidation is pending nothing is kept: its key is a miss here.
         mark = None if near is None or len(self.journal) else near.mark(key)
         if near is None or mark is None:
             yield None
             return
+        marks = [one for tag in tags if (one := near.mark(tag)) is not None]
         try:
-            yield NearRead(near, mark)
+            yield NearRead(near, mark, marks) if len(marks) == len(tags) else None
         finally:
             near.unmark(mark)
+            for one in marks:
+                near.unmark(one)
 
     # Not `async`, as `get`.
     def get_with_ttl(self, key: str, budget: Budget) -> Awaitable[tuple[bytes | None, float] | Down | Distrusted]:
@@ -141,6 +148,11 @@ class Coherence:
             return answer, None, 0.0
         raw, holder, left = answer
         return self._override(key) or raw if self.journal else raw, holder, left
+
+    def override(self, key: str, tags: Sequence[str]) -> Down | Distrusted | None:
+        """Return the outcome that the journal puts in place of a value at ``key`` that depends on ``tags``."""
+        override = self._override(key)
+        return _PENDING if any(map(self.journal.holds, tags)) else override
 
     def pending(self, key: str) -> bool:
         """Return whether this process has invalidated ``key`` and the store has not acknowledged it, or may have."""
@@ -278,6 +290,15 @@ class Coherence:
                 self.journal.add(left)
         return acknowledged
 
+    def invalidate_later(self, keys: Sequence[str]) -> None:
+        """Keep the invalidation of ``keys`` in the journal: it holds in this process at once, and is sent soon.
+
+        Nothing is begun now: the event loop may be ending.
+        """
+        self.journal.add(keys)
+        with self._removing(keys):
+            detached(asyncio.get_running_loop().call_later, _SOON, self.replay.soon)
+
     async def expire(self, keys: Sequence[str], budget: Budget) -> bool:
         """Expire ``keys`` by hand, and void the loads that are going on. Returns whether the store acknowledged it.
 
@@ -366,19 +387,21 @@ class Coherence:
 class NearRead:
     """A read whose value may be kept near."""
 
-    __slots__ = ("_began", "_mark", "_near")
+    __slots__ = ("_began", "_mark", "_near", "_tags")
 
-    def __init__(self, near: NearTier, mark: Mark) -> None:
+    def __init__(self, near: NearTier, mark: Mark, tags: Sequence[Mark] = ()) -> None:
         self._near = near
         self._mark = mark
+        self._tags = tags
         self._began = monotonic()
 
     def add_to_near(self, found: Found, codec: Codec, seconds: float, *, kept: bool = False) -> None:
-        """Keep the value near for ``seconds`` since the read began, unless the key has changed since.
+        """Keep the value near for ``seconds`` since the read began, unless the key, or a tag, has changed since.
 
         ``kept``: also for a time in which the store does not answer.
         """
-        self._near.add(self._mark, found, codec, NearTimes(self._began, self._began + seconds, kept))
+        times = NearTimes(self._began, self._began + seconds, kept)
+        self._near.add(self._mark, found, codec, times, self._tags)
 
 
 async def _answered(answer: T) -> T:

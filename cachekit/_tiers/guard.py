@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from msgspec import Struct
 
@@ -34,6 +34,8 @@ from cachekit.stores.base import (
     ConnectedStore,
     ProbingStore,
     Store,
+    TaggedStore,
+    TaggedValue,
     TimedStore,
     TimingStore,
     Tracking,
@@ -184,6 +186,25 @@ class Guard:
             self._recovered(key)
         return answer
 
+    async def get_tagged(self, key: str, tags: list[str], budget: Budget) -> TaggedValue | Down:
+        """Have the store read a value and its ``tags``, all of one shard, as `get` does."""
+        store: Any = self.store
+        if self.circuits or budget.left <= 0 or self._foreign:
+            return await self.ask(cast("TaggedStore", store).get_tagged, key, budget, self.with_prefix(tags), 0)
+        if prefix := self._prefix:
+            key, tags = prefix + key, [prefix + tag for tag in tags]
+        began = time.monotonic()
+        try:
+            answer: TaggedValue = await store.get_tagged(key, budget.left, tags, 0)
+        except Exception as error:
+            return self._contained("get", error, key, budget, began)
+        budget.left -= (took := time.monotonic() - began)
+        if took > _LONG:
+            self._give_back(key, budget, took)
+        if self._incidents.current:
+            self._recovered(key)
+        return answer
+
     async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down:
         """Have the store do ``get_with_ttl``, as `get` does."""
         if self.circuits or budget.left <= 0 or self._foreign:
@@ -295,8 +316,14 @@ class Guard:
 
         Bytes, windows and confirmations may be anything: who gets them looks at them.
         """
+        if args and isinstance(args[0], Script):
+            if verb == getattr(self.store, "run_tagged", None):
+                return isinstance(answer, tuple) and len(answer) == _PAIR and args[0].is_result(answer[0])
+            return args[0].is_result(answer)
+        if verb == getattr(self.store, "get_tagged", None):
+            return isinstance(answer, TaggedValue) and len(answer.tags) == len(cast("Sequence[str]", args[0]))
         if args:
-            return not isinstance(args[0], Script) or args[0].is_result(answer)
+            return True
         if verb == self.store.get_with_lease:
             return isinstance(answer, tuple) and len(answer) == _PAIR
         timed = {getattr(self.store, name, None): length for name, length in _TIMED.items()}
@@ -463,5 +490,7 @@ def _verbs(store: object) -> Iterator[tuple[str, object]]:
     """Yield the verbs of ``store`` by the names that events use: a read that is told the TTL is one like any other."""
     for name in _TIMED:
         yield name.removesuffix("_with_ttl").removesuffix("_and_ttl"), getattr(store, name, None)
+    yield "get", getattr(store, "get_tagged", None)
+    yield "open_tags", getattr(store, "open_tags", None)
     for name in ("get_with_lease", "get_and_delete", "set", "seize_lease", "window", "get"):
         yield name, getattr(store, name)

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Budget
-from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
+from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Miss, Outcome
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.seals import Seals
 from cachekit.codecs import Codec
@@ -40,6 +40,11 @@ class Values:
     async def read(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key``, decoded by ``codec``."""
         outcome = self.decoded(key, await self._get(key, budget), codec)
+        return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
+
+    async def read_on(self, key: str, raw: bytes | Down | Distrusted | None, codec: Codec, budget: Budget) -> Outcome:
+        """Return as `read`, for ``raw``, which was read already."""
+        outcome = self.decoded(key, raw, codec)
         return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
 
     async def read_timed(self, key: str, codec: Codec, budget: Budget, windows: Windows | None) -> Outcome:
@@ -145,7 +150,7 @@ class Values:
             return MISS
         if entry.data is not raw and entry.dated and (entry.expired or not anew):
             return _DATED
-        # As in `_judged`: every hit would pay for the call of a method for both.
+        # As in `_judged` and `found`: every hit would pay for the call of a method for all.
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
@@ -181,6 +186,21 @@ class Values:
             return Found(value, entry, FRESH, left)
         early = 0.0 if windows is None else draw(entry, windows, left - entry.stale)
         return Found(value, entry, judge(entry, left, windows, early), left)
+
+    def tagged(self, key: str, raw: bytes, codec: Codec) -> Entry | None:
+        """Return the entry in ``raw``, which stands at ``key``, with its tags; None for one that is not understood."""
+        return parse(raw, tagged=True) if not codec.private else self._seals.value_in(key, raw, codec, tagged=True)
+
+    def found(self, entry: Entry, codec: Codec) -> Found | Miss:
+        """Return the value of ``entry``; bytes that do not decode are a miss, with one warning."""
+        try:
+            value = codec.decode(entry.data)
+        except DecodeError as error:
+            self._reporter.skipped(codec.name, "bytes", str(error))
+            return MISS
+        if self._reporter.incidents:
+            self._reporter.resolved(codec.name, "bytes")
+        return Found(value, entry)
 
     def _as_bytes(self, raw: object, codec: Codec) -> bytes | None:
         # The stores of this package return nothing but bytes; one by somebody else may.

@@ -212,6 +212,25 @@ class Lane(asyncio.Protocol):
                 # asyncio looks at the socket behind the callbacks of the next turn.
                 self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
 
+    def put_together(self, operations: Sequence[Operation]) -> None:
+        """Send ``operations`` in one write if the connection is idle, else queue them."""
+        waiting = bool(self._queue)
+        for operation in operations:
+            operation.lane = self
+            if len(self._queue) < BATCH and len(operation.packed) < LARGE_WRITE:
+                self._queue.append(operation)
+            else:
+                self._queue_up(operation)
+        # As `put` does. If others wait already, sending is under way.
+        if self._transport is None or self._unanswered or waiting:
+            return
+        if self._batching:
+            self._loop.call_soon(self._send_if_idle)
+        elif all(operation.repeatable for operation in operations) or self._is_quiet():
+            self._send()
+        else:
+            self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
+
     def _queue_up(self, operation: Operation) -> bool:
         """Queue ``operation`` where it belongs. Return whether there is room for it; it fails if there is not."""
         queue = self._queue
@@ -487,9 +506,7 @@ class Lane(asyncio.Protocol):
             if self._sent_again(operation, error_replies, errors):
                 return
         if self._large is not None and isinstance(operation, Read):
-            value = reply[-1] if isinstance(reply, list) and reply else reply
-            size = len(value) if isinstance(value, bytes) else 0
-            self._large.note_size(operation.key, size, last=self.idle)
+            self._large.note_size(operation.key, _size_of(reply), last=self.idle)
         operation.succeed(reply)
 
     def _complete(self, count: int) -> bool:
@@ -667,6 +684,13 @@ class Lane(asyncio.Protocol):
             owner.lane_lost(self)
         if owner is not None and to_resend:
             owner.resend(to_resend)
+
+
+def _size_of(reply: object) -> int:
+    """Return the bytes of the largest value in ``reply``."""
+    if isinstance(reply, list):
+        return max(map(_size_of, reply), default=0)
+    return len(reply) if isinstance(reply, bytes) else 0
 
 
 def _by_slot(slot_of: Callable[[str], object], reads: Sequence[Read]) -> Iterable[list[Read]]:

@@ -5,6 +5,7 @@ A store runs them by `Store.run`. The scripts themselves are in the folder ``lua
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum
 from secrets import token_hex
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
@@ -370,6 +371,39 @@ class OpenWindow(Script[bytes], frozen=True):
         if generation is None:
             generation = token_hex(12).encode()
             keys.hold(key, generation, self.ttl_ms)
+        return generation
+
+
+class OpenTags(Struct, frozen=True):
+    """Return the generations of tags. One that has none gets a new one, which lives for ``ttl_ms``.
+
+    A tag that has less than half of ``ttl_ms`` left gets all of it again. It is a script of tags alone, of one slot in
+    a cluster, and is never sent twice: a generation that was removed must not come back.
+    """
+
+    ttl_ms: int
+    make: Callable[[], bytes]
+    """Returns a generation that was never there."""
+
+    name = "open_tags"
+
+    def arguments(self, count: int) -> Arguments:
+        """Return the arguments of the script for so many tags."""
+        return (self.ttl_ms, *[self.make() for _ in range(count)])
+
+    def in_memory(self, keys: Keyspace, tags: Sequence[str]) -> list[bytes | None]:
+        """Do the same in memory."""
+        return [self._open(keys, tag) for tag in tags]
+
+    def _open(self, keys: Keyspace, tag: str) -> bytes | None:
+        try:
+            generation = keys.value(tag)
+        # A window.
+        except KeyRefusedError:
+            return None
+        if generation is None or keys.seconds_left(tag) * 2000 < self.ttl_ms:
+            generation = self.make() if generation is None else generation
+            keys.put(tag, generation, self.ttl_ms)
         return generation
 
 

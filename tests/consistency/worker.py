@@ -71,6 +71,9 @@ NEAR_KINDS: Final = KINDS | {"set": 4, "take": 4}
 STALE_KINDS: Final = {"expire": 6, "write": 2, "invalidate": 3, "after_commit": 1}
 """The operations with stale windows that have other weights: an invalidation leaves nothing that could be stale."""
 
+TAG_KINDS: Final = {"everything": 1}
+"""The operations with tags: one removes the tag of all keys."""
+
 CHANGES: Final = frozenset({"take", "refresh", "write", "invalidate", "after_commit", "expire"})
 QUIET: Final = (0.4, 1.25)
 """Seconds for which a key is changed and is left alone, in turns, with near caches. An entry that an invalidation
@@ -97,6 +100,7 @@ class Settings:
         naive: Test the naive cache-aside, in place of cachekit.
         near: Entries of each near cache; 0 for none.
         stale: Whether the functions have stale windows, and loads fail often, and hang.
+        tags: Whether the functions have tags.
         relay: The port by which workers reach the server: all of them, but half of them with near caches; 0 for none.
         timeout: The option of the caches, in seconds.
         lease: The option of the functions, in seconds.
@@ -113,6 +117,7 @@ class Settings:
     near: int = 0
     relay: int = 0
     stale: bool = False
+    tags: bool = False
     timeout: float = 0.15
     lease: float = 0.6
     parent: int = field(default_factory=os.getpid)
@@ -222,6 +227,7 @@ class Worker:
             near=settings.near,
             # The slot of a worker that was killed has the other options next.
             stale=(STALE, SPARE)[(slot + generation) % 2] if settings.stale else None,
+            tags=settings.tags,
         )
 
     # --- what the cache calls -------------------------------------------------------------------
@@ -360,6 +366,7 @@ class Worker:
     async def actor(self, number: int) -> None:
         chance = random.Random(f"{self.settings.seed}/{self.slot}/{self.generation}/{number}")
         kinds = (NEAR_KINDS if self.settings.near else KINDS) | (STALE_KINDS if self.settings.stale else {})
+        kinds |= TAG_KINDS if self.settings.tags else {}
         while not self.board.stopped:
             kind = chance.choices([*kinds], [*kinds.values()])[0]
             own = random.Random(chance.getrandbits(64))
@@ -556,6 +563,8 @@ class Worker:
                 acknowledged = await (self.subject.expire if op.soft else self.subject.invalidate)(key)
                 if acknowledged != op.acknowledged:
                     self.violate("contradiction", key, f"{op.label} returned {acknowledged}, its event did not")
+            elif kind == "everything":
+                await self.everything(op)
             else:
                 keys.append(self.another(key, op.random))
                 await self.transaction(keys, op)
@@ -565,6 +574,15 @@ class Worker:
             self.violate("raised", key, f"{op.label} raised {error!r}")
         finally:
             self.settle(op)
+
+    async def everything(self, op: Op) -> None:
+        keys = [key for key in range(self.settings.keys) if not self.is_quiet(key)]
+        for key in keys:
+            self.note(key, f"{op.label} writes version {self.board.bump(key)}")
+        await self.pause(op)
+        self.cover(op, keys)
+        if await self.subject.everything() != op.acknowledged:
+            self.violate("contradiction", -1, f"{op.label} did not return what its event said")
 
     async def transaction(self, keys: Sequence[int], op: Op) -> None:
         async with self.subject.after_commit():

@@ -256,6 +256,40 @@ async def a_staticmethod_is_not_bound(repository: Repository) -> None:
     assert_type(await repository.weight.peek("a"), int | Miss)
 
 
+# --- tags -----------------------------------------------------------------------------------------------
+
+
+@cached(key="tagged:<user_id>", ttl="10m", tags=["team:<team>", True])
+async def tagged(user_id: str, team: int) -> Profile:
+    return Profile()
+
+
+@cached(key="own:<user_id>", ttl="10m", tags=True)
+async def own(user_id: str) -> int:
+    return 1
+
+
+@invalidates("tagged:<*user_ids>", tags=("team:<team>", "a:<return>"), around=True)
+async def write_all(user_ids: list[str], team: int) -> int:
+    return 1
+
+
+@cache.invalidates(tags=["team:<team>"], always=True)
+async def write_team(team: int) -> str:
+    return ""
+
+
+async def tags() -> None:
+    assert_type(await tagged("42", 7), Profile)
+    assert_type(await tagged.peek("42", team=7), Profile | Miss)
+    assert_type(await tagged.invalidate_all(), bool)
+    assert_type(await own.invalidate_all(), bool)
+    assert_type(await write_all(["42"], 7), int)
+    assert_type(await write_team(team=7), str)
+    assert_type(await cache.invalidate_tags("team:7", "team:8"), bool)
+    assert_type(await cache.clear(within="1m", progress=print), bool)
+
+
 # --- invalidates ----------------------------------------------------------------------------------------
 
 
