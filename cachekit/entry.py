@@ -9,6 +9,7 @@ member  meaning
 ``d``   how long the load took, in ms
 ``t``   the TTL in ms, if that depends on the value
 ``E``   1: the value is sealed
+``A``   1: there is no value: an id that a batch has asked for is absent, and that is remembered
 ======  ========================================================================================================
 
 A ``!`` behind the object, or several, say that the value was expired by hand. A later version may add members. One that
@@ -118,6 +119,8 @@ class Entry(Struct, frozen=True, gc=False):
     """Whether it was expired by hand."""
     sealed: bool = False
     """Whether its data is sealed: text in base64."""
+    absent: bool = False
+    """Whether it remembers that there is no value. Its data is ``null``."""
 
     @property
     def dated(self) -> bool:
@@ -133,6 +136,8 @@ class Entry(Struct, frozen=True, gc=False):
         """
         named = (("s", self.stale), ("d", self.load), ("t", self.ttl))
         metadata = {"E": 1} if self.sealed else {}
+        if self.absent:
+            metadata["A"] = 1
         metadata |= {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
         if not metadata and not self.expired:
             return self.data
@@ -143,10 +148,11 @@ EXPIRED: Final = b"!"
 """Behind the second line: the value was expired by hand. Each time adds one."""
 
 
-def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:
+def parse(raw: bytes, *, sealed: bool = False, absent: bool = False) -> Entry | None:
     r"""Return the entry in ``raw``, or None for an entry that this version does not understand.
 
-    ``sealed``: also one whose value is sealed. Who cannot open it does not understand it.
+    ``sealed``: also one whose value is sealed. Who cannot open it does not understand it. ``absent``: also one of a
+    remembered absence, which only batches understand.
 
     Example:
         >>> parse(b"1") == Entry(b"1"), parse(b'1\n{"s":60000,"new":[]}!') == Entry(b"1", stale=60.0, expired=True)
@@ -154,20 +160,20 @@ def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:
         >>> print(parse(b'1\n{"New":[]}'), parse(b'"AQ=="\n{"E":1}'))
         None None
     """
-    return _parse_lines(raw, sealed=sealed) if b"\n" in raw else Entry(raw)
+    return _parse_lines(raw, sealed=sealed, absent=absent) if b"\n" in raw else Entry(raw)
 
 
-def _parse_lines(raw: bytes, *, sealed: bool) -> Entry | None:
+def _parse_lines(raw: bytes, *, sealed: bool, absent: bool) -> Entry | None:
     data, _, line = raw.partition(b"\n")
     # A function has few second lines, or few that are often read.
     parse_line = _parse_often if len(line) <= _SHORT else _parse_line
     metadata = parse_line(line)
-    if metadata is None or (metadata[-1] and not sealed):
+    if metadata is None or (metadata[4] and not sealed) or (metadata[5] and not absent):
         return None
     return Entry(data, *metadata)
 
 
-def _parse_line(line: bytes) -> tuple[float, float, float, bool, bool] | None:
+def _parse_line(line: bytes) -> tuple[float, float, float, bool, bool, bool] | None:
     object_ = line.rstrip(EXPIRED)
     try:
         members = orjson.loads(object_)
@@ -175,14 +181,14 @@ def _parse_line(line: bytes) -> tuple[float, float, float, bool, bool] | None:
         return None
     if not isinstance(members, dict):
         return None
-    sealed = "E" in members
-    form = members.pop("E", 1)
-    if type(form) is not int or form != 1 or any(name[:1].isupper() for name in members):
+    sealed, absent = "E" in members, "A" in members
+    forms = (members.pop("E", 1), members.pop("A", 1))
+    if any(type(form) is not int or form != 1 for form in forms) or any(name[:1].isupper() for name in members):
         return None
     stale, load, ttl = (members.get(name, 0) for name in "sdt")
     if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):
         return None
-    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed
+    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed, absent
 
 
 _SHORT: Final = 60

@@ -78,8 +78,16 @@ class Landed(Struct, frozen=True):
 AGAIN: Final = Landed()
 """A load in the background that did not begin: its lease was held, for one. Callers that wait start over."""
 
+ABSENT: Final = Landed()
+"""A batch has loaded the key, and its function has left the id out. Only batches take that for an answer."""
+
 PAUSED: Final = Landed()
 """A load that did not begin, since one of its key failed a short time ago, in any process."""
+
+
+def is_open(landed: Landed) -> bool:
+    """Tell whether a load has ended without an answer for single calls that shared it: each starts over."""
+    return landed is AGAIN or landed is ABSENT
 
 
 class Flight(Struct, eq=False):

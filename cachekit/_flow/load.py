@@ -10,6 +10,8 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from cachekit._flow.call import Call
 from cachekit._flow.commit import Block, Write
 from cachekit._flow.failure import copied, raise_copy
@@ -62,7 +64,7 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
     except Exception as error:
         if flight.landed is None:
             flight.land(Landed(error=copied(error, outside) if flight.awaited else error))
-            _give_up(call, flight, error)
+            give_up(call, flight, error)
         raise
     finally:
         if flight.landed is None:
@@ -159,10 +161,10 @@ def _time_out(call: Call[Any], flight: Flight, message: str) -> None:
         flight.timed_out = True
         flight.land(Landed(error=error))
         call.runtime.flights.close(flight)
-        _give_up(call, flight, error)
+        give_up(call, flight, error)
 
 
-def _give_up(call: Call[Any], flight: Flight, error: Exception) -> None:
+def give_up(call: Call[Any], flight: Flight, error: Exception) -> None:
     """Give the lease back after ``error``; or put a pause in its place, where a stale value may stand in."""
     # A refresh, and a call that has not read the value, have seen nothing.
     if call.seen is not None and counts_as_failure(call, flight, error):
@@ -179,8 +181,27 @@ def counts_as_failure(call: Call[Any], flight: Flight, error: Exception) -> bool
     return flight.timed_out or isinstance(error, call.plan.policy.stale_on)
 
 
+class Filling(Struct, frozen=True):
+    """What is to be stored for a loaded result. All durations are seconds."""
+
+    data: bytes
+    token: bytes
+    lasts: float
+    """For how long: the TTL, and the stale window."""
+    ttl: float
+
+
 async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began: float) -> None:
     """Land, and store the result if the lease still holds."""
+    filling = land_result(call, flight, held, result, began)
+    if filling is None:
+        return
+    filled = await call.runtime.leases.fill(call.key, filling.data, filling.token, filling.lasts, call.budget)
+    note_fill(call, flight, filling.ttl, filled)
+
+
+def land_result(call: Call[R], flight: Flight, held: HeldLease, result: R, began: float) -> Filling | None:
+    """Land with the result of a load that began at that `time.monotonic`. Return the fill that is to follow, if any."""
     runtime = call.runtime
     ttl = call.plan.ttl_of(result, runtime.reporter)
     entry = runtime.values.encoded(result, call.codec) if ttl is not None or flight.awaited else None
@@ -194,12 +215,16 @@ async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began
         # Behind a stale value that stays, every call would begin a load whose result is not stored.
         behind = call.seen is not None and call.seen.copy is Copy.BACKGROUND and not flight.void
         (pause if behind else release)(call, flight)
-        return
-    data, lasts = _stored(call, kept, ttl, began)
-    filled = await runtime.leases.fill(call.key, data, held.token, lasts, call.budget)
+        return None
+    data, lasts = stored_form(call, kept, ttl, began)
+    return Filling(data, held.token, lasts, ttl)
+
+
+def note_fill(call: Call[Any], flight: Flight, ttl: float, filled: bool | Confirm) -> None:  # noqa: FBT001 - an answer
+    """Note how the fill of a result for ``ttl`` seconds ended, or will end."""
     if callable(filled):
         # The queue of this process is long. The value is returned, and the fill goes on without its caller.
-        runtime.background.start(flight.loop, _confirm, call, flight, ttl, filled)
+        call.runtime.background.start(flight.loop, _confirm, call, flight, ttl, filled)
     else:
         _filled(call, flight, ttl, filled=filled)
 
@@ -216,7 +241,7 @@ def _filled(call: Call[Any], flight: Flight, ttl: float, *, filled: bool) -> Non
         reporter.emit(Filled(call.key, ttl))
 
 
-def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[bytes, float]:
+def stored_form(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[bytes, float]:
     """Return the bytes that are stored for ``entry``, whose load began at that `time.monotonic`, and for how long."""
     windows = call.plan.windows
     if windows is None or not call.runtime.coherence.times:
@@ -264,7 +289,7 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
         block.invalidate([call.key])
         return False
     stop_renewing(held)
-    data, lasts = _stored(call, kept, ttl, began)
+    data, lasts = stored_form(call, kept, ttl, began)
     write = partial(_fill_inside, call, data, held.token, lasts)
     block.write(call.key, Write(write, drop=partial(release, call, flight), fenced=True))
     return True

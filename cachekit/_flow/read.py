@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from cachekit._flow.call import Call
 from cachekit._flow.commit import BLOCKS, block_for
-from cachekit._flow.flight import Flight
+from cachekit._flow.flight import Flight, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import lead, load_inside, result_of, share
 from cachekit._flow.plan import CallPlan
@@ -125,13 +125,18 @@ def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> Coroutine[Any,
         return lead(call, flights.open(call.key, call.plan), verdict)
     flight, joining = board(flights, call.key, call.plan, result)
     if joining is Joining.JOIN:
-        return _join(call, flight, verdict)
+        return _join(call, flight, result, verdict)
     return lead(call, flight, LOAD if joining is Joining.ALONE else verdict)
 
 
-async def _join(call: Call[R], flight: Flight, verdict: Verdict) -> R:
+async def _join(call: Call[R], flight: Flight, result: ReadResult, verdict: Verdict) -> R:
     landed = await share(call, flight)
-    return await lead(call, flight, verdict) if landed is None else result_of(call, landed)
+    if landed is None:
+        return await lead(call, flight, verdict)
+    if is_open(landed):
+        # A batch has loaded, and left its key out. Any flight that this call finds now began after it did.
+        return await _load(call, ReadResult(result.outcome), verdict)
+    return result_of(call, landed)
 
 
 async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:

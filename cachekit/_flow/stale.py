@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from cachekit._flow.background import load_soon
 from cachekit._flow.call import Call
-from cachekit._flow.flight import AGAIN, PAUSED, Flight, Landed
+from cachekit._flow.flight import PAUSED, Flight, Landed, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import abandon, counts_as_failure, lead, result_of, share
 from cachekit._flow.verdict import LOAD, SERVE_LOAD, Verdict
@@ -82,7 +82,7 @@ async def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
         landed = await share(call, flight) if joined else None
         if landed is None:
             return await _lead(call, result, flight, LOAD if joining is Joining.ALONE else verdict)
-        if landed is not AGAIN and (landed is not PAUSED or call.spare is not None):
+        if not is_open(landed) and (landed is not PAUSED or call.spare is not None):
             return _share_result(call, result, flight, landed)
         # The flight that it had joined brought nothing. Any flight that it finds now began after this call did.
         result = ReadResult(result.outcome)
@@ -135,7 +135,7 @@ async def _load_softly(call: Call[R], result: ReadResult, spare: Found) -> R:
                 landed = await share(call, flight)
         except TimeoutError:
             return _hand_out(call, spare, "slow")
-        if landed is AGAIN:
+        if landed is not None and is_open(landed):
             flight, joining = board(call.runtime.flights, call.key, call.plan, ReadResult(result.outcome))
         elif landed is not None:
             return _share_result(call, result, flight, landed)

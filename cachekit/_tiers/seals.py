@@ -56,9 +56,12 @@ class Seals:
         sealed = self._seal(self.sealer, entry.data, self._place("value", key), codec)
         return None if sealed is None else replace(entry, data=b'"%b"' % sealed, sealed=True)
 
-    def value_in(self, key: str, raw: bytes, codec: Codec) -> Entry | None:
-        """Return the entry that is sealed in ``raw`` at ``key``; None when no key opens it."""
-        entry = parse(raw, sealed=True)
+    def value_in(self, key: str, raw: bytes, codec: Codec, *, absent: bool = False) -> Entry | None:
+        """Return the entry that is sealed in ``raw`` at ``key``; None when no key opens it.
+
+        ``absent``: also one of a remembered absence.
+        """
+        entry = parse(raw, sealed=True, absent=absent)
         # A later version wrote it.
         if entry is None:
             return None

@@ -3,6 +3,7 @@
 ::
 
     base.py        Store, the protocol of semantic verbs
+    single.py      many keys at a store that has verbs for one
     memory.py      MemoryStore, in this process
     unusable.py    UnusableStore, which never answers: in place of a URL that makes no sense
     keyspace.py    its keys: values, windows and leases
@@ -23,13 +24,14 @@
     lua/           scripts, each with a comment that says what it promises
 """
 
-from cachekit.stores.base import Store, TimedStore, Tracking, TrackingStore, Window
+from cachekit.stores.base import ManyStore, Store, TimedStore, Tracking, TrackingStore, Window
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.scripts import Lease, Script
 
 __all__ = [
     "Lease",
+    "ManyStore",
     "MemoryStore",
     "RedisStore",
     "Script",

@@ -204,9 +204,10 @@ class Lane(asyncio.Protocol):
             return
         if self._transport is not None and not self._unanswered:
             # An operation that must not be sent twice is not sent if the server has closed the connection.
-            if not self._batching and (operation.repeatable or self._is_quiet()):
+            gathers = self._batching or operation.gathers
+            if not gathers and (operation.repeatable or self._is_quiet()):
                 self._send()
-            elif self._batching and len(self._queue) == 1:
+            elif gathers and len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
             elif len(self._queue) == 1:
                 # asyncio looks at the socket behind the callbacks of the next turn.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 from cachekit.clock import Clock, SystemClock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
+from cachekit.errors import StoreError
 from cachekit.stores.base import Window
 from cachekit.stores.keyspace import Keyspace
 from cachekit.stores.scripts import Script
@@ -60,7 +62,7 @@ class MemoryStore:
 
     async def get_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
         with self._lock:
-            return self._keyspace.value(key), self._keyspace.seconds_left(key)
+            return self._timed(key)
 
     async def get_with_lease_and_ttl(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None, float]:
         with self._lock:
@@ -71,6 +73,38 @@ class MemoryStore:
             value, left = self._keyspace.value(key), self._keyspace.seconds_left(key)
             self._keyspace.remove(key)
             return value, left
+
+    async def get_many(self, keys: Sequence[str], timeout: float) -> list[bytes | StoreError | None]:
+        with self._lock:
+            return [self._of_key(self._keyspace.value, key) for key in keys]
+
+    async def get_many_with_ttl(
+        self, keys: Sequence[str], timeout: float
+    ) -> list[tuple[bytes | None, float] | StoreError]:
+        with self._lock:
+            return [self._of_key(self._timed, key) for key in keys]
+
+    async def run_many(self, steps: Sequence[tuple[str, Script[R]]], timeout: float) -> list[R | StoreError]:
+        with self._lock:
+            return [self._of_key(partial(script.in_memory, self._keyspace), key) for key, script in steps]
+
+    async def set_many(
+        self, values: Sequence[tuple[str, bytes]], timeout: float, *, ttl_ms: int
+    ) -> list[bool | StoreError]:
+        for key, value in values:
+            await self.set(key, timeout, value, ttl_ms=ttl_ms)
+        return [True] * len(values)
+
+    def _timed(self, key: str) -> tuple[bytes | None, float]:
+        return self._keyspace.value(key), self._keyspace.seconds_left(key)
+
+    @staticmethod
+    def _of_key(verb: Callable[[str], R], key: str) -> R | StoreError:
+        try:
+            return verb(key)
+        # One of many: the others have answers all the same.
+        except StoreError as error:
+            return error
 
     async def run(self, key: str, timeout: float, script: Script[R]) -> R:
         with self._lock:

@@ -99,6 +99,8 @@ class Operation:
     """How long its lane had waited for its server when its time was over and it was still in the queue."""
     urgent: bool = False
     """Whether it is sent before what is queued already."""
+    gathers: bool = False
+    """Whether others come with it, in the same turn of the event loop, so that it waits for them."""
     asking_length: int = 0
     """The length of the ASKING before its commands; 0 when there is none."""
 
@@ -281,13 +283,17 @@ class TimedRead(Read):
     def settle(self, pttl: object, value: object) -> None:
         """Take the replies to both commands."""
         if (value is None or type(value) is bytes) and isinstance(pttl, (int, Exception)):
-            self._deadlines.pending.discard(self)
-            if not self.future.done():
-                self.future.set_result((value, seconds_left(pttl)))
+            self.answered(value, seconds_left(pttl))
         elif isinstance(value, Exception):
             self.fail(translate(value, self._deadlines.address))
         else:
             self.fail_as_garbage()
+
+    def answered(self, value: bytes | None, seconds: float) -> None:
+        """Hand the answer out."""
+        self._deadlines.pending.discard(self)
+        if not self.future.done():
+            self.future.set_result((value, seconds))
 
     def add_asking(self, asking: bytes) -> None:
         self.packed: bytes = asking + pack("PTTL", self.key) + asking + pack("GET", self.key)
@@ -302,6 +308,72 @@ class TimedRead(Read):
 
     def result_of(self, replies: list[object]) -> object:
         return replies[1::2] if self.asking_length else replies
+
+
+class Together:
+    """One future for the answers to many reads. It is done when all of them are.
+
+    A read that fails has its error in the place of its answer.
+    """
+
+    __slots__ = ("_answers", "_left", "future")
+
+    def __init__(self, many: int, deadlines: Deadlines) -> None:
+        self.future: asyncio.Future[list[Any]] = deadlines.create_future()
+        self._answers: list[Any] = [None] * many
+        self._left = many
+
+    def note(self, place: int, answer: object) -> None:
+        self._answers[place] = answer
+        self._left -= 1
+        if not self._left and not self.future.done():
+            self.future.set_result(self._answers)
+
+
+class ManyRead(Read):
+    """A GET whose answer goes to a `Together`."""
+
+    gathers: bool = True
+    _noted: bool = False
+
+    # As in `Read`: no `super()`.
+    def __init__(self, key: str, timeout: float, deadlines: Deadlines, place: int, together: Together) -> None:
+        self.key: str = key
+        self._timeout = timeout
+        self.deadline: float = deadlines.time() + timeout
+        self._due = self.deadline
+        self.future: asyncio.Future[Any] = together.future
+        self._deadlines = deadlines
+        self._together = together
+        self._place = place
+        deadlines.add(self)
+
+    def succeed(self, reply: object) -> None:
+        if reply is None or type(reply) is bytes:
+            self._note(reply)
+        else:
+            # An error, or no answer.
+            super().succeed(reply)
+
+    def _note(self, answer: object) -> None:
+        self._deadlines.pending.discard(self)
+        # What has an answer gets no second one: a lane that is given up fails all of its operations.
+        if not self._noted:
+            self._noted = True
+            self._together.note(self._place, answer)
+
+    def fail(self, error: StoreError) -> None:
+        self._note(error)
+
+
+class ManyTimedRead(ManyRead, TimedRead):
+    """A PTTL and a GET whose answer goes to a `Together`."""
+
+    def succeed(self, reply: object) -> None:
+        TimedRead.succeed(self, reply)
+
+    def answered(self, value: bytes | None, seconds: float) -> None:
+        self._note((value, seconds))
 
 
 def seconds_left(pttl: object) -> float:
@@ -444,10 +516,10 @@ class TimedMultiGet(MultiGet):
 
 def gathered(reads: list[Read]) -> list[Read | MultiGet]:
     """Return ``reads``, which travel together and are of one slot, as few operations."""
-    timed = [read for read in reads if type(read) is TimedRead]
+    timed = [read for read in reads if isinstance(read, TimedRead)]
     if not timed:
         return [MultiGet(reads)] if len(reads) > 1 else [*reads]
-    plain = [read for read in reads if type(read) is Read]
+    plain = [read for read in reads if not isinstance(read, TimedRead)]
     return [*gathered(plain), TimedMultiGet(timed) if len(timed) > 1 else timed[0]]
 
 

@@ -10,7 +10,7 @@ import weakref
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
 
@@ -26,6 +26,8 @@ from cachekit.stores.operations import (
     REPEATABLE,
     Delivery,
     Filling,
+    ManyRead,
+    ManyTimedRead,
     Operation,
     Pipeline,
     Read,
@@ -33,6 +35,7 @@ from cachekit.stores.operations import (
     Scripted,
     Source,
     TimedRead,
+    Together,
     pack,
     seconds_left,
 )
@@ -48,6 +51,7 @@ _SOURCES: Final = {script.name: Source(script.name) for script in SCRIPTS}
 # An invalidation is never taken back, and has the same effect twice.
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
+
 
 _SPARE: Final = 1.0
 """Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores."""
@@ -164,6 +168,16 @@ class RedisStore:
         state = self._states.get(get_running_loop()) or self._loops.get()
         if script.left_to_expiry and state.network.loop_ending:
             return cast("T", script.parse(0))
+        operation = self._scripted(state, key, timeout, script)
+        state.network.submit(operation)
+        try:
+            reply = await operation.future
+        except UnconfirmedError as error:
+            raise self._unconfirmed(key, script, error) from None
+        return self._parsed(key, script, reply)
+
+    def _scripted(self, state: LoopState, key: str, timeout: float, script: Script[Any]) -> Scripted:
+        """Return the operation of ``script`` at ``key``."""
         try:
             lease = lease_key(key)
             keys = (lease,) if script.of_lease else (key, lease)
@@ -182,22 +196,122 @@ class RedisStore:
             operation = Scripted(key, packed, 1, state.deadlines.after(timeout), ONCE)
             operation.urgent = True
         operation.call = call
-        state.network.submit(operation)
-        try:
-            reply = await operation.future
-        except UnconfirmedError as error:
-            raise UnconfirmedError(error.cause, str(error), partial(self._late, key, script, error.result)) from None
+        return operation
+
+    def _parsed(self, key: str, script: Script[T], reply: object) -> T:
         result = script.parse(reply)
         if isinstance(result, Unexpected):
             raise self._refusal(key, reply)
         return result
 
+    def _unconfirmed(self, key: str, script: Script[Any], error: UnconfirmedError) -> UnconfirmedError:
+        return UnconfirmedError(error.cause, str(error), partial(self._late, key, script, error.result))
+
     async def _late(self, key: str, script: Script[T], result: Callable[[], Awaitable[object]]) -> T:
-        reply = await result()
-        parsed = script.parse(reply)
-        if isinstance(parsed, Unexpected):
-            raise self._refusal(key, reply)
-        return parsed
+        return self._parsed(key, script, await result())
+
+    # --- many keys --------------------------------------------------------------------------------
+
+    # Not `async`, as `get`. Reads that are put together travel together: in one MGET for each slot, to all servers.
+    def get_many(self, keys: Sequence[str], timeout: float) -> asyncio.Future[list[bytes | StoreError | None]]:
+        return self._read_many(ManyRead, keys, timeout)
+
+    def get_many_with_ttl(
+        self, keys: Sequence[str], timeout: float
+    ) -> asyncio.Future[list[tuple[bytes | None, float] | StoreError]]:
+        return self._read_many(ManyTimedRead, keys, timeout)
+
+    def _read_many(self, kind: type[ManyRead], keys: Sequence[str], timeout: float) -> asyncio.Future[list[Any]]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        network, deadlines = state.network, state.deadlines
+        together = Together(len(keys), deadlines)
+        for place, key in enumerate(keys):
+            if not key.isascii() and (refusal := self._unsendable(key)) is not None:
+                together.note(place, refusal)
+                continue
+            network.submit(kind(key, timeout, deadlines, place, together))
+        return together.future
+
+    def _unsendable(self, key: str) -> StoreError | None:
+        try:
+            self._pack(("GET", key))
+        except StoreError as error:
+            return error
+        return None
+
+    async def run_many(self, steps: Sequence[tuple[str, Script[T]]], timeout: float) -> list[T | StoreError]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        sent: list[object] = []
+        for key, script in steps:
+            if script.left_to_expiry and state.network.loop_ending:
+                sent.append(0)
+                continue
+            try:
+                operation = self._scripted(state, key, timeout, script)
+            except StoreError as error:
+                sent.append(error)
+                continue
+            operation.gathers = True
+            state.network.submit(operation)
+            sent.append(operation.future)
+        answers: list[T | StoreError] = []
+        for (key, script), reply in zip(steps, await _all(sent), strict=True):
+            answers.append(self._answer_to(key, script, reply))
+        return answers
+
+    def _answer_to(self, key: str, script: Script[Any], reply: object) -> Any:
+        if isinstance(reply, UnconfirmedError):
+            return self._unconfirmed(key, script, reply)
+        if isinstance(reply, StoreError):
+            return reply
+        try:
+            return self._parsed(key, script, reply)
+        except StoreError as error:
+            return error
+
+    # As `set`, and in each of its two steps one write for all.
+    async def set_many(
+        self, values: Sequence[tuple[str, bytes]], timeout: float, *, ttl_ms: int
+    ) -> list[bool | StoreError]:
+        began = time.monotonic()
+        tokens = [os.urandom(12).hex().encode() for _ in values]
+        lease_ms = math.ceil((timeout + _SPARE) * 1000)
+        sent = [self._seizing(key, token, timeout, lease_ms) for (key, _), token in zip(values, tokens, strict=True)]
+        replies = await _all(sent)
+        answers = [self._held(key, reply) for (key, _), reply in zip(values, replies, strict=True)]
+        took = time.monotonic() - began
+        left = timeout - took + (self.time_lost(values[0][0], took) if values else 0.0)
+        # As in `set`: the fills are sent within the timeout, or not at all.
+        if left <= 0:
+            return [timeout_error(self._address) if answer is True else answer for answer in answers]
+        held = [place for place, answer in enumerate(answers) if answer is True]
+        puts: list[tuple[str, Script[bool]]] = []
+        for place in held:
+            key, value = values[place]
+            puts.append((key, Put(tokens[place], value, ttl_ms)))
+        stored = await self.run_many(puts, left)
+        for place, answer in zip(held, stored, strict=True):
+            answers[place] = answer
+        return answers
+
+    def _seizing(self, key: str, token: bytes, timeout: float, lease_ms: int) -> object:
+        """Take the lease over. Return the future of the reply, or the error."""
+        try:
+            written, state = self._pack(("SET", self._lease(key), token, "PX", lease_ms)), self._loops.get()
+        except StoreError as error:
+            return error
+        operation = Operation(key, written, 1, state.deadlines.after(timeout), ONCE)
+        operation.gathers = True
+        return _submit(state, operation)
+
+    def _held(self, key: str, reply: object) -> bool | StoreError:
+        if isinstance(reply, StoreError):
+            return reply
+        try:
+            self._expect_ok(reply, key)
+        except StoreError as error:
+            return error
+        return True
 
     def _refusal(self, key: str, reply: object) -> StoreError:
         """Return the error for a ``reply`` that is none of a script."""
@@ -369,6 +483,16 @@ def _submit(state: LoopState, operation: Operation) -> asyncio.Future[object]:
 def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> LoopState:
     deadlines = Deadlines(address)
     return LoopState(deadlines.loop, open_network(deadlines), deadlines)
+
+
+async def _all(sent: Sequence[object]) -> list[object]:
+    """Return ``sent`` with the reply or the error in the place of each future.
+
+    When the caller is cancelled, all of them lose their caller.
+    """
+    futures = [one for one in sent if isinstance(one, asyncio.Future)]
+    replies = iter(await asyncio.gather(*futures, return_exceptions=True))
+    return [next(replies) if isinstance(one, asyncio.Future) else one for one in sent]
 
 
 def _read_scripts() -> list[str]:
