@@ -40,10 +40,11 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
     errors.py         one tree
 """
 
+from cachekit._flow.put import Put
 from cachekit._flow.warm import Warmed
 from cachekit._tiers.outcome import MISS, Miss
 from cachekit.cache import Cache
-from cachekit.decorators import BoundCachedFunction, CachedFunction
+from cachekit.decorators import BoundCachedFunction, BoundCachedManyFunction, CachedFunction, CachedManyFunction
 from cachekit.errors import (
     CachekitError,
     ConfigurationError,
@@ -55,6 +56,7 @@ from cachekit.functions import (
     cache_get,
     cache_set,
     cached,
+    cached_many,
     configure,
     default_cache,
     invalidates,
@@ -70,12 +72,15 @@ __version__ = "0.1.0"
 __all__ = [
     "MISS",
     "BoundCachedFunction",
+    "BoundCachedManyFunction",
     "Cache",
     "CachedFunction",
+    "CachedManyFunction",
     "CachekitError",
     "ConfigurationError",
     "DecorationError",
     "Miss",
+    "Put",
     "RenderError",
     "RollingWindow",
     "Snapshot",
@@ -85,6 +90,7 @@ __all__ = [
     "cache_get",
     "cache_set",
     "cached",
+    "cached_many",
     "configure",
     "default_cache",
     "invalidates",

@@ -182,8 +182,12 @@ class Wait:
     def next_pause(self) -> float:
         """Return for how many seconds the other load goes on now: the caller waits so long."""
         pause = self._backoff.next()
-        self._waited += pause
+        self.note(pause)
         return pause
+
+    def note(self, seconds: float) -> None:
+        """Note that the caller waits for ``seconds``."""
+        self._waited += seconds
 
 
 class Asking(Struct, eq=False):

@@ -290,13 +290,13 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
         return False
     stop_renewing(held)
     data, lasts = stored_form(call, kept, ttl, began)
-    write = partial(_fill_inside, call, data, held.token, lasts)
+    write = partial(fill_inside, call, data, held.token, lasts)
     block.write(call.key, Write(write, drop=partial(release, call, flight), fenced=True))
     return True
 
 
-async def _fill_inside(call: Call[Any], data: bytes, token: bytes, lasts: float, budget: Budget) -> bool:
-    # One that is not confirmed in time is followed by an invalidation.
+async def fill_inside(call: Call[Any], data: bytes, token: bytes, lasts: float, budget: Budget) -> bool:
+    """Store a value whose block has ended. One that is not confirmed in time is followed by an invalidation."""
     filled = await call.runtime.leases.fill(call.key, data, token, lasts, budget) is True
     if filled and call.runtime.reporter.observers:
         stale = 0.0 if call.plan.windows is None else call.plan.windows.longest

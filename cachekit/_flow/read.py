@@ -7,7 +7,7 @@ from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 from cachekit._flow.call import Call
-from cachekit._flow.commit import BLOCKS, block_for
+from cachekit._flow.commit import BLOCKS, block_for, runs_uncached
 from cachekit._flow.flight import Flight, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import lead, load_inside, result_of, share
@@ -58,7 +58,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     reporter = runtime.reporter
     if reporter.incidents:
         reporter.resolved(plan.name, "argument")
-    if BLOCKS.get() and block_for(runtime, key) is not None:
+    if BLOCKS.get() and runs_uncached(runtime, key):
         return await plan.function(*args, **kwargs)
     codec = plan.built_codec or plan.codec(reporter)
     coherence = runtime.coherence
@@ -84,7 +84,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     else:
         outcome = await runtime.values.read_timed(key, codec, budget, windows)
     if reporter.observers:
-        _emit(runtime, plan, key, outcome)
+        emit_outcome(runtime, plan, key, outcome)
     verdict = OF_FRESH[type(outcome)] if windows is None else verdict_on(outcome)
     if verdict is SERVE:
         # The table says that it was found.
@@ -171,15 +171,15 @@ async def _without_loading(
     kwargs: dict[str, Any],
 ) -> R | Miss:
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None or (BLOCKS.get() and block_for(runtime, key) is not None):
+    if key is None or (BLOCKS.get() and runs_uncached(runtime, key)):
         return MISS
     outcome = await read(key, plan.codec(runtime.reporter), runtime.budget())
     if runtime.reporter.observers:
-        _emit(runtime, plan, key, outcome)
+        emit_outcome(runtime, plan, key, outcome)
     return outcome.value if isinstance(outcome, Found) else MISS
 
 
-def _emit(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome) -> None:
+def emit_outcome(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome) -> None:
     """Tell observers the outcome of a read; a failure is told where it happened."""
     if isinstance(outcome, Found):
         freshness = outcome.freshness

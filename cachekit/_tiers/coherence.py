@@ -29,7 +29,7 @@ from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
 from cachekit.errors import DENIED, UNSENDABLE
 from cachekit.stores.base import TimedStore, Window
-from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push
+from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push, Touch
 
 T = TypeVar("T")
 
@@ -264,6 +264,12 @@ class Coherence:
         if answer is True:
             self.journal.stored(key, script.ttl_ms / 1000, mark)
         return answer is True
+
+    async def touch(self, key: str, ttl: float, budget: Budget) -> bool:
+        """Let the value at ``key`` live for ``ttl`` seconds from now on. Returns whether there is one that is fresh."""
+        if self.journal and self._override(key):
+            return False
+        return await self._guard.ask(self._store.run, key, budget, Touch(milliseconds(ttl))) is True
 
     async def may_grow(self, key: str, budget: Budget) -> bool:
         """Return whether the window at ``key`` may grow: one that was to be forgotten has to be removed before."""
