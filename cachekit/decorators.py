@@ -396,10 +396,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
     ) -> ManyDecorator:
         """Decorate a function that gets many results at once: what is missing is loaded by one call of it.
 
-        The keys, the options and the loads that go on are those of this function, so that a call for one id and a batch
-        share results and loads. A batch reads all of its keys in one round trip. It calls its function once, with a
-        list of the ids that it has to load, and returns a dict in the order of the ids that it was asked for, each
-        once.
+        It has the keys and options of this function, and shares results and loads with it: see `cachekit.cached_many`.
 
         Args:
             each: The parameter that has the ids. Without it, the only one that this function does not have.
@@ -407,8 +404,8 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             absent_ttl: For how long it is remembered that the function has left an id out; None: it is not.
 
         Raises:
-            ConfigurationError: ``max_batch`` or ``absent_ttl`` makes no sense.
-            DecorationError: The function is no ``async def``, or its parameters do not say what the ids are.
+            ConfigurationError: An option makes no sense.
+            DecorationError: The function is no ``async def``, or its parameters do not say which one has the ids.
 
         Example:
             >>> import asyncio

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from cachekit._flow.batch_load import Group, Member, acquire_all, flight_of, load_group
 from cachekit._flow.batch_plan import Asked
-from cachekit._flow.flight import ABSENT, PAUSED, Flight, Landed, is_open
+from cachekit._flow.flight import ABSENT, PAUSED, Landed, State, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.lease import Wait
-from cachekit._flow.load import abandon, share
+from cachekit._flow.load import Sharing, abandon
 from cachekit._flow.nesting import waiting_for
 from cachekit._flow.stale import hand_out, in_place_of, share_result
 from cachekit._flow.verdict import LOAD
@@ -44,7 +44,9 @@ class Gather:
         self._open: deque[Member] = deque()
         self._loose = deque(loose)
         self._held: list[Member] = []
-        self._shared: dict[asyncio.Task[Landed | None], Member] = {}
+        self._shared: dict[asyncio.Future[Landed | None], tuple[Member, Sharing]] = {}
+        # Those that follow an earlier load, which is not theirs.
+        self._following: dict[asyncio.Task[None], Member] = {}
         self._led: list[Member] = []
 
     async def load(self, members: Sequence[Member]) -> None:
@@ -58,7 +60,7 @@ class Gather:
         self._led += [member for member in members if member.flight is not None]
         try:
             await self._load_open()
-            while self._held or self._shared:
+            while self._held or self._shared or self._following:
                 await self._wait()
                 await self._load_open()
         finally:
@@ -71,7 +73,9 @@ class Gather:
 
     def share(self, member: Member) -> None:
         """Let ``member`` wait for its flight, which another caller leads."""
-        self._shared[asyncio.create_task(share(member.call, flight_of(member)))] = member
+        # At once: a load that nobody waits for is given up when its caller is cancelled.
+        sharing = Sharing(member.call, flight_of(member))
+        self._shared[sharing.waiter] = (member, sharing)
 
     # --- own loads --------------------------------------------------------------------------------
 
@@ -96,7 +100,7 @@ class Gather:
             if flight_of(member).after is None:
                 led.append(member)
             else:
-                self._shared[asyncio.create_task(_follow(member))] = member
+                self._following[asyncio.create_task(_follow(member))] = member
         return led
 
     def _boards(self, member: Member) -> bool:
@@ -177,22 +181,24 @@ class Gather:
     async def _wait(self) -> None:
         """Wait for a load of others to end, or until those of other processes are looked at again."""
         timeout = self._pause()
-        if self._shared:
-            done, _ = await asyncio.wait(self._shared, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        others: list[asyncio.Future[Any]] = [*self._shared, *self._following]
+        if others:
+            await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         else:
-            done = set()
             await asyncio.sleep(timeout or 0.0)
-        for task in done:
-            member = self._shared.pop(task)
-            landed = task.result()
-            if landed is None:
-                # Left to this caller: the one that was loading was cancelled, or the earlier load has ended.
-                if member not in self._led:
-                    self._led.append(member)
-                self._open.append(member)
-            else:
+        for task in [task for task in self._following if task.done()]:
+            self._open.append(self._following.pop(task))
+            task.result()
+        for waiter in [waiter for waiter in self._shared if waiter.done()]:
+            member, sharing = self._shared.pop(waiter)
+            landed = sharing.result()
+            if landed is not None:
                 self._end(member, landed, own=False)
-        await self._end_soft()
+                continue
+            # Left to this caller: the one that was loading was cancelled.
+            self._led.append(member)
+            self._open.append(member)
+        self._end_soft()
         self._open.extend(self._held)
         self._held.clear()
 
@@ -207,18 +213,18 @@ class Gather:
             else:
                 pauses.append(member.wait.next_pause())
         now = asyncio.get_running_loop().time()
-        ends = [member.ends - now for member in self._shared.values() if member.ends is not None]
+        ends = [member.ends - now for member, _ in self._shared.values() if member.ends is not None]
         return max(_SHORTEST, min([*pauses, *ends])) if pauses or ends else None
 
-    async def _end_soft(self) -> None:
+    def _end_soft(self) -> None:
         """Let the members whose ``soft_timeout`` is over have their stale values."""
         now = asyncio.get_running_loop().time()
-        for task, member in [*self._shared.items()]:
+        for waiter, (member, sharing) in [*self._shared.items()]:
             call = member.call
-            if member.ends is not None and member.ends <= now and call.spare is not None and not task.done():
-                del self._shared[task]
+            if member.ends is not None and member.ends <= now and call.spare is not None:
+                del self._shared[waiter]
+                sharing.leave()
                 self.values[call.key] = hand_out(call, call.spare, "slow")
-                await end(task)
 
     def _end(self, member: Member, landed: Landed, *, own: bool) -> None:
         """Take the end of a flight for an answer, if it is one; else board another.
@@ -241,20 +247,18 @@ class Gather:
     async def _leave(self) -> None:
         """Leave all flights: those that have not landed go to other callers, or end."""
         shared, self._shared = self._shared, {}
-        await end(*shared)
-        for task, member in shared.items():
-            # It was left to this caller a moment ago.
-            if not task.cancelled() and task.exception() is None and task.result() is None:
-                self._led.append(member)
-        left: dict[int, tuple[Member, Flight]] = {}
+        for _, sharing in shared.values():
+            sharing.leave()
         for member in self._led:
-            if member.flight is not None:
-                left[id(member.flight)] = (member, member.flight)
-        for member, flight in left.values():
-            if flight.landed is None:
-                abandon(member.call, flight)
-            else:
+            flight = member.flight
+            if flight is None:
+                continue
+            if flight.landed is not None:
                 member.call.runtime.flights.close(flight)
+            elif flight.state is not State.ABANDONED:
+                abandon(member.call, flight)
+        if self._following:
+            await end(*self._following)
 
 
 async def _follow(member: Member) -> None:

@@ -63,7 +63,7 @@ class BatchPlan(Generic[K, V]):
         names: tuple[str, str],
         policy: BatchPolicy,
     ) -> None:
-        self.function = function
+        self.function: Callable[..., Coroutine[Any, Any, Mapping[K, V]]] = function
         self.name: str = describe(function)
         self.one: CallPlan[..., V] = one
         self.each: str = names[0]

@@ -138,10 +138,7 @@ class Flight(Struct, eq=False):
         """Wait until the load lands. Returns None when this caller is promoted: it has to load itself."""
         if self.landed is not None:
             return self.landed
-        waiter: asyncio.Future[Landed | None] = self.loop.create_future()
-        if self._waiters is None:
-            self._waiters = deque()
-        self._waiters.append(waiter)
+        waiter = self.add_waiter()
         heard = False
         try:
             landed = await waiter
@@ -149,10 +146,21 @@ class Flight(Struct, eq=False):
         finally:
             # Cancelled, or closed from outside.
             if not heard:
-                self._leave(waiter)
+                self.leave(waiter)
         return landed
 
-    def _leave(self, waiter: asyncio.Future[Landed | None]) -> None:
+    def add_waiter(self) -> asyncio.Future[Landed | None]:
+        """Return the future of a caller that waits: it gets what `join` returns."""
+        waiter: asyncio.Future[Landed | None] = self.loop.create_future()
+        if self.landed is not None:
+            waiter.set_result(self.landed)
+            return waiter
+        if self._waiters is None:
+            self._waiters = deque()
+        self._waiters.append(waiter)
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[Landed | None]) -> None:
         """Note that the caller of ``waiter`` waits no more."""
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)

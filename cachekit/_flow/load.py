@@ -86,6 +86,37 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
             abandon(call, flight)
 
 
+class Sharing:
+    """A caller that waits for the load of another, and for more at the same time; `share` waits for that one alone.
+
+    Args:
+        call: Of the caller.
+        flight: The load. From now on the caller waits for it.
+    """
+
+    def __init__(self, call: Call[Any], flight: Flight) -> None:
+        self._call = call
+        self._flight = flight
+        self._waiting = waiting_for(flight)
+        self._waiting.__enter__()
+        self.waiter: asyncio.Future[Landed | None] = flight.add_waiter()
+
+    def result(self) -> Landed | None:
+        """Return what `share` returns, when the ``waiter`` is done."""
+        self._waiting.__exit__(None, None, None)
+        landed = self.waiter.result()
+        if landed is None and self._flight.lease is not None:
+            renew_from_now(self._call, self._flight.lease)
+        return landed
+
+    def leave(self) -> None:
+        """Wait no more."""
+        self._waiting.__exit__(None, None, None)
+        self._flight.leave(self.waiter)
+        if self._flight.state is State.ORPHANED:
+            abandon(self._call, self._flight)
+
+
 def result_of(call: Call[R], landed: Landed) -> R:
     """Return the value of a shared load, to each caller its own if it makes the round trip; or raise its error."""
     if landed.error is not None:

@@ -50,7 +50,8 @@ class CallPlan(Generic[P, R]):
     def __init__(
         self, function: Callable[P, Coroutine[Any, Any, R]], key: str | None, policy: Policy, *, of_class: bool = False
     ) -> None:
-        signature = self.signature = self.signature_of(function)
+        signature = self.signature_of(function)
+        self.signature: inspect.Signature = signature
         self.function = function
         self.name: str = describe(function)
         self.policy: Policy = policy
