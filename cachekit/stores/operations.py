@@ -322,6 +322,8 @@ class Together:
         self.future: asyncio.Future[list[Any]] = deadlines.create_future()
         self._answers: list[Any] = [None] * many
         self._left = many
+        if not many:
+            self.future.set_result(self._answers)
 
     def note(self, place: int, answer: object) -> None:
         self._answers[place] = answer
