@@ -17,6 +17,8 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       call, joining, flight, load, nesting, failure   a call that was no hit
       lease, renewal  its lease
       stale           stale values: background, its loads that go on without a caller, and their arguments
+      batch           many ids: batch_plan, batch_gather, batch_load, batch_behind, batch_write
+      put             values in hand
       write, commit   invalidations
       warm            many calls before the first user
       runtime         the objects that all calls of a cache share
@@ -28,6 +30,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
     stores/           who keeps bytes
       base, scripts   the protocol, and its atomic steps
       memory, redis   the two stores; keyspace, the keys of the one in memory; unusable, for a bad URL
+      single          many keys at a store that has verbs for one
       network, sentinel, cluster    the servers of a store, and which one has a key
       lane, operations, deadlines, activity   one connection, and the commands on it; large, for large replies
       tracking        the feed of changes

@@ -388,11 +388,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         return await invalidate_many(self._self_runtime(), self._self_plan, all_calls)
 
     def many(
-        self,
-        *,
-        each: str | None = None,
-        max_batch: int = MOST_IDS,
-        absent_ttl: Duration | None = None,
+        self, *, each: str | None = None, max_batch: int = MOST_IDS, absent_ttl: Duration | None = None
     ) -> ManyDecorator:
         """Decorate a function that gets many results at once: what is missing is loaded by one call of it.
 

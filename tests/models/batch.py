@@ -5,8 +5,8 @@ leases one after the other, loads all that it got at once, fills, and then waits
 invalidate. A command may be lost, carried out without an answer, or carried out at any later time.
 
 What is promised of each call, about each version that it returns: it is no older than the newest invalidation of its
-key that was acknowledged before the call began, or made in its own process; one load of a key goes on at a time, unless it
-was voided; and nobody waits for ever.
+key that was acknowledged before the call began, or made in its own process; one load of a key goes on at a time, unless
+it was voided; and nobody waits for ever.
 """
 
 from __future__ import annotations
