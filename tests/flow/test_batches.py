@@ -13,8 +13,11 @@ import pytest_asyncio
 from cachekit import MISS, Cache, CachedFunction, CachedManyFunction
 from cachekit.errors import ConfigurationError, DecorationError, RoundTripError
 from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, StoreFailed, Uncached
+from cachekit.stores.lane import Lane
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock
+from tests.kit.cluster import RedisCluster
+from tests.kit.servers import RedisServer
 from tests.kit.sizes import sized
 from tests.kit.stale import PATIENCE, raw_at, turns, two_caches, watch
 from tests.kit.waiting import until
@@ -729,3 +732,72 @@ def test_a_batch_in_the_background_needs_arguments_that_outlive_the_call() -> No
 
     @one.many()
     async def plain(xs: list[int]) -> dict[int, int]: ...
+
+
+# --- round trips --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of the writes to servers: the address of each, in order."""
+    sent: list[str] = []
+    send = Lane._send
+
+    def counted(lane: Lane) -> None:
+        before = len(lane._unanswered)
+        send(lane)
+        if len(lane._unanswered) > before:
+            sent.append(str(id(lane)))
+
+    monkeypatch.setattr(Lane, "_send", counted)
+    return sent
+
+
+async def test_a_batch_takes_one_round_trip_for_hits_and_three_for_misses(
+    redis_server: RedisServer, writes: list[str]
+) -> None:
+    async with Cache(redis_server.url, timeout=5) as cache:
+        users = Users(cache)
+        await users.many(["a"])
+        ids = [f"u{n}" for n in range(100)]
+        del writes[:]
+        await users.many(ids)
+        assert len(writes) == 3, "read, leases, fills"
+        del writes[:]
+        redis_server.cli("CONFIG", "RESETSTAT")
+        await users.many(ids)
+        assert len(writes) == 1
+        stats = redis_server.cli("INFO", "commandstats")
+        assert stats["cmdstat_mget"]["calls"] == 1
+        del writes[:]
+        await users.many([*ids[:95], "new", "newer"])
+        assert len(writes) == 3
+        del writes[:]
+        assert await users.many.invalidate(ids)
+        assert len(writes) == 1
+        del writes[:]
+        assert await cache.set_many({f"k{n}": n for n in range(50)}, ttl=60)
+        assert len(writes) == 2
+        del writes[:]
+        assert len(await cache.get_many(f"k{n}" for n in range(50))) == 50
+        assert len(writes) == 1
+    assert users.loads[1:] == [ids, ["new", "newer"]]
+
+
+async def test_a_batch_in_a_cluster_is_one_write_to_each_node_at_each_step(
+    shared_cluster: RedisCluster, writes: list[str]
+) -> None:
+    shared_cluster.reset()
+    async with Cache(shared_cluster.url, timeout=5) as cache:
+        users = Users(cache)
+        ids = [f"u{n}" for n in range(60)]
+        # The slots are known, and every node has a connection.
+        await users.many([f"first {n}" for n in range(60)])
+        del writes[:]
+        await users.many(ids)
+        nodes = {*writes}
+        assert len(nodes) == 3
+        assert sorted(writes) == sorted([*nodes] * 3)
+        del writes[:]
+        await users.many(ids)
+        assert sorted(writes) == sorted(nodes)
