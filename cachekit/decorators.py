@@ -550,7 +550,7 @@ class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
             RenderError: An argument has no stable text form.
         """
         asked = self._self_plan.bind(self._self_bound + args, kwargs)
-        return [asked.key_of(identity) for identity in asked.ids]
+        return [*map(asked.key_of, asked.ids)]
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Invalidate the results for these ids, in one round trip. Returns whether the store acknowledged it."""

@@ -27,7 +27,7 @@ from cachekit._flow.stale import note_seen
 from cachekit._flow.verdict import SERVE, SERVE_LOAD, verdict_on
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.near import NearTier
-from cachekit._tiers.outcome import MISS, Found
+from cachekit._tiers.outcome import MISS, Found, Outcome
 from cachekit._tiers.values import Reading
 from cachekit.errors import RenderError
 from cachekit.events import Hit
@@ -77,8 +77,8 @@ async def _serve(runtime: Runtime, plan: BatchPlan[K, V], args: tuple[Any, ...],
     gather = Gather(asked, [*keys.loose])
     if left or keys.loose:
         budget = runtime.budget()
-        results = await _read(runtime, asked, left, budget, near) if left else {}
-        members = _sort(runtime, asked, keys.first, results, (budget, values))
+        found, begun = await _read(runtime, asked, left, budget, near) if left else ((), {})
+        members = _sort(runtime, asked, keys.first, (left, found, begun), (budget, values))
         if one.soft_timeout is not None:
             members = load_softly(asked, members, gather)
         # What was no hit, and what is waited for already.
@@ -97,11 +97,11 @@ def _render(runtime: Runtime, asked: Asked[Any, Any]) -> _Keys:
     """Return the keys of all ids."""
     one, reporter = asked.plan.one, runtime.reporter
     keys = _Keys([], {}, {})
-    inside_block, failed = bool(BLOCKS.get()), False
+    inside_block, failed, key_of = bool(BLOCKS.get()), False, asked.key_of
     for identity in asked.ids:
         key: str | None
         try:
-            key = asked.key_of(identity)
+            key = key_of(identity)
         except RenderError as error:
             reporter.skipped(one.name, "argument", str(error))
             key, failed = None, True
@@ -133,44 +133,44 @@ def _near_hits(runtime: Runtime, asked: Asked[Any, Any], keys: _Keys, near: Near
 
 async def _read(
     runtime: Runtime, asked: Asked[Any, Any], keys: Sequence[str], budget: Budget, near: NearTier | None
-) -> Mapping[str, ReadResult]:
-    """Read all keys in one round trip, and the leases of those of which a load has begun here."""
+) -> tuple[Sequence[Outcome], Mapping[str, ReadResult]]:
+    """Read all keys in one round trip. Return the outcomes, and more of those keys of which a load has begun here."""
     one, flights, values = asked.plan.one, runtime.flights, runtime.values
     codec = one.codec(runtime.reporter)
     reading = Reading(one.windows, near is not None)
     begun = {key: flight for key in keys if (flight := flights.find_begun(key))} if flights.open_loops else {}
     if not begun:
-        outcomes = await values.read_many(keys, codec, budget, reading)
-        return {key: ReadResult(outcome) for key, outcome in zip(keys, outcomes, strict=True)}
+        return await values.read_many(keys, codec, budget, reading), {}
     rest = [key for key in keys if key not in begun]
     budgets = [Budget(budget.left) for _ in begun]
-    # In one round trip with the others.
+    # With their leases, in one round trip with the others.
     alone = [values.read_with_lease(key, codec, own, one.windows) for key, own in zip(begun, budgets, strict=True)]
     outcomes, with_leases = await asyncio.gather(values.read_many(rest, codec, budget, reading), asyncio.gather(*alone))
     budget.left = min([budget.left, *[own.left for own in budgets]])
-    results = {key: ReadResult(outcome) for key, outcome in zip(rest, outcomes, strict=True)}
-    for (key, flight), (outcome, holder) in zip(begun.items(), with_leases, strict=True):
-        results[key] = ReadResult(outcome, flight, holder)
-    return results
+    results = {
+        key: ReadResult(outcome, flight, holder)
+        for (key, flight), (outcome, holder) in zip(begun.items(), with_leases, strict=True)
+    }
+    others = iter(outcomes)
+    return [results[key].outcome if key in results else next(others) for key in keys], results
 
 
 def _sort(
     runtime: Runtime,
     asked: Asked[Any, Any],
     first: Mapping[str, Any],
-    results: Mapping[str, ReadResult],
+    read: tuple[Sequence[str], Sequence[Outcome], Mapping[str, ReadResult]],
     into: tuple[Budget, dict[str, Any]],
 ) -> list[Member]:
     """Put the values that were found ``into`` the others, and return the members that are to be loaded."""
     one, reporter = asked.plan.one, runtime.reporter
-    codec, (budget, values) = one.codec(reporter), into
+    codec, (budget, values), (keys, outcomes, begun) = one.codec(reporter), into, read
     members: list[Member] = []
     behind: list[tuple[Member, Found]] = []
-    for key, result in results.items():
-        outcome = result.outcome
+    for key, outcome in zip(keys, outcomes, strict=True):
         if reporter.observers:
             emit_outcome(runtime, one, key, outcome)
-        verdict = verdict_on(outcome)
+        verdict = SERVE if type(outcome) is Found and one.windows is None else verdict_on(outcome)
         if verdict is SERVE or verdict is SERVE_LOAD:
             # The table says that it was found.
             found = cast("Found", outcome)
@@ -178,6 +178,7 @@ def _sort(
                 values[key] = found.value
             if verdict is SERVE:
                 continue
+        result = begun.get(key) or ReadResult(outcome)
         call = Call(runtime, one, key, codec, budget, (), {})
         member = Member(first[key], call, result, verdict)
         if verdict is SERVE_LOAD:

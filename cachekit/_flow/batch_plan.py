@@ -110,13 +110,17 @@ class Asked(Struct, Generic[K, V], eq=False):
         # As `Call`.
         return f"{type(self).__name__}({self.plan.name})"
 
-    def key_of(self, one: K) -> str:
-        """Return the key of one id.
+    @property
+    def key_of(self) -> Callable[[K], str]:
+        """The function that returns the key of one id.
 
-        Raises:
-            RenderError: It, or a common argument, has no stable text form.
+        It raises a `RenderError` if the id, or a common argument, has no stable text form.
         """
-        return self.plan.one.render(*self.head, one, *self.tail, **self.named)
+        render = self.plan.one.render
+        if not (self.head or self.tail or self.named):
+            # The usual case, and a call less for each id.
+            return render
+        return lambda one: render(*self.head, one, *self.tail, **self.named)
 
     def arguments_for(self, ids: Iterable[K]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a call of the function for ``ids`` alone."""

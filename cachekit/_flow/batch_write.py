@@ -18,9 +18,10 @@ async def invalidate_ids(runtime: Runtime, asked: Asked[Any, Any]) -> bool:
     An id without a key is left out, with one warning, and then False is returned.
     """
     one, keys, rendered = asked.plan.one, list[str](), True
+    key_of = asked.key_of
     for identity in asked.ids:
         try:
-            keys.append(asked.key_of(identity))
+            keys.append(key_of(identity))
         except RenderError as error:
             runtime.reporter.skipped(one.name, "argument", str(error))
             rendered = False

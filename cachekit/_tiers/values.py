@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from msgspec import Struct
 
@@ -112,22 +112,29 @@ class Values:
 
         An entry of a remembered absence is `Found`, and says so.
         """
-        windows, coherence = reading.windows, self._coherence
-        timed = (reading.near or windows is not None) and coherence.times
+        coherence = self._coherence
+        if not coherence.times or not (reading.near or reading.windows is not None):
+            raw: Any = await coherence.get_many(keys, budget, timed=False)
+            outcomes = [self.decoded(key, one, codec, absent=True) for key, one in zip(keys, raw, strict=True)]
+            return await self._dated_anew(keys, outcomes, codec, budget)
         with ExitStack() as stack:
             marks = [stack.enter_context(coherence.near_read(key)) if reading.near else None for key in keys]
-            answers = await coherence.get_many(keys, budget, timed=timed)
-            outcomes: list[Outcome] = []
-            for key, raw, mark in zip(keys, answers, marks, strict=True):
-                if not timed:
-                    outcomes.append(self.decoded(key, cast("bytes", raw), codec, absent=True))
-                    continue
-                outcome = self._judged(key, cast("tuple[bytes, float]", raw), codec, windows, absent=True)
-                if isinstance(outcome, Found) and outcome.freshness is not FRESH and windows is None:
+            answers: Any = await coherence.get_many(keys, budget, timed=True)
+            outcomes = []
+            for key, answer, mark in zip(keys, answers, marks, strict=True):
+                outcome = self._judged(key, answer, codec, reading.windows, absent=True)
+                fresh = isinstance(outcome, Found) and outcome.freshness is FRESH
+                if fresh and mark is not None:
+                    _keep_near(mark, cast("Found", outcome), codec, reading.windows)
+                elif isinstance(outcome, Found) and not fresh and reading.windows is None:
                     outcome = MISS
-                if mark is not None and isinstance(outcome, Found) and outcome.freshness is FRESH:
-                    _keep_near(mark, outcome, codec, windows)
                 outcomes.append(outcome)
+        return outcomes
+
+    async def _dated_anew(
+        self, keys: Sequence[str], outcomes: list[Outcome], codec: Codec, budget: Budget
+    ) -> list[Outcome]:
+        """Return ``outcomes``, with those of values that may be stale read again."""
         dated = [place for place, outcome in enumerate(outcomes) if outcome is _DATED]
         if dated:
             again = await asyncio.gather(*[self.read_fresh(keys[place], codec, budget) for place in dated])

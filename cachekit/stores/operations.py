@@ -332,6 +332,14 @@ class Together:
             self.future.set_result(self._answers)
 
 
+class ManyGet(Operation):
+    """An MGET of ``keys``, which may stand in one command, for one caller."""
+
+    def __init__(self, keys: Sequence[str], deadline: Deadline) -> None:
+        super().__init__(keys[0], pack("MGET", *keys), 1, deadline, REPEATABLE)
+        self.keys: Sequence[str] = keys
+
+
 class ManyRead(Read):
     """A GET whose answer goes to a `Together`."""
 

@@ -10,7 +10,8 @@ import weakref
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from types import NoneType
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 
 from msgspec import Struct
 
@@ -26,6 +27,7 @@ from cachekit.stores.operations import (
     REPEATABLE,
     Delivery,
     Filling,
+    ManyGet,
     ManyRead,
     ManyTimedRead,
     Operation,
@@ -52,6 +54,12 @@ _SOURCES: Final = {script.name: Source(script.name) for script in SCRIPTS}
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
 
+
+_ENOUGH: Final = 4
+"""With fewer keys one MGET is no gain."""
+
+_MOST: Final = 256
+"""The most keys of one MGET, for which a server does nothing else."""
 
 _SPARE: Final = 1.0
 """Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores."""
@@ -212,10 +220,41 @@ class RedisStore:
 
     # --- many keys --------------------------------------------------------------------------------
 
-    # Not `async`, as `get`. Reads that are put together travel together: in one MGET for each slot, to all servers.
-    def get_many(self, keys: Sequence[str], timeout: float) -> asyncio.Future[list[bytes | StoreError | None]]:
-        return self._read_many(ManyRead, keys, timeout)
+    async def get_many(self, keys: Sequence[str], timeout: float) -> list[bytes | StoreError | None]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        groups = [*state.network.group(keys)] if len(keys) >= _ENOUGH else []
+        # In a cluster nearly every key has a slot of its own.
+        if len(groups) != 1 or not all(map(str.isascii, keys)):
+            return await self._read_many(ManyRead, keys, timeout)
+        began = time.monotonic()
+        parts = [keys[start : start + _MOST] for start in range(0, len(keys), _MOST)]
+        operations = [ManyGet(part, state.deadlines.after(timeout)) for part in parts]
+        for operation in operations:
+            operation.gathers = len(operations) > 1
+            state.network.submit(operation)
+        found: list[bytes | StoreError | None] = []
+        for part, reply in zip(parts, await _all([operation.future for operation in operations]), strict=True):
+            if _is_values(reply, len(part)):
+                found.extend(reply)
+            else:
+                # The error is about one key, and does not say which; or the slot is moving. Each is asked for alone.
+                left = timeout - (time.monotonic() - began)
+                found.extend(await self._read_alone(part, reply, left))
+        return found
 
+    async def _read_alone(
+        self, keys: Sequence[str], reply: object, timeout: float
+    ) -> Sequence[bytes | StoreError | None]:
+        error = reply if isinstance(reply, StoreError) else None
+        if isinstance(reply, Exception) and error is None:
+            error = translate(reply, self._address)
+        if error is None:
+            error = self._reject(keys[0])
+        if isinstance(error, KeyRefusedError) or error.cause in {"MOVED", "ASK"}:
+            return await self._read_many(ManyRead, keys, timeout)
+        return [error] * len(keys)
+
+    # Not `async`, as `get`. Reads that are put together travel together: in one MGET for each slot, to all servers.
     def get_many_with_ttl(
         self, keys: Sequence[str], timeout: float
     ) -> asyncio.Future[list[tuple[bytes | None, float] | StoreError]]:
@@ -485,14 +524,33 @@ def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> L
     return LoopState(deadlines.loop, open_network(deadlines), deadlines)
 
 
+def _is_values(reply: object, many: int) -> TypeGuard[list[bytes | None]]:
+    """Tell whether ``reply`` is one to an MGET of so many keys."""
+    return isinstance(reply, list) and len(reply) == many and {*map(type, reply)} <= {bytes, NoneType}
+
+
 async def _all(sent: Sequence[object]) -> list[object]:
     """Return ``sent`` with the reply or the error in the place of each future.
 
     When the caller is cancelled, all of them lose their caller.
     """
-    futures = [one for one in sent if isinstance(one, asyncio.Future)]
-    replies = iter(await asyncio.gather(*futures, return_exceptions=True))
-    return [next(replies) if isinstance(one, asyncio.Future) else one for one in sent]
+    replies: list[object] = []
+    try:
+        for one in sent:
+            reply = await _reply_of(one) if isinstance(one, asyncio.Future) else one
+            replies.append(reply)
+    finally:
+        for one in sent[len(replies) :]:
+            if isinstance(one, asyncio.Future):
+                one.cancel()
+    return replies
+
+
+async def _reply_of(future: asyncio.Future[object]) -> object:
+    try:
+        return await future
+    except StoreError as error:
+        return error
 
 
 def _read_scripts() -> list[str]:
