@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,11 +12,9 @@ from cachekit._flow.batch_plan import Asked
 from cachekit._flow.flight import ABSENT, PAUSED, Landed, State, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.lease import Wait
-from cachekit._flow.load import Sharing, abandon
-from cachekit._flow.nesting import waiting_for
+from cachekit._flow.load import Following, Sharing, abandon
 from cachekit._flow.stale import hand_out, in_place_of, share_result
 from cachekit._flow.verdict import LOAD
-from cachekit._tiers.background import end
 from cachekit.stores.scripts import Lease
 
 _SHORTEST: Final = 0.001
@@ -46,7 +43,7 @@ class Gather:
         self._held: list[Member] = []
         self._shared: dict[asyncio.Future[Landed | None], tuple[Member, Sharing]] = {}
         # Those that follow an earlier load, which is not theirs.
-        self._following: dict[asyncio.Task[None], Member] = {}
+        self._following: dict[asyncio.Future[None], tuple[Member, Following]] = {}
         self._led: list[Member] = []
 
     async def load(self, members: Sequence[Member]) -> None:
@@ -64,7 +61,7 @@ class Gather:
                 await self._wait()
                 await self._load_open()
         finally:
-            await self._leave()
+            self._leave()
 
     @property
     def waits(self) -> bool:
@@ -100,7 +97,8 @@ class Gather:
             if flight_of(member).after is None:
                 led.append(member)
             else:
-                self._following[asyncio.create_task(_follow(member))] = member
+                following = Following(member.call, flight_of(member))
+                self._following[following.follower] = (member, following)
         return led
 
     def _boards(self, member: Member) -> bool:
@@ -186,9 +184,12 @@ class Gather:
             await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         else:
             await asyncio.sleep(timeout or 0.0)
-        for task in [task for task in self._following if task.done()]:
-            self._open.append(self._following.pop(task))
-            task.result()
+        now = asyncio.get_running_loop().time()
+        for follower, (member, following) in [*self._following.items()]:
+            if follower.done() or following.ends <= now:
+                del self._following[follower]
+                following.end()
+                self._open.append(member)
         for waiter in [waiter for waiter in self._shared if waiter.done()]:
             member, sharing = self._shared.pop(waiter)
             landed = sharing.result()
@@ -214,6 +215,7 @@ class Gather:
                 pauses.append(member.wait.next_pause())
         now = asyncio.get_running_loop().time()
         ends = [member.ends - now for member, _ in self._shared.values() if member.ends is not None]
+        ends += [following.ends - now for _, following in self._following.values()]
         return max(_SHORTEST, min([*pauses, *ends])) if pauses or ends else None
 
     def _end_soft(self) -> None:
@@ -244,11 +246,14 @@ class Gather:
         else:
             self.values[call.key] = share_result(call, member.result, flight_of(member), landed)
 
-    async def _leave(self) -> None:
+    def _leave(self) -> None:
         """Leave all flights: those that have not landed go to other callers, or end."""
         shared, self._shared = self._shared, {}
         for _, sharing in shared.values():
             sharing.leave()
+        for _, following in self._following.values():
+            following.end()
+        self._following.clear()
         for member in self._led:
             flight = member.flight
             if flight is None:
@@ -257,16 +262,3 @@ class Gather:
                 member.call.runtime.flights.close(flight)
             elif flight.state is not State.ABANDONED:
                 abandon(member.call, flight)
-        if self._following:
-            await end(*self._following)
-
-
-async def _follow(member: Member) -> None:
-    """Wait for the earlier load that a flight follows; it is no load that the call shares."""
-    call, flight = member.call, flight_of(member)
-    began = time.monotonic()
-    if flight.after is not None:
-        with waiting_for(flight), waiting_for(flight.after):
-            await flight.after.until_ended(call.budget.left)
-    call.budget.left -= time.monotonic() - began
-    flight.after = None

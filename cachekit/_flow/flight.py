@@ -199,15 +199,27 @@ class Flight(Struct, eq=False):
     async def until_ended(self, seconds: float) -> None:
         """Wait until it has landed, or was abandoned, but no longer than ``seconds``."""
         if NEXT[self.state] and seconds > 0:
-            follower: asyncio.Future[None] = self.loop.create_future()
-            if self._followers is None:
-                self._followers = []
-            self._followers.append(follower)
+            follower = self.add_follower()
             try:
                 await asyncio.wait([follower], timeout=seconds)
             finally:
-                if self._followers is not None and follower in self._followers:
-                    self._followers.remove(follower)
+                self.remove_follower(follower)
+
+    def add_follower(self) -> asyncio.Future[None]:
+        """Return a future that is done when it has landed, or was abandoned."""
+        follower: asyncio.Future[None] = self.loop.create_future()
+        if not NEXT[self.state]:
+            follower.set_result(None)
+            return follower
+        if self._followers is None:
+            self._followers = []
+        self._followers.append(follower)
+        return follower
+
+    def remove_follower(self, follower: asyncio.Future[None]) -> None:
+        """Forget ``follower``, which waits no more."""
+        if self._followers is not None and follower in self._followers:
+            self._followers.remove(follower)
 
     def become(self, state: State) -> None:
         """Change the state: nothing else does. A state that cannot follow is left out."""

@@ -117,6 +117,40 @@ class Sharing:
             abandon(self._call, self._flight)
 
 
+class Following:
+    """A caller whose flight follows an earlier load, and that waits for more at the same time.
+
+    It is no load that the call shares, so waiting for it counts as work of the cache, and ends with the call's budget.
+
+    Args:
+        call: Of the caller.
+        flight: Its own flight. From now on it waits for the one before it.
+    """
+
+    def __init__(self, call: Call[Any], flight: Flight) -> None:
+        self._call = call
+        self._flight = flight
+        self._began = time.monotonic()
+        self._waiting = [waiting_for(flight)]
+        self.ends: float = flight.loop.time() + call.budget.left
+        """When it is not waited for any longer, by the clock of the event loop."""
+        self.follower: asyncio.Future[None] = flight.loop.create_future()
+        if flight.after is not None:
+            self._waiting.append(waiting_for(flight.after))
+            self.follower = flight.after.add_follower()
+        for waiting in self._waiting:
+            waiting.__enter__()
+
+    def end(self) -> None:
+        """Wait no more: the earlier load has ended, or its time is over, or the caller leaves."""
+        for waiting in self._waiting:
+            waiting.__exit__(None, None, None)
+        if self._flight.after is not None:
+            self._flight.after.remove_follower(self.follower)
+            self._flight.after = None
+        self._call.budget.left -= time.monotonic() - self._began
+
+
 def result_of(call: Call[R], landed: Landed) -> R:
     """Return the value of a shared load, to each caller its own if it makes the round trip; or raise its error."""
     if landed.error is not None:

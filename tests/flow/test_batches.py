@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from cachekit import MISS, Cache, CachedFunction, CachedManyFunction
 from cachekit.errors import ConfigurationError, DecorationError, RoundTripError
-from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, StoreFailed, Uncached
+from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, ServedStale, StoreFailed, Uncached
 from cachekit.stores.lane import Lane
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock
@@ -605,7 +605,9 @@ async def test_a_slow_load_of_a_batch_is_not_waited_for_longer_than_its_soft_tim
     await asyncio.sleep(0.03)
     users.open.clear()
     users.version = 1
+    events = watch(cache)
     assert await users.many(["a"]) == of("a")
+    assert [event.why for event in events if isinstance(event, ServedStale)] == ["slow"]
     assert cache.loading_in_background == 1
     users.open.set()
     await until(lambda: not cache.loading_in_background)
@@ -798,6 +800,9 @@ async def test_a_batch_in_a_cluster_is_one_write_to_each_node_at_each_step(
         nodes = {*writes}
         assert len(nodes) == 3
         assert sorted(writes) == sorted([*nodes] * 3)
+        # A call for one id leaves its lane idle: the next operation there is not sent before the others of its batch.
+        for one in ids:
+            await users.one(one)
         del writes[:]
         await users.many(ids)
         assert sorted(writes) == sorted(nodes)
