@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar, Unpack
 from cachekit._flow.commit import after_commit
 from cachekit._flow.plan import KnownTemplates
 from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration
+from cachekit._flow.put import touch
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import commit, invalidate, store, store_many
 from cachekit._tiers.background import Background
@@ -258,6 +259,27 @@ class Cache:
             True
         """
         return self._is_one_key(key, "cache.delete") and await invalidate(self.runtime, [key])
+
+    async def touch(self, key: str, ttl: Duration) -> bool:
+        """Let the value at ``key`` live for ``ttl`` from now on, without reading or writing it.
+
+        Returns whether there was one; False also when the store fails, or the ttl makes no sense. None is made, and one
+        that is written or removed meanwhile is as it would be without.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://")
+            ...     print(await cache.touch("session:1", "1h"), await cache.set("session:1", {}, ttl=60))
+            ...     print(await cache.touch("session:1", "1h"))
+            >>> asyncio.run(main())
+            False True
+            True
+        """
+        seconds = self._seconds(ttl)
+        if seconds is None or not self._is_key(key, "cache.touch"):
+            return False
+        return await touch(self.runtime, key, seconds)
 
     # --- many by hand -----------------------------------------------------------------------------
 

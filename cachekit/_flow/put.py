@@ -96,7 +96,12 @@ async def touch_call(
 ) -> bool:
     """Let the cached value of one call live for ``ttl`` seconds from now on. Returns whether there is one."""
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None or (BLOCKS.get() and runs_uncached(runtime, key)):
+    return key is not None and await touch(runtime, key, ttl)
+
+
+async def touch(runtime: Runtime, key: str, ttl: float) -> bool:
+    """Let the value at ``key`` live for ``ttl`` seconds from now on. Returns whether there is one."""
+    if BLOCKS.get() and runs_uncached(runtime, key):
         return False
     return await runtime.coherence.touch(key, ttl, runtime.budget())
 

@@ -563,6 +563,27 @@ async def test_callers_share_the_load_of_a_batch_while_the_store_is_down() -> No
     await cache.aclose()
 
 
+async def test_a_batch_follows_a_load_of_which_the_store_cannot_tell_whether_it_was_invalidated() -> None:
+    store = FailingStore()
+    cache = Cache(store, timeout=PATIENCE)
+    users = Users(cache)
+    store.fail()
+    users.open.clear()
+    first = asyncio.create_task(users.many(["a", "b"]))
+    await users.began.wait()
+    second = asyncio.create_task(users.many(["b", "c"]))
+    third = asyncio.create_task(users.many(["b"]))
+    await until(lambda: len(users.loads) == 2)
+    assert users.loads[1] == ["c"], "what nobody loads does not wait"
+    users.version = 1
+    users.open.set()
+    assert await first == of("ab")
+    assert (await second)["b"] == (await third)["b"] == ["b", 1], "the next load, which both share"
+    assert users.loads[2:] == [["b"]]
+    store.recover()
+    await cache.aclose()
+
+
 async def test_a_load_that_takes_too_long_ends_for_all_callers(cache: Cache) -> None:
     users = Users(cache, load_timeout=0.05)
     users.open.clear()

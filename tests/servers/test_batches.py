@@ -119,6 +119,19 @@ async def test_while_a_server_hangs_the_function_is_called_once_with_all_ids(own
         own_server.resume()
 
 
+async def test_one_key_that_an_acl_refuses_keeps_no_other_from_being_a_hit(own_server: RedisServer) -> None:
+    rules = ("~value:1*", "~{value:1*", "+@all")
+    own_server.cli("ACL", "SETUSER", "app", "on", ">secret", *rules)
+    url = own_server.url.replace("redis://", "redis://app:secret@")
+    async with Cache(url, timeout=T) as cache:
+        counted = Counted(cache)
+        xs = range(10, 16)
+        await counted.call([*xs, 2])
+        assert await counted.call([*xs, 2]) == {**squares(xs), 2: 4}
+        assert counted.loads == [[*xs, 2], [2]]
+        assert {*counted.failures} == {"NOPERM"}
+
+
 async def test_a_server_that_is_gone_from_the_beginning_is_one_failure_of_a_batch(
     start_server: Callable[..., RedisServer],
 ) -> None:
