@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from cachekit import MISS, Cache, CachedFunction, CachedManyFunction
+from cachekit import MISS, Cache, CachedFunction, CachedManyFunction, new_key
 from cachekit.errors import ConfigurationError, DecorationError, RoundTripError
 from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, ServedStale, StoreFailed, Uncached
 from cachekit.stores.lane import Lane
@@ -755,6 +755,52 @@ def test_a_batch_in_the_background_needs_arguments_that_outlive_the_call() -> No
 
     @one.many()
     async def plain(xs: list[int]) -> dict[int, int]: ...
+
+
+# --- near, and private ----------------------------------------------------------------------------------
+
+
+async def test_a_batch_finds_near_what_a_batch_or_a_call_has_brought_there(redis_server: RedisServer) -> None:
+    async with Cache(redis_server.url, near=100, timeout=5) as cache:
+        users = Users(cache, absent_ttl="1m")
+        users.unknown = {"x"}
+        events = watch(cache)
+
+        async def near_hits() -> set[str]:
+            del events[:]
+            assert await users.many([*"abx"]) == of("ab")
+            return {event.key for event in events if isinstance(event, Hit) and event.near}
+
+        hits: set[str] = set()
+
+        async def look() -> None:
+            hits.clear()
+            hits.update(await near_hits())
+
+        await until(lambda: hits == {"user:a", "user:b"}, look)
+        assert await users.one("a") == ["a", 0]
+        users.version = 1
+        await users.one.invalidate("a")
+        assert await users.many(["a", "b"]) == {"a": ["a", 1], "b": ["b", 0]}
+
+
+async def test_the_values_of_a_private_batch_and_its_absences_stand_sealed(store_url: str) -> None:
+    loads: list[list[int]] = []
+    async with Cache(store_url, timeout=5, keys=[new_key()]) as cache:
+
+        @cache.cached_many(key="k:<x>", each="xs", ttl=60, absent_ttl=60, private=True)
+        async def secret(xs: list[int]) -> dict[int, str]:
+            loads.append([*xs])
+            return {x: "a secret" for x in xs if x}
+
+        for _ in range(2):
+            assert await secret([0, 1]) == {1: "a secret"}
+        assert loads == [[0, 1]]
+        for key in ("k:0", "k:1"):
+            raw, _ = await raw_at(cache, key)
+            assert raw is not None
+            assert b"secret" not in raw
+            assert b"null" not in raw
 
 
 # --- round trips --------------------------------------------------------------------------------------
