@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachekit._flow.commit import after_commit
 from cachekit._flow.plan import KnownTemplates
-from cachekit._flow.policy import CachedOptions, Duration
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration
+from cachekit._flow.put import touch
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.tagged import read_by_hand
-from cachekit._flow.write import Invalidation, clear, commit, invalidate, store
+from cachekit._flow.write import Invalidation, clear, commit, invalidate, store, store_many
 from cachekit._tiers.background import Background
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Guard, Settings
@@ -22,6 +23,7 @@ from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.tags import Wanted
+from cachekit._tiers.values import Reading
 from cachekit.clock import Clock, SystemClock
 from cachekit.codecs import Codec
 from cachekit.config import (
@@ -33,7 +35,16 @@ from cachekit.config import (
     parse_count,
     parse_duration,
 )
-from cachekit.decorators import NO_KEYS, CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
+from cachekit.decorators import (
+    NO_KEYS,
+    CachedDecorator,
+    F,
+    ManyDecorator,
+    make_cached,
+    make_cached_many,
+    make_invalidates,
+    with_options_in_signature,
+)
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
 from cachekit.keys import PATTERN, is_pattern
@@ -158,6 +169,12 @@ class Cache:
             raise ConfigurationError(NO_KEYS)
         return make_cached(lambda: self.runtime, self._known, key, options)
 
+    def cached_many(self, key: str, *, each: str, **options: Unpack[CachedManyOptions]) -> ManyDecorator:
+        """Cache the results of an async function of many ids in this cache; see `cachekit.cached_many`."""
+        if options.get("private") and self.runtime.sealer is None:
+            raise ConfigurationError(NO_KEYS)
+        return make_cached_many(lambda: self.runtime, self._known, key, each, options)
+
     def invalidates(
         self, *keys: str, tags: Sequence[str] = (), soft: bool = False, always: bool = False, around: bool = False
     ) -> Callable[[F], F]:
@@ -229,13 +246,16 @@ class Cache:
         """
         if not self._is_key(key, _SET.name):
             return False
+        seconds = self._seconds(ttl)
+        return seconds is not None and await store(self.runtime, key, value, _SET, seconds)
+
+    def _seconds(self, ttl: Duration) -> float | None:
         try:
-            seconds = parse_duration(ttl)
+            return parse_duration(ttl)
         except ConfigurationError:
             # By its type alone: a caller that mixed up the arguments passed the value here.
             self.runtime.reporter.skipped(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
-            return False
-        return await store(self.runtime, key, value, _SET, seconds)
+            return None
 
     async def delete(self, key: str) -> bool:
         """Invalidate ``key``. Returns whether the store acknowledged it, even if the key had no value.
@@ -317,6 +337,80 @@ class Cache:
             self.runtime.reporter.incident("cache.clear", "unswept", text)
             return False
         return await clear(self.runtime, seconds, progress)
+
+    async def touch(self, key: str, ttl: Duration) -> bool:
+        """Let the value at ``key`` live for ``ttl`` from now on, without reading or writing it.
+
+        Returns whether there was one; False also when the store fails, or the ttl makes no sense. None is made, and one
+        that is written or removed meanwhile is as it would be without.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://")
+            ...     print(await cache.touch("session:1", "1h"), await cache.set("session:1", {}, ttl=60))
+            ...     print(await cache.touch("session:1", "1h"))
+            >>> asyncio.run(main())
+            False True
+            True
+        """
+        seconds = self._seconds(ttl)
+        if seconds is None or not self._is_key(key, "cache.touch"):
+            return False
+        return await touch(self.runtime, key, seconds)
+
+    # --- many by hand -----------------------------------------------------------------------------
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values at ``keys``, as `get` does, in one round trip to each server; without those of misses.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://")
+            ...     print(await cache.set_many({"a": 1, "b": [2]}, ttl=60), await cache.get_many(["b", "c", "a"]))
+            ...     print(await cache.delete_many(["a", "b"]), await cache.get_many(["a", "b"]))
+            >>> asyncio.run(main())
+            True {'b': [2], 'a': 1}
+            True {}
+        """
+        asked = [key for key in dict.fromkeys(keys) if self._is_key(key, _GET.name)]
+        if not asked:
+            return {}
+        outcomes = await self.runtime.values.read_many(asked, _GET, self.runtime.budget(), Reading())
+        found = zip(asked, outcomes, strict=True)
+        return {key: one.value for key, one in found if isinstance(one, Found) and not one.entry.absent}
+
+    async def set_many(self, values: Mapping[str, Any], ttl: Duration) -> bool:
+        """Store each value at its key, as `set` does, in two round trips. Returns whether the store confirmed all.
+
+        A value that `set` would refuse is refused alone.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache("memory://").set_many({"a": 1, "b": 2}, ttl="10m"))
+            True
+        """
+        seconds = self._seconds(ttl)
+        if seconds is None:
+            return False
+        some = {key: value for key, value in values.items() if self._is_key(key, _SET.name)}
+        return await store_many(self.runtime, some, _SET, seconds) and len(some) == len(values)
+
+    async def delete_many(self, keys: Iterable[str]) -> bool:
+        """Invalidate ``keys``, as `delete` does, in one round trip to each server. Returns whether all acknowledged it.
+
+        A key that `delete` would refuse is refused alone.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache("memory://").delete_many(["profile:1", "profile:2"]))
+            True
+        """
+        asked = [*dict.fromkeys(keys)]
+        some = [key for key in asked if self._is_one_key(key, "cache.delete_many")]
+        deleted = not some or await invalidate(self.runtime, some)
+        return deleted and len(some) == len(asked)
 
     async def erase(self, *keys: str) -> bool:
         """Leave nothing at ``keys``: values, windows, leases, copies near, and what was on its way to them.

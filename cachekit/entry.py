@@ -10,6 +10,7 @@ member  meaning
 ``t``   the TTL in ms, if that depends on the value
 ``T``   the tags that the value depends on, and the generation that each had before the load: `cachekit.tags`
 ``E``   1: the value is sealed
+``A``   1: there is no value: an id that a batch has asked for is absent, and that is remembered
 ======  ========================================================================================================
 
 A ``!`` behind the object, or several, say that the value was expired by hand. A later version may add members. One that
@@ -122,6 +123,8 @@ class Entry(Struct, frozen=True, gc=False):
     """Whether its data is sealed: text in base64."""
     tags: Mapping[str, str | None] | None = None
     """Its tags, and their generations; None if it has none."""
+    absent: bool = False
+    """Whether it remembers that there is no value. Its data is ``null``."""
 
     @property
     def dated(self) -> bool:
@@ -151,6 +154,8 @@ class Entry(Struct, frozen=True, gc=False):
         members: dict[str, object] = {"E": 1} if self.sealed else {}
         if self.tags is not None:
             members["T"] = self.tags
+        if self.absent:
+            members["A"] = 1
         members |= {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
         return orjson.dumps(members)
 
@@ -171,11 +176,12 @@ def metadata_of(raw: bytes) -> bytes:
     return raw.partition(b"\n")[2].rstrip(EXPIRED)
 
 
-def parse(raw: bytes, *, sealed: bool = False, tagged: bool = False) -> Entry | None:
+def parse(raw: bytes, *, sealed: bool = False, tagged: bool = False, absent: bool = False) -> Entry | None:
     r"""Return the entry in ``raw``, or None for an entry that this version does not understand.
 
     ``sealed``: also one whose value is sealed. Who cannot open it does not understand it.
     ``tagged``: also one that has tags. Who does not ask for these tags does not know whether the value still holds.
+    ``absent``: also one of a remembered absence, which only batches understand.
 
     Example:
         >>> parse(b"1") == Entry(b"1"), parse(b'1\n{"s":60000,"new":[]}!') == Entry(b"1", stale=60.0, expired=True)
@@ -191,15 +197,15 @@ def parse(raw: bytes, *, sealed: bool = False, tagged: bool = False) -> Entry | 
     metadata = _parse_often(line) if len(line) <= _SHORT else _parse_line(line)
     if metadata is None:
         return None
-    stale, load, ttl, expired, is_sealed, tags = metadata
-    if (is_sealed and not sealed) or (tags is not None and not tagged):
+    stale, load, ttl, expired, is_sealed, tags, is_absent = metadata
+    if (is_sealed and not sealed) or (tags is not None and not tagged) or (is_absent and not absent):
         return None
-    return Entry(data, stale, load, ttl, expired, is_sealed, tags)
+    return Entry(data, stale, load, ttl, expired, is_sealed, tags, is_absent)
 
 
 _NEWLINE: Final = ord("\n")
 
-_Metadata: TypeAlias = tuple[float, float, float, bool, bool, dict[str, str] | None]
+_Metadata: TypeAlias = tuple[float, float, float, bool, bool, dict[str, str] | None, bool]
 """The fields of an `Entry` behind its data."""
 
 
@@ -211,16 +217,16 @@ def _parse_line(line: bytes) -> _Metadata | None:
         return None
     if not isinstance(members, dict):
         return None
-    sealed, tags = "E" in members, members.pop("T", None)
-    form = members.pop("E", 1)
-    if type(form) is not int or form != 1 or any(name[:1].isupper() for name in members):
+    sealed, tags, absent = "E" in members, members.pop("T", None), "A" in members
+    forms = (members.pop("E", 1), members.pop("A", 1))
+    if any(type(form) is not int or form != 1 for form in forms) or any(name[:1].isupper() for name in members):
         return None
     if b'"T"' in line and not (isinstance(tags, dict) and all(isinstance(one, str) for one in tags.values())):
         return None
     stale, load, ttl = (members.get(name, 0) for name in "sdt")
     if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):
         return None
-    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed, tags
+    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed, tags, absent
 
 
 _SHORT: Final = 60

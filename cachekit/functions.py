@@ -10,13 +10,21 @@ from contextvars import ContextVar, Token
 from typing import Any, Final, Unpack
 
 from cachekit._flow.plan import KnownTemplates
-from cachekit._flow.policy import CachedOptions, Duration
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.write import Invalidation
 from cachekit._tiers.incidents import LOGGER
 from cachekit.cache import Cache
 from cachekit.config import DEFAULT_TIMEOUT
-from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
+from cachekit.decorators import (
+    CachedDecorator,
+    F,
+    ManyDecorator,
+    make_cached,
+    make_cached_many,
+    make_invalidates,
+    with_options_in_signature,
+)
 from cachekit.errors import ConfigurationError
 from cachekit.sealing import Keys
 from cachekit.stores.base import Store
@@ -211,6 +219,35 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         'profile:42'
     """
     return make_cached(_runtime, _known, key, options)
+
+
+def cached_many(key: str, *, each: str, **options: Unpack[CachedManyOptions]) -> ManyDecorator:
+    """Cache the results of an async function of many ids, each under a key of its own, in the default cache.
+
+    A call reads all keys in one round trip, and calls the function once, with a list of the ids that it has to load. It
+    returns a dict in the order of the ids that it was asked for, each once, without those that the function leaves out.
+    Where there is a function for one id as well, decorate that with `cached` and this one with its ``.many``: then both
+    share results and loads.
+
+    Args:
+        key: A template for one id, such as ``"user:<user_id>"``. It names the id by a name that is no parameter; all
+            other placeholders are parameters.
+        each: The parameter that has the ids: anything to iterate over, but no text.
+        max_batch: The most ids in one call of the function, 500 by default; more are split.
+        absent_ttl: For how long it is remembered that the function has left an id out; None: it is not.
+        options: As of `cached`. ``ttl`` and ``when`` get the result for one id.
+
+    Raises:
+        DecorationError: Not an ``async def``, one that returns no mapping, or a template that does not name the id.
+        ConfigurationError: An option makes no sense.
+
+    Example:
+        >>> @cached_many(key="user:<user_id>", each="user_ids", ttl=600)
+        ... async def users(user_ids: list[int]) -> dict[int, str]: ...
+        >>> users.keys([1, 2])
+        ['user:1', 'user:2']
+    """
+    return make_cached_many(_runtime, _known, key, each, options)
 
 
 def invalidates(

@@ -21,6 +21,13 @@
     load.py      the user's function, and the fill behind it
     failure.py   the exception of a load, for each caller a copy
     warm.py      many calls, a bounded number at a time
+    batch_plan.py  the plan of a function of many ids, and its keys
+    batch.py     the path of a batch: keys, one read, hits
+    batch_gather.py  what was no hit: its own loads first, then those of others
+    batch_load.py  leases in one write, one call of the function, fills in one write
+    batch_behind.py  loads of a batch that go on when its caller has gone
+    batch_write.py  invalidations of many calls
+    put.py       values in hand: set, writing, puts, ttl, touch
     write.py     invalidations
     commit.py    invalidations held back until a transaction has committed
     runtime.py   everything that the calls of one cache share

@@ -82,8 +82,16 @@ class Landed(Struct, frozen=True):
 AGAIN: Final = Landed()
 """A load in the background that did not begin: its lease was held, for one. Callers that wait start over."""
 
+ABSENT: Final = Landed()
+"""A batch has loaded the key, and its function has left the id out. Only batches take that for an answer."""
+
 PAUSED: Final = Landed()
 """A load that did not begin, since one of its key failed a short time ago, in any process."""
+
+
+def is_open(landed: Landed) -> bool:
+    """Tell whether a load has ended without an answer for single calls that shared it: each starts over."""
+    return landed is AGAIN or landed is ABSENT
 
 
 class Flight(Struct, eq=False):
@@ -137,10 +145,7 @@ class Flight(Struct, eq=False):
         """Wait until the load lands. Returns None when this caller is promoted: it has to load itself."""
         if self.landed is not None:
             return self.landed
-        waiter: asyncio.Future[Landed | None] = self.loop.create_future()
-        if self._waiters is None:
-            self._waiters = deque()
-        self._waiters.append(waiter)
+        waiter = self.add_waiter()
         heard = False
         try:
             landed = await waiter
@@ -148,10 +153,21 @@ class Flight(Struct, eq=False):
         finally:
             # Cancelled, or closed from outside.
             if not heard:
-                self._leave(waiter)
+                self.leave(waiter)
         return landed
 
-    def _leave(self, waiter: asyncio.Future[Landed | None]) -> None:
+    def add_waiter(self) -> asyncio.Future[Landed | None]:
+        """Return the future of a caller that waits: it gets what `join` returns."""
+        waiter: asyncio.Future[Landed | None] = self.loop.create_future()
+        if self.landed is not None:
+            waiter.set_result(self.landed)
+            return waiter
+        if self._waiters is None:
+            self._waiters = deque()
+        self._waiters.append(waiter)
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[Landed | None]) -> None:
         """Note that the caller of ``waiter`` waits no more."""
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
@@ -190,15 +206,27 @@ class Flight(Struct, eq=False):
     async def until_ended(self, seconds: float) -> None:
         """Wait until it has landed, or was abandoned, but no longer than ``seconds``."""
         if NEXT[self.state] and seconds > 0:
-            follower: asyncio.Future[None] = self.loop.create_future()
-            if self._followers is None:
-                self._followers = []
-            self._followers.append(follower)
+            follower = self.add_follower()
             try:
                 await asyncio.wait([follower], timeout=seconds)
             finally:
-                if self._followers is not None and follower in self._followers:
-                    self._followers.remove(follower)
+                self.remove_follower(follower)
+
+    def add_follower(self) -> asyncio.Future[None]:
+        """Return a future that is done when it has landed, or was abandoned."""
+        follower: asyncio.Future[None] = self.loop.create_future()
+        if not NEXT[self.state]:
+            follower.set_result(None)
+            return follower
+        if self._followers is None:
+            self._followers = []
+        self._followers.append(follower)
+        return follower
+
+    def remove_follower(self, follower: asyncio.Future[None]) -> None:
+        """Forget ``follower``, which waits no more."""
+        if self._followers is not None and follower in self._followers:
+            self._followers.remove(follower)
 
     def become(self, state: State) -> None:
         """Change the state: nothing else does. A state that cannot follow is left out."""

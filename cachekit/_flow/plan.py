@@ -52,7 +52,8 @@ class CallPlan(Generic[P, R]):
     def __init__(
         self, function: Callable[P, Coroutine[Any, Any, R]], key: str | None, policy: Policy, *, of_class: bool = False
     ) -> None:
-        signature = check_function(function, "cached")
+        signature = self.signature_of(function)
+        self.signature: inspect.Signature = signature
         self.function = function
         self.name: str = describe(function)
         self.policy: Policy = policy
@@ -92,6 +93,22 @@ class CallPlan(Generic[P, R]):
             # A type of that name may be defined further down: the first call tries again.
             codec = self._make_codec()
             self.built_codec = None if codec is self._plain_codec else codec
+
+    def signature_of(self, function: Any) -> inspect.Signature:
+        """Return the signature of the calls.
+
+        Raises:
+            DecorationError: It is no ``async def``.
+        """
+        return check_function(function, "cached")
+
+    def annotation(self) -> Any:
+        """Return the type of the results.
+
+        Raises:
+            Exception: As `return_annotation`.
+        """
+        return return_annotation(self.function)
 
     def key_of(self, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """Return the key of a call, or None, with one warning, when an argument cannot be rendered.
@@ -150,7 +167,7 @@ class CallPlan(Generic[P, R]):
             DecorationError: The annotation cannot be used, and the function is cached with ``strict=True``.
         """
         try:
-            return self._codec_of(return_annotation(self.function))
+            return self._codec_of(self.annotation())
         except NameError:
             raise
         # TypeError for a type nobody can decode, and any other exception that evaluating an annotation raises.
@@ -267,7 +284,7 @@ class KnownTemplates:
 
 
 def _clash(one: CallPlan[..., Any], other: CallPlan[..., Any]) -> bool:
-    if _returned(one.function) != _returned(other.function):
+    if _returned(one) != _returned(other):
         return True
     # Without a template the name alone tells functions apart, and a wrapper may have copied it.
     alike = getattr(one.function, "__code__", None) is getattr(other.function, "__code__", None)
@@ -306,11 +323,10 @@ def _held(function: Any) -> Iterator[object]:
     yield from (getattr(function, "__kwdefaults__", None) or {}).values()
 
 
-def _returned(function: Any) -> object:
+def _returned(plan: CallPlan[..., Any]) -> object:
     """Return the annotated type of the result, or its text if it cannot be resolved yet."""
-    written = getattr(function, "__annotations__", {}).get("return", Any)
     try:
-        return typing.get_type_hints(function, include_extras=True).get("return", Any)
+        return plan.annotation()
     # As in `CallPlan`: evaluating an annotation may raise anything.
     except Exception:
-        return written
+        return getattr(plan.function, "__annotations__", {}).get("return", Any)

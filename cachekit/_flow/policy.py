@@ -63,6 +63,13 @@ class CachedOptions(TypedDict, total=False):
     tags: bool | Sequence[str | bool]
 
 
+class CachedManyOptions(CachedOptions, total=False):
+    """The options of `cachekit.cached_many` for type checkers: those of `Policy`, and of a batch."""
+
+    max_batch: int
+    absent_ttl: Duration | None
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """How the results of one function are cached.
 

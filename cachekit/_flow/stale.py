@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from cachekit._flow.background import load_soon
 from cachekit._flow.call import Call
-from cachekit._flow.flight import AGAIN, PAUSED, Flight, Landed
+from cachekit._flow.flight import PAUSED, Flight, Landed, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import abandon, counts_as_failure, lead, result_of, share
 from cachekit._flow.verdict import LOAD, SERVE_LOAD, Verdict
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 _AT_HAND: Final = frozenset({Freshness.STALE, Freshness.SPARE})
 
-_UNTIMED: Final = "has no stale values, since its store does not tell for how long it keeps a value (TimedStore)"
+UNTIMED: Final = "has no stale values, since its store does not tell for how long it keeps a value (TimedStore)"
 
 
 async def serve_stale(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
@@ -43,14 +43,19 @@ async def serve_stale(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
         return value
     if call.plan.windows is None:
         return await load(call, result, verdict)
-    if not call.runtime.coherence.times:
-        call.runtime.reporter.incident(call.plan.name, "untimed", f"{call.plan.name} {_UNTIMED}")
-    elif verdict is not LOAD and verdict is not Verdict.REFRESH:
-        call.seen = _seen(outcome)
-        call.spare = cast("Found", outcome) if verdict is Verdict.LOAD_SPARE else None
+    note_seen(call, outcome, verdict)
     if call.spare is not None and call.plan.soft_timeout is not None:
         return await _load_softly(call, result, call.spare)
     return await load(call, result, verdict)
+
+
+def note_seen(call: Call[Any], outcome: Outcome, verdict: Verdict) -> None:
+    """Note what a call that has to load has seen, and its stale value."""
+    if not call.runtime.coherence.times:
+        call.runtime.reporter.incident(call.plan.name, "untimed", f"{call.plan.name} {UNTIMED}")
+    elif verdict is not LOAD and verdict is not Verdict.REFRESH:
+        call.seen = _seen(outcome)
+        call.spare = cast("Found", outcome) if verdict is Verdict.LOAD_SPARE else None
 
 
 def _seen(outcome: Outcome) -> Seen:
@@ -84,8 +89,8 @@ async def load(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
         landed = await share(call, flight) if joined else None
         if landed is None:
             return await _lead(call, result, flight, LOAD if joining is Joining.ALONE else verdict)
-        if landed is not AGAIN and (landed is not PAUSED or call.spare is not None):
-            return _share_result(call, result, flight, landed)
+        if not is_open(landed) and (landed is not PAUSED or call.spare is not None):
+            return share_result(call, result, flight, landed)
         # The flight that it had joined brought nothing. Any flight that it finds now began after this call did.
         result = ReadResult(result.outcome)
 
@@ -96,26 +101,26 @@ async def _lead(call: Call[R], result: ReadResult, flight: Flight, verdict: Verd
         value = await lead(call, flight, verdict)
     # The function's own: anything about the store is a value here.
     except call.plan.failures as error:
-        standing = await _in_place_of(call, result, flight, error)
+        standing = await in_place_of(call, result, flight, error)
         if standing is None:
             raise
         reporter.load_failed(call.plan.name, call.key, error)
-        return _hand_out(call, standing, "offline" if call.spare is None else "error")
+        return hand_out(call, standing, "offline" if call.spare is None else "error")
     if flight.landed is PAUSED and call.spare is not None:
-        return _hand_out(call, call.spare, "paused")
+        return hand_out(call, call.spare, "paused")
     if reporter.incidents:
         reporter.resolved(call.plan.name, "load")
     return value
 
 
-def _share_result(call: Call[R], result: ReadResult, flight: Flight, landed: Landed) -> R:
+def share_result(call: Call[R], result: ReadResult, flight: Flight, landed: Landed) -> R:
     """Return the value of a shared load, or what stands in for it; or raise its error."""
     if landed is PAUSED and call.spare is not None:
-        return _hand_out(call, call.spare, "paused")
+        return hand_out(call, call.spare, "paused")
     if landed.error is not None and counts_as_failure(call, flight, landed.error):
         standing = _last_known(call) if _is_offline(call, result) else call.spare
         if standing is not None:
-            return _hand_out(call, standing, "offline" if call.spare is None else "error")
+            return hand_out(call, standing, "offline" if call.spare is None else "error")
     return result_of(call, landed)
 
 
@@ -131,21 +136,21 @@ async def _load_softly(call: Call[R], result: ReadResult, spare: Found) -> R:
     while True:
         if leads and not load_soon(call, flight, Copy.HELD):
             abandon(call, flight)
-            return _hand_out(call, spare, "busy")
+            return hand_out(call, spare, "busy")
         try:
             async with asyncio.timeout_at(ends):
                 landed = await share(call, flight)
         except TimeoutError:
-            return _hand_out(call, spare, "slow")
-        if landed is AGAIN:
+            return hand_out(call, spare, "slow")
+        if landed is not None and is_open(landed):
             flight, joining = board(call.runtime.flights, call.key, call.plan, ReadResult(result.outcome))
         elif landed is not None:
-            return _share_result(call, result, flight, landed)
+            return share_result(call, result, flight, landed)
         # Promoted, since the caller that was loading was cancelled; or the first caller of another flight.
         leads = landed is None or joining is not Joining.JOIN
 
 
-async def _in_place_of(call: Call[Any], result: ReadResult, flight: Flight, error: Exception) -> Found | None:
+async def in_place_of(call: Call[Any], result: ReadResult, flight: Flight, error: Exception) -> Found | None:
     """Return what stands in for the load of ``flight``, which this call led and which ended with ``error``."""
     spare = call.spare
     if not counts_as_failure(call, flight, error) or call.pending:
@@ -183,7 +188,7 @@ def _last_known(call: Call[Any]) -> Found | None:
 # --- events ---------------------------------------------------------------------------------------
 
 
-def _hand_out(call: Call[R], found: Found, why: str) -> R:
+def hand_out(call: Call[R], found: Found, why: str) -> R:
     """Return the value of ``found``, and tell observers, unless another load has made it fresh."""
     reporter = call.runtime.reporter
     if reporter.observers:

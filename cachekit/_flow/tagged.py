@@ -19,7 +19,7 @@ from cachekit._flow.flight import Flight
 from cachekit._flow.joining import ReadResult
 from cachekit._flow.load import lead, load_inside
 from cachekit._flow.plan import CallPlan
-from cachekit._flow.read import emit
+from cachekit._flow.read import emit_outcome
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.stale import serve_stale
 from cachekit._flow.tagging import Tagging, TagPlan
@@ -135,7 +135,7 @@ async def _go_on(begun: _Begun, found: TaggedOutcome, args: tuple[Any, ...], kwa
     """Return the result of a call that has read ``found``."""
     runtime, plan, wanted, outcome = begun.runtime, begun.plan, begun.wanted, found.outcome
     if runtime.reporter.observers:
-        emit(runtime, plan, wanted.key, outcome)
+        emit_outcome(runtime, plan, wanted.key, outcome)
     if isinstance(outcome, Found) and wanted.least is not None:
         # So that the next hit takes one round trip.
         cast("TagPlan", plan.tags).teach(wanted.key, tuple(found.tags))
@@ -247,7 +247,7 @@ async def take_tagged(
 def _fresh(runtime: Runtime, plan: CallPlan[..., R], wanted: Wanted, outcome: Outcome) -> R | Miss:
     fresh = outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
     if runtime.reporter.observers:
-        emit(runtime, plan, wanted.key, fresh)
+        emit_outcome(runtime, plan, wanted.key, fresh)
     return fresh.value if isinstance(fresh, Found) else MISS
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import CoroutineType
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
@@ -270,6 +270,22 @@ async def store(runtime: Runtime, key: str, value: object, codec: Codec, ttl: fl
     if entry is not None:
         block.write(key, Write(partial(runtime.coherence.set, key, entry.data, ttl)))
     return False
+
+
+async def store_many(runtime: Runtime, values: Mapping[str, object], codec: Codec, ttl: float) -> bool:
+    """Store each value at its key by hand, as `store` does. Returns whether the store confirmed all of them."""
+    entries: list[tuple[str, bytes]] = []
+    held_back = False
+    for key, value in values.items():
+        entry = runtime.values.encoded(value, codec)
+        block = block_for(runtime, key) if BLOCKS.get() else None
+        if entry is not None and block is not None:
+            block.write(key, Write(partial(runtime.coherence.set, key, entry.data, ttl)))
+            held_back = True
+        elif entry is not None:
+            entries.append((key, entry.data))
+    stored = await runtime.coherence.set_many(entries, ttl, runtime.budget()) if entries else []
+    return all(stored) and len(entries) == len(values) and not held_back
 
 
 async def push(runtime: Runtime, key: str, item: Item, form: WindowForm) -> bool:

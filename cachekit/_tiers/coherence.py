@@ -30,7 +30,7 @@ from cachekit.codecs import Codec
 from cachekit.errors import DENIED, UNSENDABLE
 from cachekit.loops import detached
 from cachekit.stores.base import TimedStore, Window
-from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push
+from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push, Touch
 
 T = TypeVar("T")
 
@@ -139,6 +139,23 @@ class Coherence:
         # Asked behind the store: the journal may have come to hold the key meanwhile.
         return self._override(key) or answer
 
+    async def get_many(
+        self, keys: Sequence[str], budget: Budget, *, timed: bool
+    ) -> list[bytes | tuple[bytes | None, float] | Down | Distrusted | None]:
+        """Return for each of ``keys`` as `get` does, or if ``timed`` as `get_with_ttl`, in one round trip."""
+        ask: Any = self._guard.get_many_with_ttl if timed else self._guard.get_many
+        if not self.journal:
+            answers: list[Any] = await ask(keys, budget)
+            if not self.journal:
+                return answers
+        else:
+            known = {key: override for key in keys if (override := self._override(key))}
+            asked = [key for key in keys if key not in known]
+            found = iter(await ask(asked, budget) if asked else ())
+            answers = [known[key] if key in known else next(found) for key in keys]
+        # Asked behind the store as well: the journal may have come to hold a key meanwhile.
+        return [self._override(key) or answer for key, answer in zip(keys, answers, strict=True)]
+
     async def get_with_lease_and_ttl(
         self, key: str, budget: Budget
     ) -> tuple[bytes | Down | Distrusted | None, bytes | None, float]:
@@ -203,7 +220,7 @@ class Coherence:
         the answer.
         """
         mark = self.journal.mark()
-        script = Fill(token, data, milliseconds(ttl), self._guard.timeout)
+        script = self.script_of_fill(data, token, ttl)
         # A fill is sent, however little is left for its caller to wait.
         budget.left = max(budget.left, _LEAST)
         try:
@@ -216,6 +233,41 @@ class Coherence:
             return partial(self._confirm, key, script, answer, mark)
         return answer is True
 
+    async def fill_many(self, fills: Sequence[tuple[str, Fill]], budget: Budget) -> list[bool | Confirm]:
+        """Do each fill at its key, as `fill` does, in one round trip."""
+        mark, keys = self.journal.mark(), [key for key, _ in fills]
+        budget.left = max(budget.left, _LEAST)
+        try:
+            answers = await self._guard.run_many(fills, budget)
+        finally:
+            self._forget(keys)
+        filled: list[bool | Confirm] = []
+        for (key, script), answer in zip(fills, answers, strict=True):
+            if answer is True:
+                self.journal.stored(key, script.ttl_ms / 1000, mark)
+            if isinstance(answer, Unconfirmed):
+                filled.append(partial(self._confirm, key, script, answer, mark))
+            else:
+                filled.append(answer is True)
+        return filled
+
+    async def set_many(self, values: Sequence[tuple[str, bytes]], ttl: float, budget: Budget) -> list[bool]:
+        """Store each value at its key, as `set` does, in two round trips. Returns which ones the store confirmed."""
+        mark, keys = self.journal.mark(), [key for key, _ in values]
+        try:
+            answers = await self._guard.set_many(values, budget, ttl_ms=milliseconds(ttl))
+        finally:
+            self._forget(keys)
+        stored = [key for key, answer in zip(keys, answers, strict=True) if answer is True]
+        self.journal.remove(stored, mark)
+        for key in stored:
+            self.journal.stored(key, ttl, mark)
+        return [answer is True for answer in answers]
+
+    def script_of_fill(self, data: bytes, token: bytes, ttl: float) -> Fill:
+        """Return the script that stores loaded ``data`` for ``ttl`` seconds if ``token`` still holds the lease."""
+        return Fill(token, data, milliseconds(ttl), self._guard.timeout)
+
     async def _confirm(self, key: str, script: Fill, unconfirmed: Unconfirmed, mark: int) -> bool:
         try:
             answer = await self._guard.confirm(key, script, unconfirmed)
@@ -224,6 +276,12 @@ class Coherence:
         if answer is True:
             self.journal.stored(key, script.ttl_ms / 1000, mark)
         return answer is True
+
+    async def touch(self, key: str, ttl: float, budget: Budget) -> bool:
+        """Let the value at ``key`` live for ``ttl`` seconds from now on. Returns whether there is one that is fresh."""
+        if self.journal and self._override(key):
+            return False
+        return await self._guard.ask(self._store.run, key, budget, Touch(milliseconds(ttl))) is True
 
     async def may_grow(self, key: str, budget: Budget) -> bool:
         """Return whether the window at ``key`` may grow: one that was to be forgotten has to be removed before."""

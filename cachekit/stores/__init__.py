@@ -3,6 +3,7 @@
 ::
 
     base.py        Store, the protocol of semantic verbs
+    single.py      many keys at a store that has verbs for one
     memory.py      MemoryStore, in this process
     unusable.py    UnusableStore, which never answers: in place of a URL that makes no sense
     keyspace.py    its keys: values, windows and leases
@@ -25,6 +26,7 @@
 """
 
 from cachekit.stores.base import (
+    ManyStore,
     Store,
     Sweep,
     SweepingStore,
@@ -42,6 +44,7 @@ from cachekit.stores.scripts import Lease, OpenTags, Script
 
 __all__ = [
     "Lease",
+    "ManyStore",
     "MemoryStore",
     "OpenTags",
     "RedisStore",

@@ -195,6 +195,35 @@ class SweepingStore(Protocol):
 
 
 @runtime_checkable
+class ManyStore(Protocol):
+    """A store that is asked for many keys at once, in one round trip: to all its servers at the same time.
+
+    Each key has an answer of its own, which is a `cachekit.errors.StoreError` where its server failed. A store without
+    these verbs is asked for each key alone (`cachekit.stores.single`).
+    """
+
+    def get_many(self, keys: Sequence[str], timeout: float) -> Awaitable[list[bytes | StoreError | None]]:
+        """Do as `Store.get` for each of ``keys``. A key that holds a window may count as one without a value."""
+        ...
+
+    def get_many_with_ttl(
+        self, keys: Sequence[str], timeout: float
+    ) -> Awaitable[list[tuple[bytes | None, float] | StoreError]]:
+        """Do as `TimedStore.get_with_ttl` for each of ``keys``."""
+        ...
+
+    async def run_many(self, steps: Sequence[tuple[str, Script[T]]], timeout: float) -> list[T | StoreError]:
+        """Do as `Store.run` for each key and its script. Nothing can come between one step, but between two of them."""
+        ...
+
+    async def set_many(
+        self, values: Sequence[tuple[str, bytes]], timeout: float, *, ttl_ms: int
+    ) -> list[bool | StoreError]:
+        """Do as `Store.set` for each key and its value, with one TTL for all of them."""
+        ...
+
+
+@runtime_checkable
 class ConnectedStore(Protocol):
     """A store that can tell one connection from another."""
 

@@ -31,7 +31,7 @@ from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.loops import detached
 from cachekit.stores.activity import LARGE_WRITE, Activity
 from cachekit.stores.deadlines import GRAIN, Deadlines
-from cachekit.stores.operations import MultiGet, Operation, Read, Scripted, gathered
+from cachekit.stores.operations import ManyGet, MultiGet, Operation, Read, Scripted, gathered
 from cachekit.stores.translate import (
     congested_error,
     ends_connection,
@@ -204,9 +204,10 @@ class Lane(asyncio.Protocol):
             return
         if self._transport is not None and not self._unanswered:
             # An operation that must not be sent twice is not sent if the server has closed the connection.
-            if not self._batching and (operation.repeatable or self._is_quiet()):
+            gathers = self._batching or operation.gathers
+            if not gathers and (operation.repeatable or self._is_quiet()):
                 self._send()
-            elif self._batching and len(self._queue) == 1:
+            elif gathers and len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
             elif len(self._queue) == 1:
                 # asyncio looks at the socket behind the callbacks of the next turn.
@@ -531,7 +532,10 @@ class Lane(asyncio.Protocol):
         bound = any(one.barrier for one in self._sent()) or any(one.of_many for one in waiting)
         if self._large is not None or owner is None or bound:
             return
-        keys = [read.key for read in first.reads] if isinstance(first, MultiGet) else [first.key]
+        if isinstance(first, MultiGet):
+            keys = [read.key for read in first.reads]
+        else:
+            keys = [*first.keys] if isinstance(first, ManyGet) else [first.key]
         if owner.make_way(self, keys):
             self._queue.clear()
             self._reads.clear()

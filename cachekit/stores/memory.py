@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 from cachekit.clock import Clock, SystemClock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
+from cachekit.errors import StoreError
 from cachekit.stores.base import Sweep, TaggedValue, Window
 from cachekit.stores.keyspace import Keyspace
 from cachekit.stores.scripts import OpenTags, Script
@@ -74,6 +76,35 @@ class MemoryStore:
             found = self._keyspace.find_timed(key)
             self._keyspace.remove(key)
             return found
+
+    async def get_many(self, keys: Sequence[str], timeout: float) -> list[bytes | StoreError | None]:
+        with self._lock:
+            return [self._of_key(self._keyspace.value, key) for key in keys]
+
+    async def get_many_with_ttl(
+        self, keys: Sequence[str], timeout: float
+    ) -> list[tuple[bytes | None, float] | StoreError]:
+        with self._lock:
+            return [self._of_key(self._keyspace.find_timed, key) for key in keys]
+
+    async def run_many(self, steps: Sequence[tuple[str, Script[R]]], timeout: float) -> list[R | StoreError]:
+        with self._lock:
+            return [self._of_key(partial(script.in_memory, self._keyspace), key) for key, script in steps]
+
+    async def set_many(
+        self, values: Sequence[tuple[str, bytes]], timeout: float, *, ttl_ms: int
+    ) -> list[bool | StoreError]:
+        for key, value in values:
+            await self.set(key, timeout, value, ttl_ms=ttl_ms)
+        return [True] * len(values)
+
+    @staticmethod
+    def _of_key(verb: Callable[[str], R], key: str) -> R | StoreError:
+        try:
+            return verb(key)
+        # One of many: the others have answers all the same.
+        except StoreError as error:
+            return error
 
     async def run(self, key: str, timeout: float, script: Script[R]) -> R:
         with self._lock:

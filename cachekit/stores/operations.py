@@ -101,6 +101,8 @@ class Operation:
     """How long its lane had waited for its server when its time was over and it was still in the queue."""
     urgent: bool = False
     """Whether it is sent before what is queued already."""
+    gathers: bool = False
+    """Whether others come with it, in the same turn of the event loop, so that it waits for them."""
     asking_length: int = 0
     """The length of the ASKING before its commands; 0 when there is none."""
 
@@ -396,6 +398,85 @@ class TaggedRead(Read):
         return own if self.timed else own[0]
 
 
+class Together:
+    """One future for the answers to many reads. It is done when all of them are.
+
+    A read that fails has its error in the place of its answer.
+    """
+
+    __slots__ = ("_answers", "_left", "future")
+
+    def __init__(self, many: int, deadlines: Deadlines) -> None:
+        self.future: asyncio.Future[list[Any]] = deadlines.create_future()
+        self._answers: list[Any] = [None] * many
+        self._left = many
+        if not many:
+            self.future.set_result(self._answers)
+
+    def note(self, place: int, answer: object) -> None:
+        self._answers[place] = answer
+        self._left -= 1
+        if not self._left and not self.future.done():
+            self.future.set_result(self._answers)
+
+
+class ManyGet(Operation):
+    """An MGET of ``keys``, which may stand in one command, for one caller."""
+
+    def __init__(self, keys: Sequence[str], deadline: Deadline) -> None:
+        super().__init__(keys[0], pack("MGET", *keys), 1, deadline, REPEATABLE)
+        self.keys: Sequence[str] = keys
+
+
+class ManyRead(Read):
+    """A GET whose answer goes to a `Together`."""
+
+    gathers: bool = True
+    _noted: bool = False
+
+    # As in `Read`: no `super()`.
+    def __init__(self, key: str, timeout: float, deadlines: Deadlines, place: int, together: Together) -> None:
+        self.key: str = key
+        self._timeout = timeout
+        self.deadline: float = deadlines.time() + timeout
+        self._due = self.deadline
+        self.future: asyncio.Future[Any] = together.future
+        self._deadlines = deadlines
+        self._together = together
+        self._place = place
+        deadlines.add(self)
+
+    def succeed(self, reply: object) -> None:
+        if reply is None or type(reply) is bytes:
+            self._note(reply)
+        else:
+            # An error, or no answer.
+            super().succeed(reply)
+
+    def _note(self, answer: object) -> None:
+        self._deadlines.pending.discard(self)
+        # What has an answer gets no second one: a lane that is given up fails all of its operations.
+        if not self._noted:
+            self._noted = True
+            self._together.note(self._place, answer)
+
+    def fail(self, error: StoreError) -> None:
+        self._note(error)
+
+
+class ManyTimedRead(ManyRead, TimedRead):
+    """A PTTL and a GET whose answer goes to a `Together`."""
+
+    def succeed(self, reply: object) -> None:
+        TimedRead.succeed(self, reply)
+
+    def settle(self, pttl: object, value: object) -> None:
+        if (value is None or type(value) is bytes) and isinstance(pttl, (int, Exception)):
+            self._note((value, seconds_left(pttl)))
+        else:
+            TimedRead.settle(self, pttl, value)
+
+
 def seconds_left(pttl: object) -> float:
     """Return the seconds of `TimedStore` for the reply to a PTTL."""
     if type(pttl) is int:
@@ -582,12 +663,12 @@ _BYTES_OR_NONE: Final = {bytes, type(None)}
 
 def gathered(reads: list[Read]) -> list[Read | MultiGet]:
     """Return ``reads``, which travel together and are of one slot, as few operations."""
-    others = [read for read in reads if type(read) is not Read]
+    others = [read for read in reads if type(read) is not Read and type(read) is not ManyRead]
     if not others:
         return [MultiGet(reads)] if len(reads) > 1 else [*reads]
-    plain = [read for read in reads if type(read) is Read] if len(others) < len(reads) else []
-    timed = [read for read in others if type(read) is TimedRead]
-    tagged = [read for read in others if type(read) is TaggedRead] if len(timed) < len(others) else []
+    plain = [read for read in reads if type(read) is Read or type(read) is ManyRead] if len(others) < len(reads) else []
+    timed = [read for read in others if isinstance(read, TimedRead)]
+    tagged = [read for read in others if isinstance(read, TaggedRead)] if len(timed) < len(others) else []
     return [
         *gathered(plain),
         *([TimedMultiGet(timed)] if len(timed) > 1 else timed),

@@ -10,7 +10,8 @@ import weakref
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from types import NoneType
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,6 +28,9 @@ from cachekit.stores.operations import (
     REPEATABLE,
     Delivery,
     Filling,
+    ManyGet,
+    ManyRead,
+    ManyTimedRead,
     Operation,
     Pipeline,
     Read,
@@ -35,6 +39,7 @@ from cachekit.stores.operations import (
     Source,
     TaggedRead,
     TimedRead,
+    Together,
     pack,
     seconds_left,
 )
@@ -51,6 +56,12 @@ _SOURCES: Final = {name: Source(name) for name in (*[script.name for script in S
 # An invalidation is never taken back, and has the same effect twice.
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
+
+_ENOUGH: Final = 4
+"""With fewer keys one MGET is no gain."""
+
+_MOST: Final = 256
+"""The most keys of one MGET, for which a server does nothing else."""
 
 _SPARE: Final = 5.0
 """Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores. In a burst
@@ -177,8 +188,11 @@ class RedisStore:
         try:
             reply = await operation.future
         except UnconfirmedError as error:
-            raise UnconfirmedError(error.cause, str(error), partial(self._late, key, script, error.result)) from None
+            raise self._unconfirmed(key, script, error) from None
         return self._result_of(script, reply, key)
+
+    def _unconfirmed(self, key: str, script: Script[Any], error: UnconfirmedError) -> UnconfirmedError:
+        return UnconfirmedError(error.cause, str(error), partial(self._late, key, script, error.result))
 
     async def _late(self, key: str, script: Script[T], result: Callable[[], Awaitable[object]]) -> T:
         return self._result_of(script, await result(), key)
@@ -189,6 +203,140 @@ class RedisStore:
             self._check(reply)
             raise self._reject(key)
         return result
+
+    # --- many keys --------------------------------------------------------------------------------
+
+    async def get_many(self, keys: Sequence[str], timeout: float) -> list[bytes | StoreError | None]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        groups = [*state.network.group(keys)] if len(keys) >= _ENOUGH else []
+        # In a cluster nearly every key has a slot of its own.
+        if len(groups) != 1 or not all(map(str.isascii, keys)):
+            return await self._read_many(ManyRead, keys, timeout)
+        began = time.monotonic()
+        parts = [keys[start : start + _MOST] for start in range(0, len(keys), _MOST)]
+        operations = [ManyGet(part, state.deadlines.after(timeout)) for part in parts]
+        for operation in operations:
+            operation.gathers = len(operations) > 1
+            state.network.submit(operation)
+        found: list[bytes | StoreError | None] = []
+        for part, reply in zip(parts, await _all([operation.future for operation in operations]), strict=True):
+            if _is_values(reply, len(part)):
+                found.extend(reply)
+            else:
+                # The error is about one key, and does not say which; or the slot is moving. Each is asked for alone.
+                left = timeout - (time.monotonic() - began)
+                found.extend(await self._read_alone(part, reply, left))
+        return found
+
+    async def _read_alone(
+        self, keys: Sequence[str], reply: object, timeout: float
+    ) -> Sequence[bytes | StoreError | None]:
+        error = reply if isinstance(reply, StoreError) else None
+        if isinstance(reply, Exception) and error is None:
+            error = translate(reply, self._address)
+        if error is None:
+            error = self._reject(keys[0])
+        if isinstance(error, KeyRefusedError) or error.cause in {"MOVED", "ASK"}:
+            return await self._read_many(ManyRead, keys, timeout)
+        return [error] * len(keys)
+
+    # Not `async`, as `get`. Reads that are put together travel together: in one MGET for each slot, to all servers.
+    def get_many_with_ttl(
+        self, keys: Sequence[str], timeout: float
+    ) -> asyncio.Future[list[tuple[bytes | None, float] | StoreError]]:
+        return self._read_many(ManyTimedRead, keys, timeout)
+
+    def _read_many(self, kind: type[ManyRead], keys: Sequence[str], timeout: float) -> asyncio.Future[list[Any]]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        network, deadlines = state.network, state.deadlines
+        together = Together(len(keys), deadlines)
+        for place, key in enumerate(keys):
+            if not key.isascii() and (refusal := self._unsendable(key)) is not None:
+                together.note(place, refusal)
+                continue
+            network.submit(kind(key, timeout, deadlines, place, together))
+        return together.future
+
+    def _unsendable(self, key: str) -> StoreError | None:
+        try:
+            self._pack(("GET", key))
+        except StoreError as error:
+            return error
+        return None
+
+    async def run_many(self, steps: Sequence[tuple[str, Script[T]]], timeout: float) -> list[T | StoreError]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        sent: list[object] = []
+        for key, script in steps:
+            if script.left_to_expiry and state.network.loop_ending:
+                sent.append(0)
+                continue
+            try:
+                operation = self._scripted(key, timeout, script)
+            except StoreError as error:
+                sent.append(error)
+                continue
+            operation.gathers = True
+            state.network.submit(operation)
+            sent.append(operation.future)
+        answers: list[T | StoreError] = []
+        for (key, script), reply in zip(steps, await _all(sent), strict=True):
+            answers.append(self._answer_to(key, script, reply))
+        return answers
+
+    def _answer_to(self, key: str, script: Script[Any], reply: object) -> Any:
+        if isinstance(reply, UnconfirmedError):
+            return self._unconfirmed(key, script, reply)
+        if isinstance(reply, StoreError):
+            return reply
+        try:
+            return self._result_of(script, reply, key)
+        except StoreError as error:
+            return error
+
+    # As `set`, and in each of its two steps one write for all.
+    async def set_many(
+        self, values: Sequence[tuple[str, bytes]], timeout: float, *, ttl_ms: int
+    ) -> list[bool | StoreError]:
+        began = time.monotonic()
+        tokens = [os.urandom(12).hex().encode() for _ in values]
+        lease_ms = math.ceil((timeout + _SPARE) * 1000)
+        sent = [self._seizing(key, token, timeout, lease_ms) for (key, _), token in zip(values, tokens, strict=True)]
+        replies = await _all(sent)
+        answers = [self._held(key, reply) for (key, _), reply in zip(values, replies, strict=True)]
+        took = time.monotonic() - began
+        left = time_left(timeout, timeout, took, self.time_lost(values[0][0], took)) if values else timeout
+        # As in `set`: the fills are sent within the timeout, or not at all.
+        if left <= 0:
+            return [timeout_error(self._address) if answer is True else answer for answer in answers]
+        held = [place for place, answer in enumerate(answers) if answer is True]
+        puts: list[tuple[str, Script[bool]]] = []
+        for place in held:
+            key, value = values[place]
+            puts.append((key, Put(tokens[place], value, ttl_ms)))
+        stored = await self.run_many(puts, left)
+        for place, answer in zip(held, stored, strict=True):
+            answers[place] = answer
+        return answers
+
+    def _seizing(self, key: str, token: bytes, timeout: float, lease_ms: int) -> object:
+        """Take the lease over. Return the future of the reply, or the error."""
+        try:
+            written, state = self._pack(("SET", self._lease(key), token, "PX", lease_ms)), self._loops.get()
+        except StoreError as error:
+            return error
+        operation = Operation(key, written, 1, state.deadlines.after(timeout), ONCE)
+        operation.gathers = True
+        return _submit(state, operation)
+
+    def _held(self, key: str, reply: object) -> bool | StoreError:
+        if isinstance(reply, StoreError):
+            return reply
+        try:
+            self._expect_ok(reply, key)
+        except StoreError as error:
+            return error
+        return True
 
     def _scripted(self, key: str, timeout: float, script: Script[Any]) -> Scripted:
         """Return the operation that does ``script``."""
@@ -474,6 +622,35 @@ def _submit(state: LoopState, operation: Operation) -> asyncio.Future[object]:
 def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> LoopState:
     deadlines = Deadlines(address)
     return LoopState(deadlines.loop, open_network(deadlines), deadlines)
+
+
+def _is_values(reply: object, many: int) -> TypeGuard[list[bytes | None]]:
+    """Tell whether ``reply`` is one to an MGET of so many keys."""
+    return isinstance(reply, list) and len(reply) == many and {*map(type, reply)} <= {bytes, NoneType}
+
+
+async def _all(sent: Sequence[object]) -> list[object]:
+    """Return ``sent`` with the reply or the error in the place of each future.
+
+    When the caller is cancelled, all of them lose their caller.
+    """
+    replies: list[object] = []
+    try:
+        for one in sent:
+            reply = await _reply_of(one) if isinstance(one, asyncio.Future) else one
+            replies.append(reply)
+    finally:
+        for one in sent[len(replies) :]:
+            if isinstance(one, asyncio.Future):
+                one.cancel()
+    return replies
+
+
+async def _reply_of(future: asyncio.Future[object]) -> object:
+    try:
+        return await future
+    except StoreError as error:
+        return error
 
 
 def _read_scripts() -> list[str]:

@@ -5,6 +5,7 @@ A store runs them by `Store.run`. The scripts themselves are in the folder ``lua
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum
 from secrets import token_hex
@@ -217,6 +218,43 @@ class Expire(Script[bool], frozen=True):
         elif not value.endswith(EXPIRED):
             keys.append(key, EXPIRED)
         return True
+
+
+class Touch(Script[bool], frozen=True):
+    """Let a value whose TTL is not over live for ``ttl_ms`` from now on, and then for its stale window.
+
+    The result is whether there was one. It is not changed.
+    """
+
+    ttl_ms: int
+
+    name = "touch"
+    of_lease = False
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.ttl_ms,)
+
+    def parse(self, reply: object) -> bool | Unexpected:
+        return reply == 1 if reply in (0, 1) else UNEXPECTED
+
+    def is_result(self, answer: object) -> bool:
+        return isinstance(answer, bool)
+
+    def in_memory(self, keys: Keyspace, key: str) -> bool:
+        value = keys.value(key)
+        if value is None or value.endswith(EXPIRED):
+            return False
+        found = _WINDOW.search(value.partition(b"\n")[2])
+        window_ms = int(found[1]) if found is not None else 0
+        if keys.seconds_left(key) * 1000 <= window_ms:
+            return False
+        keys.put(key, value, self.ttl_ms + window_ms)
+        return True
+
+
+_WINDOW: Final = re.compile(rb'"s":(\d+)')
+"""The stale window in the second line of an entry."""
 
 
 class _Fenced(Script[bool], frozen=True):
@@ -455,6 +493,7 @@ SCRIPTS: Final[tuple[type[Script[Any]], ...]] = (
     PauseLease,
     Fill,
     Expire,
+    Touch,
     OpenWindow,
     Push,
 )

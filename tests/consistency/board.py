@@ -20,6 +20,9 @@ from typing import Final
 COUNTERS: Final = (
     "read",
     "burst",
+    "batch",
+    "put",
+    "put stored",
     "peek",
     "get",
     "take",

@@ -89,6 +89,7 @@ class CachekitSubject:
         observer: Gets the events of the cache.
         timeout: The option of the cache, in seconds.
         lease: The option of the functions, in seconds.
+        change_source: Writes one key, and returns what it has written: what is put.
         near: How many results are kept in this process as well; 0 for no near cache.
         stale: The options about stale values.
         tags: Whether values have tags, and most invalidations are of tags.
@@ -106,6 +107,7 @@ class CachekitSubject:
         observer: Callable[[Event], object],
         timeout: float,
         lease: float,
+        change_source: Load,
         near: int = 0,
         stale: CachedOptions | None = None,
         tags: bool = False,
@@ -130,6 +132,17 @@ class CachekitSubject:
         async def write(first: int, second: int) -> None:
             await write_all([first, second])
 
+        @item.many(each="keys", max_batch=5)
+        async def items(keys: Sequence[int]) -> dict[int, Item]:
+            return {key: await load(key) for key in keys}
+
+        @item.puts
+        async def change(key: int) -> Item:
+            return await change_source(key)
+
+        self._items = items
+        self.change = change
+
         @cache.cached(key="own:<name>", ttl=OWN_TTL, when=bool, lease=lease)
         async def own(name: str) -> int:
             return 0
@@ -140,6 +153,10 @@ class CachekitSubject:
 
     async def read(self, key: int) -> Item:
         return await self._item(key)
+
+    async def read_many(self, keys: Sequence[int]) -> dict[int, Item]:
+        """Read several keys in one call."""
+        return await self._items(keys)
 
     async def peek(self, key: int) -> Item | None:
         found = await self._item.peek(key)
@@ -204,6 +221,7 @@ class NaiveSubject:
         observer: Callable[[Event], object],
         timeout: float,
         lease: float,
+        change_source: Load,
         near: int = 0,
         stale: CachedOptions | None = None,
         tags: bool = False,

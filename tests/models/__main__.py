@@ -1,4 +1,4 @@
-"""``python -m tests.models``: look through the models at length."""
+"""``python -m tests.models``: look through the models at length; ``python -m tests.models batch`` through one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.models import near_tags, stale, tags
+from tests.models import batch, near_tags, put, stale, tags
 from tests.models.checker import Found, explore, sample
 
 MOST = 400_000
@@ -21,30 +21,40 @@ RUNS = 20_000
 """Random ways through the large scene."""
 
 
-def main() -> int:
+def _parts_of(model: Any) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """Return the scenes of a model that hold, its large scene, and the scenes that lack one of the rules."""
+    return model.SCENES, model.LARGE, {rule: model.without(rule) for rule in model.BROKEN}
+
+
+MODELS: Final[dict[str, tuple[dict[str, Any], Any, dict[str, Any]]]] = {
+    **{name: _parts_of(model) for name, model in {"stale": stale, "batch": batch, "put": put, "tags": tags}.items()},
+    "near-tags": (
+        near_tags.NEAR_SCENES,
+        None,
+        {rule: near_tags.near_without(rule) for rule in near_tags.NEAR_BROKEN},
+    ),
+    "clear": ({"two passes": near_tags.CLEAR}, None, {"two passes": near_tags.CLEAR_ONCE}),
+}
+
+
+def main(names: list[str]) -> int:
     """Look through every scene and every broken variant; return 0 if all is as it should be."""
-    # All of them have the same form: scenes that hold, a large one, and those without one of the rules.
-    models: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
-        "stale values": (stale.SCENES, stale.LARGE, {rule: stale.without(rule) for rule in stale.BROKEN}),
-        "tags": (tags.SCENES, tags.LARGE, {rule: tags.without(rule) for rule in tags.BROKEN}),
-        "near values with tags": (
-            near_tags.NEAR_SCENES,
-            None,
-            {rule: near_tags.near_without(rule) for rule in near_tags.NEAR_BROKEN},
-        ),
-        "clear": ({"two passes": near_tags.CLEAR}, None, {"two passes": near_tags.CLEAR_ONCE}),
-    }
-    console, good = Console(), True
-    for title, (scenes, large, broken) in models.items():
-        table = Table("scene", "states", "seconds", "result", title=title)
-        for name, scene in scenes.items():
-            good &= _show(table, name, partial(explore, scene, most=MOST), wanted=False)
-        if large is not None:
-            good &= _show(table, "all at once, at random", partial(sample, large, runs=RUNS, seed=1), wanted=False)
-        for rule, scene in broken.items():
-            good &= _show(table, f"broken: {rule}", partial(explore, scene, most=MOST), wanted=True)
-        console.print(table)
+    good = True
+    for name in names or MODELS:
+        good &= _look_through(name, *MODELS[name])
     return 0 if good else 1
+
+
+def _look_through(name: str, scenes: dict[str, Any], large: Any, broken: dict[str, Any]) -> bool:
+    table, good = Table("scene", "states", "seconds", "result", title=name), True
+    for title, scene in scenes.items():
+        good &= _show(table, title, partial(explore, scene, most=MOST), wanted=False)
+    if large is not None:
+        good &= _show(table, "all at once, at random", partial(sample, large, runs=RUNS, seed=1), wanted=False)
+    for rule, scene in broken.items():
+        good &= _show(table, f"broken: {rule}", partial(explore, scene, most=MOST), wanted=True)
+    Console().print(table)
+    return good
 
 
 def _show(table: Table, name: str, search: Callable[[], Found], *, wanted: bool) -> bool:
@@ -58,4 +68,4 @@ def _show(table: Table, name: str, search: Callable[[], Found], *, wanted: bool)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
