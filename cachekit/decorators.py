@@ -22,7 +22,14 @@ from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Po
 from cachekit._flow.put import Put, PutPlan, set_call, touch_call, ttl_of_call, write_through, writing
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.tagged import peek_tagged, refresh_tagged, serve_tagged, serve_with_tags, take_tagged
+from cachekit._flow.tagged import (
+    peek_tagged,
+    refresh_tagged,
+    serve_tagged,
+    serve_with_tags,
+    take_tagged,
+    ttl_of_tagged,
+)
 from cachekit._flow.warm import Warmed, Warming, warm
 from cachekit._flow.write import Invalidation, WritePlan, expire_call, invalidate, invalidate_call, write
 from cachekit._tiers.outcome import Miss
@@ -481,6 +488,10 @@ class _Tagged(BoundCachedFunction[P, R]):
     async def take(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
         """Return the cached value and remove it in one step."""
         return await take_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def ttl(self, /, *args: P.args, **kwargs: P.kwargs) -> float | None:
+        """Return the seconds until the TTL of the cached value is over; None when there is none, or a tag is gone."""
+        return await ttl_of_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
 
 class _Takes(Protocol[S_contra, P2, R_co]):

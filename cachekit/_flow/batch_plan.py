@@ -54,6 +54,9 @@ class BatchPlan(Generic[K, V]):
         one: The plan of one call: it has the keys, the codec and all options that are not about batches.
         names: The parameter of the ids, and the parameter of the id in a call of ``one``.
         policy: The other options.
+
+    Raises:
+        DecorationError: The calls have tags.
     """
 
     def __init__(
@@ -63,6 +66,12 @@ class BatchPlan(Generic[K, V]):
         names: tuple[str, str],
         policy: BatchPolicy,
     ) -> None:
+        if one.tags is not None:
+            message = (
+                f"{describe(function)} cannot be a batch of calls with tags, which are read and loaded one by one; "
+                "cache a function for one id with tags=, or leave tags= out"
+            )
+            raise DecorationError(message)
         self.function: Callable[..., Coroutine[Any, Any, Mapping[K, V]]] = function
         self.name: str = describe(function)
         self.one: CallPlan[..., V] = one

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from cachekit._flow.call import Call
-from cachekit._flow.commit import BLOCKS, Block, block_for
+from cachekit._flow.commit import BLOCKS, Block, block_for, runs_uncached
 from cachekit._flow.flight import Flight
 from cachekit._flow.joining import ReadResult
 from cachekit._flow.load import lead, load_inside
@@ -30,7 +30,7 @@ from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
 from cachekit._tiers.tags import TaggedOutcome, Wanted, value_in
 from cachekit.errors import RenderError
 from cachekit.events import Hit
-from cachekit.freshness import FRESH
+from cachekit.freshness import FRESH, Freshness
 from cachekit.stores.base import TaggedValue, Want
 from cachekit.tags import line_in, name_of, tag_keys
 
@@ -115,7 +115,7 @@ class _Begun(Struct, frozen=True):
 
 async def _serve_on(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     wanted = _wanted(runtime, plan, args, kwargs)
-    if wanted is None or _block_for(runtime, wanted) is not None:
+    if wanted is None or _runs_uncached(runtime, wanted):
         return await plan.function(*args, **kwargs)
     coherence, flights = runtime.coherence, runtime.flights
     near = coherence.near if (runtime.near if plan.near is None else plan.near) and wanted.least is None else None
@@ -207,6 +207,11 @@ def _block_for(runtime: Runtime, wanted: Wanted) -> Block | None:
     return next((block for block in blocks if block is not None), None)
 
 
+def _runs_uncached(runtime: Runtime, wanted: Wanted) -> bool:
+    """Tell whether the running code is to invalidate the key, or a tag, or is writing the key."""
+    return bool(BLOCKS.get()) and any(runs_uncached(runtime, key) for key in (wanted.key, *tag_keys(wanted.names)))
+
+
 # --- without loading, and loading in any case ------------------------------------------------------
 
 
@@ -228,7 +233,7 @@ async def peek_tagged(
 ) -> R | Miss:
     """Return the cached value if it is fresh and its tags stand, or MISS; never load."""
     wanted = _wanted(runtime, plan, args, kwargs)
-    if wanted is None or _block_for(runtime, wanted) is not None:
+    if wanted is None or _runs_uncached(runtime, wanted):
         return MISS
     found = await runtime.tagged.read(wanted, runtime.budget())
     return _fresh(runtime, plan, wanted, found.outcome)
@@ -239,9 +244,22 @@ async def take_tagged(
 ) -> R | Miss:
     """Return the cached value and remove it in one step if it is fresh and its tags stand, or MISS; never load."""
     wanted = _wanted(runtime, plan, args, kwargs)
-    if wanted is None or _block_for(runtime, wanted) is not None:
+    if wanted is None or _runs_uncached(runtime, wanted):
         return MISS
     return _fresh(runtime, plan, wanted, await runtime.tagged.take(wanted, runtime.budget()))
+
+
+async def ttl_of_tagged(
+    runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> float | None:
+    """Return how many seconds are left of the TTL of a cached value whose tags stand; None when there is none."""
+    wanted = _wanted(runtime, plan, args, kwargs)
+    if wanted is None or _runs_uncached(runtime, wanted):
+        return None
+    outcome = (await runtime.tagged.read(wanted, runtime.budget(), Want.TTL)).outcome
+    if not isinstance(outcome, Found) or outcome.freshness not in {FRESH, Freshness.DUE}:
+        return None
+    return outcome.left - outcome.entry.stale
 
 
 def _fresh(runtime: Runtime, plan: CallPlan[..., R], wanted: Wanted, outcome: Outcome) -> R | Miss:

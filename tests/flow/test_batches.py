@@ -693,6 +693,23 @@ async def test_random_cancellations_leave_every_other_caller_its_result(cache: C
 # --- decoration ---------------------------------------------------------------------------------------
 
 
+def test_a_batch_of_calls_with_tags_is_refused() -> None:
+    cache = Cache("memory://")
+
+    @cache.cached(key="k:<x>", ttl=60, tags=["t"])
+    async def one(x: int) -> int: ...
+
+    with pytest.raises(DecorationError, match="batch of calls with tags"):
+
+        @one.many()
+        async def some(xs: list[int]) -> dict[int, int]: ...
+
+    with pytest.raises(DecorationError, match="batch of calls with tags"):
+
+        @cache.cached_many(key="k:<x>", each="xs", ttl=60, tags=["t"])
+        async def alone(xs: list[int]) -> dict[int, int]: ...
+
+
 def test_a_batch_that_cannot_be_told_from_its_parameters_is_refused() -> None:
     cache = Cache("memory://")
 
