@@ -132,7 +132,6 @@ class CachekitSubject:
         async def write(first: int, second: int) -> None:
             await write_all([first, second])
 
-        @item.many(each="keys", max_batch=5)
         async def items(keys: Sequence[int]) -> dict[int, Item]:
             return {key: await load(key) for key in keys}
 
@@ -140,7 +139,8 @@ class CachekitSubject:
         async def change(key: int) -> Item:
             return await change_source(key)
 
-        self._items = items
+        # A function with tags has no batches.
+        self._items = items if tags else item.many(each="keys", max_batch=5)(items)
         self.change = change
 
         @cache.cached(key="own:<name>", ttl=OWN_TTL, when=bool, lease=lease)

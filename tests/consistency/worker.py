@@ -389,12 +389,18 @@ class Worker:
         for task in tasks:
             task.result()
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The operations that the subject does not have."""
+        if self.settings.naive:
+            return OF_CACHEKIT
+        return frozenset({"batch"}) if self.settings.tags else frozenset()
+
     async def actor(self, number: int) -> None:
         chance = random.Random(f"{self.settings.seed}/{self.slot}/{self.generation}/{number}")
         kinds = (NEAR_KINDS if self.settings.near else KINDS) | (STALE_KINDS if self.settings.stale else {})
         kinds |= TAG_KINDS if self.settings.tags else {}
-        if self.settings.naive:
-            kinds = {kind: weight for kind, weight in kinds.items() if kind not in OF_CACHEKIT}
+        kinds = {kind: weight for kind, weight in kinds.items() if kind not in self.left_out}
         while not self.board.stopped:
             kind = chance.choices([*kinds], [*kinds.values()])[0]
             own = random.Random(chance.getrandbits(64))
@@ -437,7 +443,7 @@ class Worker:
 
     async def cancelled(self, chance: random.Random) -> None:
         """Do another operation, and cancel it."""
-        kinds = [kind for kind in CANCELLED if not self.settings.naive or kind not in OF_CACHEKIT]
+        kinds = [kind for kind in CANCELLED if kind not in self.left_out]
         victim = asyncio.create_task(self.do(chance.choice(kinds), random.Random(chance.getrandbits(64))))
         for _ in range(chance.randint(0, 3)):
             await asyncio.sleep(0)
