@@ -16,23 +16,29 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       read            looks, and does what the table in verdict says
       call, joining, flight, load, nesting, failure   a call that was no hit
       lease, renewal  its lease
+      tagged          functions with tags: tagging, their templates, and tagged_lease
       stale           stale values: background, its loads that go on without a caller, and their arguments
+      batch           many ids: batch_plan, batch_gather, batch_load, batch_behind, batch_write
+      put             values in hand
       write, commit   invalidations
       warm            many calls before the first user
       runtime         the objects that all calls of a cache share
     _tiers/           where values are
-      values, windows, leases     in the store; generations, the fence of windows; seals
+      values, windows, leases, tags   in the store; generations, the fence of windows; seals
+      sweeping        removes everything of a prefix
       coherence       alone knows the journal, its replay and distrust, and the near tier (in an s3fifo map)
       guard, breaker  the one door to the store
       outcome, incidents, reporter, background    serve them all
     stores/           who keeps bytes
       base, scripts   the protocol, and its atomic steps
       memory, redis   the two stores; keyspace, the keys of the one in memory; unusable, for a bad URL
+      single          many keys at a store that has verbs for one
       network, sentinel, cluster    the servers of a store, and which one has a key
       lane, operations, deadlines, activity   one connection, and the commands on it; large, for large replies
       tracking        the feed of changes
+      sweeping        which keys a scan finds
       connect, names, translate     URLs, host names, foreign errors
-    keys.py codecs.py entry.py freshness.py sealing.py     pure: no I/O, no clock
+    keys.py codecs.py entry.py freshness.py sealing.py tags.py     pure: no I/O, no clock
     marking.py comparing.py rebuilding.py     pure: a second form, what came back, and what msgspec cannot build
     urls.py           where a store is
     config.py events.py clock.py loops.py backoff.py
@@ -40,10 +46,11 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
     errors.py         one tree
 """
 
+from cachekit._flow.put import Put
 from cachekit._flow.warm import Warmed
 from cachekit._tiers.outcome import MISS, Miss
 from cachekit.cache import Cache
-from cachekit.decorators import BoundCachedFunction, CachedFunction
+from cachekit.decorators import BoundCachedFunction, BoundCachedManyFunction, CachedFunction, CachedManyFunction
 from cachekit.errors import (
     CachekitError,
     ConfigurationError,
@@ -55,6 +62,7 @@ from cachekit.functions import (
     cache_get,
     cache_set,
     cached,
+    cached_many,
     configure,
     default_cache,
     invalidates,
@@ -70,12 +78,15 @@ __version__ = "0.1.0"
 __all__ = [
     "MISS",
     "BoundCachedFunction",
+    "BoundCachedManyFunction",
     "Cache",
     "CachedFunction",
+    "CachedManyFunction",
     "CachekitError",
     "ConfigurationError",
     "DecorationError",
     "Miss",
+    "Put",
     "RenderError",
     "RollingWindow",
     "Snapshot",
@@ -85,6 +96,7 @@ __all__ = [
     "cache_get",
     "cache_set",
     "cached",
+    "cached_many",
     "configure",
     "default_cache",
     "invalidates",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachekit._flow.commit import after_commit
 from cachekit._flow.plan import KnownTemplates
-from cachekit._flow.policy import CachedOptions, Duration
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration
+from cachekit._flow.put import touch
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.write import commit, invalidate, store
+from cachekit._flow.tagged import read_by_hand
+from cachekit._flow.write import Invalidation, clear, commit, invalidate, store, store_many
 from cachekit._tiers.background import Background
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Guard, Settings
@@ -20,6 +22,8 @@ from cachekit._tiers.journal import Journal
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.tags import Wanted
+from cachekit._tiers.values import Reading
 from cachekit.clock import Clock, SystemClock
 from cachekit.codecs import Codec
 from cachekit.config import (
@@ -31,13 +35,24 @@ from cachekit.config import (
     parse_count,
     parse_duration,
 )
-from cachekit.decorators import NO_KEYS, CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
+from cachekit.decorators import (
+    NO_KEYS,
+    CachedDecorator,
+    F,
+    ManyDecorator,
+    make_cached,
+    make_cached_many,
+    make_invalidates,
+    with_options_in_signature,
+)
 from cachekit.errors import ConfigurationError
 from cachekit.events import Event
 from cachekit.keys import PATTERN, is_pattern
 from cachekit.sealing import VARIABLE, Keys, Sealer
 from cachekit.stores.base import Store
 from cachekit.stores.connect import open_store
+from cachekit.stores.memory import MemoryStore
+from cachekit.tags import is_name, is_tag, tag_keys
 from cachekit.urls import url_from_environment
 
 T = TypeVar("T")
@@ -154,15 +169,25 @@ class Cache:
             raise ConfigurationError(NO_KEYS)
         return make_cached(lambda: self.runtime, self._known, key, options)
 
-    def invalidates(self, *keys: str, soft: bool = False) -> Callable[[F], F]:
-        """Invalidate keys of this cache after an async function has returned; see `cachekit.invalidates`."""
-        return make_invalidates(lambda: self.runtime, keys, soft=soft)
+    def cached_many(self, key: str, *, each: str, **options: Unpack[CachedManyOptions]) -> ManyDecorator:
+        """Cache the results of an async function of many ids in this cache; see `cachekit.cached_many`."""
+        if options.get("private") and self.runtime.sealer is None:
+            raise ConfigurationError(NO_KEYS)
+        return make_cached_many(lambda: self.runtime, self._known, key, each, options)
+
+    def invalidates(
+        self, *keys: str, tags: Sequence[str] = (), soft: bool = False, always: bool = False, around: bool = False
+    ) -> Callable[[F], F]:
+        """Invalidate keys and tags of this cache after an async function has returned; see `cachekit.invalidates`."""
+        options = Invalidation(keys=keys, tags=tags, soft=soft, always=always, around=around)
+        return make_invalidates(lambda: self.runtime, options)
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         """Hold invalidations back until a block ends normally, so that a database commits first.
 
-        ``async with cache.after_commit():`` collects the invalidations of this cache that are made inside,
-        by `invalidates`, ``.invalidate()`` and `delete`. ``.invalidate()`` and `delete` return False meanwhile.
+        ``async with cache.after_commit():`` collects the invalidations of this cache that are made inside, of keys and
+        of tags, by `invalidates`, ``.invalidate()``, `invalidate_tags` and `delete`. All of these but the first return
+        False meanwhile.
         When the block ends normally, all are performed in one step. When it raises, none is. Inside the block
         a call whose key is among them runs uncached: it sees the data of the transaction, and stores nothing.
         Blocks nest: the outermost one performs. A window's `forget` waits as well. The block follows
@@ -194,7 +219,8 @@ class Cache:
         """Return the value at ``key``, as plain JSON, or ``default`` on a miss or a failure.
 
         A value that a decorated function stored comes back as the dict or list that its JSON is. If the function has
-        stale windows, that takes two round trips, and a value whose TTL is over is a miss.
+        stale windows or tags, that takes two round trips. A value whose TTL is over, or whose tags were removed, is a
+        miss.
 
         Example:
             >>> import asyncio
@@ -203,7 +229,7 @@ class Cache:
         """
         if not self._is_key(key, _GET.name):
             return default
-        outcome = await self.runtime.values.read(key, _GET, self.runtime.budget())
+        outcome = await read_by_hand(self.runtime, Wanted(key, (), _GET))
         return outcome.value if isinstance(outcome, Found) else default
 
     async def set(self, key: str, value: Any, ttl: Duration) -> bool:
@@ -220,13 +246,16 @@ class Cache:
         """
         if not self._is_key(key, _SET.name):
             return False
+        seconds = self._seconds(ttl)
+        return seconds is not None and await store(self.runtime, key, value, _SET, seconds)
+
+    def _seconds(self, ttl: Duration) -> float | None:
         try:
-            seconds = parse_duration(ttl)
+            return parse_duration(ttl)
         except ConfigurationError:
             # By its type alone: a caller that mixed up the arguments passed the value here.
             self.runtime.reporter.skipped(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
-            return False
-        return await store(self.runtime, key, value, _SET, seconds)
+            return None
 
     async def delete(self, key: str) -> bool:
         """Invalidate ``key``. Returns whether the store acknowledged it, even if the key had no value.
@@ -239,6 +268,149 @@ class Cache:
             True
         """
         return self._is_one_key(key, "cache.delete") and await invalidate(self.runtime, [key])
+
+    async def invalidate_tags(self, *tags: str) -> bool:
+        """Invalidate all values that depend on one of ``tags``, however many, in one round trip to each server.
+
+        Returns whether every server acknowledged it. If one did not, the journal sends it again. A tag is named as a
+        template renders it: values in it as `cachekit.keys.escape` gives them. A text that no template gives is refused
+        with one warning, and False is returned. Inside `after_commit` it waits for the end of the block, and returns
+        False.
+
+        Example:
+            >>> import asyncio
+            >>> cache = Cache("memory://")
+            >>> @cache.cached(key="page:<number>", ttl=600, tags=["pages"])
+            ... async def page(number: int) -> str:
+            ...     print("loading")
+            ...     return f"page {number}"
+            >>> async def main() -> None:
+            ...     print(await page(1), await cache.invalidate_tags("pages"), await page(1))
+            >>> asyncio.run(main())
+            loading
+            loading
+            page 1 True page 1
+        """
+        named = [tag for tag in tags if isinstance(tag, str) and is_name(tag)]
+        if len(named) < len(tags):
+            text = "cache.invalidate_tags left out what is no name of a tag; write ids as cachekit.keys.escape(id)"
+            self.runtime.reporter.incident("cache.invalidate_tags", "argument", text)
+        done = await invalidate(self.runtime, tag_keys(named))
+        return done and len(named) == len(tags)
+
+    async def clear(self, *, within: Duration = "1m", progress: Callable[[int], None] | None = None) -> bool:
+        """Remove all keys that begin with the prefix of this cache: values, windows, tags and leases.
+
+        Every server is looked through twice, since a load may fill while it is looked through once. What runs meanwhile
+        stays correct: after it no call is served what was loaded before it began. On a server it takes some 0.1 ms for
+        500 keys of the whole database. A cache without a prefix is cleared only in memory: it shares its
+        database with whatever else is there.
+
+        Args:
+            within: The most that it may take: seconds, a `datetime.timedelta` or text.
+            progress: Is called after each step with the number of keys that are removed.
+
+        Returns:
+            Whether it was done to the end. If not, some keys are left: call it again.
+
+        Raises:
+            ConfigurationError: The cache has no prefix, or ``within`` is no duration.
+            Exception: Any that ``progress`` raises.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://", prefix="myapp:")
+            ...     await cache.set("greeting", "hello", ttl=60)
+            ...     print(await cache.clear(), await cache.get("greeting"))
+            >>> asyncio.run(main())
+            True None
+        """
+        seconds = parse_duration(within, "within")
+        if not self._prefix and not isinstance(self._store, MemoryStore):
+            message = (
+                'clear() would remove every key of the database; give the cache a prefix: Cache(url, prefix="myapp:")'
+            )
+            raise ConfigurationError(message)
+        if not self.runtime.sweeper.supported:
+            text = "cache.clear did nothing: its store cannot be looked through (SweepingStore)"
+            self.runtime.reporter.incident("cache.clear", "unswept", text)
+            return False
+        return await clear(self.runtime, seconds, progress)
+
+    async def touch(self, key: str, ttl: Duration) -> bool:
+        """Let the value at ``key`` live for ``ttl`` from now on, without reading or writing it.
+
+        Returns whether there was one; False also when the store fails, or the ttl makes no sense. None is made, and one
+        that is written or removed meanwhile is as it would be without.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://")
+            ...     print(await cache.touch("session:1", "1h"), await cache.set("session:1", {}, ttl=60))
+            ...     print(await cache.touch("session:1", "1h"))
+            >>> asyncio.run(main())
+            False True
+            True
+        """
+        seconds = self._seconds(ttl)
+        if seconds is None or not self._is_key(key, "cache.touch"):
+            return False
+        return await touch(self.runtime, key, seconds)
+
+    # --- many by hand -----------------------------------------------------------------------------
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values at ``keys``, as `get` does, in one round trip to each server; without those of misses.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://")
+            ...     print(await cache.set_many({"a": 1, "b": [2]}, ttl=60), await cache.get_many(["b", "c", "a"]))
+            ...     print(await cache.delete_many(["a", "b"]), await cache.get_many(["a", "b"]))
+            >>> asyncio.run(main())
+            True {'b': [2], 'a': 1}
+            True {}
+        """
+        asked = [key for key in dict.fromkeys(keys) if self._is_key(key, _GET.name)]
+        if not asked:
+            return {}
+        outcomes = await self.runtime.values.read_many(asked, _GET, self.runtime.budget(), Reading())
+        found = zip(asked, outcomes, strict=True)
+        return {key: one.value for key, one in found if isinstance(one, Found) and not one.entry.absent}
+
+    async def set_many(self, values: Mapping[str, Any], ttl: Duration) -> bool:
+        """Store each value at its key, as `set` does, in two round trips. Returns whether the store confirmed all.
+
+        A value that `set` would refuse is refused alone.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache("memory://").set_many({"a": 1, "b": 2}, ttl="10m"))
+            True
+        """
+        seconds = self._seconds(ttl)
+        if seconds is None:
+            return False
+        some = {key: value for key, value in values.items() if self._is_key(key, _SET.name)}
+        return await store_many(self.runtime, some, _SET, seconds) and len(some) == len(values)
+
+    async def delete_many(self, keys: Iterable[str]) -> bool:
+        """Invalidate ``keys``, as `delete` does, in one round trip to each server. Returns whether all acknowledged it.
+
+        A key that `delete` would refuse is refused alone.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(Cache("memory://").delete_many(["profile:1", "profile:2"]))
+            True
+        """
+        asked = [*dict.fromkeys(keys)]
+        some = [key for key in asked if self._is_one_key(key, "cache.delete_many")]
+        deleted = not some or await invalidate(self.runtime, some)
+        return deleted and len(some) == len(asked)
 
     async def erase(self, *keys: str) -> bool:
         """Leave nothing at ``keys``: values, windows, leases, copies near, and what was on its way to them.
@@ -278,6 +450,9 @@ class Cache:
         return outcome.value if isinstance(outcome, Found) else default
 
     def _is_key(self, key: object, name: str) -> bool:
+        if isinstance(key, str) and is_tag(key):
+            self.runtime.reporter.skipped(name, "argument", "a key that begins with ~{ is that of a tag")
+            return False
         if isinstance(key, str):
             return True
         self.runtime.reporter.skipped(name, "argument", f"a key is text, not a {type(key).__name__}")

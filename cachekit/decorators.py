@@ -8,20 +8,35 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 
+from cachekit._flow.batch import serve_many
+from cachekit._flow.batch_plan import MOST as MOST_IDS
+from cachekit._flow.batch_plan import BatchPlan, BatchPolicy, plan_alone, plan_many
+from cachekit._flow.batch_write import invalidate_ids, invalidate_many
 from cachekit._flow.plan import CallPlan, KnownTemplates
-from cachekit._flow.policy import CachedOptions, Policy
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy
+from cachekit._flow.put import Put, PutPlan, set_call, touch_call, ttl_of_call, write_through, writing
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.warm import Warmed, warm
-from cachekit._flow.write import WritePlan, expire_call, invalidate_call, write
+from cachekit._flow.tagged import (
+    peek_tagged,
+    refresh_tagged,
+    serve_tagged,
+    serve_with_tags,
+    take_tagged,
+    ttl_of_tagged,
+)
+from cachekit._flow.warm import Warmed, Warming, warm
+from cachekit._flow.write import Invalidation, WritePlan, expire_call, invalidate, invalidate_call, write
 from cachekit._tiers.outcome import Miss
-from cachekit.config import parse_count
+from cachekit.config import parse_count, parse_duration
 from cachekit.errors import ConfigurationError, DecorationError
 from cachekit.keys import defined_in_class, needs_key_of_instance
+from cachekit.tags import tag_key
 
 if TYPE_CHECKING:
 
@@ -43,6 +58,8 @@ R = TypeVar("R")
 S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
+K = TypeVar("K")
+V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 D = TypeVar("D", bound=Callable[..., object])
 
@@ -224,16 +241,269 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             >>> asyncio.run(main())
             Warmed(there=1, loaded=4, stored=4, failed=0, errors=())
         """
-        bound = self._self_bound
+        bound, runtime, plan = self._self_bound, self._self_runtime(), self._self_plan
         all_calls = ((*bound, *args) if bound and isinstance(args, tuple) else args for args in calls)
         count = parse_count(concurrency, "concurrency")
-        return await warm(self._self_runtime(), self._self_plan, all_calls, count, progress)
+        warming = Warming(plan, serve_fitting if plan.tags is None else serve_tagged)
+        return await warm(runtime, warming, all_calls, count, progress)
+
+    async def invalidate_all(self) -> bool:
+        """Invalidate all results of the function, whatever their arguments, in one round trip.
+
+        The function has to have asked for it with ``tags=True``. Functions of one cache with the same key template
+        share their results, and are invalidated together. Returns whether the store acknowledged it.
+
+        Raises:
+            ConfigurationError: The function has no tag of its own.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="square:<x>", ttl=600, tags=True)
+            ... async def square(x: int) -> int:
+            ...     print("loading")
+            ...     return x * x
+            >>> async def main() -> None:
+            ...     print(await square(2), await square.invalidate_all(), await square(2))
+            >>> asyncio.run(main())
+            loading
+            loading
+            4 True 4
+        """
+        tags = self._self_plan.tags
+        if tags is None or tags.own is None:
+            message = f"{self._self_plan.name} has no tag of its own; write @cached(…, tags=True)"
+            raise ConfigurationError(message)
+        return await invalidate(self._self_runtime(), [tag_key(tags.own)])
+
+    async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Store ``value`` as the result of this call. Returns whether the store confirmed it.
+
+        For a value that nobody else can be writing: the last writer wins. If other code may write its source at the
+        same time, use `writing` or `puts`. TTL and the other options are those of the function. A value that
+        cannot be stored, one of another type for instance, is one warning, and invalidates the key.
+
+        Raises:
+            RoundTripError: The value would not come back as it is, of a function with ``strict=True``.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="name:<user_id>", ttl=600)
+            ... async def name(user_id: int) -> str: ...
+            >>> async def main() -> None:
+            ...     print(await name.set("Ada", 7), await name(7))
+            >>> asyncio.run(main())
+            True Ada
+        """
+        return await set_call(self._self_runtime(), self._self_plan, value, self._self_bound + args, kwargs)
+
+    def writing(self, /, *args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[Put[R]]:
+        """Write the source of this call's value inside the block, and store the value when the block ends.
+
+        ``async with name.writing(7) as put: put(await database.update(7, "Ada"))``. Loads that have begun before, in
+        any process, do not overwrite the value. If anybody else writes or invalidates it meanwhile, or the store fails,
+        or the block raises, or nothing is put, the key is invalidated. Inside the block, a call of this key runs
+        uncached. Inside an `after_commit` block, the value is stored when that ends normally.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="name:<user_id>", ttl=600)
+            ... async def name(user_id: int) -> str: ...
+            >>> async def rename(user_id: int, new: str) -> str:
+            ...     async with name.writing(user_id) as put:
+            ...         return put(new)  # in an application: put(await database.update(user_id, new))
+            >>> async def main() -> None:
+            ...     print(await rename(7, "Ada"), await name(7))
+            >>> asyncio.run(main())
+            Ada Ada
+        """
+        return writing(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    def puts(self, function: Callable[P2, Coroutine[Any, Any, R]], /) -> Callable[P2, CoroutineType[Any, Any, R]]:
+        """Decorate a function that writes the source of a value and returns the value: it is stored, as by `writing`.
+
+        The function has all parameters of the key, under the same names.
+
+        Raises:
+            DecorationError: It is no ``async def``, or lacks a parameter of the key.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="name:<user_id>", ttl=600)
+            ... async def name(user_id: int) -> str: ...
+            >>> @name.puts
+            ... async def rename(user_id: int, new: str) -> str:
+            ...     return new  # in an application: await database.update(user_id, new)
+            >>> async def main() -> None:
+            ...     print(await rename(7, "Ada"), await name(7))
+            >>> asyncio.run(main())
+            Ada Ada
+        """
+        one, runtime = self._self_plan, self._self_runtime
+
+        def decorate(function: Any) -> Any:
+            if isinstance(function, (classmethod, staticmethod)):
+                # The descriptor stays outside: it binds the function inside.
+                return type(function)(decorate(function.__func__))
+            plan: PutPlan[..., Any] = PutPlan(function, one)
+            return PuttingFunction(function, plan, runtime)
+
+        decorated: Callable[P2, CoroutineType[Any, Any, R]] = decorate(function)
+        return decorated
+
+    async def ttl(self, /, *args: P.args, **kwargs: P.kwargs) -> float | None:
+        """Return the seconds until the TTL of the cached value is over; None when there is none, or the store fails.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="name:<user_id>", ttl=600)
+            ... async def name(user_id: int) -> str: ...
+            >>> async def main() -> None:
+            ...     print(await name.ttl(7), await name.set("Ada", 7), round(await name.ttl(7) or 0))
+            >>> asyncio.run(main())
+            None True 600
+        """
+        return await ttl_of_call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def touch(self, /, *args: Any, ttl: Duration | None = None, **kwargs: Any) -> bool:
+        """Let the cached value of this call live for a TTL from now on, without reading or writing it.
+
+        The TTL stands behind the arguments of the call, or by name: ``name.touch(7, "10m")`` or
+        ``name.touch(7, ttl="10m")``. A value whose TTL is over stays so, and none is made: a value that is written or
+        invalidated meanwhile is as it would be without.
+
+        Returns:
+            Whether there was a value. False also when the store fails.
+
+        Raises:
+            TypeError: The arguments do not fit the function.
+            ConfigurationError: The TTL makes no sense.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="session:<session_id>", ttl="10m")
+            ... async def session(session_id: str) -> dict[str, str]:
+            ...     return {}
+            >>> async def main() -> None:
+            ...     print(await session.touch("s1", "1h"), await session("s1"), await session.touch("s1", "1h"))
+            ...     print(round(await session.ttl("s1") or 0))
+            >>> asyncio.run(main())
+            False {} True
+            3600
+        """
+        if ttl is None:
+            if not args:
+                message = 'touch needs the arguments of the call and a ttl; write .touch(user_id, "10m")'
+                raise TypeError(message)
+            *others, ttl = args
+            args = tuple(others)
+        seconds = parse_duration(ttl)
+        return await touch_call(self._self_runtime(), self._self_plan, seconds, self._self_bound + args, kwargs)
+
+    async def invalidate_many(self, calls: Iterable[Any]) -> bool:
+        """Invalidate the results of many calls, in one round trip. Returns whether the store acknowledged it.
+
+        Args:
+            calls: For each call its argument, or a tuple if it has several: ``[1, 2]`` or ``[("a", 1), ("b", 2)]``.
+
+        Raises:
+            TypeError: Arguments do not fit the function.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="name:<user_id>", ttl=600)
+            ... async def name(user_id: int) -> str: ...
+            >>> asyncio.run(name.invalidate_many([1, 2, 3]))
+            True
+        """
+        bound = self._self_bound
+        all_calls = ((*bound, *one) if isinstance(one, tuple) else (*bound, one) for one in calls)
+        return await invalidate_many(self._self_runtime(), self._self_plan, all_calls)
+
+    def many(
+        self, *, each: str | None = None, max_batch: int = MOST_IDS, absent_ttl: Duration | None = None
+    ) -> ManyDecorator:
+        """Decorate a function that gets many results at once: what is missing is loaded by one call of it.
+
+        It has the keys and options of this function, and shares results and loads with it: see `cachekit.cached_many`.
+
+        Args:
+            each: The parameter that has the ids. Without it, the only one that this function does not have.
+            max_batch: The most ids in one call of the function; more are split.
+            absent_ttl: For how long it is remembered that the function has left an id out; None: it is not.
+
+        Raises:
+            ConfigurationError: An option makes no sense.
+            DecorationError: The function is no ``async def``, or its parameters do not say which one has the ids.
+
+        Example:
+            >>> import asyncio
+            >>> from collections.abc import Mapping, Sequence
+            >>> _ = configure("memory://")
+            >>> @cached(key="square:<x>", ttl=600)
+            ... async def square(x: int) -> int:
+            ...     return x * x
+            >>> @square.many(max_batch=500)
+            ... async def squares(xs: Sequence[int]) -> Mapping[int, int]:
+            ...     print("loading", xs)
+            ...     return {x: x * x for x in xs}
+            >>> async def main() -> None:
+            ...     await square(2)
+            ...     print(await squares([3, 2, 1]))
+            >>> asyncio.run(main())
+            loading [3, 1]
+            {3: 9, 2: 4, 1: 1}
+        """
+        policy = BatchPolicy(max_batch=max_batch, absent_ttl=absent_ttl)
+        one, runtime = self._self_plan, self._self_runtime
+
+        def decorate(function: Any) -> Any:
+            function, binds = _unwrapped(function, "many")
+            return CachedManyFunction(function, plan_many(function, one, each, policy), runtime, binds)
+
+        return decorate
+
+
+class _Tagged(BoundCachedFunction[P, R]):
+    """The methods of a function with tags. A class of its own, so that functions without them pay nothing."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
+        """Return the cached result, or run the function and cache its result."""
+        return serve_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
+        """Return the cached value, or `MISS`."""
+        return await peek_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function now, and store its result."""
+        return await refresh_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def take(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
+        """Return the cached value and remove it in one step."""
+        return await take_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    async def ttl(self, /, *args: P.args, **kwargs: P.kwargs) -> float | None:
+        """Return the seconds until the TTL of the cached value is over; None when there is none, or a tag is gone."""
+        return await ttl_of_tagged(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
 
 class _Takes(Protocol[S_contra, P2, R_co]):
     """A function whose first parameter takes an ``S``."""
 
     def __call__(self, first: S_contra, /, *args: P2.args, **kwargs: P2.kwargs) -> Coroutine[Any, Any, R_co]: ...
+
+
+class _TakesMany(Protocol[S_contra, P2, K, V]):
+    """As `_Takes`, for a function of many ids."""
+
+    def __call__(self, first: S_contra, /, *args: P2.args, **kwargs: P2.kwargs) -> Coroutine[Any, Any, dict[K, V]]: ...
 
 
 class CachedFunction(BoundCachedFunction[P, R]):
@@ -300,7 +570,134 @@ class CachedFunction(BoundCachedFunction[P, R]):
         if self._self_binds == "class":
             instance = owner if instance is None else type(instance) if owner is None else owner
         bound = self.__wrapped__.__get__(instance, owner)
-        return BoundCachedFunction(bound, self._self_plan, self._self_runtime, (instance,))
+        kind = BoundCachedFunction if self._self_plan.tags is None else _Tagged
+        return kind(bound, self._self_plan, self._self_runtime, (instance,))
+
+
+class TaggedFunction(_Tagged[P, R], CachedFunction[P, R]):
+    """A `CachedFunction` with tags."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
+        """Return the cached result, or run the function and cache its result."""
+        # As above, and as in `CachedFunction`.
+        plan = self._self_plan
+        if kwargs or len(args) not in plan.counts:
+            return serve_tagged(self._self_runtime(), plan, args, kwargs)
+        return serve_with_tags(self._self_runtime(), plan, args, kwargs)  # type: ignore[return-value]
+
+
+class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
+    """A decorated function of many ids with its leading arguments in place, as ``instance.method`` gives it.
+
+    The methods take the same arguments as the call itself. None of them raises for a failure of the cache.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> class Shop:
+        ...     @cached_many(key="price:<sku>", each="skus", ttl="1h")
+        ...     async def prices(self, skus: list[str]) -> dict[str, int]:
+        ...         return {sku: len(sku) for sku in skus}
+        >>> async def main() -> None:
+        ...     prices = Shop().prices
+        ...     print(await prices(["tea", "cake"]), prices.keys(["tea"]), await prices.invalidate(["tea"]))
+        >>> asyncio.run(main())
+        {'tea': 3, 'cake': 4} ['price:tea'] True
+    """
+
+    def __init__(self, wrapped: Any, plan: BatchPlan[K, V], runtime: Lookup, bound: tuple[Any, ...]) -> None:
+        super().__init__(wrapped, bound)
+        self._self_plan = plan
+        self._self_runtime = runtime
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, dict[K, V]]:
+        """Return the cached results, and load those that are missing in one call of the function.
+
+        Raises:
+            TypeError: The arguments do not fit, the ids are one text, or the function returned no mapping.
+        """
+        return serve_many(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    def keys(self, /, *args: P.args, **kwargs: P.kwargs) -> list[str]:
+        """Return the key of each id, in order, without the cache's prefix.
+
+        Raises:
+            TypeError: The arguments do not fit the function.
+            RenderError: An argument has no stable text form.
+        """
+        asked = self._self_plan.bind(self._self_bound + args, kwargs)
+        return [*map(asked.key_of, asked.ids)]
+
+    async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Invalidate the results for these ids, in one round trip. Returns whether the store acknowledged it."""
+        asked = self._self_plan.bind(self._self_bound + args, kwargs)
+        return await invalidate_ids(self._self_runtime(), asked)
+
+
+class CachedManyFunction(BoundCachedManyFunction[P, K, V]):
+    """A function of many ids, decorated with `cached_many` or ``.many``: called and typed as before.
+
+    It returns a dict, whichever mapping the function returns: in the order of the ids that were asked for, each once,
+    without those that the function leaves out.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> @cached_many(key="user:<user_id>", each="user_ids", ttl=600)
+        ... async def users(user_ids: list[int]) -> dict[int, str]:
+        ...     print("loading", user_ids)
+        ...     return {user_id: f"user {user_id}" for user_id in user_ids if user_id < 10}
+        >>> async def main() -> None:
+        ...     print(await users([2, 1, 2]))
+        ...     print(await users(range(1, 4)), await users([]), await users([99]))
+        >>> asyncio.run(main())
+        loading [2, 1]
+        {2: 'user 2', 1: 'user 1'}
+        loading [3]
+        loading [99]
+        {1: 'user 1', 2: 'user 2', 3: 'user 3'} {} {}
+    """
+
+    def __init__(self, wrapped: Any, plan: BatchPlan[K, V], runtime: Lookup, binds: str) -> None:
+        super().__init__(wrapped, plan, runtime, ())
+        self._self_binds = binds
+
+    # As in `CachedFunction`.
+    @overload
+    def __get__(self: _TakesMany[S, P2, K, V], instance: object, owner: S, /) -> BoundCachedManyFunction[P2, K, V]: ...
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> CachedManyFunction[P, K, V]: ...
+    @overload
+    def __get__(
+        self: _TakesMany[S, P2, K, V], instance: S, owner: type | None = None, /
+    ) -> BoundCachedManyFunction[P2, K, V]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> BoundCachedManyFunction[P, K, V]: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any:
+        """Bind the instance, as a function does."""
+        if self._self_binds == "nothing" or (instance is None and self._self_binds == "instance"):
+            return self
+        if self._self_binds == "class":
+            instance = owner if instance is None else type(instance) if owner is None else owner
+        bound = self.__wrapped__.__get__(instance, owner)
+        return BoundCachedManyFunction(bound, self._self_plan, self._self_runtime, (instance,))
+
+
+class CachedManyClassMethod(Protocol[P, K, V]):
+    """The result of ``cached_many(…)(classmethod(…))``: bound, read from the class or from an instance."""
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> BoundCachedManyFunction[P, K, V]: ...
+
+
+class ManyDecorator(Protocol):
+    """The decorator that ``cached_many(…)`` and ``.many(…)`` return."""
+
+    @overload
+    def __call__(
+        self, function: classmethod[Any, P, Coroutine[Any, Any, Mapping[K, V]]], /
+    ) -> CachedManyClassMethod[P, K, V]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, Mapping[K, V]]], /) -> CachedManyFunction[P, K, V]: ...
 
 
 class CachedClassMethod(Protocol[P, R]):
@@ -339,10 +736,38 @@ def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options
         function, binds = _unwrapped(function)
         plan: CallPlan[..., Any] = CallPlan(function, key, policy, of_class=binds == "class")
         known.add(plan)
-        return CachedFunction(function, plan, runtime, binds)
+        return (CachedFunction if plan.tags is None else TaggedFunction)(function, plan, runtime, binds)
 
     return decorate
 
+
+def make_cached_many(
+    runtime: Lookup, known: KnownTemplates, key: str, each: str, options: CachedManyOptions
+) -> ManyDecorator:
+    """Return the decorator for functions of many ids; see `make_cached`."""
+    of_batch: dict[str, Any] = {name: value for name, value in options.items() if name in _OF_BATCH}
+    rest: dict[str, Any] = {name: value for name, value in options.items() if name not in _OF_BATCH}
+    try:
+        policy = Policy(**rest)
+    except TypeError as error:
+        message = f"@cached_many: {error}; it needs key, each and ttl: write @cached_many({_MANY})"
+        raise TypeError(message) from None
+    batch_policy = BatchPolicy(**of_batch)
+    if policy.private:
+        runtime = _with_keys(runtime)
+
+    def decorate(function: Any) -> Any:
+        function, binds = _unwrapped(function, "cached_many")
+        plan = plan_alone(function, key, each, (policy, batch_policy))
+        known.add(plan.one)
+        return CachedManyFunction(function, plan, runtime, binds)
+
+    return decorate
+
+
+_OF_BATCH: Final = frozenset(inspect.signature(BatchPolicy).parameters)
+
+_MANY: Final = 'key="user:<user_id>", each="user_ids", ttl=600'
 
 NO_KEYS: Final = (
     "private=True needs a cache with keys, and this one has none; write Cache(url, keys=[key]) or set CACHEKIT_KEYS: "
@@ -362,7 +787,7 @@ def _with_keys(runtime: Lookup) -> Lookup:
     return lookup
 
 
-def _unwrapped(function: Any) -> tuple[Any, str]:
+def _unwrapped(function: Any, decorator: str = "cached") -> tuple[Any, str]:
     """Return the plain function, and the thing that it binds when it is read from a class."""
     if isinstance(function, classmethod):
         return function.__func__, "class"
@@ -372,7 +797,7 @@ def _unwrapped(function: Any) -> tuple[Any, str]:
     if defined_in_class(function) and code is not None and code.co_argcount and code.co_varnames[0] == "cls":
         # Above a descriptor that is no function, classmethod hands the class to the call alone: .key() and
         # the other methods would get none.
-        message = f"@cached stands below @classmethod at {function.__qualname__}; write it above @classmethod"
+        message = f"@{decorator} stands below @classmethod at {function.__qualname__}; write it above @classmethod"
         raise DecorationError(message)
     return function, "instance"
 
@@ -386,7 +811,7 @@ class InvalidatingFunction(_Decorated, Generic[P, R]):
         self._self_runtime = runtime
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
-        """Run the function; when it has returned normally, invalidate the keys."""
+        """Run the function; when it has returned normally, invalidate the keys and the tags."""
         return write(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
@@ -397,12 +822,29 @@ class InvalidatingFunction(_Decorated, Generic[P, R]):
         return InvalidatingFunction(bound, self._self_plan, self._self_runtime, (instance,))
 
 
-def make_invalidates(runtime: Lookup, templates: tuple[str, ...], *, soft: bool) -> Callable[[F], F]:
+class PuttingFunction(_Decorated, Generic[P, R]):
+    """A function decorated with ``.puts``: called as before, typed as before."""
+
+    def __init__(self, wrapped: Any, plan: PutPlan[..., R], runtime: Lookup, bound: tuple[Any, ...] = ()) -> None:
+        super().__init__(wrapped, bound)
+        self._self_plan = plan
+        self._self_runtime = runtime
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
+        """Run the function, and store what it returns."""
+        return write_through(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        """Bind the instance, as a function does."""
+        if instance is None:
+            return self
+        bound = self.__wrapped__.__get__(instance, owner)
+        return PuttingFunction(bound, self._self_plan, self._self_runtime, (instance,))
+
+
+def make_invalidates(runtime: Lookup, options: Invalidation) -> Callable[[F], F]:
     """Return the decorator that invalidates in the cache that ``runtime`` looks up."""
-    if not isinstance(soft, bool):
-        message = f"soft={soft!r} is no choice; write soft=True or soft=False"
-        raise ConfigurationError(message)
-    for template in templates:
+    for template in options.keys:
         if not isinstance(template, str):
             message = f'@invalidates takes key templates, not {template!r}; write @invalidates("profile:<user_id>")'
             raise DecorationError(message)
@@ -411,7 +853,7 @@ def make_invalidates(runtime: Lookup, templates: tuple[str, ...], *, soft: bool)
         if isinstance(function, (classmethod, staticmethod)):
             # The descriptor stays outside: it binds the function inside.
             return type(function)(decorate(function.__func__))
-        plan: WritePlan[..., Any] = WritePlan(function, templates, soft=soft)
+        plan: WritePlan[..., Any] = WritePlan(function, options)
         return InvalidatingFunction(function, plan, runtime)
 
     return decorate

@@ -8,7 +8,9 @@ member  meaning
 ``s``   the stale window in ms: the last part of the time for which the server keeps the entry
 ``d``   how long the load took, in ms
 ``t``   the TTL in ms, if that depends on the value
+``T``   the tags that the value depends on, and the generation that each had before the load: `cachekit.tags`
 ``E``   1: the value is sealed
+``A``   1: there is no value: an id that a batch has asked for is absent, and that is remembered
 ======  ========================================================================================================
 
 A ``!`` behind the object, or several, say that the value was expired by hand. A later version may add members. One that
@@ -20,9 +22,10 @@ from __future__ import annotations
 
 import re
 from binascii import crc_hqx
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 from msgspec import Struct
@@ -118,6 +121,10 @@ class Entry(Struct, frozen=True, gc=False):
     """Whether it was expired by hand."""
     sealed: bool = False
     """Whether its data is sealed: text in base64."""
+    tags: Mapping[str, str | None] | None = None
+    """Its tags, and their generations; None if it has none."""
+    absent: bool = False
+    """Whether it remembers that there is no value. Its data is ``null``."""
 
     @property
     def dated(self) -> bool:
@@ -144,7 +151,11 @@ class Entry(Struct, frozen=True, gc=False):
             b'{"E":1,"s":60000}'
         """
         named = (("s", self.stale), ("d", self.load), ("t", self.ttl))
-        members = {"E": 1} if self.sealed else {}
+        members: dict[str, object] = {"E": 1} if self.sealed else {}
+        if self.tags is not None:
+            members["T"] = self.tags
+        if self.absent:
+            members["A"] = 1
         members |= {name: max(1, round(seconds * 1000)) for name, seconds in named if seconds}
         return orjson.dumps(members)
 
@@ -165,10 +176,12 @@ def metadata_of(raw: bytes) -> bytes:
     return raw.partition(b"\n")[2].rstrip(EXPIRED)
 
 
-def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:
+def parse(raw: bytes, *, sealed: bool = False, tagged: bool = False, absent: bool = False) -> Entry | None:
     r"""Return the entry in ``raw``, or None for an entry that this version does not understand.
 
     ``sealed``: also one whose value is sealed. Who cannot open it does not understand it.
+    ``tagged``: also one that has tags. Who does not ask for these tags does not know whether the value still holds.
+    ``absent``: also one of a remembered absence, which only batches understand.
 
     Example:
         >>> parse(b"1") == Entry(b"1"), parse(b'1\n{"s":60000,"new":[]}!') == Entry(b"1", stale=60.0, expired=True)
@@ -184,14 +197,19 @@ def parse(raw: bytes, *, sealed: bool = False) -> Entry | None:
     metadata = _parse_often(line) if len(line) <= _SHORT else _parse_line(line)
     if metadata is None:
         return None
-    stale, load, ttl, expired, is_sealed = metadata
-    return Entry(data, stale, load, ttl, expired, is_sealed) if sealed or not is_sealed else None
+    stale, load, ttl, expired, is_sealed, tags, is_absent = metadata
+    if (is_sealed and not sealed) or (tags is not None and not tagged) or (is_absent and not absent):
+        return None
+    return Entry(data, stale, load, ttl, expired, is_sealed, tags, is_absent)
 
 
 _NEWLINE: Final = ord("\n")
 
+_Metadata: TypeAlias = tuple[float, float, float, bool, bool, dict[str, str] | None, bool]
+"""The fields of an `Entry` behind its data."""
 
-def _parse_line(line: bytes) -> tuple[float, float, float, bool, bool] | None:
+
+def _parse_line(line: bytes) -> _Metadata | None:
     object_ = line.rstrip(EXPIRED)
     try:
         members = orjson.loads(object_)
@@ -199,14 +217,16 @@ def _parse_line(line: bytes) -> tuple[float, float, float, bool, bool] | None:
         return None
     if not isinstance(members, dict):
         return None
-    sealed = "E" in members
-    form = members.pop("E", 1)
-    if type(form) is not int or form != 1 or any(name[:1].isupper() for name in members):
+    sealed, tags, absent = "E" in members, members.pop("T", None), "A" in members
+    forms = (members.pop("E", 1), members.pop("A", 1))
+    if any(type(form) is not int or form != 1 for form in forms) or any(name[:1].isupper() for name in members):
+        return None
+    if b'"T"' in line and not (isinstance(tags, dict) and all(isinstance(one, str) for one in tags.values())):
         return None
     stale, load, ttl = (members.get(name, 0) for name in "sdt")
     if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):
         return None
-    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed
+    return stale / 1000, load / 1000, ttl / 1000, len(object_) < len(line), sealed, tags, absent
 
 
 _SHORT: Final = 60

@@ -66,7 +66,7 @@ class Filled(Struct, frozen=True):
 
 
 class Invalidated(Struct, frozen=True, repr_omit_defaults=True):
-    """Keys were invalidated; ``acknowledged`` tells whether the store confirmed it.
+    """Keys, and ``tags``, were invalidated; ``acknowledged`` tells whether the store confirmed it.
 
     ``soft``: they were expired by hand, so that their values may stand in for loads that fail.
     """
@@ -74,6 +74,7 @@ class Invalidated(Struct, frozen=True, repr_omit_defaults=True):
     keys: tuple[str, ...]
     acknowledged: bool
     soft: bool = False
+    tags: tuple[str, ...] = ()
 
 
 class Uncached(Struct, frozen=True):
@@ -82,7 +83,8 @@ class Uncached(Struct, frozen=True):
     ``reason`` is ``"argument"`` (no stable text form), ``"value"`` (would not make the round trip),
     ``"size"`` (more JSON than ``max_bytes``), ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (``when``
     or ``ttl`` raised or answered nonsense), ``"annotation"`` (the return annotation cannot be used), ``"untimed"`` (the
-    store does not tell how much is left of a value, so the function has no stale values) or ``"seal"`` (no key opens
+    store does not tell how much is left of a value, so the function has no stale values), ``"untagged"`` (the store has
+    no tags) or ``"seal"`` (no key opens
     the store's bytes, or the keys could not be had).
     """
 

@@ -119,7 +119,7 @@ def dated(entry: Entry, windows: Windows, ttl: float, took: float) -> tuple[Entr
     """
     load = took if windows.ahead == 0.0 else 0.0
     own_ttl = ttl if windows.ahead is not None and windows.ttl is None else 0.0
-    return Entry(entry.data, windows.longest, load, own_ttl), ttl + windows.longest
+    return Entry(entry.data, windows.longest, load, own_ttl, tags=entry.tags), ttl + windows.longest
 
 
 def draw(entry: Entry, windows: Windows, fresh: float = 0.0) -> float:

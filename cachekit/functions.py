@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Unpack
 
 from cachekit._flow.plan import KnownTemplates
-from cachekit._flow.policy import CachedOptions, Duration
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.write import Invalidation
 from cachekit._tiers.incidents import LOGGER
 from cachekit.cache import Cache
 from cachekit.config import DEFAULT_TIMEOUT
-from cachekit.decorators import CachedDecorator, F, make_cached, make_invalidates, with_options_in_signature
+from cachekit.decorators import (
+    CachedDecorator,
+    F,
+    ManyDecorator,
+    make_cached,
+    make_cached_many,
+    make_invalidates,
+    with_options_in_signature,
+)
 from cachekit.errors import ConfigurationError
 from cachekit.sealing import Keys
 from cachekit.stores.base import Store
@@ -184,8 +193,7 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random.
         lease: Seconds for which a killed loader can delay others; a live one renews it while it loads, for 100 leases
             at most, or for ``load_timeout``. After that other processes, and later calls in this one, load anew.
-        near: Whether results are kept in this process as well, coherent with Redis (see `Cache`); None leaves it
-            to the cache. True on a cache without ``near`` keeps up to 10,000 entries.
+        near: Whether results are kept in this process as well (see `Cache`, 10,000 by default); None leaves it to that.
         load_timeout: How long a load may take. When it is over, the function is cancelled, and all callers that share
             the load get `TimeoutError`; the next call loads anew. None sets no limit. An uncached call has none either.
         strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
@@ -193,6 +201,7 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         max_bytes: The most bytes of JSON of a result that is stored; None leaves it to the cache (1 MiB). One warning.
         stale_while_revalidate, stale_if_error, stale_on, retry_after, refresh_ahead, soft_timeout, background, offline:
             When a value whose TTL is over is handed out: `cachekit._flow.policy.Policy` and docs/stale.md say.
+        tags: Templates of tags, ``["team:<team_id>"]``, or True for one of the function itself: docs/tags.md.
         private: Whether results are sealed in Redis with the keys of the cache: see ``keys`` of `Cache`.
 
     Raises:
@@ -212,25 +221,64 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
     return make_cached(_runtime, _known, key, options)
 
 
-def invalidates(*keys: str, soft: bool = False) -> Callable[[F], F]:
-    """Invalidate keys of the default cache after an async function has returned normally, and none when it raises.
+def cached_many(key: str, *, each: str, **options: Unpack[CachedManyOptions]) -> ManyDecorator:
+    """Cache the results of an async function of many ids, each under a key of its own, in the default cache.
 
-    A failure of the cache never reaches the caller. The function keeps its type.
+    A call reads all keys in one round trip, and calls the function once, with a list of the ids that it has to load. It
+    returns a dict in the order of the ids that it was asked for, each once, without those that the function leaves out.
+    Where there is a function for one id as well, decorate that with `cached` and this one with its ``.many``: then both
+    share results and loads.
 
     Args:
-        keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result.
+        key: A template for one id, such as ``"user:<user_id>"``. It names the id by a name that is no parameter; all
+            other placeholders are parameters.
+        each: The parameter that has the ids: anything to iterate over, but no text.
+        max_batch: The most ids in one call of the function, 500 by default; more are split.
+        absent_ttl: For how long it is remembered that the function has left an id out; None: it is not.
+        options: As of `cached`. ``ttl`` and ``when`` get the result for one id.
+
+    Raises:
+        DecorationError: Not an ``async def``, one that returns no mapping, or a template that does not name the id.
+        ConfigurationError: An option makes no sense.
+
+    Example:
+        >>> @cached_many(key="user:<user_id>", each="user_ids", ttl=600)
+        ... async def users(user_ids: list[int]) -> dict[int, str]: ...
+        >>> users.keys([1, 2])
+        ['user:1', 'user:2']
+    """
+    return make_cached_many(_runtime, _known, key, each, options)
+
+
+def invalidates(
+    *keys: str, tags: Sequence[str] = (), soft: bool = False, always: bool = False, around: bool = False
+) -> Callable[[F], F]:
+    """Invalidate keys and tags of the default cache after an async function has returned normally, in one round trip.
+
+    When it raises, nothing is invalidated. A failure of the cache never reaches the caller. The function keeps its
+    type.
+
+    Args:
+        keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result. ``"profile:<*ids>"`` names
+            a key for each element of a collection.
+        tags: Templates of tags: all values that depend on them are invalidated. They may use the result as well.
         soft: Whether the values of functions with ``stale_if_error`` stay, to stand in for loads that fail and for
-            nothing else (`CachedFunction.expire`). All other values are removed.
+            nothing else (`CachedFunction.expire`). All other values are removed. Not together with ``tags``.
+        always: Whether to invalidate also when the function raises or is cancelled: it may have written by then. No
+            template may use the result. A cancellation is not delayed: the journal invalidates.
+        around: Whether to invalidate before the function runs as well, for one that cannot use `Cache.after_commit`:
+            from then on no call is served what was cached before it. Placeholders of the result count afterwards alone.
 
     Raises:
         DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
-        ConfigurationError: ``soft`` is no bool.
+        ConfigurationError: An option makes no sense.
 
     Example:
         >>> @invalidates("profile:<user_id>")
         ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
     """
-    return make_invalidates(_runtime, keys, soft=soft)
+    options = Invalidation(keys=keys, tags=tags, soft=soft, always=always, around=around)
+    return make_invalidates(_runtime, options)
 
 
 async def cache_get(key: str) -> Any:

@@ -10,6 +10,9 @@
     joining.py   the table of who may join a load
     flight.py    callers of one cold key share one load
     nesting.py   loads inside loads: nothing waits in a circle
+    tagged.py    the calls of functions with tags
+    tagging.py   their templates, and the tags of one call
+    tagged_lease.py  the lease of a load with tags, and the generations that stand before it
     stale.py     the calls of functions that hand out stale values
     background.py  loads that go on when their caller has gone
     arguments.py the arguments of such loads
@@ -18,6 +21,13 @@
     load.py      the user's function, and the fill behind it
     failure.py   the exception of a load, for each caller a copy
     warm.py      many calls, a bounded number at a time
+    batch_plan.py  the plan of a function of many ids, and its keys
+    batch.py     the path of a batch: keys, one read, hits
+    batch_gather.py  what was no hit: its own loads first, then those of others
+    batch_load.py  leases in one write, one call of the function, fills in one write
+    batch_behind.py  loads of a batch that go on when its caller has gone
+    batch_write.py  invalidations of many calls
+    put.py       values in hand: set, writing, puts, ttl, touch
     write.py     invalidations
     commit.py    invalidations held back until a transaction has committed
     runtime.py   everything that the calls of one cache share

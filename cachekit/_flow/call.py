@@ -8,10 +8,12 @@ from msgspec import Struct
 
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.tagging import Tagging
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.leases import Seen
-from cachekit._tiers.outcome import Found
+from cachekit._tiers.outcome import Found, Outcome
 from cachekit.codecs import Codec
+from cachekit.tags import tag_keys
 
 R = TypeVar("R")
 
@@ -35,6 +37,25 @@ class Call(Struct, Generic[R], eq=False):
     """A stale value of its own, which stands in for a load that fails. It is never given to another call."""
     alone: bool = False
     """Whether it has no caller: its load goes on in the background."""
+
+    tagging: Tagging | None = None
+    """Its tags, if the function has any."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether this process has invalidated the key, or one of its tags, and the store may not know."""
+        coherence = self.runtime.coherence
+        if not coherence.journal:
+            return False
+        tags = () if self.tagging is None else tag_keys(self.tagging.wanted.names)
+        return coherence.pending(self.key) or any(map(coherence.journal.holds, tags))
+
+    async def read_again(self) -> Outcome:
+        """Return the value that stands by now."""
+        runtime = self.runtime
+        if self.tagging is not None:
+            return (await runtime.tagged.read(self.tagging.wanted, runtime.budget())).outcome
+        return await runtime.values.read_timed(self.key, self.codec, runtime.budget(), self.plan.windows)
 
     def __repr__(self) -> str:
         # In debug mode asyncio logs the arguments of callbacks. Those of the call are nothing for a log.

@@ -57,12 +57,14 @@ Perform: TypeAlias = Callable[[Runtime, Changes], Awaitable[None]]
 class Block:
     """The changes made inside an `after_commit` block."""
 
-    __slots__ = ("around", "held", "open")
+    __slots__ = ("around", "held", "open", "writes_now")
 
     def __init__(self, around: Block | None) -> None:
         self.around = around
         self.held = Changes()
         self.open = True
+        self.writes_now = False
+        """Whether it holds nothing back: the code inside is writing its key."""
 
     def holds(self, key: str) -> bool:
         """Tell whether a change of ``key`` is held back."""
@@ -111,6 +113,16 @@ def block_for(runtime: Runtime, key: str) -> Block | None:
             return innermost
         block = block.around
     return None
+
+
+def runs_uncached(runtime: Runtime, key: str) -> bool:
+    """Tell whether calls of ``key`` run uncached here: it is to be invalidated, or this code is writing it."""
+    block = BLOCKS.get().get(runtime)
+    while block is not None:
+        if (block.open or block.writes_now) and block.holds(key):
+            return True
+        block = block.around
+    return False
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ from cachekit._tiers.outcome import Down
 from cachekit.entry import Entry
 from cachekit.loops import PerLoop
 from cachekit.stores.scripts import Paused
+from cachekit.tags import Tags, is_tag, name_of
 
 
 class State(IntEnum):
@@ -67,6 +68,9 @@ class Landed(Struct, frozen=True):
 
     value: Any = None
     entry: Entry | None = None
+    asked: int = 0
+    """Of a value with tags that was found, and not loaded: the number of the question. Calls that began after it do
+    not share the value."""
     error: Exception | None = None
     """As it left the load, with its traceback. Nobody raises it: each caller raises a copy."""
 
@@ -78,8 +82,16 @@ class Landed(Struct, frozen=True):
 AGAIN: Final = Landed()
 """A load in the background that did not begin: its lease was held, for one. Callers that wait start over."""
 
+ABSENT: Final = Landed()
+"""A batch has loaded the key, and its function has left the id out. Only batches take that for an answer."""
+
 PAUSED: Final = Landed()
 """A load that did not begin, since one of its key failed a short time ago, in any process."""
+
+
+def is_open(landed: Landed) -> bool:
+    """Tell whether a load has ended without an answer for single calls that shared it: each starts over."""
+    return landed is AGAIN or landed is ABSENT
 
 
 class Flight(Struct, eq=False):
@@ -108,6 +120,9 @@ class Flight(Struct, eq=False):
     """Whether its load took longer than the ``load_timeout``."""
     pausing: asyncio.Task[Paused | Down] | None = None
     """The task that puts a pause in the place of the lease, after its load has failed."""
+    tags: Tags | None = None
+    """Those that stood before the load, and that its value records; None if the function has none, or one of them is
+    not known."""
     promotions: int = 0
     """How many waiting callers were promoted."""
     _waiters: deque[asyncio.Future[Landed | None]] | None = None
@@ -130,10 +145,7 @@ class Flight(Struct, eq=False):
         """Wait until the load lands. Returns None when this caller is promoted: it has to load itself."""
         if self.landed is not None:
             return self.landed
-        waiter: asyncio.Future[Landed | None] = self.loop.create_future()
-        if self._waiters is None:
-            self._waiters = deque()
-        self._waiters.append(waiter)
+        waiter = self.add_waiter()
         heard = False
         try:
             landed = await waiter
@@ -141,10 +153,21 @@ class Flight(Struct, eq=False):
         finally:
             # Cancelled, or closed from outside.
             if not heard:
-                self._leave(waiter)
+                self.leave(waiter)
         return landed
 
-    def _leave(self, waiter: asyncio.Future[Landed | None]) -> None:
+    def add_waiter(self) -> asyncio.Future[Landed | None]:
+        """Return the future of a caller that waits: it gets what `join` returns."""
+        waiter: asyncio.Future[Landed | None] = self.loop.create_future()
+        if self.landed is not None:
+            waiter.set_result(self.landed)
+            return waiter
+        if self._waiters is None:
+            self._waiters = deque()
+        self._waiters.append(waiter)
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[Landed | None]) -> None:
         """Note that the caller of ``waiter`` waits no more."""
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
@@ -183,15 +206,27 @@ class Flight(Struct, eq=False):
     async def until_ended(self, seconds: float) -> None:
         """Wait until it has landed, or was abandoned, but no longer than ``seconds``."""
         if NEXT[self.state] and seconds > 0:
-            follower: asyncio.Future[None] = self.loop.create_future()
-            if self._followers is None:
-                self._followers = []
-            self._followers.append(follower)
+            follower = self.add_follower()
             try:
                 await asyncio.wait([follower], timeout=seconds)
             finally:
-                if self._followers is not None and follower in self._followers:
-                    self._followers.remove(follower)
+                self.remove_follower(follower)
+
+    def add_follower(self) -> asyncio.Future[None]:
+        """Return a future that is done when it has landed, or was abandoned."""
+        follower: asyncio.Future[None] = self.loop.create_future()
+        if not NEXT[self.state]:
+            follower.set_result(None)
+            return follower
+        if self._followers is None:
+            self._followers = []
+        self._followers.append(follower)
+        return follower
+
+    def remove_follower(self, follower: asyncio.Future[None]) -> None:
+        """Forget ``follower``, which waits no more."""
+        if self._followers is not None and follower in self._followers:
+            self._followers.remove(follower)
 
     def become(self, state: State) -> None:
         """Change the state: nothing else does. A state that cannot follow is left out."""
@@ -246,10 +281,27 @@ class Flights:
             self.open_loops.pop(flight.loop, None)
 
     def void(self, keys: Sequence[str]) -> None:
-        """Void the flights of ``keys`` in every event loop: later callers do not join them."""
+        """Void the flights of ``keys``, and those that depend on tags among them, in every event loop.
+
+        Later callers do not join them.
+        """
         for flights in self._loops.all():
-            for key in keys:
+            for key in (*keys, *_depending(flights, keys)):
                 flight = flights.pop(key, None)
                 if flight is not None:
                     flight.void = True
         self._loops.purge()
+
+    def void_all(self) -> None:
+        """Void all flights: later callers join none of them."""
+        for flights in self._loops.all():
+            self.void([*flights])
+
+
+def _depending(flights: Mapping[str, Flight], keys: Sequence[str]) -> list[str]:
+    """Return the keys of the flights that depend on tags among ``keys``."""
+    names = {name_of(key) for key in keys if is_tag(key)}
+    if not names:
+        return []
+    # A copy: other threads open and close flights at any moment.
+    return [flight.key for flight in [*flights.values()] if flight.tags and not names.isdisjoint(flight.tags)]

@@ -7,7 +7,8 @@ the flight of the key                                      a call      why
                                                                        result
 ``LATER``    its load begins after the call did            ``JOIN``    it loads what the call would load
 ``FENCED``   its load had begun; its lease still holds     ``JOIN``    nobody has invalidated it before the call
-``VOIDED``   its load had begun; its lease is gone         ``OPEN``    it may bring an invalidated value
+``VOIDED``   its load had begun; its lease is gone, or     ``OPEN``    it may bring an invalidated value
+             one of its tags was removed
 ``UNKNOWN``  its load had begun; the store cannot tell     ``FOLLOW``  nobody knows whether it was invalidated
 ``CIRCLE``   its load waits for this call                  ``ALONE``   else each would wait for the other
 =========================================================  ==========  ============================================
@@ -26,6 +27,7 @@ from msgspec import Struct
 from cachekit._flow.flight import Flight, Flights
 from cachekit._flow.nesting import may_wait_for
 from cachekit._tiers.outcome import Down, Outcome
+from cachekit.tags import Tags
 
 
 class Joining(Enum):
@@ -43,7 +45,7 @@ class Relation(Enum):
     FOREIGN = "it is another function's", Joining.OPEN
     LATER = "its load begins after the call did", Joining.JOIN
     FENCED = "its load had begun, and its lease still holds", Joining.JOIN
-    VOIDED = "its load had begun, and its lease is gone", Joining.OPEN
+    VOIDED = "its load had begun, and its lease is gone, or one of its tags", Joining.OPEN
     UNKNOWN = "its load had begun, and the store cannot tell", Joining.FOLLOW
     CIRCLE = "its load waits for this call", Joining.ALONE
 
@@ -78,6 +80,8 @@ class ReadResult(Struct, eq=False):
     """The flight whose load had begun before the read, if there was one."""
     holder: bytes | None = None
     """The token that held the lease as of the read."""
+    tags: Tags | None = None
+    """The tags that the call has read; None if the function has none."""
 
     def relation(self, flight: Flight, plan: object) -> Relation:
         """Return what ``flight``, the one of the key by now, is to a call of ``plan`` with this result."""
@@ -90,4 +94,5 @@ class ReadResult(Struct, eq=False):
         if isinstance(self.outcome, Down):
             return Relation.UNKNOWN
         held = flight.lease is not None and flight.lease.token == self.holder
-        return Relation.FENCED if held else Relation.VOIDED
+        # A removal of a tag leaves the lease, and is seen by the tags that the call has read.
+        return Relation.FENCED if held and flight.tags == self.tags else Relation.VOIDED

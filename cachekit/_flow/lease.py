@@ -6,16 +6,17 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeAlias, TypeGuard, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from cachekit._flow.call import Call
-from cachekit._flow.flight import AGAIN, PAUSED, Flight, Landed
+from cachekit._flow.flight import ABSENT, AGAIN, PAUSED, Flight, Landed
 from cachekit._flow.nesting import inside
 from cachekit._flow.renewal import HeldLease
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.tagged_lease import ask_with_tags, found_with_tags, open_tags
 from cachekit._tiers.leases import Seen
 from cachekit._tiers.outcome import Down, Found
 from cachekit.backoff import Backoff
@@ -42,6 +43,9 @@ MOST_GIVING_BACK: Final = 32
 MOST_LEFT_BEHIND: Final = 10_000
 """Tokens that are remembered of leases that may not have been given back: about 1 MB. As many leases are owed."""
 
+Answer: TypeAlias = bytes | Lease | Gone | Down
+"""The answer to a question for a lease."""
+
 _MOST_HOLDERS: Final = 2
 """Leases of others that a caller waits out. A caller that finds a third one loads, and does not store: where
 results cannot be stored, callers would otherwise load one after the other, each waiting for all before it."""
@@ -55,47 +59,76 @@ async def acquire(call: Call[Any], flight: Flight) -> Landed | None:
         a short time ago. `AGAIN` when it is a load in the background, and there is nothing for it to do. Otherwise
         None: then ``flight.lease`` is held, or is None when the store failed, and then the result is not stored.
     """
-    runtime, token, seen = call.runtime, _new_token(), call.seen
-    wait: _Wait | None = None
+    token = new_token()
+    wait: Wait | None = None
     unreadable: bytes | None = None
     while True:
         left = call.budget.left
-        with _Asking(call, flight, token) as asking:
-            answer = await _ask(call, token, unreadable)
-            # A refusal is an answer, too: the lease was not granted.
-            asking.answered = not isinstance(answer, Down) or answer.of_key
-        if isinstance(answer, (Down, Gone)):
-            return None if seen is None else _outcome_of(answer, seen)
-        if isinstance(answer, bytes):
-            # Invalidated here while it was waited for, and the store may not know.
-            if runtime.coherence.pending(call.key):
-                return None
-            outcome = runtime.values.decoded(call.key, answer, call.codec, anew=seen is not None)
-            if isinstance(outcome, Found):
-                return Landed(outcome.value, outcome.entry)
-            # The bytes at the key do not decode, or were expired by hand; the load is to replace them.
-            unreadable = answer
-        elif answer.mine:
-            _hold(call, flight, token)
-            return None
-        elif answer.holder in runtime.left_behind:
-            # It was held by a load of this process that runs no more, in an event loop that has ended, for example.
-            await runtime.leases.release(call.key, answer.holder, call.budget)
-            runtime.left_behind.pop(answer.holder, None)
-        elif seen is not None and (landed := _outcome_of(answer, seen)) is not None:
-            return landed
+        with Asking(call, flight, token) as asking:
+            answer = asking.note(await _ask(call, token, unreadable))
+        if is_left_behind(answer, call.runtime):
+            await release_left_behind(call, answer)
+            continue
+        taken = taken_by(call, flight, token, answer)
+        if isinstance(taken, bytes):
+            unreadable = taken
+        elif not isinstance(taken, Lease):
+            return taken
         else:
-            wait = wait or _Wait(flight, call.plan.policy.lease)
-            if wait.is_over(answer):
+            wait = wait or Wait(flight, call.plan.policy.lease)
+            if wait.is_over(taken):
                 return None
             # While the other load is alive, waiting for it is no work of the cache: it is the load, shared.
             call.budget.left = left
             await wait.pause()
 
 
+def taken_by(
+    call: Call[Any], flight: Flight, token: bytes, answer: Answer, *, absent: bool = False
+) -> Landed | Lease | bytes | None:
+    """Return what the ``answer`` to a question for the lease means; if it is the lease, ``flight`` holds it.
+
+    Returns:
+        As `acquire`; a lease that another load holds; or bytes at the key that the load is to replace: they do not
+        decode, or were expired by hand. ``absent``: a remembered absence is an answer (`cachekit._flow.flight.ABSENT`).
+    """
+    runtime, seen = call.runtime, call.seen
+    if isinstance(answer, (Down, Gone)):
+        return None if seen is None else _outcome_of(answer, seen)
+    if isinstance(answer, bytes):
+        # Invalidated here while it was waited for, and the store may not know.
+        if call.pending:
+            return None
+        if call.tagging is not None:
+            landed = found_with_tags(call, call.tagging, answer)
+            return answer if landed is None else landed
+        outcome = runtime.values.decoded(call.key, answer, call.codec, anew=seen is not None, absent=absent)
+        if not isinstance(outcome, Found):
+            return answer
+        return ABSENT if outcome.entry.absent else Landed(outcome.value, outcome.entry)
+    if answer.mine:
+        _hold(call, flight, token)
+        return None
+    landed = None if seen is None else _outcome_of(answer, seen)
+    return answer if landed is None else landed
+
+
+def is_left_behind(answer: Answer, runtime: Runtime) -> TypeGuard[Lease]:
+    """Tell whether a load of this process holds the lease that runs no more, in an event loop that has ended."""
+    return isinstance(answer, Lease) and not answer.mine and answer.holder in runtime.left_behind
+
+
+async def release_left_behind(call: Call[Any], lease: Lease) -> None:
+    """Give such a lease back."""
+    await call.runtime.leases.release(call.key, lease.holder, call.budget)
+    call.runtime.left_behind.pop(lease.holder, None)
+
+
 # Not `async`: it would cost a miss one more coroutine.
-def _ask(call: Call[Any], token: bytes, unreadable: bytes | None) -> Awaitable[bytes | Lease | Gone | Down]:
+def _ask(call: Call[Any], token: bytes, unreadable: bytes | None) -> Awaitable[Answer]:
     leases, lease, seen = call.runtime.leases, call.plan.policy.lease, call.seen
+    if call.tagging is not None:
+        return ask_with_tags(call, call.tagging, token, unreadable)
     if seen is None:
         return leases.acquire(call.key, token, lease, unreadable, call.budget)
     if unreadable is not None:
@@ -113,19 +146,22 @@ def _outcome_of(answer: Lease | Gone | Down, seen: Seen) -> Landed | None:
 
 async def seize(call: Call[Any], flight: Flight) -> None:
     """Take the lease for ``flight`` from whichever load holds it, for a refresh."""
-    token = _new_token()
-    with _Asking(call, flight, token) as asking:
+    token = new_token()
+    with Asking(call, flight, token) as asking:
         asking.answered = await call.runtime.leases.seize(call.key, token, call.plan.policy.lease, call.budget)
+        if call.tagging is not None:
+            await open_tags(call, call.tagging)
     if asking.answered:
         _hold(call, flight, token)
 
 
-def _new_token() -> bytes:
+def new_token() -> bytes:
+    """Return the token for one question for a lease."""
     # Never used twice: a late server may still carry out a command with an old token, which must mean nothing.
     return os.urandom(12).hex().encode()
 
 
-class _Wait:
+class Wait:
     """Counts how long a caller has waited for loads of other processes, and for how many."""
 
     __slots__ = ("_backoff", "_flight", "_holders", "_lease", "_waited")
@@ -149,12 +185,20 @@ class _Wait:
 
     async def pause(self) -> None:
         """Let the other load go on for a while."""
+        await asyncio.sleep(self.next_pause())
+
+    def next_pause(self) -> float:
+        """Return for how many seconds the other load goes on now: the caller waits so long."""
         pause = self._backoff.next()
-        await asyncio.sleep(pause)
-        self._waited += pause
+        self.note(pause)
+        return pause
+
+    def note(self, seconds: float) -> None:
+        """Note that the caller waits for ``seconds``."""
+        self._waited += seconds
 
 
-class _Asking(Struct, eq=False):
+class Asking(Struct, eq=False):
     """Gives back a lease if the answer of the store was not heard: after a timeout, or when the caller is cancelled.
 
     The store may have granted it all the same. No load would use it, and all callers would wait until it ends. It is
@@ -169,6 +213,11 @@ class _Asking(Struct, eq=False):
     def __enter__(self) -> Self:
         return self
 
+    def note(self, answer: Answer) -> Answer:
+        """Note what the store has answered, if it has: a refusal is an answer, too, and the lease was not granted."""
+        self.answered = not isinstance(answer, Down) or answer.of_key
+        return answer
+
     def __exit__(self, *raised: object) -> None:
         if not self.answered:
             _give_back_soon(self.call, self.flight, self.token, held=False)
@@ -180,6 +229,8 @@ class _Asking(Struct, eq=False):
 def _hold(call: Call[Any], flight: Flight, token: bytes) -> None:
     """Note that the flight holds the lease, and renew it until the flight lands, or takes too long."""
     lease = call.plan.policy.lease
+    if call.tagging is not None:
+        flight.tags = call.tagging.tags
     flight.lease = call.runtime.renewals.get().hold(call.key, token, lease, _longest(call))
 
 

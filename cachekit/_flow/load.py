@@ -10,13 +10,16 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from cachekit._flow.call import Call
 from cachekit._flow.commit import Block, Write
 from cachekit._flow.failure import copied, raise_copy
-from cachekit._flow.flight import Flight, Landed, State
+from cachekit._flow.flight import AGAIN, Flight, Landed, State
 from cachekit._flow.lease import acquire, load_timeout_of, pause, release, renew_from_now, seize, stop_renewing
 from cachekit._flow.nesting import enter, leave, waiting_for
 from cachekit._flow.renewal import HeldLease
+from cachekit._flow.tagged_lease import with_tags
 from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.coherence import Confirm
 from cachekit._tiers.guard import Budget
@@ -62,7 +65,7 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
     except Exception as error:
         if flight.landed is None:
             flight.land(Landed(error=copied(error, outside) if flight.awaited else error))
-            _give_up(call, flight, error)
+            give_up(call, flight, error)
         raise
     finally:
         if flight.landed is None:
@@ -78,10 +81,78 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
             landed = await flight.join()
         if landed is None and flight.lease is not None:
             renew_from_now(call, flight.lease)
+        if landed is not None and call.tagging is not None and 0 < landed.asked < call.tagging.began:
+            # It was found, and the question was on its way already when this call began.
+            return AGAIN
         return landed
     finally:
         if flight.state is State.ORPHANED:
             abandon(call, flight)
+
+
+class Sharing:
+    """A caller that waits for the load of another, and for more at the same time; `share` waits for that one alone.
+
+    Args:
+        call: Of the caller.
+        flight: The load. From now on the caller waits for it.
+    """
+
+    def __init__(self, call: Call[Any], flight: Flight) -> None:
+        self._call = call
+        self._flight = flight
+        self._waiting = waiting_for(flight)
+        self._waiting.__enter__()
+        self.waiter: asyncio.Future[Landed | None] = flight.add_waiter()
+
+    def result(self) -> Landed | None:
+        """Return what `share` returns, when the ``waiter`` is done."""
+        self._waiting.__exit__(None, None, None)
+        landed = self.waiter.result()
+        if landed is None and self._flight.lease is not None:
+            renew_from_now(self._call, self._flight.lease)
+        return landed
+
+    def leave(self) -> None:
+        """Wait no more."""
+        self._waiting.__exit__(None, None, None)
+        self._flight.leave(self.waiter)
+        if self._flight.state is State.ORPHANED:
+            abandon(self._call, self._flight)
+
+
+class Following:
+    """A caller whose flight follows an earlier load, and that waits for more at the same time.
+
+    It is no load that the call shares, so waiting for it counts as work of the cache, and ends with the call's budget.
+
+    Args:
+        call: Of the caller.
+        flight: Its own flight. From now on it waits for the one before it.
+    """
+
+    def __init__(self, call: Call[Any], flight: Flight) -> None:
+        self._call = call
+        self._flight = flight
+        self._began = time.monotonic()
+        self._waiting = [waiting_for(flight)]
+        self.ends: float = flight.loop.time() + call.budget.left
+        """When it is not waited for any longer, by the clock of the event loop."""
+        self.follower: asyncio.Future[None] = flight.loop.create_future()
+        if flight.after is not None:
+            self._waiting.append(waiting_for(flight.after))
+            self.follower = flight.after.add_follower()
+        for waiting in self._waiting:
+            waiting.__enter__()
+
+    def end(self) -> None:
+        """Wait no more: the earlier load has ended, or its time is over, or the caller leaves."""
+        for waiting in self._waiting:
+            waiting.__exit__(None, None, None)
+        if self._flight.after is not None:
+            self._flight.after.remove_follower(self.follower)
+            self._flight.after = None
+        self._call.budget.left -= time.monotonic() - self._began
 
 
 def result_of(call: Call[R], landed: Landed) -> R:
@@ -159,10 +230,10 @@ def _time_out(call: Call[Any], flight: Flight, message: str) -> None:
         flight.timed_out = True
         flight.land(Landed(error=error))
         call.runtime.flights.close(flight)
-        _give_up(call, flight, error)
+        give_up(call, flight, error)
 
 
-def _give_up(call: Call[Any], flight: Flight, error: Exception) -> None:
+def give_up(call: Call[Any], flight: Flight, error: Exception) -> None:
     """Give the lease back after ``error``; or put a pause in its place, where a stale value may stand in."""
     # A refresh, and a call that has not read the value, have seen nothing.
     if call.seen is not None and counts_as_failure(call, flight, error):
@@ -179,25 +250,50 @@ def counts_as_failure(call: Call[Any], flight: Flight, error: Exception) -> bool
     return flight.timed_out or isinstance(error, call.plan.policy.stale_on)
 
 
+class Filling(Struct, frozen=True):
+    """What is to be stored for a loaded result. All durations are seconds."""
+
+    data: bytes
+    token: bytes
+    lasts: float
+    """For how long: the TTL, and the stale window."""
+    ttl: float
+
+
 async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began: float) -> None:
     """Land, and store the result if the lease still holds."""
+    filling = land_result(call, flight, held, result, began)
+    if filling is None:
+        return
+    filled = await call.runtime.leases.fill(call.key, filling.data, filling.token, filling.lasts, call.budget)
+    note_fill(call, flight, filling.ttl, filled)
+
+
+def land_result(call: Call[R], flight: Flight, held: HeldLease, result: R, began: float) -> Filling | None:
+    """Land with the result of a load that began at that `time.monotonic`. Return the fill that is to follow, if any."""
     runtime = call.runtime
     ttl = call.plan.ttl_of(result, runtime.reporter)
     entry = runtime.values.encoded(result, call.codec) if ttl is not None or flight.awaited else None
     # Every caller that waits goes on now; only this one waits for the fill.
     stop_renewing(held)
     flight.land(Landed(result, entry))
-    stored = None if ttl is None or entry is None or flight.void else _stored(call, entry, ttl, began)
+    if ttl is not None and entry is not None and call.tagging is not None:
+        entry = with_tags(call, flight, entry, result, ttl)
+    stored = None if ttl is None or entry is None or flight.void else stored_form(call, entry, ttl, began)
     if ttl is None or stored is None:
         # Behind a stale value that stays, every call would begin a load whose result is not stored.
         behind = call.seen is not None and call.seen.copy is Copy.BACKGROUND and not flight.void
         (pause if behind else release)(call, flight)
-        return
+        return None
     data, lasts = stored
-    filled = await runtime.leases.fill(call.key, data, held.token, lasts, call.budget)
+    return Filling(data, held.token, lasts, ttl)
+
+
+def note_fill(call: Call[Any], flight: Flight, ttl: float, filled: bool | Confirm) -> None:  # noqa: FBT001 - an answer
+    """Note how the fill of a result for ``ttl`` seconds ended, or will end."""
     if callable(filled):
         # The queue of this process is long. The value is returned, and the fill goes on without its caller.
-        runtime.background.start(flight.loop, _confirm, call, flight, ttl, filled)
+        call.runtime.background.start(flight.loop, _confirm, call, flight, ttl, filled)
     else:
         _filled(call, flight, ttl, filled=filled)
 
@@ -214,7 +310,7 @@ def _filled(call: Call[Any], flight: Flight, ttl: float, *, filled: bool) -> Non
         reporter.emit(Filled(call.key, ttl))
 
 
-def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[bytes, float] | None:
+def stored_form(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[bytes, float] | None:
     """Return the bytes that are stored for ``entry``, whose load began at that `time.monotonic`, and for how long.
 
     None, with one warning, when it is private and cannot be sealed.
@@ -226,7 +322,7 @@ def _stored(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[by
         # Last: the metadata is sealed with the value, though it stays readable.
         sealed = call.runtime.values.sealed(call.key, kept, call.codec)
         return None if sealed is None else (sealed.raw(), lasts)
-    return kept.raw() if kept is not entry else entry.data, lasts
+    return kept.raw() if kept is not entry or entry.tags is not None else entry.data, lasts
 
 
 def abandon(call: Call[Any], flight: Flight) -> None:
@@ -261,7 +357,8 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
     held, reporter = flight.lease, call.runtime.reporter
     ttl = call.plan.ttl_of(result, reporter)
     entry = None if ttl is None else call.runtime.values.encoded(result, call.codec)
-    stored = None if ttl is None or entry is None else _stored(call, entry, ttl, began)
+    # With tags it would record generations that the block may be about to remove.
+    stored = None if ttl is None or entry is None or call.tagging is not None else stored_form(call, entry, ttl, began)
     if not block.open:
         # The block has ended meanwhile, and has invalidated the key.
         return False
@@ -270,13 +367,13 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
         return False
     stop_renewing(held)
     data, lasts = stored
-    write = partial(_fill_inside, call, data, held.token, lasts)
+    write = partial(fill_inside, call, data, held.token, lasts)
     block.write(call.key, Write(write, drop=partial(release, call, flight), fenced=True))
     return True
 
 
-async def _fill_inside(call: Call[Any], data: bytes, token: bytes, lasts: float, budget: Budget) -> bool:
-    # One that is not confirmed in time is followed by an invalidation.
+async def fill_inside(call: Call[Any], data: bytes, token: bytes, lasts: float, budget: Budget) -> bool:
+    """Store a value whose block has ended. One that is not confirmed in time is followed by an invalidation."""
     filled = await call.runtime.leases.fill(call.key, data, token, lasts, budget) is True
     if filled and call.runtime.reporter.observers:
         stale = 0.0 if call.plan.windows is None else call.plan.windows.longest

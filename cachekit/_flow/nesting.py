@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Final, cast
 
@@ -94,6 +94,27 @@ def leave(flight: Flight, run: Run) -> None:
     if flight.around is not None:
         _wait_no_longer(flight.around, flight)
         flight.around = None
+
+
+@contextmanager
+def inside_of(group: Flight, led: Sequence[Flight]) -> Generator[None, None, None]:
+    """Run a function that loads for several flights at once: the code inside stands in ``group``, which is one for all.
+
+    Args:
+        group: Stands for the load, and nobody finds it.
+        led: The flights that the same caller leads. None of them goes on before this load has ended.
+    """
+    run = enter(group)
+    for flight in led:
+        if flight.waits_for is None:
+            flight.waits_for = Counter()
+        flight.waits_for[group] += 1
+    try:
+        yield
+    finally:
+        for flight in led:
+            _wait_no_longer(flight, group)
+        leave(group, run)
 
 
 def _wait(around: Flight, flight: Flight) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from cachekit._flow.arguments import Arguments, arguments_of
 from cachekit._flow.policy import NoAnswerError, Policy
+from cachekit._flow.tagging import TagPlan
 from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
 from cachekit.codecs import Codec
@@ -23,6 +24,7 @@ from cachekit.freshness import Windows
 from cachekit.keys import (
     Fit,
     KeyFunction,
+    KeysFunction,
     compile_default_key,
     compile_fit,
     compile_key,
@@ -50,7 +52,8 @@ class CallPlan(Generic[P, R]):
     def __init__(
         self, function: Callable[P, Coroutine[Any, Any, R]], key: str | None, policy: Policy, *, of_class: bool = False
     ) -> None:
-        signature = check_function(function, "cached")
+        signature = self.signature_of(function)
+        self.signature: inspect.Signature = signature
         self.function = function
         self.name: str = describe(function)
         self.policy: Policy = policy
@@ -73,6 +76,11 @@ class CallPlan(Generic[P, R]):
         self.has_template: bool = key is not None
         self.arguments: Arguments = arguments_of(policy, signature, key, self.name, of_class=of_class)
         self.template: str = default_head(function) if key is None else key
+        self.tags: TagPlan | None = TagPlan(policy.tags, signature, self.template) if policy.tags else None
+        """None for a function without tags: its calls go another way."""
+        usual = self.windows is None and not policy.private
+        self.quick_tags: KeysFunction | None = self.tags.quick if self.tags is not None and usual else None
+        """Returns the keys of the tags, for the short way of a hit; None if there is none for this function."""
         self.sharing: Sharing | None = None
         """The plans of the same cache whose keys may be equal to the keys of this one."""
         # Arguments that do not fit are an error of the function, and say its name.
@@ -85,6 +93,22 @@ class CallPlan(Generic[P, R]):
             # A type of that name may be defined further down: the first call tries again.
             codec = self._make_codec()
             self.built_codec = None if codec is self._plain_codec else codec
+
+    def signature_of(self, function: Any) -> inspect.Signature:
+        """Return the signature of the calls.
+
+        Raises:
+            DecorationError: It is no ``async def``.
+        """
+        return check_function(function, "cached")
+
+    def annotation(self) -> Any:
+        """Return the type of the results.
+
+        Raises:
+            Exception: As `return_annotation`.
+        """
+        return return_annotation(self.function)
 
     def key_of(self, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """Return the key of a call, or None, with one warning, when an argument cannot be rendered.
@@ -143,7 +167,7 @@ class CallPlan(Generic[P, R]):
             DecorationError: The annotation cannot be used, and the function is cached with ``strict=True``.
         """
         try:
-            return self._codec_of(return_annotation(self.function))
+            return self._codec_of(self.annotation())
         except NameError:
             raise
         # TypeError for a type nobody can decode, and any other exception that evaluating an annotation raises.
@@ -260,7 +284,7 @@ class KnownTemplates:
 
 
 def _clash(one: CallPlan[..., Any], other: CallPlan[..., Any]) -> bool:
-    if _returned(one.function) != _returned(other.function):
+    if _returned(one) != _returned(other):
         return True
     # Without a template the name alone tells functions apart, and a wrapper may have copied it.
     alike = getattr(one.function, "__code__", None) is getattr(other.function, "__code__", None)
@@ -299,11 +323,10 @@ def _held(function: Any) -> Iterator[object]:
     yield from (getattr(function, "__kwdefaults__", None) or {}).values()
 
 
-def _returned(function: Any) -> object:
+def _returned(plan: CallPlan[..., Any]) -> object:
     """Return the annotated type of the result, or its text if it cannot be resolved yet."""
-    written = getattr(function, "__annotations__", {}).get("return", Any)
     try:
-        return typing.get_type_hints(function, include_extras=True).get("return", Any)
+        return plan.annotation()
     # As in `CallPlan`: evaluating an annotation may raise anything.
     except Exception:
-        return written
+        return getattr(plan.function, "__annotations__", {}).get("return", Any)

@@ -10,7 +10,7 @@ import functools
 import inspect
 import random
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, cast
@@ -60,6 +60,14 @@ class CachedOptions(TypedDict, total=False):
     background: bool | Mapping[str, Provider]
     offline: Duration | None
     private: bool
+    tags: bool | Sequence[str | bool]
+
+
+class CachedManyOptions(CachedOptions, total=False):
+    """The options of `cachekit.cached_many` for type checkers: those of `Policy`, and of a batch."""
+
+    max_batch: int
+    absent_ttl: Duration | None
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -99,6 +107,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     """For so long after it was last known to be true a near value stands in when the load raises one of ``stale_on``
     and the store does not answer. It implies ``near=True``."""
     private: bool = False
+    tags: bool | Sequence[str | bool] = ()
+    """Templates for names of what the results depend on, ``["team:<team_id>"]``; True, alone or among them, for a tag
+    of the function itself, which ``invalidate_all`` needs."""
 
     def __post_init__(self) -> None:
         """Check every option, and turn durations into seconds."""
@@ -116,6 +127,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         self._check_stale()
         if self.max_bytes is not None:
             parse_count(self.max_bytes, "max_bytes")
+        force_setattr(self, "tags", _parse_tags(self.tags))
         if self.near not in (None, True, False):
             choice = "write near=True or near=False, or leave it to Cache(url, near=10_000)"
             message = f"near={self.near!r} is no choice; {choice}"
@@ -201,6 +213,16 @@ _EXAMPLES: Final = {
     "soft_timeout": '"200ms"',
     "offline": '"60s"',
 }
+
+
+def _parse_tags(value: object) -> tuple[str | bool, ...]:
+    if isinstance(value, bool):
+        return (True,) if value else ()
+    tags = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (None,)
+    if all(tag is True or isinstance(tag, str) for tag in tags):
+        return tuple(dict.fromkeys(tags))
+    message = f'tags={value!r} are no templates of tags; write tags=["team:<team_id>"], or tags=True'
+    raise ConfigurationError(message)
 
 
 def _shown(option: object) -> str:

@@ -7,8 +7,8 @@ from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 from cachekit._flow.call import Call
-from cachekit._flow.commit import BLOCKS, block_for
-from cachekit._flow.flight import Flight
+from cachekit._flow.commit import BLOCKS, block_for, runs_uncached
+from cachekit._flow.flight import Flight, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import lead, load_inside, result_of, share
 from cachekit._flow.plan import CallPlan
@@ -54,11 +54,11 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     try:
         key = plan.render(*args, **kwargs)
     except RenderError:
-        return await _keyless(runtime, plan, args, kwargs)
+        return await keyless(runtime, plan, args, kwargs)
     reporter = runtime.reporter
     if reporter.incidents:
         reporter.resolved(plan.name, "argument")
-    if BLOCKS.get() and block_for(runtime, key) is not None:
+    if BLOCKS.get() and runs_uncached(runtime, key):
         return await plan.function(*args, **kwargs)
     codec = plan.built_codec or plan.codec(reporter)
     coherence = runtime.coherence
@@ -83,7 +83,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     else:
         outcome = await runtime.values.read_timed(key, codec, budget, windows)
     if reporter.observers:
-        _emit(runtime, plan, key, outcome)
+        emit_outcome(runtime, plan, key, outcome)
     fresh = windows is None or (type(outcome) is Found and outcome.freshness is FRESH)
     verdict = OF_FRESH[type(outcome)] if fresh else verdict_on(outcome)
     if verdict is SERVE:
@@ -94,7 +94,7 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     return await way(Call(runtime, plan, key, codec, budget, args, kwargs), result or ReadResult(outcome), verdict)
 
 
-async def _keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+async def keyless(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Run the function uncached, since its arguments have no key, and report that."""
     plan.key_of(runtime.reporter, args, kwargs)
     return await plan.function(*args, **kwargs)
@@ -125,13 +125,18 @@ def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> Coroutine[Any,
         return lead(call, flights.open(call.key, call.plan), verdict)
     flight, joining = board(flights, call.key, call.plan, result)
     if joining is Joining.JOIN:
-        return _join(call, flight, verdict)
+        return _join(call, flight, result, verdict)
     return lead(call, flight, LOAD if joining is Joining.ALONE else verdict)
 
 
-async def _join(call: Call[R], flight: Flight, verdict: Verdict) -> R:
+async def _join(call: Call[R], flight: Flight, result: ReadResult, verdict: Verdict) -> R:
     landed = await share(call, flight)
-    return await lead(call, flight, verdict) if landed is None else result_of(call, landed)
+    if landed is None:
+        return await lead(call, flight, verdict)
+    if is_open(landed):
+        # A batch has loaded, and left its key out. Any flight that this call finds now began after it did.
+        return await _load(call, ReadResult(result.outcome), verdict)
+    return result_of(call, landed)
 
 
 async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
@@ -166,15 +171,15 @@ async def _without_loading(
     kwargs: dict[str, Any],
 ) -> R | Miss:
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None or (BLOCKS.get() and block_for(runtime, key) is not None):
+    if key is None or (BLOCKS.get() and runs_uncached(runtime, key)):
         return MISS
     outcome = await read(key, plan.codec(runtime.reporter), runtime.budget())
     if runtime.reporter.observers:
-        _emit(runtime, plan, key, outcome)
+        emit_outcome(runtime, plan, key, outcome)
     return outcome.value if isinstance(outcome, Found) else MISS
 
 
-def _emit(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome) -> None:
+def emit_outcome(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome) -> None:
     """Tell observers the outcome of a read; a failure is told where it happened."""
     if isinstance(outcome, Found):
         freshness = outcome.freshness

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -16,6 +17,8 @@ from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.leases import Leases
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.seals import Seals
+from cachekit._tiers.sweeping import Sweeper
+from cachekit._tiers.tags import TaggedValues
 from cachekit._tiers.values import Values
 from cachekit._tiers.windows import Windows
 from cachekit.loops import PerLoop
@@ -53,6 +56,10 @@ class Runtime:
         self.sealer: Sealer | None = guard.sealer
         """The keys of the cache; None when it has none."""
         self.leases: Leases = Leases(guard, coherence)
+        self.tagged: TaggedValues = TaggedValues(guard, coherence, self.values)
+        self.sweeper: Sweeper = Sweeper(guard)
+        self.numbers: Iterator[int] = itertools.count(1)
+        """The order of calls with tags, and of their questions, in this process."""
         self.windows: Windows = Windows(coherence, self.values, guard.budget, seals)
         self.flights: Flights = Flights()
         self.renewals: PerLoop[Renewals] = PerLoop(partial(Renewals, self.leases, background))

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from cachekit._flow.background import load_soon
 from cachekit._flow.call import Call
-from cachekit._flow.flight import AGAIN, PAUSED, Flight, Landed
+from cachekit._flow.flight import PAUSED, Flight, Landed, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.load import abandon, counts_as_failure, lead, result_of, share
 from cachekit._flow.verdict import LOAD, SERVE_LOAD, Verdict
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 _AT_HAND: Final = frozenset({Freshness.STALE, Freshness.SPARE})
 
-_UNTIMED: Final = "has no stale values, since its store does not tell for how long it keeps a value (TimedStore)"
+UNTIMED: Final = "has no stale values, since its store does not tell for how long it keeps a value (TimedStore)"
 
 
 async def serve_stale(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
@@ -41,14 +41,21 @@ async def serve_stale(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
         _load_behind(call, found)
         value: R = found.value
         return value
+    if call.plan.windows is None:
+        return await load(call, result, verdict)
+    note_seen(call, outcome, verdict)
+    if call.spare is not None and call.plan.soft_timeout is not None:
+        return await _load_softly(call, result, call.spare)
+    return await load(call, result, verdict)
+
+
+def note_seen(call: Call[Any], outcome: Outcome, verdict: Verdict) -> None:
+    """Note what a call that has to load has seen, and its stale value."""
     if not call.runtime.coherence.times:
-        call.runtime.reporter.incident(call.plan.name, "untimed", f"{call.plan.name} {_UNTIMED}")
+        call.runtime.reporter.incident(call.plan.name, "untimed", f"{call.plan.name} {UNTIMED}")
     elif verdict is not LOAD and verdict is not Verdict.REFRESH:
         call.seen = _seen(outcome)
         call.spare = cast("Found", outcome) if verdict is Verdict.LOAD_SPARE else None
-    if call.spare is not None and call.plan.soft_timeout is not None:
-        return await _load_softly(call, result, call.spare)
-    return await _load(call, result, verdict)
 
 
 def _seen(outcome: Outcome) -> Seen:
@@ -74,7 +81,7 @@ def _load_behind(call: Call[Any], found: Found) -> None:
 # --- loading, with a value that stands in ---------------------------------------------------------
 
 
-async def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
+async def load(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
     """Load, or share the load of another caller; a stale value of this call stands in when that fails."""
     while True:
         flight, joining = board(call.runtime.flights, call.key, call.plan, result)
@@ -82,8 +89,8 @@ async def _load(call: Call[R], result: ReadResult, verdict: Verdict) -> R:
         landed = await share(call, flight) if joined else None
         if landed is None:
             return await _lead(call, result, flight, LOAD if joining is Joining.ALONE else verdict)
-        if landed is not AGAIN and (landed is not PAUSED or call.spare is not None):
-            return _share_result(call, result, flight, landed)
+        if not is_open(landed) and (landed is not PAUSED or call.spare is not None):
+            return share_result(call, result, flight, landed)
         # The flight that it had joined brought nothing. Any flight that it finds now began after this call did.
         result = ReadResult(result.outcome)
 
@@ -94,26 +101,26 @@ async def _lead(call: Call[R], result: ReadResult, flight: Flight, verdict: Verd
         value = await lead(call, flight, verdict)
     # The function's own: anything about the store is a value here.
     except call.plan.failures as error:
-        standing = await _in_place_of(call, result, flight, error)
+        standing = await in_place_of(call, result, flight, error)
         if standing is None:
             raise
         reporter.load_failed(call.plan.name, call.key, error)
-        return _hand_out(call, standing, "offline" if call.spare is None else "error")
+        return hand_out(call, standing, "offline" if call.spare is None else "error")
     if flight.landed is PAUSED and call.spare is not None:
-        return _hand_out(call, call.spare, "paused")
+        return hand_out(call, call.spare, "paused")
     if reporter.incidents:
         reporter.resolved(call.plan.name, "load")
     return value
 
 
-def _share_result(call: Call[R], result: ReadResult, flight: Flight, landed: Landed) -> R:
+def share_result(call: Call[R], result: ReadResult, flight: Flight, landed: Landed) -> R:
     """Return the value of a shared load, or what stands in for it; or raise its error."""
     if landed is PAUSED and call.spare is not None:
-        return _hand_out(call, call.spare, "paused")
+        return hand_out(call, call.spare, "paused")
     if landed.error is not None and counts_as_failure(call, flight, landed.error):
         standing = _last_known(call) if _is_offline(call, result) else call.spare
         if standing is not None:
-            return _hand_out(call, standing, "offline" if call.spare is None else "error")
+            return hand_out(call, standing, "offline" if call.spare is None else "error")
     return result_of(call, landed)
 
 
@@ -129,34 +136,36 @@ async def _load_softly(call: Call[R], result: ReadResult, spare: Found) -> R:
     while True:
         if leads and not load_soon(call, flight, Copy.HELD):
             abandon(call, flight)
-            return _hand_out(call, spare, "busy")
+            return hand_out(call, spare, "busy")
         try:
             async with asyncio.timeout_at(ends):
                 landed = await share(call, flight)
         except TimeoutError:
-            return _hand_out(call, spare, "slow")
-        if landed is AGAIN:
+            return hand_out(call, spare, "slow")
+        if landed is not None and is_open(landed):
             flight, joining = board(call.runtime.flights, call.key, call.plan, ReadResult(result.outcome))
         elif landed is not None:
-            return _share_result(call, result, flight, landed)
+            return share_result(call, result, flight, landed)
         # Promoted, since the caller that was loading was cancelled; or the first caller of another flight.
         leads = landed is None or joining is not Joining.JOIN
 
 
-async def _in_place_of(call: Call[Any], result: ReadResult, flight: Flight, error: Exception) -> Found | None:
+async def in_place_of(call: Call[Any], result: ReadResult, flight: Flight, error: Exception) -> Found | None:
     """Return what stands in for the load of ``flight``, which this call led and which ended with ``error``."""
-    spare, key = call.spare, call.key
-    if not counts_as_failure(call, flight, error) or call.runtime.coherence.pending(key):
+    spare = call.spare
+    if not counts_as_failure(call, flight, error) or call.pending:
         return None
     if spare is None:
         return _last_known(call) if _is_offline(call, result) else None
     if flight.pausing is not None:
         await asyncio.wait([flight.pausing])
-        if not flight.pausing.cancelled() and flight.pausing.result() is Paused.SET:
-            # The lease held until now, so nothing has removed the value, and others pause.
+        paused = not flight.pausing.cancelled() and flight.pausing.result() is Paused.SET
+        if paused and call.tagging is None:
+            # The lease held until now, so nothing has removed the value, and others pause. The removal of a tag leaves
+            # the lease.
             return spare
     # It may have been invalidated meanwhile, or stored anew: the value that stands now counts.
-    outcome = await call.runtime.values.read_timed(key, call.codec, call.runtime.budget(), call.plan.windows)
+    outcome = await call.read_again()
     if isinstance(outcome, Found):
         return None if outcome.freshness is Freshness.OVER else outcome
     # Where the store does not answer, its own value is as good as before: it has read that after it began.
@@ -171,7 +180,7 @@ def _is_offline(call: Call[Any], result: ReadResult) -> bool:
 
 def _last_known(call: Call[Any]) -> Found | None:
     near, windows = call.runtime.coherence.near, call.plan.windows
-    if near is None or windows is None or call.runtime.coherence.pending(call.key):
+    if near is None or windows is None or call.pending:
         return None
     return near.last_known(call.key, call.codec, windows.offline)
 
@@ -179,7 +188,7 @@ def _last_known(call: Call[Any]) -> Found | None:
 # --- events ---------------------------------------------------------------------------------------
 
 
-def _hand_out(call: Call[R], found: Found, why: str) -> R:
+def hand_out(call: Call[R], found: Found, why: str) -> R:
     """Return the value of ``found``, and tell observers, unless another load has made it fresh."""
     reporter = call.runtime.reporter
     if reporter.observers:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
 from cachekit._flow.plan import CallPlan
-from cachekit._flow.read import serve_fitting
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.background import end
 from cachekit.events import Event, Filled, Loaded
@@ -40,6 +39,14 @@ class Warmed(Struct, frozen=True):
     """Calls for which the function raised, or whose arguments have no key."""
     errors: tuple[Exception, ...] = ()
     """The first ten errors of calls that failed."""
+
+
+class Warming(Struct, frozen=True):
+    """The function whose results are brought into the store."""
+
+    plan: CallPlan[..., Any]
+    serve: Callable[[Runtime, CallPlan[..., Any], tuple[Any, ...], dict[str, Any]], Awaitable[object]]
+    """Calls it."""
 
 
 class _Count:
@@ -86,7 +93,7 @@ class _Count:
 
 async def warm(
     runtime: Runtime,
-    plan: CallPlan[..., Any],
+    function: Warming,
     calls: Iterable[tuple[Any, ...]],
     concurrency: int,
     progress: Progress | None,
@@ -95,7 +102,7 @@ async def warm(
     count = _Count()
     left = iter(calls)
     stop = runtime.reporter.observe(count.note)
-    workers = [asyncio.create_task(_work(runtime, plan, left, count, progress)) for _ in range(concurrency)]
+    workers = [asyncio.create_task(_work(runtime, function, left, count, progress)) for _ in range(concurrency)]
     try:
         # It raises what `calls` or `progress` raised, or the error of a call whose arguments do not fit.
         await asyncio.gather(*workers)
@@ -107,26 +114,27 @@ async def warm(
 
 async def _work(
     runtime: Runtime,
-    plan: CallPlan[..., Any],
+    function: Warming,
     left: Iterator[tuple[Any, ...]],
     count: _Count,
     progress: Progress | None,
 ) -> None:
     for args in left:
-        await _call(runtime, plan, args, count)
+        await _call(runtime, function, args, count)
         count.done += 1
         if progress is not None:
             progress(count.done)
 
 
-async def _call(runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], count: _Count) -> None:
+async def _call(runtime: Runtime, function: Warming, args: tuple[Any, ...], count: _Count) -> None:
     if not isinstance(args, tuple):
         message = f"a call is a tuple of arguments, not a {type(args).__name__}; write .warm([(1,), (2,)])"
         raise TypeError(message)
+    plan = function.plan
     plan.fit(*args)
     try:
         key = plan.render(*args)
-        await serve_fitting(runtime, plan, args, {})
+        await function.serve(runtime, plan, args, {})
     # What the function raises is no reason not to warm the rest. A call without a key would store nothing.
     except Exception as error:
         count.fail(error)

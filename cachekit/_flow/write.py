@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import CoroutineType
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
+from msgspec import Struct
+
 from cachekit._flow.commit import BLOCKS, Changes, Write, block_for, open_block
 from cachekit._flow.plan import CallPlan, check_function, describe
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.tagging import compile_tags, of_result
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.reporter import Reporter
+from cachekit._tiers.sweeping import Progress
 from cachekit._tiers.windows import WindowForm
 from cachekit.codecs import Codec
-from cachekit.errors import DecorationError, RenderError
+from cachekit.errors import ConfigurationError, DecorationError, RenderError
 from cachekit.events import Invalidated
-from cachekit.keys import Fit, compile_fit, compile_key
+from cachekit.keys import Fit, KeysFunction, compile_fit, compile_keys
+from cachekit.tags import is_tag, name_of, tag_keys
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,37 +31,88 @@ Item: TypeAlias = dict[str, object]
 """Of a window."""
 
 
+class Invalidation(Struct, frozen=True, kw_only=True):
+    """The options of `cachekit.invalidates`.
+
+    Raises:
+        ConfigurationError: An option makes no sense; the message names it, and what to write instead.
+    """
+
+    keys: tuple[str, ...] = ()
+    """Key templates; each may use the result, as ``<return.id>``."""
+    tags: Sequence[str] = ()
+    """Templates of tags."""
+    soft: bool = False
+    """Whether the values of the keys are to stay for loads that fail."""
+    always: bool = False
+    """Whether to invalidate also when the function raises, or is cancelled."""
+    around: bool = False
+    """Whether to invalidate also before the function runs."""
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        for name in ("soft", "always", "around"):
+            if not isinstance(getattr(self, name), bool):
+                message = f"{name}={getattr(self, name)!r} is no choice; write {name}=True or {name}=False"
+                raise ConfigurationError(message)
+        if isinstance(self.tags, str) or not isinstance(self.tags, Sequence):
+            message = f'tags={self.tags!r} are no templates of tags; write tags=["team:<team_id>"]'
+            raise ConfigurationError(message)
+        if self.soft and self.tags:
+            message = "soft=True keeps values for loads that fail, and none stays whose tag is removed; leave it out"
+            raise ConfigurationError(message)
+
+
 class WritePlan(Generic[P, R]):
-    """Which keys a function invalidates after it has returned.
+    """Which keys and tags a function invalidates after it has returned.
 
     Args:
         function: The ``async def``, not bound.
-        templates: At least one key template; each may use the result, as ``<return.id>``.
-        soft: Whether the values are to stay for loads that fail.
+        options: At least one template of a key or a tag.
 
     Raises:
         DecorationError: The function or a template cannot be decorated.
     """
 
-    def __init__(
-        self, function: Callable[P, Coroutine[Any, Any, R]], templates: Sequence[str], *, soft: bool = False
-    ) -> None:
+    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], options: Invalidation) -> None:
         signature = check_function(function, "invalidates")
         self.function = function
         self.name: str = describe(function)
-        if not templates:
+        if not options.keys and not options.tags:
             message = '@invalidates needs the keys it invalidates; write @invalidates("profile:<user_id>")'
             raise DecorationError(message)
+        for template in (*options.keys, *options.tags) if options.always else ():
+            if of_result(template):
+                message = f"always=True cannot invalidate {template!r}: a function that raises has no result"
+                raise DecorationError(message)
         self.fit: Fit = compile_fit(signature)
-        self.soft: bool = soft
-        self._render = [(template, compile_key(template, signature, with_result=True)) for template in templates]
+        self.options: Invalidation = options
+        keys = [(template, compile_keys(template, signature, with_result=True)) for template in options.keys]
+        tags = [(template, _as_keys(render)) for template, render in compile_tags(options.tags, signature)]
+        self._render: list[tuple[str, KeysFunction]] = [*keys, *tags]
+        self._of_call = [(template, render) for template, render in self._render if not of_result(template)]
+
+    def keys_before(self, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+        """Return the keys to invalidate that are known without a result, those of tags included."""
+        return self._rendered(self._of_call, None, reporter, args, kwargs)
 
     def keys_of(self, result: R, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-        """Return the keys to invalidate; one that cannot be rendered is left out, with one warning."""
-        keys = []
-        for template, render in self._render:
+        """Return the keys to invalidate, those of tags included."""
+        return self._rendered(self._render, result, reporter, args, kwargs)
+
+    def _rendered(
+        self,
+        templates: Sequence[tuple[str, KeysFunction]],
+        result: R | None,
+        reporter: Reporter,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> list[str]:
+        """Return the keys of ``templates``; one that cannot be rendered is left out, with one warning."""
+        keys: list[str] = []
+        for template, render in templates:
             try:
-                keys.append(render(result, *args, **kwargs))
+                keys += render(result, *args, **kwargs)
             except RenderError as error:
                 text = f"{self.name} did not invalidate {template!r}, which may now be out of date: {error}"
                 reporter.incident(self.name, "argument", text)
@@ -64,11 +121,18 @@ class WritePlan(Generic[P, R]):
         return keys
 
 
+def _as_keys(render: KeysFunction) -> KeysFunction:
+    def keys(*args: Any, **kwargs: Any) -> list[str]:
+        return tag_keys(render(*args, **kwargs))
+
+    return keys
+
+
 # Not `async`: arguments that do not fit are an error of the call, not of the `await`.
 def write(
     runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> CoroutineType[Any, Any, R]:
-    """Run the function; when it has returned normally, invalidate its keys in one round trip.
+    """Run the function; when it has returned normally, invalidate its keys and tags in one round trip.
 
     Raises:
         TypeError: The arguments do not fit; at once, and from the function itself.
@@ -86,19 +150,58 @@ def write(
 
 
 async def _write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    result = await plan.function(*args, **kwargs)
+    options = plan.options
+    if options.around:
+        await invalidate(runtime, plan.keys_before(runtime.reporter, args, kwargs), soft=options.soft)
+    call = plan.function(*args, **kwargs)
+    result = await (call if not options.always else _in_any_case(runtime, plan, call, args, kwargs))
     keys = plan.keys_of(result, runtime.reporter, args, kwargs)
     if keys:
-        await invalidate(runtime, keys, soft=plan.soft)
+        await invalidate(runtime, keys, soft=options.soft)
     return result
+
+
+async def _in_any_case(
+    runtime: Runtime,
+    plan: WritePlan[..., R],
+    call: Coroutine[Any, Any, R],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> R:
+    """Await ``call``; when it raises, or is cancelled, invalidate what is known without its result."""
+    returned = False
+    try:
+        result = await call
+        returned = True
+        return result
+    finally:
+        if not returned:
+            keys = plan.keys_before(runtime.reporter, args, kwargs)
+            if isinstance(sys.exception(), Exception):
+                await invalidate(runtime, keys, soft=plan.options.soft)
+            else:
+                # Nothing is waited for: a cancellation is not delayed.
+                _invalidate_later(runtime, keys)
+
+
+def _invalidate_later(runtime: Runtime, keys: Sequence[str]) -> None:
+    """Invalidate ``keys`` by the journal, or at the end of an enclosing `after_commit`."""
+    block = open_block(runtime)
+    if block is not None:
+        block.invalidate(keys)
+        return
+    runtime.flights.void(keys)
+    runtime.coherence.invalidate_later(keys)
 
 
 async def invalidate(runtime: Runtime, keys: Sequence[str], *, soft: bool = False) -> bool:
     """Invalidate ``keys``, or collect them for the end of an enclosing `after_commit`.
 
-    Returns whether the store acknowledged it. If it did not, the journal replays it. ``soft``: the values stay for
-    loads that fail; the journal removes them.
+    The key of a tag is one as any other (`cachekit.tags`). Returns whether the store acknowledged it. If it did not,
+    the journal replays it. ``soft``: the values stay for loads that fail; the journal removes them.
     """
+    if not keys:
+        return True
     block = open_block(runtime)
     if block is not None:
         block.invalidate(keys, soft=soft)
@@ -121,8 +224,20 @@ async def _invalidate(runtime: Runtime, keys: Sequence[str], budget: Budget, *, 
     if coherence.journal:
         coherence.replay.soon()
     if runtime.reporter.observers:
-        runtime.reporter.emit(Invalidated(tuple(keys), acknowledged, soft))
+        named = tuple([key for key in keys if not is_tag(key)])
+        tags = tuple([name_of(key) for key in keys if is_tag(key)])
+        runtime.reporter.emit(Invalidated(named, acknowledged, soft, tags))
     return acknowledged
+
+
+async def clear(runtime: Runtime, seconds: float, progress: Progress | None) -> bool:
+    """Remove all keys of the cache, for ``seconds`` at most. Returns whether that was done to the end."""
+    runtime.flights.void_all()
+    try:
+        return await runtime.sweeper.clear(seconds, progress)
+    finally:
+        # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
+        runtime.flights.void_all()
 
 
 async def invalidate_call(
@@ -155,6 +270,22 @@ async def store(runtime: Runtime, key: str, value: object, codec: Codec, ttl: fl
     if entry is not None:
         block.write(key, Write(partial(runtime.coherence.set, key, entry.data, ttl)))
     return False
+
+
+async def store_many(runtime: Runtime, values: Mapping[str, object], codec: Codec, ttl: float) -> bool:
+    """Store each value at its key by hand, as `store` does. Returns whether the store confirmed all of them."""
+    entries: list[tuple[str, bytes]] = []
+    held_back = False
+    for key, value in values.items():
+        entry = runtime.values.encoded(value, codec)
+        block = block_for(runtime, key) if BLOCKS.get() else None
+        if entry is not None and block is not None:
+            block.write(key, Write(partial(runtime.coherence.set, key, entry.data, ttl)))
+            held_back = True
+        elif entry is not None:
+            entries.append((key, entry.data))
+    stored = await runtime.coherence.set_many(entries, ttl, runtime.budget()) if entries else []
+    return all(stored) and len(entries) == len(values) and not held_back
 
 
 async def push(runtime: Runtime, key: str, item: Item, form: WindowForm) -> bool:

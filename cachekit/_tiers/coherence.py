@@ -28,13 +28,17 @@ from cachekit._tiers.outcome import Distrusted, Down, Found, Unconfirmed
 from cachekit._tiers.replay import Replay
 from cachekit.codecs import Codec
 from cachekit.errors import DENIED, UNSENDABLE
+from cachekit.loops import detached
 from cachekit.stores.base import TimedStore, Window
-from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push
+from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push, Touch
 
 T = TypeVar("T")
 
 Confirm: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
 """Waits for a fill that is under way. Returns whether the store confirmed it."""
+
+_SOON: Final = 0.05
+"""Seconds after which the journal is replayed for a caller that was cancelled."""
 
 _LEAST: Final = 0.001
 """Seconds that a fill is waited for at least."""
@@ -104,18 +108,21 @@ class Coherence:
         return window
 
     @contextmanager
-    def near_read(self, key: str) -> Generator[NearRead | None, None, None]:
-        """Read ``key`` so that its value may be kept near; None when nothing may be kept."""
+    def near_read(self, key: str, tags: Sequence[str] = ()) -> Generator[NearRead | None, None, None]:
+        """Read ``key``, with its ``tags``, so that its value may be kept near; None when nothing may be kept."""
         near = self.near
         # While an invalidation is pending nothing is kept: its key is a miss here.
         mark = None if near is None or len(self.journal) else near.mark(key)
         if near is None or mark is None:
             yield None
             return
+        marks = [one for tag in tags if (one := near.mark(tag)) is not None]
         try:
-            yield NearRead(near, mark)
+            yield NearRead(near, mark, marks) if len(marks) == len(tags) else None
         finally:
             near.unmark(mark)
+            for one in marks:
+                near.unmark(one)
 
     # Not `async`, as `get`.
     def get_with_ttl(self, key: str, budget: Budget) -> Awaitable[tuple[bytes | None, float] | Down | Distrusted]:
@@ -132,6 +139,23 @@ class Coherence:
         # Asked behind the store: the journal may have come to hold the key meanwhile.
         return self._override(key) or answer
 
+    async def get_many(
+        self, keys: Sequence[str], budget: Budget, *, timed: bool
+    ) -> list[bytes | tuple[bytes | None, float] | Down | Distrusted | None]:
+        """Return for each of ``keys`` as `get` does, or if ``timed`` as `get_with_ttl`, in one round trip."""
+        ask: Any = self._guard.get_many_with_ttl if timed else self._guard.get_many
+        if not self.journal:
+            answers: list[Any] = await ask(keys, budget)
+            if not self.journal:
+                return answers
+        else:
+            known = {key: override for key in keys if (override := self._override(key))}
+            asked = [key for key in keys if key not in known]
+            found = iter(await ask(asked, budget) if asked else ())
+            answers = [known[key] if key in known else next(found) for key in keys]
+        # Asked behind the store as well: the journal may have come to hold a key meanwhile.
+        return [self._override(key) or answer for key, answer in zip(keys, answers, strict=True)]
+
     async def get_with_lease_and_ttl(
         self, key: str, budget: Budget
     ) -> tuple[bytes | Down | Distrusted | None, bytes | None, float]:
@@ -141,6 +165,11 @@ class Coherence:
             return answer, None, 0.0
         raw, holder, left = answer
         return self._override(key) or raw if self.journal else raw, holder, left
+
+    def override(self, key: str, tags: Sequence[str]) -> Down | Distrusted | None:
+        """Return the outcome that the journal puts in place of a value at ``key`` that depends on ``tags``."""
+        override = self._override(key)
+        return _PENDING if any(map(self.journal.holds, tags)) else override
 
     def pending(self, key: str) -> bool:
         """Return whether this process has invalidated ``key`` and the store has not acknowledged it, or may have."""
@@ -191,7 +220,7 @@ class Coherence:
         the answer.
         """
         mark = self.journal.mark()
-        script = Fill(token, data, milliseconds(ttl), self._guard.timeout)
+        script = self.script_of_fill(data, token, ttl)
         # A fill is sent, however little is left for its caller to wait.
         budget.left = max(budget.left, _LEAST)
         try:
@@ -204,6 +233,41 @@ class Coherence:
             return partial(self._confirm, key, script, answer, mark)
         return answer is True
 
+    async def fill_many(self, fills: Sequence[tuple[str, Fill]], budget: Budget) -> list[bool | Confirm]:
+        """Do each fill at its key, as `fill` does, in one round trip."""
+        mark, keys = self.journal.mark(), [key for key, _ in fills]
+        budget.left = max(budget.left, _LEAST)
+        try:
+            answers = await self._guard.run_many(fills, budget)
+        finally:
+            self._forget(keys)
+        filled: list[bool | Confirm] = []
+        for (key, script), answer in zip(fills, answers, strict=True):
+            if answer is True:
+                self.journal.stored(key, script.ttl_ms / 1000, mark)
+            if isinstance(answer, Unconfirmed):
+                filled.append(partial(self._confirm, key, script, answer, mark))
+            else:
+                filled.append(answer is True)
+        return filled
+
+    async def set_many(self, values: Sequence[tuple[str, bytes]], ttl: float, budget: Budget) -> list[bool]:
+        """Store each value at its key, as `set` does, in two round trips. Returns which ones the store confirmed."""
+        mark, keys = self.journal.mark(), [key for key, _ in values]
+        try:
+            answers = await self._guard.set_many(values, budget, ttl_ms=milliseconds(ttl))
+        finally:
+            self._forget(keys)
+        stored = [key for key, answer in zip(keys, answers, strict=True) if answer is True]
+        self.journal.remove(stored, mark)
+        for key in stored:
+            self.journal.stored(key, ttl, mark)
+        return [answer is True for answer in answers]
+
+    def script_of_fill(self, data: bytes, token: bytes, ttl: float) -> Fill:
+        """Return the script that stores loaded ``data`` for ``ttl`` seconds if ``token`` still holds the lease."""
+        return Fill(token, data, milliseconds(ttl), self._guard.timeout)
+
     async def _confirm(self, key: str, script: Fill, unconfirmed: Unconfirmed, mark: int) -> bool:
         try:
             answer = await self._guard.confirm(key, script, unconfirmed)
@@ -212,6 +276,12 @@ class Coherence:
         if answer is True:
             self.journal.stored(key, script.ttl_ms / 1000, mark)
         return answer is True
+
+    async def touch(self, key: str, ttl: float, budget: Budget) -> bool:
+        """Let the value at ``key`` live for ``ttl`` seconds from now on. Returns whether there is one that is fresh."""
+        if self.journal and self._override(key):
+            return False
+        return await self._guard.ask(self._store.run, key, budget, Touch(milliseconds(ttl))) is True
 
     async def may_grow(self, key: str, budget: Budget) -> bool:
         """Return whether the window at ``key`` may grow: one that was to be forgotten has to be removed before."""
@@ -277,6 +347,15 @@ class Coherence:
             if left:
                 self.journal.add(left)
         return acknowledged
+
+    def invalidate_later(self, keys: Sequence[str]) -> None:
+        """Keep the invalidation of ``keys`` in the journal: it holds in this process at once, and is sent soon.
+
+        Nothing is begun now: the event loop may be ending.
+        """
+        self.journal.add(keys)
+        with self._removing(keys):
+            detached(asyncio.get_running_loop().call_later, _SOON, self.replay.soon)
 
     async def expire(self, keys: Sequence[str], budget: Budget) -> bool:
         """Expire ``keys`` by hand, and void the loads that are going on. Returns whether the store acknowledged it.
@@ -366,19 +445,21 @@ class Coherence:
 class NearRead:
     """A read whose value may be kept near."""
 
-    __slots__ = ("_began", "_mark", "_near")
+    __slots__ = ("_began", "_mark", "_near", "_tags")
 
-    def __init__(self, near: NearTier, mark: Mark) -> None:
+    def __init__(self, near: NearTier, mark: Mark, tags: Sequence[Mark] = ()) -> None:
         self._near = near
         self._mark = mark
+        self._tags = tags
         self._began = monotonic()
 
     def add_to_near(self, found: Found, codec: Codec, seconds: float, *, kept: bool = False) -> None:
-        """Keep the value near for ``seconds`` since the read began, unless the key has changed since.
+        """Keep the value near for ``seconds`` since the read began, unless the key, or a tag, has changed since.
 
         ``kept``: also for a time in which the store does not answer.
         """
-        self._near.add(self._mark, found, codec, NearTimes(self._began, self._began + seconds, kept))
+        times = NearTimes(self._began, self._began + seconds, kept)
+        self._near.add(self._mark, found, codec, times, self._tags)
 
 
 async def _answered(answer: T) -> T:

@@ -60,6 +60,11 @@ class Distrust:
         if len(self._lost) > self._limit:
             self._lost = None
 
+    def lose_all(self, tag: str) -> None:  # noqa: ARG002 - which one it is makes no difference
+        """Distrust every key: ``tag`` is lost, and any key may depend on it."""
+        self._lost = None
+        self._trusted = set()
+
     def stored(self, key: str) -> None:
         """Trust ``key``, at which this process has stored a value since the loss."""
         if self._lost is not None:

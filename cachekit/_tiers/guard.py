@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from msgspec import Struct
 
@@ -32,8 +32,11 @@ from cachekit.events import StoreFailed, StoreRecovered
 from cachekit.sealing import Sealer
 from cachekit.stores.base import (
     ConnectedStore,
+    ManyStore,
     ProbingStore,
     Store,
+    TaggedStore,
+    TaggedValue,
     TimedStore,
     TimingStore,
     Tracking,
@@ -41,6 +44,7 @@ from cachekit.stores.base import (
     time_left,
 )
 from cachekit.stores.scripts import Script
+from cachekit.stores.single import OneByOne
 
 PAUSE: Final = 0.2
 """Seconds before what failed is tried again while the circuit breaker is closed."""
@@ -61,6 +65,7 @@ _AT_ONCE: Final = 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Q = TypeVar("Q", bound=str | tuple[str, Any])
 
 
 class Budget(Struct, eq=False):
@@ -107,6 +112,7 @@ class Guard:
         # Looked up once, since looking at a protocol is slow.
         self._connection = store.connection if isinstance(store, ConnectedStore) else lambda _: self
         self._time_lost_of = store.time_lost if isinstance(store, TimingStore) else _none
+        self._many: ManyStore = store if isinstance(store, ManyStore) else OneByOne(store)
         # What a store answers with is of no interest: any answer is a sign of life.
         self._ask_for_life: Callable[[str, float], Awaitable[object]] = (
             store.probe if isinstance(store, ProbingStore) else store.get
@@ -184,6 +190,25 @@ class Guard:
             self._recovered(key)
         return answer
 
+    async def get_tagged(self, key: str, tags: list[str], budget: Budget) -> TaggedValue | Down:
+        """Have the store read a value and its ``tags``, all of one shard, as `get` does."""
+        store: Any = self.store
+        if self.circuits or budget.left <= 0 or self._foreign:
+            return await self.ask(cast("TaggedStore", store).get_tagged, key, budget, self.with_prefix(tags), 0)
+        if prefix := self._prefix:
+            key, tags = prefix + key, [prefix + tag for tag in tags]
+        began = time.monotonic()
+        try:
+            answer: TaggedValue = await store.get_tagged(key, budget.left, tags, 0)
+        except Exception as error:
+            return self._contained("get", error, key, budget, began)
+        budget.left -= (took := time.monotonic() - began)
+        if took > _LONG:
+            self._give_back(key, budget, took)
+        if self._incidents.current:
+            self._recovered(key)
+        return answer
+
     async def get_with_ttl(self, key: str, budget: Budget) -> tuple[bytes | None, float] | Down:
         """Have the store do ``get_with_ttl``, as `get` does."""
         if self.circuits or budget.left <= 0 or self._foreign:
@@ -200,6 +225,118 @@ class Guard:
         if self._incidents.current:
             self._recovered(key)
         return answer
+
+    # --- many keys --------------------------------------------------------------------------------
+
+    # Not `async`, as much of what follows: each would cost a batch one more coroutine.
+    def get_many(self, keys: Sequence[str], budget: Budget) -> Awaitable[list[bytes | Down | None]]:
+        """Have the store do ``get`` for each of ``keys``, in one round trip. Each has its own failure."""
+        return self._ask_many("get", self.with_prefix(keys), budget, self._many.get_many)
+
+    def get_many_with_ttl(
+        self, keys: Sequence[str], budget: Budget
+    ) -> Awaitable[list[tuple[bytes | None, float] | Down]]:
+        """Have the store do ``get_with_ttl`` for each of ``keys``, as `get_many` does."""
+        return self._ask_many("get", self.with_prefix(keys), budget, self._many.get_many_with_ttl)
+
+    def run_many(self, steps: Sequence[tuple[str, Script[T]]], budget: Budget) -> Awaitable[list[T | Down]]:
+        """Have the store run each script at its key, in one round trip. Each has its own failure."""
+        stored = [(self._prefix + key, script) for key, script in steps]
+        name = steps[0][1].name if steps else ""
+        return self._ask_many(name, stored, budget, self._many.run_many)
+
+    def set_many(
+        self, values: Sequence[tuple[str, bytes]], budget: Budget, *, ttl_ms: int
+    ) -> Awaitable[list[bool | Down]]:
+        """Have the store do ``set`` for each key and its value, in two round trips. Each has its own failure."""
+        stored = [(self._prefix + key, value) for key, value in values]
+        return self._ask_many("set", stored, budget, partial(self._many.set_many, ttl_ms=ttl_ms))
+
+    async def _ask_many(
+        self,
+        operation: str,
+        questions: Sequence[Q],
+        budget: Budget,
+        verb: Callable[[Sequence[Q], float], Awaitable[Sequence[T | StoreError]]],
+    ) -> list[T | Down]:
+        """Return the answer to each question, which is a key or begins with one."""
+        rejected = self._rejected(operation, questions) if self.circuits else {}
+        asked = [one for place, one in enumerate(questions) if place not in rejected] if rejected else questions
+        answers = await self._answers(operation, asked, budget, verb) if asked else []
+        if not rejected:
+            return answers
+        rest = iter(answers)
+        return [rejected[place] if place in rejected else next(rest) for place in range(len(questions))]
+
+    async def _answers(
+        self,
+        operation: str,
+        questions: Sequence[Q],
+        budget: Budget,
+        verb: Callable[[Sequence[Q], float], Awaitable[Sequence[T | StoreError]]],
+    ) -> list[T | Down]:
+        first = _key_of(questions[0])
+        if budget.left <= 0:
+            text = "no time was left for the store"
+            return [self._failed(operation, self._shard(first), "timeout", text)] * len(questions)
+        began = time.monotonic()
+        try:
+            answers = await verb(questions, budget.left)
+            if self._foreign and not _fit_all(questions, answers):
+                raise self._wrong_answer(answers)  # noqa: TRY301 - as in `ask`
+        # As in `ask`.
+        except Exception as error:
+            return [self._contained(operation, error, first, budget, began)] * len(questions)
+        whole = budget.left
+        budget.left -= (took := time.monotonic() - began)
+        if took > _LONG:
+            self._give_back(first, budget, took)
+        failed = any(isinstance(answer, StoreError) for answer in answers)
+        if failed or self._incidents.current or self.circuits:
+            return self._judged(operation, [*zip(questions, answers, strict=True)], budget, (whole, began))
+        return cast("list[T | Down]", answers)
+
+    def _judged(
+        self, operation: str, answered: Sequence[tuple[Q, T | StoreError]], budget: Budget, asked: tuple[float, float]
+    ) -> list[T | Down]:
+        """Return the answers, with a value in the place of each error: one failure of a shard is reported once."""
+        left, (whole, began) = budget.left, asked
+        downs: dict[tuple[str | None, str], Down] = {}
+        shards: dict[str | None, str] = {}
+        judged: list[T | Down] = []
+        for question, answer in answered:
+            key = _key_of(question)
+            if not isinstance(answer, StoreError):
+                shards.setdefault(self._shard(key), key)
+                judged.append(answer)
+            elif isinstance(answer, UnconfirmedError):
+                left = 0.0
+                judged.append(Unconfirmed(answer.cause, result=answer.result))
+            else:
+                kind = (self._shard(key), answer.cause)
+                if kind not in downs:
+                    downs[kind] = self._contained(operation, answer, key, Budget(whole), began)
+                judged.append(downs[kind])
+        for shard, key in shards.items():
+            if not any(failed == shard for failed, _ in downs):
+                self._recovered(key)
+        budget.left = left
+        return judged
+
+    def _rejected(self, operation: str, questions: Sequence[str | tuple[str, object]]) -> dict[int, Down]:
+        """Return the questions, by their places, that the circuit breaker does not let through."""
+        reported: set[str] = set()
+        rejected: dict[int, Down] = {}
+        for place, question in enumerate(questions):
+            shard = self._shard(_key_of(question)) or ""
+            rejection = self._breaker.rejects(shard)
+            if rejection is None:
+                continue
+            rejected[place] = rejection
+            if shard not in reported:
+                reported.add(shard)
+                self._report(operation, rejection)
+        return rejected
 
     def _give_back(self, key: str, budget: Budget, took: float) -> None:
         """Give ``budget`` back the part of the seconds that an answer ``took`` in which it waited in this process."""
@@ -295,8 +432,14 @@ class Guard:
 
         Bytes, windows and confirmations may be anything: who gets them looks at them.
         """
+        if args and isinstance(args[0], Script):
+            if verb == getattr(self.store, "run_tagged", None):
+                return isinstance(answer, tuple) and len(answer) == _PAIR and args[0].is_result(answer[0])
+            return args[0].is_result(answer)
+        if verb == getattr(self.store, "get_tagged", None):
+            return isinstance(answer, TaggedValue) and len(answer.tags) == len(cast("Sequence[str]", args[0]))
         if args:
-            return not isinstance(args[0], Script) or args[0].is_result(answer)
+            return True
         if verb == self.store.get_with_lease:
             return isinstance(answer, tuple) and len(answer) == _PAIR
         timed = {getattr(self.store, name, None): length for name, length in _TIMED.items()}
@@ -454,6 +597,21 @@ def _none(key: str, seconds: float) -> float:  # noqa: ARG001 - the store does n
     return 0.0
 
 
+def _key_of(question: str | tuple[str, object]) -> str:
+    return question if isinstance(question, str) else question[0]
+
+
+def _fit_all(questions: Sequence[str | tuple[str, object]], answers: object) -> bool:
+    """Tell whether ``answers``, which a store by somebody else gave, have the shape that callers rely on."""
+    if not isinstance(answers, list) or len(answers) != len(questions):
+        return False
+    for question, answer in zip(questions, answers, strict=True):
+        script = None if isinstance(question, str) else question[1]
+        if isinstance(script, Script) and not isinstance(answer, StoreError) and not script.is_result(answer):
+            return False
+    return True
+
+
 def _split(keys: list[str]) -> list[list[str]]:
     size = -(-len(keys) // _PARTS)
     return [keys[start : start + size] for start in range(0, len(keys), size)]
@@ -463,5 +621,7 @@ def _verbs(store: object) -> Iterator[tuple[str, object]]:
     """Yield the verbs of ``store`` by the names that events use: a read that is told the TTL is one like any other."""
     for name in _TIMED:
         yield name.removesuffix("_with_ttl").removesuffix("_and_ttl"), getattr(store, name, None)
+    yield "get", getattr(store, "get_tagged", None)
+    yield "open_tags", getattr(store, "open_tags", None)
     for name in ("get_with_lease", "get_and_delete", "set", "seize_lease", "window", "get"):
         yield name, getattr(store, name)

@@ -23,6 +23,7 @@ from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
 from cachekit.config import DAY
 from cachekit.events import InvalidationsLost, InvalidationsReplayed
+from cachekit.tags import is_tag
 
 LIMIT: Final = 10_000
 """The most keys kept: about 2 MB with keys of 100 bytes."""
@@ -103,7 +104,8 @@ class Journal:
                 # Taken out first: a later invalidation stands at the end of the order.
                 if self._pending.pop(key, None) is None and len(self._pending) >= self._limit:
                     lost += 1
-                    self._distrust.lose(key)
+                    # Nobody here knows which values depend on a tag.
+                    (self._distrust.lose_all if is_tag(key) else self._distrust.lose)(key)
                     continue
                 self._pending[key] = self._last
             if lost:

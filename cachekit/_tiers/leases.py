@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from math import inf
+from typing import Any
 
 from msgspec import Struct
 
@@ -22,6 +23,7 @@ from cachekit.stores.scripts import (
     PauseLease,
     ReleaseLease,
     RenewLease,
+    Script,
 )
 
 
@@ -38,6 +40,25 @@ class Seen(Struct, frozen=True):
     def floor_ms(self) -> int:
         """The PTTL that it saw, or a little more: the same value never has more left later."""
         return NO_VALUE if self.left < -1 else round(self.left * 1000) + 1
+
+
+class Question(Struct, frozen=True):
+    """A question for the lease of one key."""
+
+    key: str
+    token: bytes
+    unreadable: bytes | None
+    """Bytes at the key that count as none."""
+    seen: Seen | None
+    """For a function with stale windows."""
+
+    def script(self, lease_ms: int) -> Script[Any]:
+        """Return the script that asks it."""
+        seen = self.seen
+        if seen is None:
+            return AcquireLease(self.token, lease_ms, self.unreadable)
+        suffix = seen.suffix if self.unreadable is None else self.unreadable
+        return AcquireStaleLease(self.token, lease_ms, seen.floor_ms, suffix, seen.copy)
 
 
 class Leases:
@@ -60,6 +81,14 @@ class Leases:
         """Return the bytes at ``key`` if there are any by now, else the lease; ``unreadable`` bytes count as none."""
         script = AcquireLease(token, milliseconds(lease), unreadable)
         return self._guard.ask(self._store.run, key, budget, script)
+
+    async def acquire_many(
+        self, questions: Sequence[Question], lease: float, budget: Budget
+    ) -> list[bytes | Lease | Gone | Down]:
+        """Ask each question for a lease, as `acquire` and `acquire_stale` do, in one round trip."""
+        ms = milliseconds(lease)
+        steps: list[tuple[str, Script[Any]]] = [(question.key, question.script(ms)) for question in questions]
+        return await self._guard.run_many(steps, budget)
 
     def acquire_stale(
         self, key: str, token: bytes, lease: float, seen: Seen, budget: Budget

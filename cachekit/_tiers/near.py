@@ -41,6 +41,9 @@ from cachekit.freshness import Freshness
 from cachekit.loops import PerLoop, detached
 from cachekit.stores.base import LIMIT, Tracking
 
+_PAIRS: Final = 1024
+"""Pairs of a tag and a key that are noted before those are looked for whose entries have left."""
+
 OVERHEAD: Final = 300
 """Bytes that an entry takes beside its JSON, as ``python -m benchmarks growth`` measures."""
 
@@ -74,6 +77,13 @@ class NearTiers:
             tier = ref()
             if tier is not None:
                 tier.forget_stored(stored)
+
+    def forget_all(self) -> None:
+        """Let every tier forget all keys, those included that are kept for an outage."""
+        for ref in self.used:
+            tier = ref()
+            if tier is not None:
+                tier.forget_all()
 
 
 NEAR_TIERS: Final = NearTiers()
@@ -144,11 +154,50 @@ class _LoopState:
         self.marks: dict[str, Mark] = {}
         self.kept: S3Fifo[str, _Kept] = S3Fifo(entries=entries, weight=weight)
         """For functions with ``offline`` alone."""
+        self.dependants: dict[str, set[str]] = {}
+        """By tag, the keys of the entries that depend on it, and of some that have left."""
+        self._pairs = 0
+        self._most_pairs = _PAIRS
         self.period: _Period = _Period()
         self.tracking: Tracking | None = None
         self.settling: asyncio.TimerHandle | None = None
         self.paused: float | None = None
         """Since when tracking is not confirmed, after it was; by the monotonic clock of the cache."""
+
+    def depend(self, key: str, tag: str) -> None:
+        """Note that the entry of ``key`` leaves when ``tag`` changes."""
+        keys = self.dependants.setdefault(tag, set())
+        if key in keys:
+            return
+        keys.add(key)
+        self._pairs += 1
+        if self._pairs > self._most_pairs:
+            # Entries leave by themselves, and nobody tells.
+            kept = {
+                name: left
+                for name, keys in self.dependants.items()
+                if (left := {key for key in keys if key in self.entries or key in self.kept})
+            }
+            self.dependants = kept
+            self._pairs = sum(map(len, kept.values()))
+            self._most_pairs = max(_PAIRS, 2 * self._pairs)
+
+    def forget(self, key: str) -> None:
+        """Remove ``key``, and all that depends on it if it is a tag."""
+        self.entries.remove(key)
+        self.kept.remove(key)
+        self.marks.pop(key, None)
+        keys = self.dependants.pop(key, None)
+        if keys is not None:
+            self._pairs -= len(keys)
+            for dependant in keys:
+                self.entries.remove(dependant)
+                self.kept.remove(dependant)
+
+    def clear(self) -> None:
+        """Remove every entry. What is kept for an outage stays."""
+        self.entries.clear()
+        self.marks.clear()
 
     @property
     def covered(self) -> bool:
@@ -231,8 +280,8 @@ class NearTier:
             return None
         return Found(value, Entry(entry.data or b"", stale=age), Freshness.SPARE, 0.0)
 
-    def add(self, mark: Mark, found: Found, codec: Codec, times: NearTimes) -> None:
-        """Add the value of a read, unless its key has changed since it began."""
+    def add(self, mark: Mark, found: Found, codec: Codec, times: NearTimes, tags: Sequence[Mark] = ()) -> None:
+        """Add the value of a read, unless its key, or one of its tags, has changed since it began."""
         state = self._loops.find()
         if state is None or not state.covered:
             return
@@ -240,10 +289,12 @@ class NearTier:
         entry = _NearEntry(codec, found.value if shared else None, None if shared else found.entry.data, times.expires)
         key, weight = mark.key, len(found.entry.data) + OVERHEAD
         with self._lock:
-            if state.marks.get(key) is mark:
+            if state.marks.get(key) is mark and all(state.marks.get(one.key) is one for one in tags):
                 state.entries.put(key, entry, weight=weight)
                 if times.kept:
                     state.kept.put(key, _Kept(entry, times.began, state.period), weight=weight)
+                for one in tags:
+                    state.depend(key, one.key)
 
     def unmark(self, mark: Mark) -> None:
         """End a read."""
@@ -257,6 +308,13 @@ class NearTier:
         # A copy: other threads begin and end loops at any moment.
         for state in list(self._states.values()):
             self._forget(state, keys)
+
+    def forget_all(self) -> None:
+        """Remove everything, in every event loop, and let reads that are under way add nothing."""
+        with self._lock:
+            for state in list(self._states.values()):
+                state.clear()
+                state.kept.clear()
 
     def forget_stored(self, stored: Sequence[str]) -> None:
         """Forget, as `forget` does, those of the keys ``stored`` that begin with the prefix of this cache."""
@@ -296,16 +354,13 @@ class NearTier:
     def _forget(self, state: _LoopState, keys: Sequence[str] | None) -> None:
         with self._lock:
             if keys is None:
-                state.entries.clear()
-                state.marks.clear()
+                state.clear()
                 # What is kept for an outage was true until now, and it is unknown for how much longer.
                 state.period.end = _heard_of(state)
                 state.period = _Period()
                 return
             for key in keys:
-                state.entries.remove(key)
-                state.kept.remove(key)
-                state.marks.pop(key, None)
+                state.forget(key)
 
     # --- events -----------------------------------------------------------------------------------
 

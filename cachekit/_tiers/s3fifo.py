@@ -74,6 +74,9 @@ class S3Fifo(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._main) + len(self._small)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._main or key in self._small
+
     def __repr__(self) -> str:
         return f"<S3Fifo {len(self)} of {self.entries} entries, {self.held} of {self.weight} in weight>"
 

@@ -58,9 +58,14 @@ class Seals:
         sealed = self._seal(self.sealer, entry.data, self._place("value", key, form.metadata()), codec)
         return None if sealed is None else replace(form, data=b'"%b"' % sealed)
 
-    def value_in(self, key: str, raw: bytes, codec: Codec) -> Entry | None:
-        """Return the entry that is sealed in ``raw`` at ``key``; None when no key opens it."""
-        entry = parse(raw, sealed=True)
+    def value_in(
+        self, key: str, raw: bytes, codec: Codec, *, tagged: bool = False, absent: bool = False
+    ) -> Entry | None:
+        """Return the entry that is sealed in ``raw`` at ``key``; None when no key opens it.
+
+        ``tagged`` and ``absent``: as for `parse`.
+        """
+        entry = parse(raw, sealed=True, tagged=tagged, absent=absent)
         # A later version wrote it.
         if entry is None:
             return None

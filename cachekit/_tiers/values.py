@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from cachekit._tiers.coherence import Coherence
+from msgspec import Struct
+
+from cachekit._tiers.coherence import Coherence, NearRead
 from cachekit._tiers.guard import Budget
-from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
+from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Miss, Outcome
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.seals import Seals
 from cachekit.codecs import Codec
@@ -17,6 +22,22 @@ from cachekit.freshness import FRESH, Windows, draw, judge
 
 _DATED: Final = Down("dated")
 """In place of a value that may be stale: nobody has asked the server how much is left of it."""
+
+
+class Reading(Struct, frozen=True):
+    """How many keys are read."""
+
+    windows: Windows | None = None
+    near: bool = False
+    """Whether their values may be kept near."""
+
+
+def _keep_near(reading: NearRead, found: Found, codec: Codec, windows: Windows | None) -> None:
+    if found.entry.absent:
+        return
+    early = 0.0 if windows is None else draw(found.entry, windows)
+    kept = windows is not None and windows.offline > 0
+    reading.add_to_near(found, codec, found.left - found.entry.stale - early, kept=kept)
 
 
 class Values:
@@ -40,6 +61,11 @@ class Values:
     async def read(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key``, decoded by ``codec``."""
         outcome = self.decoded(key, await self._get(key, budget), codec)
+        return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
+
+    async def read_on(self, key: str, raw: bytes | Down | Distrusted | None, codec: Codec, budget: Budget) -> Outcome:
+        """Return as `read`, for ``raw``, which was read already."""
+        outcome = self.decoded(key, raw, codec)
         return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget)
 
     async def read_timed(self, key: str, codec: Codec, budget: Budget, windows: Windows | None) -> Outcome:
@@ -69,9 +95,7 @@ class Values:
             outcome = self._judged(key, answer, codec, windows)
             if isinstance(outcome, Found):
                 if outcome.freshness is FRESH:
-                    early = 0.0 if windows is None else draw(outcome.entry, windows)
-                    kept = windows is not None and windows.offline > 0
-                    reading.add_to_near(outcome, codec, outcome.left - outcome.entry.stale - early, kept=kept)
+                    _keep_near(reading, outcome, codec, windows)
                 elif windows is None:
                     return MISS
             return outcome
@@ -87,6 +111,41 @@ class Values:
         raw, holder = await self._coherence.get_with_lease(key, budget)
         outcome = self.decoded(key, raw, codec)
         return outcome if outcome is not _DATED else await self.read_fresh(key, codec, budget), holder
+
+    async def read_many(self, keys: Sequence[str], codec: Codec, budget: Budget, reading: Reading) -> list[Outcome]:
+        """Return for each of ``keys`` as `read`, `read_timed` or `read_near` does, in one round trip.
+
+        An entry of a remembered absence is `Found`, and says so.
+        """
+        coherence = self._coherence
+        if not coherence.times or not (reading.near or reading.windows is not None):
+            raw: Any = await coherence.get_many(keys, budget, timed=False)
+            outcomes = [self.decoded(key, one, codec, absent=True) for key, one in zip(keys, raw, strict=True)]
+            return await self._dated_anew(keys, outcomes, codec, budget)
+        with ExitStack() as stack:
+            marks = [stack.enter_context(coherence.near_read(key)) if reading.near else None for key in keys]
+            answers: Any = await coherence.get_many(keys, budget, timed=True)
+            outcomes = []
+            for key, answer, mark in zip(keys, answers, marks, strict=True):
+                outcome = self._judged(key, answer, codec, reading.windows, absent=True)
+                fresh = isinstance(outcome, Found) and outcome.freshness is FRESH
+                if fresh and mark is not None:
+                    _keep_near(mark, cast("Found", outcome), codec, reading.windows)
+                elif isinstance(outcome, Found) and not fresh and reading.windows is None:
+                    outcome = MISS
+                outcomes.append(outcome)
+        return outcomes
+
+    async def _dated_anew(
+        self, keys: Sequence[str], outcomes: list[Outcome], codec: Codec, budget: Budget
+    ) -> list[Outcome]:
+        """Return ``outcomes``, with those of values that may be stale read again."""
+        dated = [place for place, outcome in enumerate(outcomes) if outcome is _DATED]
+        if dated:
+            again = await asyncio.gather(*[self.read_fresh(keys[place], codec, budget) for place in dated])
+            for place, outcome in zip(dated, again, strict=True):
+                outcomes[place] = outcome
+        return outcomes
 
     async def take(self, key: str, codec: Codec, budget: Budget) -> Outcome:
         """Return the value at ``key`` and remove it, in one step. One that may be stale is removed, and is a miss."""
@@ -129,10 +188,19 @@ class Values:
         """Return ``entry`` as it stands at ``key`` for a private function; None, with one warning, if it cannot be."""
         return self._seals.of_value(key, entry, codec)
 
-    def decoded(self, key: str, raw: bytes | Down | Distrusted | None, codec: Codec, *, anew: bool = False) -> Outcome:
+    def decoded(
+        self,
+        key: str,
+        raw: bytes | Down | Distrusted | None,
+        codec: Codec,
+        *,
+        anew: bool = False,
+        absent: bool = False,
+    ) -> Outcome:
         """Return the outcome of a read of ``key``; bytes that do not decode are a miss, with one warning.
 
-        ``anew``: they were stored a moment ago, so that they are fresh unless they were expired by hand.
+        ``anew``: they were stored a moment ago, so that they are fresh unless they were expired by hand. ``absent``: a
+        remembered absence is found, for a batch; to other calls it is a miss.
         """
         if type(raw) is not bytes:
             if isinstance(raw, (Down, Distrusted)):
@@ -142,10 +210,10 @@ class Values:
                 return MISS
         entry = parse(raw) if not codec.private else self._seals.value_in(key, raw, codec)
         if entry is None:
-            return MISS
+            return MISS if not absent else self._absence(key, raw, codec)
         if entry.data is not raw and entry.dated and (entry.expired or not anew):
             return _DATED
-        # As in `_judged`: every hit would pay for the call of a method for both.
+        # As in `_judged` and `found`: every hit would pay for the call of a method for all.
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
@@ -155,8 +223,19 @@ class Values:
             self._reporter.resolved(codec.name, "bytes")
         return Found(value, entry)
 
+    def _absence(self, key: str, raw: bytes, codec: Codec) -> Outcome:
+        """Return the remembered absence that ``raw`` at ``key`` is, or a miss."""
+        entry = parse(raw, absent=True) if not codec.private else self._seals.value_in(key, raw, codec, absent=True)
+        return MISS if entry is None or not entry.absent or entry.expired else Found(None, entry)
+
     def _judged(
-        self, key: str, answer: tuple[bytes | None, float] | Down | Distrusted, codec: Codec, windows: Windows | None
+        self,
+        key: str,
+        answer: tuple[bytes | None, float] | Down | Distrusted,
+        codec: Codec,
+        windows: Windows | None,
+        *,
+        absent: bool = False,
     ) -> Outcome:
         """Return the outcome of a timed read, with the freshness that the value has for a function with ``windows``."""
         if type(answer) is not tuple:
@@ -167,6 +246,8 @@ class Values:
         if raw is None:
             return MISS
         entry = parse(raw) if not codec.private else self._seals.value_in(key, raw, codec)
+        if entry is None and absent:
+            return self._absence(key, raw, codec)
         if entry is None:
             return MISS
         try:
@@ -181,6 +262,21 @@ class Values:
             return Found(value, entry, FRESH, left)
         early = 0.0 if windows is None else draw(entry, windows, left - entry.stale)
         return Found(value, entry, judge(entry, left, windows, early), left)
+
+    def tagged(self, key: str, raw: bytes, codec: Codec) -> Entry | None:
+        """Return the entry in ``raw``, which stands at ``key``, with its tags; None for one that is not understood."""
+        return parse(raw, tagged=True) if not codec.private else self._seals.value_in(key, raw, codec, tagged=True)
+
+    def found(self, entry: Entry, codec: Codec) -> Found | Miss:
+        """Return the value of ``entry``; bytes that do not decode are a miss, with one warning."""
+        try:
+            value = codec.decode(entry.data)
+        except DecodeError as error:
+            self._reporter.skipped(codec.name, "bytes", str(error))
+            return MISS
+        if self._reporter.incidents:
+            self._reporter.resolved(codec.name, "bytes")
+        return Found(value, entry)
 
     def _as_bytes(self, raw: object, codec: Codec) -> bytes | None:
         # The stores of this package return nothing but bytes; one by somebody else may.

@@ -3,6 +3,7 @@
 ::
 
     base.py        Store, the protocol of semantic verbs
+    single.py      many keys at a store that has verbs for one
     memory.py      MemoryStore, in this process
     unusable.py    UnusableStore, which never answers: in place of a URL that makes no sense
     keyspace.py    its keys: values, windows and leases
@@ -15,6 +16,7 @@
     large.py       large replies, and the lane on which they travel
     operations.py  commands, their deadline and the future of their replies
     deadlines.py   one timer for the deadlines of all operations
+    sweeping.py    which keys a scan looks for, and which of those it finds are to go
     tracking.py    the feed: a server reports the keys that changed
     connect.py     makes connections and stores from a URL
     names.py       looks host names up, off the application's threads
@@ -23,19 +25,38 @@
     lua/           scripts, each with a comment that says what it promises
 """
 
-from cachekit.stores.base import Store, TimedStore, Tracking, TrackingStore, Window
+from cachekit.stores.base import (
+    ManyStore,
+    Store,
+    Sweep,
+    SweepingStore,
+    TaggedStore,
+    TaggedValue,
+    TimedStore,
+    Tracking,
+    TrackingStore,
+    Want,
+    Window,
+)
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
-from cachekit.stores.scripts import Lease, Script
+from cachekit.stores.scripts import Lease, OpenTags, Script
 
 __all__ = [
     "Lease",
+    "ManyStore",
     "MemoryStore",
+    "OpenTags",
     "RedisStore",
     "Script",
     "Store",
+    "Sweep",
+    "SweepingStore",
+    "TaggedStore",
+    "TaggedValue",
     "TimedStore",
     "Tracking",
     "TrackingStore",
+    "Want",
     "Window",
 ]

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 from msgspec import Struct
 
 from cachekit.errors import StoreError
-from cachekit.stores.scripts import Script
+from cachekit.stores.scripts import OpenTags, Script
 
 T = TypeVar("T")
 
@@ -113,6 +113,113 @@ class TimedStore(Protocol):
 
     async def get_and_delete_with_ttl(self, key: str, timeout: float) -> tuple[bytes | None, float]:
         """Return and remove the bytes at ``key`` in one step: of many callers one gets them, with their seconds."""
+        ...
+
+
+class Want:
+    """What a read with tags asks for besides: a sum of these. A `Flag` would cost a hit 1 us for each look."""
+
+    NOTHING: Final = 0
+    TTL: Final = 1
+    """The seconds of `TimedStore`."""
+    HOLDER: Final = 2
+    """The token that holds the lease."""
+
+
+class TaggedValue(Struct, frozen=True):
+    """The answer to a read with tags."""
+
+    value: bytes | None
+    tags: Sequence[bytes | None]
+    """The bytes at the keys of the tags, in their order."""
+    left: float = math.inf
+    """The seconds of `TimedStore`, if they were wanted."""
+    holder: bytes | None = None
+    """The token that holds the lease, if it was wanted."""
+
+
+@runtime_checkable
+class TaggedStore(Protocol):
+    """A store that reads a value and its tags in one round trip. Functions with tags need it.
+
+    Tags are keys with short bytes in them. Nothing is said about the order in which value and tags are read.
+    """
+
+    apart: bool
+    """Whether keys may be at several shards."""
+
+    def get_tagged(self, key: str, timeout: float, tags: Sequence[str], want: int) -> Awaitable[TaggedValue]:
+        """Return the bytes at ``key`` and at ``tags``, and what else is wanted. A key of another type has none."""
+        ...
+
+    async def open_tags(self, tag: str, timeout: float, more: Sequence[str], opening: OpenTags) -> list[bytes | None]:
+        """Return the bytes at ``tag`` and at ``more``, and put new ones where there are none, as `OpenTags` says."""
+        ...
+
+    async def run_tagged(
+        self, key: str, timeout: float, script: Script[T], tags: Sequence[str], opening: OpenTags
+    ) -> tuple[T, list[bytes | None]]:
+        """Do ``script`` at ``key`` as `Store.run` does, and `open_tags` in the same round trip.
+
+        A tag that cannot be opened is None. It is no failure of the script.
+        """
+        ...
+
+
+class Sweep(Struct, frozen=True):
+    """How far all keys of a store have been looked through."""
+
+    server: str = ""
+    """The one that is next."""
+    cursor: int = 0
+    """Where it goes on."""
+    removed: int = 0
+    """How many keys this step has removed."""
+
+
+@runtime_checkable
+class SweepingStore(Protocol):
+    """A store that can remove all keys with a prefix, step by step."""
+
+    async def servers_of(self, prefix: str, timeout: float) -> list[str]:
+        """Return the servers that have keys with ``prefix``."""
+        ...
+
+    async def sweep(self, prefix: str, timeout: float, sweep: Sweep) -> Sweep:
+        """Look at some keys of ``sweep.server``, and remove those that begin with ``prefix``, and all of their leases.
+
+        Return where it goes on; the cursor 0 says that this server has been looked through. A key that comes or goes
+        meanwhile may be passed over.
+        """
+        ...
+
+
+@runtime_checkable
+class ManyStore(Protocol):
+    """A store that is asked for many keys at once, in one round trip: to all its servers at the same time.
+
+    Each key has an answer of its own, which is a `cachekit.errors.StoreError` where its server failed. A store without
+    these verbs is asked for each key alone (`cachekit.stores.single`).
+    """
+
+    def get_many(self, keys: Sequence[str], timeout: float) -> Awaitable[list[bytes | StoreError | None]]:
+        """Do as `Store.get` for each of ``keys``. A key that holds a window may count as one without a value."""
+        ...
+
+    def get_many_with_ttl(
+        self, keys: Sequence[str], timeout: float
+    ) -> Awaitable[list[tuple[bytes | None, float] | StoreError]]:
+        """Do as `TimedStore.get_with_ttl` for each of ``keys``."""
+        ...
+
+    async def run_many(self, steps: Sequence[tuple[str, Script[T]]], timeout: float) -> list[T | StoreError]:
+        """Do as `Store.run` for each key and its script. Nothing can come between one step, but between two of them."""
+        ...
+
+    async def set_many(
+        self, values: Sequence[tuple[str, bytes]], timeout: float, *, ttl_ms: int
+    ) -> list[bool | StoreError]:
+        """Do as `Store.set` for each key and its value, with one TTL for all of them."""
         ...
 
 

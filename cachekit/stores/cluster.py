@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -101,7 +101,35 @@ class Cluster:
         if not self._large.keys or not self._large.take(operation, node, partial(self._open, node)):
             self._lane(node).put(operation)
 
-    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    def submit_together(self, operations: Sequence[Operation]) -> None:
+        lanes: dict[Lane, list[Operation]] = {}
+        for operation in operations:
+            node = self._masters[_slot(operation.key)] if self._nodes else None
+            if node is None or operation.key in self._large.keys:
+                self.submit(operation)
+            else:
+                lanes.setdefault(self._lane(node), []).append(operation)
+        for lane, of_lane in lanes.items():
+            lane.put_together(of_lane)
+
+    @property
+    def parts(self) -> bool:
+        return True
+
+    def servers(self) -> Sequence[str]:
+        if None in self._masters:
+            cause = "CLUSTERDOWN"
+            raise StoreRefusedError(cause, f"a slot of {self._address} has no master")
+        return [str(node) for node in dict.fromkeys(self._masters)]
+
+    def submit_to(self, server: str, operation: Operation) -> None:
+        node = next((node for node in dict.fromkeys(self._masters) if str(node) == server), None)
+        if node is None:
+            operation.fail(StoreUnavailableError("unavailable", f"{server} is no master of {self._address} any more"))
+        else:
+            self._lane(node).put(operation)
+
+    def group(self, keys: Sequence[str]) -> Collection[Sequence[str]]:
         slots: dict[object, list[str]] = {}
         for key in keys:
             slots.setdefault(key if key in self._large.keys else _slot(key), []).append(key)

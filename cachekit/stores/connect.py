@@ -116,7 +116,7 @@ def open_store(url: str, *, clock: Clock) -> Store:
 
 def _cluster_store(url: ClusterURL) -> RedisStore:
     connect_to, address = _connector_to(url, url.login), str(url)
-    return RedisStore(lambda deadlines: Cluster(url.nodes, connect_to, deadlines), address)
+    return RedisStore(lambda deadlines: Cluster(url.nodes, connect_to, deadlines), address, apart=True)
 
 
 def _sentinel_store(url: SentinelURL) -> RedisStore:

@@ -70,6 +70,26 @@ class Keyspace:
             return entry[0], left
         return self.find(key, bytes), 0.0
 
+    def text(self, key: str) -> bytes | None:
+        """Return the bytes at ``key``; None also for a key that holds a window."""
+        try:
+            return self.find(key, bytes)
+        except KeyRefusedError:
+            return None
+
+    def remove_all(self, prefix: str) -> int:
+        """Remove all keys and leases that begin with ``prefix``. Return how many keys there were."""
+        keys = [key for key in self._entries if key.startswith(prefix)]
+        for key in keys:
+            self.remove(key)
+        for key in [key for key in self._leases if key.startswith(prefix)]:
+            self.release(key)
+        return len(keys)
+
+    def seconds_left(self, key: str) -> float:
+        """Return for how many seconds the value at ``key`` will be there; 0.0 if there is none."""
+        return max(0.0, self._entries[key][1] - self._clock.monotonic()) if key in self._entries else 0.0
+
     def append(self, key: str, more: bytes) -> None:
         """Put ``more`` behind the bytes at ``key``, which keep their expiry."""
         value, expires = self._entries[key]

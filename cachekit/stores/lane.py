@@ -31,7 +31,7 @@ from cachekit.errors import KeyRefusedError, StoreError, StoreUnavailableError
 from cachekit.loops import detached
 from cachekit.stores.activity import LARGE_WRITE, Activity
 from cachekit.stores.deadlines import GRAIN, Deadlines
-from cachekit.stores.operations import MultiGet, Operation, Read, Scripted, gathered
+from cachekit.stores.operations import ManyGet, MultiGet, Operation, Read, Scripted, gathered
 from cachekit.stores.translate import (
     congested_error,
     ends_connection,
@@ -204,13 +204,33 @@ class Lane(asyncio.Protocol):
             return
         if self._transport is not None and not self._unanswered:
             # An operation that must not be sent twice is not sent if the server has closed the connection.
-            if not self._batching and (operation.repeatable or self._is_quiet()):
+            gathers = self._batching or operation.gathers
+            if not gathers and (operation.repeatable or self._is_quiet()):
                 self._send()
-            elif self._batching and len(self._queue) == 1:
+            elif gathers and len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
             elif len(self._queue) == 1:
                 # asyncio looks at the socket behind the callbacks of the next turn.
                 self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
+
+    def put_together(self, operations: Sequence[Operation]) -> None:
+        """Send ``operations`` in one write if the connection is idle, else queue them."""
+        waiting = bool(self._queue)
+        for operation in operations:
+            operation.lane = self
+            if len(self._queue) < BATCH and len(operation.packed) < LARGE_WRITE:
+                self._queue.append(operation)
+            else:
+                self._queue_up(operation)
+        # As `put` does. If others wait already, sending is under way.
+        if self._transport is None or self._unanswered or waiting:
+            return
+        if self._batching:
+            self._loop.call_soon(self._send_if_idle)
+        elif all(operation.repeatable for operation in operations) or self._is_quiet():
+            self._send()
+        else:
+            self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
 
     def _queue_up(self, operation: Operation) -> bool:
         """Queue ``operation`` where it belongs. Return whether there is room for it; it fails if there is not."""
@@ -487,9 +507,7 @@ class Lane(asyncio.Protocol):
             if self._sent_again(operation, error_replies, errors):
                 return
         if self._large is not None and isinstance(operation, Read):
-            value = reply[-1] if isinstance(reply, list) and reply else reply
-            size = len(value) if isinstance(value, bytes) else 0
-            self._large.note_size(operation.key, size, last=self.idle)
+            self._large.note_size(operation.key, _size_of(reply), last=self.idle)
         operation.succeed(reply)
 
     def _complete(self, count: int) -> bool:
@@ -514,7 +532,10 @@ class Lane(asyncio.Protocol):
         bound = any(one.barrier for one in self._sent()) or any(one.of_many for one in waiting)
         if self._large is not None or owner is None or bound:
             return
-        keys = [read.key for read in first.reads] if isinstance(first, MultiGet) else [first.key]
+        if isinstance(first, MultiGet):
+            keys = [read.key for read in first.reads]
+        else:
+            keys = [*first.keys] if isinstance(first, ManyGet) else [first.key]
         if owner.make_way(self, keys):
             self._queue.clear()
             self._reads.clear()
@@ -667,6 +688,13 @@ class Lane(asyncio.Protocol):
             owner.lane_lost(self)
         if owner is not None and to_resend:
             owner.resend(to_resend)
+
+
+def _size_of(reply: object) -> int:
+    """Return the bytes of the largest value in ``reply``."""
+    if isinstance(reply, list):
+        return max(map(_size_of, reply), default=0)
+    return len(reply) if isinstance(reply, bytes) else 0
 
 
 def _by_slot(slot_of: Callable[[str], object], reads: Sequence[Read]) -> Iterable[list[Read]]:

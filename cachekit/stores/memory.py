@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 from cachekit.clock import Clock, SystemClock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
-from cachekit.stores.base import Window
+from cachekit.errors import StoreError
+from cachekit.stores.base import Sweep, TaggedValue, Window
 from cachekit.stores.keyspace import Keyspace
-from cachekit.stores.scripts import Script
+from cachekit.stores.scripts import OpenTags, Script
 
 R = TypeVar("R")
 
@@ -28,6 +30,8 @@ class MemoryStore:
 
     Several event loops and threads may use it. Its values end with the process.
     """
+
+    apart: bool = False
 
     def __init__(self, *, maxsize: int = DEFAULT_MAXSIZE, clock: Clock | None = None) -> None:
         self._maxsize = parse_count(maxsize, "maxsize")
@@ -73,9 +77,62 @@ class MemoryStore:
             self._keyspace.remove(key)
             return found
 
+    async def get_many(self, keys: Sequence[str], timeout: float) -> list[bytes | StoreError | None]:
+        with self._lock:
+            return [self._of_key(self._keyspace.value, key) for key in keys]
+
+    async def get_many_with_ttl(
+        self, keys: Sequence[str], timeout: float
+    ) -> list[tuple[bytes | None, float] | StoreError]:
+        with self._lock:
+            return [self._of_key(self._keyspace.find_timed, key) for key in keys]
+
+    async def run_many(self, steps: Sequence[tuple[str, Script[R]]], timeout: float) -> list[R | StoreError]:
+        with self._lock:
+            return [self._of_key(partial(script.in_memory, self._keyspace), key) for key, script in steps]
+
+    async def set_many(
+        self, values: Sequence[tuple[str, bytes]], timeout: float, *, ttl_ms: int
+    ) -> list[bool | StoreError]:
+        for key, value in values:
+            await self.set(key, timeout, value, ttl_ms=ttl_ms)
+        return [True] * len(values)
+
+    @staticmethod
+    def _of_key(verb: Callable[[str], R], key: str) -> R | StoreError:
+        try:
+            return verb(key)
+        # One of many: the others have answers all the same.
+        except StoreError as error:
+            return error
+
     async def run(self, key: str, timeout: float, script: Script[R]) -> R:
         with self._lock:
             return script.in_memory(self._keyspace, key)
+
+    async def get_tagged(self, key: str, timeout: float, tags: Sequence[str], want: int) -> TaggedValue:
+        with self._lock:
+            keys = self._keyspace
+            return TaggedValue(
+                keys.text(key), [keys.text(tag) for tag in tags], keys.seconds_left(key), keys.holder(key)
+            )
+
+    async def open_tags(self, tag: str, timeout: float, more: Sequence[str], opening: OpenTags) -> list[bytes | None]:
+        with self._lock:
+            return opening.in_memory(self._keyspace, [tag, *more])
+
+    async def run_tagged(
+        self, key: str, timeout: float, script: Script[R], tags: Sequence[str], opening: OpenTags
+    ) -> tuple[R, list[bytes | None]]:
+        with self._lock:
+            return script.in_memory(self._keyspace, key), opening.in_memory(self._keyspace, tags)
+
+    async def servers_of(self, prefix: str, timeout: float) -> list[str]:
+        return [""]
+
+    async def sweep(self, prefix: str, timeout: float, sweep: Sweep) -> Sweep:
+        with self._lock:
+            return Sweep(removed=self._keyspace.remove_all(prefix))
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         with self._lock:

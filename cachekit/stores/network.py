@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from redis.exceptions import ReadOnlyError
@@ -25,7 +25,24 @@ class Network(Protocol):
         """Send ``operation``. Its future gets the reply or the error."""
         ...
 
-    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    def submit_together(self, operations: Sequence[Operation]) -> None:
+        """Send ``operations``: those for one server in one write."""
+        ...
+
+    @property
+    def parts(self) -> bool:
+        """Whether keys may have to be in several groups."""
+        ...
+
+    def servers(self) -> Sequence[str]:
+        """Return the servers that have keys."""
+        ...
+
+    def submit_to(self, server: str, operation: Operation) -> None:
+        """Send ``operation`` to one of `servers`, whatever its key is."""
+        ...
+
+    def group(self, keys: Sequence[str]) -> Collection[Sequence[str]]:
         """Return ``keys`` in groups. The keys of one group may stand in one command."""
         ...
 
@@ -80,10 +97,31 @@ class SingleServer:
             lane = self._lane = self._open()
         lane.put(operation)
 
+    def submit_together(self, operations: Sequence[Operation]) -> None:
+        large = [operation for operation in operations if operation.key in self._large.keys]
+        for operation in large:
+            self.submit(operation)
+        lane = self._lane
+        if lane is None or lane.closed:
+            lane = self._lane = self._open()
+        lane.put_together([operation for operation in operations if operation not in large])
+
     def _open(self) -> Lane:
         return Lane(self._connect, self._deadlines, weakref.ref(self))
 
-    def group(self, keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    @property
+    def parts(self) -> bool:
+        return bool(self._large.keys)
+
+    def servers(self) -> Sequence[str]:
+        return [""]
+
+    def submit_to(self, server: str, operation: Operation) -> None:  # noqa: ARG002 - there is one
+        self.submit(operation)
+
+    def group(self, keys: Sequence[str]) -> Collection[Sequence[str]]:
+        if not self._large.keys:
+            return (keys,)
         large = [key for key in keys if key in self._large.keys]
         if not large:
             return (keys,)

@@ -8,12 +8,14 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
-from typing import Any, Final, Protocol
+from itertools import chain
+from typing import Any, Final, Protocol, cast
 
 from hiredis import pack_command
 from msgspec import Struct
 
 from cachekit.errors import StoreError, UnconfirmedError
+from cachekit.stores.base import TaggedValue, Want
 from cachekit.stores.deadlines import Deadline, Deadlines, Judge
 from cachekit.stores.translate import congested_error, garbage_error, timeout_error, translate
 
@@ -99,6 +101,8 @@ class Operation:
     """How long its lane had waited for its server when its time was over and it was still in the queue."""
     urgent: bool = False
     """Whether it is sent before what is queued already."""
+    gathers: bool = False
+    """Whether others come with it, in the same turn of the event loop, so that it waits for them."""
     asking_length: int = 0
     """The length of the ASKING before its commands; 0 when there is none."""
 
@@ -312,6 +316,167 @@ class TimedRead(Read):
         return replies[1::2] if self.asking_length else replies
 
 
+class TaggedRead(Read):
+    """A value and its tags, in one MGET. Its future gets a `TaggedValue`; ``want`` says what else is read.
+
+    Those that travel together become one `TaggedMultiGet`, unless they are ``alone``.
+    """
+
+    replies: int = 1
+
+    # As `Read`, without `super()`.
+    def __init__(self, names: list[Any], timeout: float, deadlines: Deadlines, want: int) -> None:
+        self.key: str = names[0]
+        self.names: list[str | bytes] = names
+        """The key, its lease if that is wanted, and the tags."""
+        self._timeout = timeout
+        self.deadline: float = deadlines.time() + timeout
+        self._due = self.deadline
+        self.future: asyncio.Future[Any] = deadlines.loop.create_future()
+        self._deadlines = deadlines
+        self.timed: int = 0
+        self.held: int = 0
+        if want:
+            self.timed, self.held = want & Want.TTL, want & Want.HOLDER
+            self.replies: int = 2 if self.timed else 1
+        deadlines.add(self)
+
+    def pack(self) -> None:
+        if not self.packed:
+            self.packed: bytes = b"".join(self._commands())
+
+    def _commands(self) -> list[bytes]:
+        pttl = [pack("PTTL", self.key)] if self.timed else []
+        return [*pttl, pack("MGET", *self.names)]
+
+    def succeed(self, reply: object) -> None:
+        if not self.timed:
+            self.settle(None, reply)
+        elif isinstance(reply, list) and len(reply) == 2:  # noqa: PLR2004 - one for each command
+            self.settle(reply[0], reply[1])
+        else:
+            self.fail_as_garbage()
+
+    def settle(self, pttl: object, values: object) -> None:
+        """Take the replies to PTTL, if it was asked for, and to MGET."""
+        if isinstance(values, Exception):
+            self.fail(translate(values, self._deadlines.address))
+            return
+        fits = isinstance(values, list) and len(values) == len(self.names)
+        told = not self.timed or isinstance(pttl, (int, Exception))
+        if not fits or not told or not all(one is None or type(one) is bytes for one in cast("list[object]", values)):
+            self.fail_as_garbage()
+            return
+        self.give(pttl, cast("list[bytes | None]", values))
+
+    def give(self, pttl: object, values: list[bytes | None]) -> None:
+        """Take replies that are what they should be."""
+        self._deadlines.pending.discard(self)
+        if self.future.done():
+            return
+        value = values.pop(0)
+        if not self.timed and not self.held:
+            self.future.set_result(TaggedValue(value, values))
+            return
+        holder = values.pop(0) if self.held else None
+        self.future.set_result(TaggedValue(value, values, seconds_left(pttl) if self.timed else math.inf, holder))
+
+    def add_asking(self, asking: bytes) -> None:
+        commands = self._commands()
+        self.packed = b"".join([asking + command for command in commands])
+        self.replies = 2 * len(commands)
+        self.asking_length: int = len(asking)
+
+    def remove_asking(self) -> None:
+        self.packed = b""
+        self.replies = 2 if self.timed else 1
+        self.asking_length = 0
+        self.pack()
+
+    def result_of(self, replies: list[object]) -> object:
+        own = replies[1::2] if self.asking_length else replies
+        return own if self.timed else own[0]
+
+
+class Together:
+    """One future for the answers to many reads. It is done when all of them are.
+
+    A read that fails has its error in the place of its answer.
+    """
+
+    __slots__ = ("_answers", "_left", "future")
+
+    def __init__(self, many: int, deadlines: Deadlines) -> None:
+        self.future: asyncio.Future[list[Any]] = deadlines.create_future()
+        self._answers: list[Any] = [None] * many
+        self._left = many
+        if not many:
+            self.future.set_result(self._answers)
+
+    def note(self, place: int, answer: object) -> None:
+        self._answers[place] = answer
+        self._left -= 1
+        if not self._left and not self.future.done():
+            self.future.set_result(self._answers)
+
+
+class ManyGet(Operation):
+    """An MGET of ``keys``, which may stand in one command, for one caller."""
+
+    def __init__(self, keys: Sequence[str], deadline: Deadline) -> None:
+        super().__init__(keys[0], pack("MGET", *keys), 1, deadline, REPEATABLE)
+        self.keys: Sequence[str] = keys
+
+
+class ManyRead(Read):
+    """A GET whose answer goes to a `Together`."""
+
+    gathers: bool = True
+    _noted: bool = False
+
+    # As in `Read`: no `super()`.
+    def __init__(self, key: str, timeout: float, deadlines: Deadlines, place: int, together: Together) -> None:
+        self.key: str = key
+        self._timeout = timeout
+        self.deadline: float = deadlines.time() + timeout
+        self._due = self.deadline
+        self.future: asyncio.Future[Any] = together.future
+        self._deadlines = deadlines
+        self._together = together
+        self._place = place
+        deadlines.add(self)
+
+    def succeed(self, reply: object) -> None:
+        if reply is None or type(reply) is bytes:
+            self._note(reply)
+        else:
+            # An error, or no answer.
+            super().succeed(reply)
+
+    def _note(self, answer: object) -> None:
+        self._deadlines.pending.discard(self)
+        # What has an answer gets no second one: a lane that is given up fails all of its operations.
+        if not self._noted:
+            self._noted = True
+            self._together.note(self._place, answer)
+
+    def fail(self, error: StoreError) -> None:
+        self._note(error)
+
+
+class ManyTimedRead(ManyRead, TimedRead):
+    """A PTTL and a GET whose answer goes to a `Together`."""
+
+    def succeed(self, reply: object) -> None:
+        TimedRead.succeed(self, reply)
+
+    def settle(self, pttl: object, value: object) -> None:
+        if (value is None or type(value) is bytes) and isinstance(pttl, (int, Exception)):
+            self._note((value, seconds_left(pttl)))
+        else:
+            TimedRead.settle(self, pttl, value)
+
+
 def seconds_left(pttl: object) -> float:
     """Return the seconds of `TimedStore` for the reply to a PTTL."""
     if type(pttl) is int:
@@ -453,13 +618,62 @@ class TimedMultiGet(MultiGet):
         return [0] * len(self._keys), [value] * len(self._keys)
 
 
+class TaggedMultiGet(MultiGet):
+    """Reads with tags that travel as one: the PTTLs that are wanted, then one MGET. A tag of several is in it once."""
+
+    __slots__ = ("_names", "_tagged", "_timed")
+
+    def __init__(self, reads: list[TaggedRead]) -> None:
+        self.reads: Sequence[Read] = reads
+        self._tagged = reads
+        self._names = [*dict.fromkeys(chain.from_iterable([read.names for read in reads]))]
+        self._timed = [*dict.fromkeys([read.key for read in reads if read.timed])]
+        self.replies: int = len(self._timed) + 1
+        self.packed: bytes = pack("MGET", *self._names)
+        if self._timed:
+            self.packed = b"".join([*[pack("PTTL", key) for key in self._timed], self.packed])
+
+    def result_of(self, replies: list[object]) -> object:
+        return replies
+
+    def succeed(self, reply: object) -> None:
+        pttls: list[object]
+        values: Any
+        *pttls, values = reply if isinstance(reply, list) and self._timed else [reply]
+        if not self._fits(pttls, values):
+            # The error of the MGET is that of each read; a number is no value.
+            for read in self._tagged:
+                read.settle(0, values if isinstance(values, Exception) else 0)
+            return
+        found = dict(zip(self._names, values, strict=True))
+        left = dict(zip(self._timed, pttls, strict=True))
+        for read in self._tagged:
+            read.give(left.get(read.key), [found[name] for name in read.names])
+
+    def _fits(self, pttls: list[object], values: Any) -> bool:
+        """Tell whether the replies are what they should be: all at once, since each value is in several reads."""
+        if not isinstance(values, list) or len(values) != len(self._names) or len(pttls) != len(self._timed):
+            return False
+        told = all(isinstance(pttl, (int, Exception)) for pttl in pttls)
+        return told and {*map(type, values)} <= _BYTES_OR_NONE
+
+
+_BYTES_OR_NONE: Final = {bytes, type(None)}
+
+
 def gathered(reads: list[Read]) -> list[Read | MultiGet]:
     """Return ``reads``, which travel together and are of one slot, as few operations."""
-    timed = [read for read in reads if type(read) is TimedRead]
-    if not timed:
+    others = [read for read in reads if type(read) is not Read and type(read) is not ManyRead]
+    if not others:
         return [MultiGet(reads)] if len(reads) > 1 else [*reads]
-    plain = [read for read in reads if type(read) is Read] if len(timed) < len(reads) else []
-    return [*gathered(plain), TimedMultiGet(timed) if len(timed) > 1 else timed[0]]
+    plain = [read for read in reads if type(read) is Read or type(read) is ManyRead] if len(others) < len(reads) else []
+    timed = [read for read in others if isinstance(read, TimedRead)]
+    tagged = [read for read in others if isinstance(read, TaggedRead)] if len(timed) < len(others) else []
+    return [
+        *gathered(plain),
+        *([TimedMultiGet(timed)] if len(timed) > 1 else timed),
+        *([TaggedMultiGet(tagged)] if len(tagged) > 1 else tagged),
+    ]
 
 
 def pack(*command: str | bytes | int) -> bytes:

@@ -10,15 +10,17 @@ import weakref
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, TypeAlias, TypeVar, cast
+from types import NoneType
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError, UnconfirmedError
 from cachekit.loops import PerLoop
-from cachekit.stores.base import Tracking, Window, time_left
-from cachekit.stores.deadlines import Deadlines
+from cachekit.stores.base import Sweep, TaggedValue, Tracking, Want, Window, time_left
+from cachekit.stores.deadlines import Deadline, Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import (
     FENCED,
@@ -26,28 +28,40 @@ from cachekit.stores.operations import (
     REPEATABLE,
     Delivery,
     Filling,
+    ManyGet,
+    ManyRead,
+    ManyTimedRead,
     Operation,
     Pipeline,
     Read,
     ScriptCall,
     Scripted,
     Source,
+    TaggedRead,
     TimedRead,
+    Together,
     pack,
     seconds_left,
 )
-from cachekit.stores.scripts import SCRIPTS, Fill, Put, Script, Unexpected
+from cachekit.stores.scripts import SCRIPTS, Fill, OpenTags, Put, Script, Unexpected
+from cachekit.stores.sweeping import SCAN_COUNT, as_bytes, of_prefix, scan_pattern, scanned
 from cachekit.stores.translate import garbage_error, timeout_error, translate
 
 T = TypeVar("T")
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
-_SOURCES: Final = {script.name: Source(script.name) for script in SCRIPTS}
+_SOURCES: Final = {name: Source(name) for name in (*[script.name for script in SCRIPTS], OpenTags.name)}
 
 # An invalidation is never taken back, and has the same effect twice.
 _INVALIDATION: Final = Delivery(repeatable=True, detached=True)
 _ONE_VALUE: Final = Delivery(of_bytes=True)
+
+_ENOUGH: Final = 4
+"""With fewer keys one MGET is no gain."""
+
+_MOST: Final = 256
+"""The most keys of one MGET, for which a server does nothing else."""
 
 _SPARE: Final = 5.0
 """Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores. In a burst
@@ -72,13 +86,15 @@ class RedisStore:
     Args:
         open_network: Makes the connections of one event loop.
         address: Of the server or servers, for messages, the password masked.
+        apart: Whether keys are at several servers.
 
     A verb costs one round trip, and a second one when the server has forgotten a script. Nothing is connected before
     the first verb.
     """
 
-    def __init__(self, open_network: Callable[[Deadlines], Network], address: str) -> None:
+    def __init__(self, open_network: Callable[[Deadlines], Network], address: str, *, apart: bool = False) -> None:
         self._address = address
+        self.apart: bool = apart
         # The scripts are read now, since reading would block the event loop. They are not read at import, which
         # applications without Redis pay for as well.
         _read_scripts()
@@ -167,45 +183,279 @@ class RedisStore:
         state = self._states.get(get_running_loop()) or self._loops.get()
         if script.left_to_expiry and state.network.loop_ending:
             return cast("T", script.parse(0))
-        try:
-            lease = lease_key(key)
-            keys = (lease,) if script.of_lease else (key, lease)
-            call = ScriptCall(_SOURCES[script.name], keys, script.arguments)
-            packed = call.by_digest()
-        except UnicodeEncodeError as error:
-            raise translate(error, self._address) from None
-        if script.name != Fill.name:
-            deadline = state.deadlines.after(timeout)
-            operation = Scripted(key, packed, 1, deadline, FENCED if script.detached else ONCE)
-        elif script.detached:
-            deadline = state.deadlines.after(timeout, cast("Fill", script).patience)
-            operation = Filling(key, packed, 1, deadline, FENCED)
-        else:
-            # Set by hand: its caller waits for it, and a lease is held meanwhile.
-            operation = Scripted(key, packed, 1, state.deadlines.after(timeout), ONCE)
-            operation.urgent = True
-        operation.call = call
+        operation = self._scripted(key, timeout, script)
         state.network.submit(operation)
         try:
             reply = await operation.future
         except UnconfirmedError as error:
-            raise UnconfirmedError(error.cause, str(error), partial(self._late, key, script, error.result)) from None
-        result = script.parse(reply)
-        if isinstance(result, Unexpected):
-            raise self._refusal(key, reply)
-        return result
+            raise self._unconfirmed(key, script, error) from None
+        return self._result_of(script, reply, key)
+
+    def _unconfirmed(self, key: str, script: Script[Any], error: UnconfirmedError) -> UnconfirmedError:
+        return UnconfirmedError(error.cause, str(error), partial(self._late, key, script, error.result))
 
     async def _late(self, key: str, script: Script[T], result: Callable[[], Awaitable[object]]) -> T:
-        reply = await result()
-        parsed = script.parse(reply)
-        if isinstance(parsed, Unexpected):
-            raise self._refusal(key, reply)
-        return parsed
+        return self._result_of(script, await result(), key)
 
-    def _refusal(self, key: str, reply: object) -> StoreError:
-        """Return the error for a ``reply`` that is none of a script."""
+    def _result_of(self, script: Script[T], reply: object, key: str) -> T:
+        result = script.parse(reply)
+        if isinstance(result, Unexpected):
+            self._check(reply)
+            raise self._reject(key)
+        return result
+
+    # --- many keys --------------------------------------------------------------------------------
+
+    async def get_many(self, keys: Sequence[str], timeout: float) -> list[bytes | StoreError | None]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        groups = [*state.network.group(keys)] if len(keys) >= _ENOUGH else []
+        # In a cluster nearly every key has a slot of its own.
+        if len(groups) != 1 or not all(map(str.isascii, keys)):
+            return await self._read_many(ManyRead, keys, timeout)
+        began = time.monotonic()
+        parts = [keys[start : start + _MOST] for start in range(0, len(keys), _MOST)]
+        operations = [ManyGet(part, state.deadlines.after(timeout)) for part in parts]
+        for operation in operations:
+            operation.gathers = len(operations) > 1
+            state.network.submit(operation)
+        found: list[bytes | StoreError | None] = []
+        for part, reply in zip(parts, await _all([operation.future for operation in operations]), strict=True):
+            if _is_values(reply, len(part)):
+                found.extend(reply)
+            else:
+                # The error is about one key, and does not say which; or the slot is moving. Each is asked for alone.
+                left = timeout - (time.monotonic() - began)
+                found.extend(await self._read_alone(part, reply, left))
+        return found
+
+    async def _read_alone(
+        self, keys: Sequence[str], reply: object, timeout: float
+    ) -> Sequence[bytes | StoreError | None]:
+        error = reply if isinstance(reply, StoreError) else None
+        if isinstance(reply, Exception) and error is None:
+            error = translate(reply, self._address)
+        if error is None:
+            error = self._reject(keys[0])
+        if isinstance(error, KeyRefusedError) or error.cause in {"MOVED", "ASK"}:
+            return await self._read_many(ManyRead, keys, timeout)
+        return [error] * len(keys)
+
+    # Not `async`, as `get`. Reads that are put together travel together: in one MGET for each slot, to all servers.
+    def get_many_with_ttl(
+        self, keys: Sequence[str], timeout: float
+    ) -> asyncio.Future[list[tuple[bytes | None, float] | StoreError]]:
+        return self._read_many(ManyTimedRead, keys, timeout)
+
+    def _read_many(self, kind: type[ManyRead], keys: Sequence[str], timeout: float) -> asyncio.Future[list[Any]]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        network, deadlines = state.network, state.deadlines
+        together = Together(len(keys), deadlines)
+        for place, key in enumerate(keys):
+            if not key.isascii() and (refusal := self._unsendable(key)) is not None:
+                together.note(place, refusal)
+                continue
+            network.submit(kind(key, timeout, deadlines, place, together))
+        return together.future
+
+    def _unsendable(self, key: str) -> StoreError | None:
+        try:
+            self._pack(("GET", key))
+        except StoreError as error:
+            return error
+        return None
+
+    async def run_many(self, steps: Sequence[tuple[str, Script[T]]], timeout: float) -> list[T | StoreError]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        sent: list[object] = []
+        for key, script in steps:
+            if script.left_to_expiry and state.network.loop_ending:
+                sent.append(0)
+                continue
+            try:
+                operation = self._scripted(key, timeout, script)
+            except StoreError as error:
+                sent.append(error)
+                continue
+            operation.gathers = True
+            state.network.submit(operation)
+            sent.append(operation.future)
+        answers: list[T | StoreError] = []
+        for (key, script), reply in zip(steps, await _all(sent), strict=True):
+            answers.append(self._answer_to(key, script, reply))
+        return answers
+
+    def _answer_to(self, key: str, script: Script[Any], reply: object) -> Any:
+        if isinstance(reply, UnconfirmedError):
+            return self._unconfirmed(key, script, reply)
+        if isinstance(reply, StoreError):
+            return reply
+        try:
+            return self._result_of(script, reply, key)
+        except StoreError as error:
+            return error
+
+    # As `set`, and in each of its two steps one write for all.
+    async def set_many(
+        self, values: Sequence[tuple[str, bytes]], timeout: float, *, ttl_ms: int
+    ) -> list[bool | StoreError]:
+        began = time.monotonic()
+        tokens = [os.urandom(12).hex().encode() for _ in values]
+        lease_ms = math.ceil((timeout + _SPARE) * 1000)
+        sent = [self._seizing(key, token, timeout, lease_ms) for (key, _), token in zip(values, tokens, strict=True)]
+        replies = await _all(sent)
+        answers = [self._held(key, reply) for (key, _), reply in zip(values, replies, strict=True)]
+        took = time.monotonic() - began
+        left = time_left(timeout, timeout, took, self.time_lost(values[0][0], took)) if values else timeout
+        # As in `set`: the fills are sent within the timeout, or not at all.
+        if left <= 0:
+            return [timeout_error(self._address) if answer is True else answer for answer in answers]
+        held = [place for place, answer in enumerate(answers) if answer is True]
+        puts: list[tuple[str, Script[bool]]] = []
+        for place in held:
+            key, value = values[place]
+            puts.append((key, Put(tokens[place], value, ttl_ms)))
+        stored = await self.run_many(puts, left)
+        for place, answer in zip(held, stored, strict=True):
+            answers[place] = answer
+        return answers
+
+    def _seizing(self, key: str, token: bytes, timeout: float, lease_ms: int) -> object:
+        """Take the lease over. Return the future of the reply, or the error."""
+        try:
+            written, state = self._pack(("SET", self._lease(key), token, "PX", lease_ms)), self._loops.get()
+        except StoreError as error:
+            return error
+        operation = Operation(key, written, 1, state.deadlines.after(timeout), ONCE)
+        operation.gathers = True
+        return _submit(state, operation)
+
+    def _held(self, key: str, reply: object) -> bool | StoreError:
+        if isinstance(reply, StoreError):
+            return reply
+        try:
+            self._expect_ok(reply, key)
+        except StoreError as error:
+            return error
+        return True
+
+    def _scripted(self, key: str, timeout: float, script: Script[Any]) -> Scripted:
+        """Return the operation that does ``script``."""
+        deadlines = (self._states.get(get_running_loop()) or self._loops.get()).deadlines
+        lease = self._lease(key)
+        keys = (lease,) if script.of_lease else (key, lease)
+        call = ScriptCall(_SOURCES[script.name], keys, script.arguments)
+        delivery = FENCED if script.detached else ONCE
+        if script.name != Fill.name:
+            return self._scripted_call(key, call, deadlines.after(timeout), delivery)
+        if script.detached:
+            return self._scripted_call(
+                key, call, deadlines.after(timeout, cast("Fill", script).patience), delivery, Filling
+            )
+        # Set by hand: its caller waits for it, and a lease is held meanwhile.
+        operation = self._scripted_call(key, call, deadlines.after(timeout), delivery)
+        operation.urgent = True
+        return operation
+
+    def _scripted_call(
+        self, key: str, call: ScriptCall, deadline: Deadline, delivery: Delivery, kind: type[Scripted] = Scripted
+    ) -> Scripted:
+        try:
+            operation = kind(key, call.by_digest(), 1, deadline, delivery)
+        except UnicodeEncodeError as error:
+            raise translate(error, self._address) from None
+        operation.call = call
+        return operation
+
+    # Not `async`, as `get`.
+    def get_tagged(self, key: str, timeout: float, tags: Sequence[str], want: int) -> Awaitable[TaggedValue]:
+        state = self._states.get(get_running_loop()) or self._loops.get()
+        names: list[str | bytes] = [key, *tags]
+        # One server has no groups, unless it has large values.
+        if state.network.parts and len(state.network.group([key, *tags])) > 1:
+            return self._get_tagged_apart(key, timeout, tags, want)
+        if want & Want.HOLDER:
+            names.insert(1, self._lease(key))
+        if not key.isascii() or not "".join(tags).isascii():
+            # Reads that travel together are written together, so a key that cannot be sent must be refused before.
+            self._pack(("MGET", *names))
+        read = TaggedRead(names, timeout, state.deadlines, want)
+        state.network.submit(read)
+        return read.future
+
+    async def _get_tagged_apart(self, key: str, timeout: float, tags: Sequence[str], want: int) -> TaggedValue:
+        """Read keys that may not stand in one command: in a cluster, those of several slots."""
+        for name in (key, *tags):
+            self._pack(("GET", name))
+        state = self._loops.get()
+        leased: list[str | bytes] = [key, self._lease(key)] if want & Want.HOLDER else [key]
+        value = TaggedRead(leased, timeout, state.deadlines, want)
+        reads = [TaggedRead([tag], timeout, state.deadlines, Want.NOTHING) for tag in tags]
+        state.network.submit_together([value, *reads])
+        found: TaggedValue = await value.future
+        return replace(found, tags=[(await read.future).value for read in reads])
+
+    async def open_tags(self, tag: str, timeout: float, more: Sequence[str], opening: OpenTags) -> list[bytes | None]:
+        opened = self._opening([tag, *more], timeout, opening)
+        self._loops.get().network.submit_together([operation for _, operation in opened])
+        answers: dict[str, bytes | None] = {}
+        for group, operation in opened:
+            answers |= self._opened(group, await operation.future)
+        return [answers[name] for name in (tag, *more)]
+
+    async def run_tagged(
+        self, key: str, timeout: float, script: Script[T], tags: Sequence[str], opening: OpenTags
+    ) -> tuple[T, list[bytes | None]]:
+        operation, opened = self._scripted(key, timeout, script), self._opening(tags, timeout, opening)
+        self._loops.get().network.submit_together([*[one for _, one in opened], operation])
+        result = self._result_of(script, await operation.future, key)
+        answers: dict[str, bytes | None] = dict.fromkeys(tags)
+        for group, one in opened:
+            try:
+                answers |= self._opened(group, await one.future)
+            # The lease may be held by now. Without its tags the value is not stored.
+            except StoreError:
+                continue
+        return result, [answers[tag] for tag in tags]
+
+    def _opening(self, tags: Sequence[str], timeout: float, opening: OpenTags) -> list[tuple[Sequence[str], Scripted]]:
+        state, opened = self._loops.get(), []
+        for group in state.network.group(tags):
+            call = ScriptCall(_SOURCES[opening.name], tuple(group), opening.arguments(len(group)))
+            opened.append((group, self._scripted_call(group[0], call, state.deadlines.after(timeout), ONCE)))
+        return opened
+
+    def _opened(self, group: Sequence[str], reply: object) -> dict[str, bytes | None]:
         self._check(reply)
-        return self._reject(key)
+        if not isinstance(reply, list) or len(reply) != len(group) or not all(type(one) is bytes for one in reply):
+            raise self._reject(group[0])
+        return dict(zip(group, reply, strict=True))
+
+    async def servers_of(self, prefix: str, timeout: float) -> list[str]:
+        # A cluster is asked for its masters when the first operation comes.
+        await self.probe(prefix, timeout)
+        return [*self._loops.get().network.servers()]
+
+    async def sweep(self, prefix: str, timeout: float, sweep: Sweep) -> Sweep:
+        state, began = self._loops.get(), time.monotonic()
+        written = self._pack(("SCAN", sweep.cursor, "MATCH", scan_pattern(prefix), "COUNT", SCAN_COUNT))
+        scan = Operation("", written, 1, state.deadlines.after(timeout), REPEATABLE)
+        state.network.submit_to(sweep.server, scan)
+        found = scanned(self._check(await scan.future))
+        if found is None:
+            raise self._reject(prefix)
+        cursor, names = found
+        mine = of_prefix(names, prefix)
+        left = timeout - (time.monotonic() - began)
+        groups = state.network.group([name.decode(errors="surrogateescape") for name in mine]) if mine else ()
+        unlinks = [
+            Operation(group[0], pack("UNLINK", *map(as_bytes, group)), 1, state.deadlines.after(left), _INVALIDATION)
+            for group in groups
+        ]
+        if unlinks:
+            state.network.submit_together(unlinks)
+        for unlink in unlinks:
+            self._check(await unlink.future)
+        return Sweep(sweep.server, cursor, len(mine))
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
         self._expect_ok(await self._send(key, ("SET", self._lease(key), token, "PX", lease_ms), timeout), key)
@@ -372,6 +622,35 @@ def _submit(state: LoopState, operation: Operation) -> asyncio.Future[object]:
 def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> LoopState:
     deadlines = Deadlines(address)
     return LoopState(deadlines.loop, open_network(deadlines), deadlines)
+
+
+def _is_values(reply: object, many: int) -> TypeGuard[list[bytes | None]]:
+    """Tell whether ``reply`` is one to an MGET of so many keys."""
+    return isinstance(reply, list) and len(reply) == many and {*map(type, reply)} <= {bytes, NoneType}
+
+
+async def _all(sent: Sequence[object]) -> list[object]:
+    """Return ``sent`` with the reply or the error in the place of each future.
+
+    When the caller is cancelled, all of them lose their caller.
+    """
+    replies: list[object] = []
+    try:
+        for one in sent:
+            reply = await _reply_of(one) if isinstance(one, asyncio.Future) else one
+            replies.append(reply)
+    finally:
+        for one in sent[len(replies) :]:
+            if isinstance(one, asyncio.Future):
+                one.cancel()
+    return replies
+
+
+async def _reply_of(future: asyncio.Future[object]) -> object:
+    try:
+        return await future
+    except StoreError as error:
+        return error
 
 
 def _read_scripts() -> list[str]:

@@ -5,6 +5,8 @@ A store runs them by `Store.run`. The scripts themselves are in the folder ``lua
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum
 from secrets import token_hex
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
@@ -218,6 +220,43 @@ class Expire(Script[bool], frozen=True):
         return True
 
 
+class Touch(Script[bool], frozen=True):
+    """Let a value whose TTL is not over live for ``ttl_ms`` from now on, and then for its stale window.
+
+    The result is whether there was one. It is not changed.
+    """
+
+    ttl_ms: int
+
+    name = "touch"
+    of_lease = False
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.ttl_ms,)
+
+    def parse(self, reply: object) -> bool | Unexpected:
+        return reply == 1 if reply in (0, 1) else UNEXPECTED
+
+    def is_result(self, answer: object) -> bool:
+        return isinstance(answer, bool)
+
+    def in_memory(self, keys: Keyspace, key: str) -> bool:
+        value = keys.value(key)
+        if value is None or value.endswith(EXPIRED):
+            return False
+        found = _WINDOW.search(value.partition(b"\n")[2])
+        window_ms = int(found[1]) if found is not None else 0
+        if keys.seconds_left(key) * 1000 <= window_ms:
+            return False
+        keys.put(key, value, self.ttl_ms + window_ms)
+        return True
+
+
+_WINDOW: Final = re.compile(rb'"s":(\d+)')
+"""The stale window in the second line of an entry."""
+
+
 class _Fenced(Script[bool], frozen=True):
     """A step that is done only while ``token`` holds the lease; the result is whether it was done."""
 
@@ -373,6 +412,39 @@ class OpenWindow(Script[bytes], frozen=True):
         return generation
 
 
+class OpenTags(Struct, frozen=True):
+    """Return the generations of tags. One that has none gets a new one, which lives for ``ttl_ms``.
+
+    A tag that has less than half of ``ttl_ms`` left gets all of it again. It is a script of tags alone, of one slot in
+    a cluster, and is never sent twice: a generation that was removed must not come back.
+    """
+
+    ttl_ms: int
+    make: Callable[[], bytes]
+    """Returns a generation that was never there."""
+
+    name = "open_tags"
+
+    def arguments(self, count: int) -> Arguments:
+        """Return the arguments of the script for so many tags."""
+        return (self.ttl_ms, *[self.make() for _ in range(count)])
+
+    def in_memory(self, keys: Keyspace, tags: Sequence[str]) -> list[bytes | None]:
+        """Do the same in memory."""
+        return [self._open(keys, tag) for tag in tags]
+
+    def _open(self, keys: Keyspace, tag: str) -> bytes | None:
+        try:
+            generation = keys.value(tag)
+        # A window.
+        except KeyRefusedError:
+            return None
+        if generation is None or keys.seconds_left(tag) * 2000 < self.ttl_ms:
+            generation = self.make() if generation is None else generation
+            keys.put(tag, generation, self.ttl_ms)
+        return generation
+
+
 class Push(_Fenced, frozen=True):
     """Put ``item`` at the head of a window while ``token`` is its generation, in one step.
 
@@ -421,6 +493,7 @@ SCRIPTS: Final[tuple[type[Script[Any]], ...]] = (
     PauseLease,
     Fill,
     Expire,
+    Touch,
     OpenWindow,
     Push,
 )

@@ -69,6 +69,11 @@ written at once: a server carries out two commands of one write one after the ot
 A near hit may then come after the end of its time to live, for the limit at most: a value that has replaced another
 between PTTL and GET is kept until the end of that one, or until its change is reported.
 
+With tags
+---------
+``--tags`` gives each value a tag of its own and one that all share. Most invalidations are of tags, some of keys, and
+now and then one of all values. They raise the same floors. A value whose tags are gone stays in Redis, and is no hit.
+
 At the end the server is healed and the workers close their caches. Then every journal must be empty, and no value in
 Redis may be below a floor, or below a version that a worker invalidated. The undelivered invalidations of a killed
 worker died with it: the journal lives in the process, and no caller got an acknowledgement of them. A server that is

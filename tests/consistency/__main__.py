@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--no-faults", action="store_true", help="hurt nothing")
     parser.add_argument("--near", action="store_true", help="with a near cache in each process, and its faults")
     parser.add_argument("--stale", action="store_true", help="with stale windows, and loads that fail and hang")
+    parser.add_argument("--tags", action="store_true", help="with tags, by which most invalidations are made")
     parser.add_argument("--naive", action="store_true", help="test a naive cache-aside, which must be found out")
     parser.add_argument("--until-violation", action="store_true", help="end at the first violation")
     parser.add_argument("--trace", action="store_true", help="print what led to the first violations")
@@ -33,7 +34,8 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     seconds = 60.0 * options.minutes
     console = Console()
-    subject = "naive cache-aside" if options.naive else f"cachekit{', near' * options.near}{', stale' * options.stale}"
+    forms = [name for name in ("near", "stale", "tags") if getattr(options, name)]
+    subject = "naive cache-aside" if options.naive else ", ".join(["cachekit", *forms])
     console.print(f"{subject}, seed {seed}: {options.workers} processes, {options.keys} keys, {seconds:g} s")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -52,6 +54,7 @@ def main() -> int:
             naive=options.naive,
             near=options.near,
             stale=options.stale,
+            tags=options.tags,
             until_violation=options.until_violation,
             tick=tick,
         )

@@ -20,6 +20,9 @@ from typing import Final
 COUNTERS: Final = (
     "read",
     "burst",
+    "batch",
+    "put",
+    "put stored",
     "peek",
     "get",
     "take",
@@ -69,7 +72,11 @@ STALE_COUNTERS: Final = (
 )
 """Further counters of each worker with stale windows."""
 
-_COUNTER: Final = {name: position for position, name in enumerate((*COUNTERS, *NEAR_COUNTERS, *STALE_COUNTERS))}
+TAG_COUNTERS: Final = ("everything",)
+"""Further counters of each worker with tags."""
+
+_ALL_COUNTERS: Final = (*COUNTERS, *NEAR_COUNTERS, *STALE_COUNTERS, *TAG_COUNTERS)
+_COUNTER: Final = {name: position for position, name in enumerate(_ALL_COUNTERS)}
 _PER_KEY: Final = 5
 _PER_LOAD: Final = 2
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from cachekit.entry import parse
+from cachekit.tags import tag_key
 from tests import ROOT
-from tests.consistency.board import COUNTERS, NEAR_COUNTERS, STALE_COUNTERS, Board, Trace
+from tests.consistency.board import COUNTERS, NEAR_COUNTERS, STALE_COUNTERS, TAG_COUNTERS, Board, Trace
 from tests.consistency.faults import Faults, user_of
 from tests.consistency.relay import Relay
 from tests.consistency.worker import Settings
@@ -178,6 +180,7 @@ def run(
     naive: bool = False,
     near: bool = False,
     stale: bool = False,
+    tags: bool = False,
     until_violation: bool = False,
     at_least: Mapping[str, int] = MappingProxyType({}),
     tick: Callable[[Board, float], None] = lambda board, seconds: None,
@@ -193,6 +196,7 @@ def run(
         naive: Test the naive cache-aside, in place of cachekit.
         near: Give each worker a near cache, and do the faults that concern it.
         stale: Give the functions stale windows, and let loads fail often, and hang.
+        tags: Give the functions tags, and invalidate by them.
         until_violation: End at the first violation.
         at_least: Counts that must be reached before the workers end. On a busy machine that takes longer than
             ``seconds``, and `PATIENCE` at most. With faults, at least one fault is done.
@@ -214,6 +218,7 @@ def run(
             naive=naive,
             near=NEAR if near else 0,
             stale=stale,
+            tags=tags,
             relay=relay.port if relay else 0,
         )
         board = Board(folder, workers, keys)
@@ -290,7 +295,13 @@ def _run(
         if noise:
             violations.append(Violation(kind="noise", key=-1, text=noise[-4000:], worker=slot))
     violations += _left(server, board)
-    names = (*COUNTERS, *(NEAR_COUNTERS if settings.near else ()), *(STALE_COUNTERS if settings.stale else ()))
+    tag_names = TAG_COUNTERS if settings.tags else ()
+    names = (
+        *COUNTERS,
+        *tag_names,
+        *(NEAR_COUNTERS if settings.near else ()),
+        *(STALE_COUNTERS if settings.stale else ()),
+    )
     return Report(
         seed=settings.seed,
         seconds=time.monotonic() - began,
@@ -327,9 +338,17 @@ def _left(server: RedisServer, board: Board) -> list[Violation]:
     found = []
     for key in range(board.keys):
         raw = server.cli("GET", f"item:{key}")
+        entry = parse(raw, tagged=True) if raw else None
+        # A value whose tags are gone stays where it is, and is no hit.
+        if entry is not None and entry.tags and not _stands(server, entry.tags):
+            continue
         # The second line of an entry says nothing about its version.
         version = json.loads(raw.partition(b"\n")[0])["version"] if raw else board.floor(key)
         if version < board.floor(key):
             text = f"in the end Redis holds version {version}, and {board.floor(key)} was invalidated"
             found.append(Violation(kind="left", key=key, text=text))
     return found
+
+
+def _stands(server: RedisServer, tags: Mapping[str, str | None]) -> bool:
+    return all(server.cli("GET", tag_key(name)) == str(generation).encode() for name, generation in tags.items())

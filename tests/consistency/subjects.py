@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
@@ -17,8 +18,12 @@ from redis.exceptions import RedisError
 from cachekit import MISS, Cache
 from cachekit._flow.policy import CachedOptions
 from cachekit.events import Event, Invalidated
+from cachekit.tags import tag_key
 
 OWN_TTL = 600.0
+
+ALL = "items"
+"""The tag of all items."""
 
 STALE: CachedOptions = {  # type: ignore[typeddict-item]
     "stale_while_revalidate": 0.25,
@@ -67,6 +72,7 @@ class Subject(Protocol):
     async def write(self, first: int, second: int) -> None: ...
     async def invalidate(self, key: int) -> bool: ...
     async def expire(self, key: int) -> bool: ...
+    async def everything(self) -> bool: ...
     def after_commit(self) -> AbstractAsyncContextManager[None]: ...
     def undelivered(self, key: int) -> bool: ...
     async def aclose(self) -> int: ...
@@ -83,8 +89,10 @@ class CachekitSubject:
         observer: Gets the events of the cache.
         timeout: The option of the cache, in seconds.
         lease: The option of the functions, in seconds.
+        change_source: Writes one key, and returns what it has written: what is put.
         near: How many results are kept in this process as well; 0 for no near cache.
         stale: The options about stale values.
+        tags: Whether values have tags, and most invalidations are of tags.
     """
 
     keeps = True
@@ -99,19 +107,41 @@ class CachekitSubject:
         observer: Callable[[Event], object],
         timeout: float,
         lease: float,
+        change_source: Load,
         near: int = 0,
         stale: CachedOptions | None = None,
+        tags: bool = False,
     ) -> None:
+        self._tags = tags
         self._cache = cache = Cache(url, timeout=timeout, near=near or None)
         cache.observe(observer)
 
-        @cache.cached(key="item:<key>", ttl=ttl, lease=lease, **(stale or {}))
+        of_item = ["row:<key>", ALL] if tags else []
+
+        @cache.cached(key="item:<key>", ttl=ttl, lease=lease, tags=of_item, **(stale or {}))
         async def item(key: int) -> Item:
             return await load(key)
 
-        @cache.invalidates("item:<first>", "item:<second>")
+        rows = ["row:<*keys>"] if tags else []
+        keys = [] if tags else ["item:<*keys>"]
+
+        @cache.invalidates(*keys, tags=rows)
+        async def write_all(keys: list[int]) -> None:
+            await commit(keys)
+
         async def write(first: int, second: int) -> None:
-            await commit([first, second])
+            await write_all([first, second])
+
+        async def items(keys: Sequence[int]) -> dict[int, Item]:
+            return {key: await load(key) for key in keys}
+
+        @item.puts
+        async def change(key: int) -> Item:
+            return await change_source(key)
+
+        # A function with tags has no batches.
+        self._items = items if tags else item.many(each="keys", max_batch=5)(items)
+        self.change = change
 
         @cache.cached(key="own:<name>", ttl=OWN_TTL, when=bool, lease=lease)
         async def own(name: str) -> int:
@@ -123,6 +153,10 @@ class CachekitSubject:
 
     async def read(self, key: int) -> Item:
         return await self._item(key)
+
+    async def read_many(self, keys: Sequence[int]) -> dict[int, Item]:
+        """Read several keys in one call."""
+        return await self._items(keys)
 
     async def peek(self, key: int) -> Item | None:
         found = await self._item.peek(key)
@@ -140,7 +174,14 @@ class CachekitSubject:
         return await self._item.refresh(key)
 
     async def invalidate(self, key: int) -> bool:
+        # Now and then the key itself: tags and keys have to get along.
+        if self._tags and random.random() < 0.8:
+            return await self._cache.invalidate_tags(f"row:{key}")
         return await self._item.invalidate(key)
+
+    async def everything(self) -> bool:
+        """Invalidate all items."""
+        return await self._cache.invalidate_tags(ALL)
 
     async def expire(self, key: int) -> bool:
         return await self._item.expire(key)
@@ -153,7 +194,8 @@ class CachekitSubject:
         return self._cache.after_commit()
 
     def undelivered(self, key: int) -> bool:
-        return self._cache.runtime.coherence.journal.holds(f"item:{key}")
+        journal = self._cache.runtime.coherence.journal
+        return any(map(journal.holds, (f"item:{key}", tag_key(f"row:{key}"), tag_key(ALL))))
 
     async def aclose(self) -> int:
         """Close the cache. Returns how many invalidations were not delivered."""
@@ -179,8 +221,10 @@ class NaiveSubject:
         observer: Callable[[Event], object],
         timeout: float,
         lease: float,
+        change_source: Load,
         near: int = 0,
         stale: CachedOptions | None = None,
+        tags: bool = False,
     ) -> None:
         self._redis = redis.asyncio.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
@@ -224,6 +268,9 @@ class NaiveSubject:
         return await self._delete([key])
 
     expire = invalidate
+
+    async def everything(self) -> bool:
+        raise NotImplementedError
 
     async def _delete(self, keys: Sequence[int]) -> bool:
         names = tuple(f"item:{key}" for key in keys)

@@ -42,6 +42,19 @@ def test_a_stale_value_is_never_older_than_an_invalidation_under_any_fault(*, ne
     assert report.faults, report
 
 
+@pytest.mark.parametrize(
+    ("near", "stale"), [(False, False), (True, False), (False, True)], ids=["on Redis", "near", "stale"]
+)
+def test_nothing_whose_tag_was_invalidated_is_read_again_under_any_fault(*, near: bool, stale: bool) -> None:
+    wanted = {"checked": 500, "hits": 100, "everything": 1, "unacknowledged": 1}
+    report = run(
+        seed=random.randrange(1_000_000), seconds=sized(4, 12), tags=True, near=near, stale=stale, at_least=wanted
+    )
+    assert not report.violations, report
+    assert report.reached(wanted), report
+    assert report.faults, report
+
+
 def test_the_harness_finds_the_violations_of_a_naive_cache_aside() -> None:
     """Otherwise the harness would prove nothing. A run takes a second or two; three seeds make sure."""
     seeds = iter(range(3))

@@ -48,6 +48,8 @@ TRACED: Final = 5
 KINDS: Final = {
     "read": 60,
     "burst": 3,
+    "batch": 12,
+    "put": 5,
     "peek": 8,
     "get": 3,
     "take": 1,
@@ -71,7 +73,10 @@ NEAR_KINDS: Final = KINDS | {"set": 4, "take": 4}
 STALE_KINDS: Final = {"expire": 6, "write": 2, "invalidate": 3, "after_commit": 1}
 """The operations with stale windows that have other weights: an invalidation leaves nothing that could be stale."""
 
-CHANGES: Final = frozenset({"take", "refresh", "write", "invalidate", "after_commit", "expire"})
+TAG_KINDS: Final = {"everything": 1}
+"""The operations with tags: one removes the tag of all keys."""
+
+CHANGES: Final = frozenset({"put", "take", "refresh", "write", "invalidate", "after_commit", "expire"})
 QUIET: Final = (0.4, 1.25)
 """Seconds for which a key is changed and is left alone, in turns, with near caches. An entry that an invalidation
 leaves by mistake is known to be wrong only when it is older than the limit, and the next one would remove it."""
@@ -79,7 +84,10 @@ leaves by mistake is known to be wrong only when it is older than the limit, and
 STANDS_IN: Final = frozenset({"error", "paused", "slow", "busy"})
 """Why a value is handed out that may be older than an expiry: its load failed, did not begin, or takes too long."""
 
-CANCELLED: Final = ("read", "read", "refresh", "write", "invalidate", "after_commit")
+OF_CACHEKIT: Final = frozenset({"batch", "put"})
+"""The operations that the naive cache does not have."""
+
+CANCELLED: Final = ("read", "batch", "put", "refresh", "write", "invalidate", "after_commit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +105,7 @@ class Settings:
         naive: Test the naive cache-aside, in place of cachekit.
         near: Entries of each near cache; 0 for none.
         stale: Whether the functions have stale windows, and loads fail often, and hang.
+        tags: Whether the functions have tags.
         relay: The port by which workers reach the server: all of them, but half of them with near caches; 0 for none.
         timeout: The option of the caches, in seconds.
         lease: The option of the functions, in seconds.
@@ -113,6 +122,7 @@ class Settings:
     near: int = 0
     relay: int = 0
     stale: bool = False
+    tags: bool = False
     timeout: float = 0.15
     lease: float = 0.6
     parent: int = field(default_factory=os.getpid)
@@ -172,6 +182,8 @@ class Op:
     """Why its value was stale."""
     soft: bool = False
     """Whether it is an expiry."""
+    puts: bool = False
+    """Whether it stores what it has written."""
     loaded: Item | None = None
     filled: Item | None = None
 
@@ -217,11 +229,13 @@ class Worker:
             self.commit,
             ttl=self.ttl,
             observer=self.observe,
+            change_source=self.change,
             timeout=settings.timeout,
             lease=settings.lease,
             near=settings.near,
             # The slot of a worker that was killed has the other options next.
             stale=(STALE, SPARE)[(slot + generation) % 2] if settings.stale else None,
+            tags=settings.tags,
         )
 
     # --- what the cache calls -------------------------------------------------------------------
@@ -271,6 +285,20 @@ class Worker:
         await self.pause(op)
         # Nothing is awaited between this and the invalidation.
         self.cover(op, keys)
+
+    async def change(self, key: int) -> Item:
+        """Write to the source, at a random moment, and return what was written."""
+        op = _OP.get()
+        await self.pause(op)
+        version = self.board.bump(key)
+        self.note(key, f"{op.label} writes version {version}")
+        await self.pause(op)
+        if op.random.random() < 0.1:
+            raise LoadError
+        # Its own: another writer may have written since, and what is stored is not newer.
+        op.covers[key] = version
+        self.board.new_epoch(key)
+        return Item(key, version, next(self.loads))
 
     def ttl(self, item: Item) -> float:
         """Return seconds: nearly always longer than the run matters."""
@@ -332,7 +360,11 @@ class Worker:
                     op.near = True
         elif isinstance(event, Filled):
             self.count("fills")
-            if (self.settings.near or self.settings.stale) and op is not None and op.loaded is not None:
+            if op is not None and op.puts:
+                self.count("put stored")
+                op.acknowledged = True
+            known = self.settings.near or self.settings.stale
+            if known and op is not None and op.loaded is not None and op.loaded.key == key:
                 op.filled = op.loaded
                 what = f"filled version {op.filled.version} for {event.ttl:.3f} s"
                 self.board.filled(key, op.filled.load, event.ttl)
@@ -357,9 +389,18 @@ class Worker:
         for task in tasks:
             task.result()
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The operations that the subject does not have."""
+        if self.settings.naive:
+            return OF_CACHEKIT
+        return frozenset({"batch"}) if self.settings.tags else frozenset()
+
     async def actor(self, number: int) -> None:
         chance = random.Random(f"{self.settings.seed}/{self.slot}/{self.generation}/{number}")
         kinds = (NEAR_KINDS if self.settings.near else KINDS) | (STALE_KINDS if self.settings.stale else {})
+        kinds |= TAG_KINDS if self.settings.tags else {}
+        kinds = {kind: weight for kind, weight in kinds.items() if kind not in self.left_out}
         while not self.board.stopped:
             kind = chance.choices([*kinds], [*kinds.values()])[0]
             own = random.Random(chance.getrandbits(64))
@@ -381,6 +422,8 @@ class Worker:
             elif kind == "burst":
                 seeds = [random.Random(chance.getrandbits(64)) for _ in range(chance.randint(2, 8))]
                 await asyncio.gather(*[self.one_of_many(f"{op.label}.{n}", key, one) for n, one in enumerate(seeds)])
+            elif kind == "batch":
+                await self.look_at_many([key, *[self.pick(chance) for _ in range(chance.randrange(7))]], op)
             elif kind == "cancelled":
                 await self.cancelled(chance)
             elif kind == "set":
@@ -400,7 +443,8 @@ class Worker:
 
     async def cancelled(self, chance: random.Random) -> None:
         """Do another operation, and cancel it."""
-        victim = asyncio.create_task(self.do(chance.choice(CANCELLED), random.Random(chance.getrandbits(64))))
+        kinds = [kind for kind in CANCELLED if kind not in self.left_out]
+        victim = asyncio.create_task(self.do(chance.choice(kinds), random.Random(chance.getrandbits(64))))
         for _ in range(chance.randint(0, 3)):
             await asyncio.sleep(0)
         if chance.random() < 0.7:
@@ -414,7 +458,7 @@ class Worker:
         """Read, and compare the version with the versions that had been invalidated before."""
         op.loads = kind != "refresh"
         verb: Callable[[int], Awaitable[Item | None]] = getattr(self.subject, kind)
-        floors = Floors(self.board.floor(key), self.local[key], self.board.soft_floor(key), self.local_soft[key])
+        floors = self.floors(key)
         began, wall = time.monotonic(), time.time_ns()
         began_ns = time.monotonic_ns()
         self.note(key, f"{op.label} begins; {floors}")
@@ -441,6 +485,32 @@ class Worker:
         elif self.settings.stale:
             self.look_fresh(key, item, op, floors, (began_ns, wall))
         self.judge(key, item, op, floors, began)
+
+    def floors(self, key: int) -> Floors:
+        return Floors(self.board.floor(key), self.local[key], self.board.soft_floor(key), self.local_soft[key])
+
+    async def look_at_many(self, keys: Sequence[int], op: Op) -> None:
+        """Read several keys in one call, and judge each of them."""
+        subject = self.subject
+        if not isinstance(subject, CachekitSubject):
+            raise NotImplementedError
+        floors = {key: self.floors(key) for key in keys}
+        began = time.monotonic()
+        for key, floor in floors.items():
+            self.note(key, f"{op.label} begins; {floor}")
+        try:
+            items = await subject.read_many(keys)
+        except self.expected:
+            return
+        except Exception as error:  # noqa: BLE001 - as in `look`
+            self.violate("raised", keys[0], f"{op.label} raised {error!r}", began)
+            return
+        if [*items] != [*floors]:
+            self.violate("foreign", keys[0], f"{op.label} asked for {keys} and got {[*items]}", began)
+        for key, item in items.items():
+            self.count("checked")
+            self.note(key, f"{op.label} got version {item.version}")
+            self.judge(key, item, op, floors[key], began)
 
     def judge(self, key: int, item: Item, op: Op, floors: Floors, began: float) -> None:
         """Compare ``item`` with the versions that had been invalidated before its read began."""
@@ -545,7 +615,9 @@ class Worker:
         """Write and invalidate, in one of several ways."""
         keys = [key]
         try:
-            if kind == "write":
+            if kind == "put":
+                await self.put_through(key, op)
+            elif kind == "write":
                 keys.append(self.another(key, op.random))
                 await self.subject.write(*keys)
             elif kind in {"invalidate", "expire"} or not self.subject.keeps:
@@ -556,6 +628,8 @@ class Worker:
                 acknowledged = await (self.subject.expire if op.soft else self.subject.invalidate)(key)
                 if acknowledged != op.acknowledged:
                     self.violate("contradiction", key, f"{op.label} returned {acknowledged}, its event did not")
+            elif kind == "everything":
+                await self.everything(op)
             else:
                 keys.append(self.another(key, op.random))
                 await self.transaction(keys, op)
@@ -565,6 +639,26 @@ class Worker:
             self.violate("raised", key, f"{op.label} raised {error!r}")
         finally:
             self.settle(op)
+
+    async def everything(self, op: Op) -> None:
+        keys = [key for key in range(self.settings.keys) if not self.is_quiet(key)]
+        for key in keys:
+            self.note(key, f"{op.label} writes version {self.board.bump(key)}")
+        await self.pause(op)
+        self.cover(op, keys)
+        if await self.subject.everything() != op.acknowledged:
+            self.violate("contradiction", -1, f"{op.label} did not return what its event said")
+
+    async def put_through(self, key: int, op: Op) -> None:
+        """Write, and have the value stored that was written."""
+        subject = self.subject
+        if not isinstance(subject, CachekitSubject):
+            raise NotImplementedError
+        op.puts = True
+        try:
+            await subject.change(key)
+        except LoadError:
+            self.count("failed loads")
 
     async def transaction(self, keys: Sequence[int], op: Op) -> None:
         async with self.subject.after_commit():

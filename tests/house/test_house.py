@@ -19,6 +19,7 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 # The modules that may catch everything, and the reason of each.
 BROAD = {
     "_flow/background.py": "the user's function: no caller sees the failure of its load, which is an event",
+    "_flow/batch_load.py": "a failed load is shared as its exception, and raised again as it is",
     "_flow/load.py": "a failed load is shared as its exception, and raised again as it is",
     "_flow/plan.py": "the user's policy and annotations",
     "_flow/warm.py": "the user's function: its failure is counted, and the rest is warmed",

@@ -1,15 +1,18 @@
-"""``python -m tests.models``: look through the models at length."""
+"""``python -m tests.models``: look through the models at length; ``python -m tests.models batch`` through one."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
+from tests.models import batch, near_tags, put, stale, tags
 from tests.models.checker import Found, explore, sample
-from tests.models.stale import BROKEN, LARGE, SCENES, without
 
 MOST = 400_000
 """States of one scene, at most."""
@@ -18,27 +21,45 @@ RUNS = 20_000
 """Random ways through the large scene."""
 
 
-def main() -> int:
+def _parts_of(model: Any) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """Return the scenes of a model that hold, its large scene, and the scenes that lack one of the rules."""
+    return model.SCENES, model.LARGE, {rule: model.without(rule) for rule in model.BROKEN}
+
+
+MODELS: Final[dict[str, tuple[dict[str, Any], Any, dict[str, Any]]]] = {
+    **{name: _parts_of(model) for name, model in {"stale": stale, "batch": batch, "put": put, "tags": tags}.items()},
+    "near-tags": (
+        near_tags.NEAR_SCENES,
+        None,
+        {rule: near_tags.near_without(rule) for rule in near_tags.NEAR_BROKEN},
+    ),
+    "clear": ({"two passes": near_tags.CLEAR}, None, {"two passes": near_tags.CLEAR_ONCE}),
+}
+
+
+def main(names: list[str]) -> int:
     """Look through every scene and every broken variant; return 0 if all is as it should be."""
-    table = Table("scene", "states", "seconds", "result", title="stale values")
-    console, good = Console(), True
-    for name, scene in SCENES.items():
-        good &= _show(table, name, lambda scene=scene: explore(scene, most=MOST), wanted=False)  # type: ignore[misc]
-    good &= _show(table, "all at once, at random", lambda: sample(LARGE, runs=RUNS, seed=1), wanted=False)
-    for rule in BROKEN:
-        good &= _show(
-            table,
-            f"broken: {rule}",
-            lambda rule=rule: explore(without(rule), most=MOST),
-            wanted=True,  # type: ignore[misc]
-        )
-    console.print(table)
+    good = True
+    for name in names or MODELS:
+        good &= _look_through(name, *MODELS[name])
     return 0 if good else 1
 
 
-def _show(table: Table, name: str, search: object, *, wanted: bool) -> bool:
+def _look_through(name: str, scenes: dict[str, Any], large: Any, broken: dict[str, Any]) -> bool:
+    table, good = Table("scene", "states", "seconds", "result", title=name), True
+    for title, scene in scenes.items():
+        good &= _show(table, title, partial(explore, scene, most=MOST), wanted=False)
+    if large is not None:
+        good &= _show(table, "all at once, at random", partial(sample, large, runs=RUNS, seed=1), wanted=False)
+    for rule, scene in broken.items():
+        good &= _show(table, f"broken: {rule}", partial(explore, scene, most=MOST), wanted=True)
+    Console().print(table)
+    return good
+
+
+def _show(table: Table, name: str, search: Callable[[], Found], *, wanted: bool) -> bool:
     began = time.monotonic()
-    found: Found = search()  # type: ignore[operator]
+    found = search()
     how = "all states" if found.complete else "the first states"
     table.add_row(name, f"{found.states:,}", f"{time.monotonic() - began:.1f}", found.wrong or f"holds in {how}")
     for step in found.way if bool(found.wrong) != wanted else ():
@@ -47,4 +68,4 @@ def _show(table: Table, name: str, search: object, *, wanted: bool) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

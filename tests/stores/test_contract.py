@@ -17,11 +17,12 @@ from cachekit.clock import SystemClock
 from cachekit.entry import lease_key, stamped, timestamp
 from cachekit.errors import ConfigurationError, KeyRefusedError, StoreError
 from cachekit.stores import MemoryStore, RedisStore, Store
-from cachekit.stores.base import TimedStore
+from cachekit.stores.base import ManyStore, TimedStore
 from cachekit.stores.connect import open_store
 from cachekit.stores.scripts import (
     GONE,
     NO_VALUE,
+    AcquireLease,
     AcquireStaleLease,
     Copy,
     Expire,
@@ -31,7 +32,9 @@ from cachekit.stores.scripts import (
     PauseLease,
     Push,
     RenewLease,
+    Touch,
 )
+from cachekit.stores.single import OneByOne
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
 from tests.kit.windows import generation, lay, push, texts, time_of, until_empty
@@ -550,3 +553,107 @@ async def test_a_value_without_a_stale_window_is_removed_when_it_is_expired(stor
     assert await store.run("w", T, Expire()) is True
     assert await store.get("k", T) is None
     assert await texts(store, "w") == []
+
+
+# --- many keys ----------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def many(store: Store) -> ManyStore:
+    assert isinstance(store, ManyStore)
+    return store
+
+
+async def test_many_keys_are_read_in_the_order_of_the_question(store: Store, many: ManyStore) -> None:
+    for key in "abc":
+        await store.set(key, T, key.encode(), ttl_ms=MINUTE)
+    assert await many.get_many(["c", "nothing", "a", "c"], T) == [b"c", None, b"a", b"c"]
+    assert await many.get_many([*"abc"] * 300, T) == [b"a", b"b", b"c"] * 300
+
+
+async def test_many_keys_are_read_with_the_seconds_that_are_left_of_each(store: Store, many: ManyStore) -> None:
+    await store.set("a", T, b"a", ttl_ms=MINUTE)
+    await store.set("b", T, b"b", ttl_ms=10 * MINUTE)
+    found: Any = await many.get_many_with_ttl(["b", "nothing", "a"], T)
+    assert [one[0] for one in found] == [b"b", None, b"a"]
+    assert 500 < found[0][1] <= 600
+    assert found[1][1] <= 0
+    assert 50 < found[2][1] <= 60
+
+
+async def test_many_scripts_are_run_at_their_keys(store: Store, many: ManyStore) -> None:
+    await store.set("b", T, b"b", ttl_ms=MINUTE)
+    tokens = {key: f"{key * 24}".encode() for key in "abc"}
+    steps: Any = [(key, AcquireLease(tokens[key], 1000)) for key in "abc"]
+    assert await many.run_many(steps, T) == [Lease(tokens["a"], mine=True), b"b", Lease(tokens["c"], mine=True)]
+    fills: Any = [("a", Fill(tokens["a"], b"1", MINUTE)), ("c", Fill(b"another", b"2", MINUTE))]
+    assert await many.run_many(fills, T) == [True, False]
+    assert await many.get_many([*"abc"], T) == [b"1", b"b", None]
+
+
+async def test_many_values_are_set_and_void_their_leases(store: Store, many: ManyStore) -> None:
+    token = b"a" * 24
+    await store.seize_lease("a", T, token, lease_ms=MINUTE)
+    assert await many.set_many([("a", b"1"), ("b", b"2")], T, ttl_ms=MINUTE) == [True, True]
+    assert await store.run("a", T, Fill(token, b"old", MINUTE)) is False
+    assert await many.get_many(["a", "b"], T) == [b"1", b"2"]
+    assert (await store.get_with_lease("a", T))[1] is None
+
+
+async def test_a_key_that_is_refused_or_cannot_be_sent_fails_alone(store: Store, many: ManyStore) -> None:
+    await push(store, "w", "window")
+    await store.set("a", T, b"a", ttl_ms=MINUTE)
+    script = AcquireLease(b"a" * 24, 1000)
+    steps: Any = [("w", script), ("a", script)]
+    refused, found = await many.run_many(steps, T)
+    assert isinstance(refused, KeyRefusedError)
+    assert found == b"a"
+    if not isinstance(store, MemoryStore):
+        unsendable, value = await many.get_many(["\ud800", "a"], T)
+        assert isinstance(unsendable, StoreError)
+        assert value == b"a"
+        stored = await many.set_many([("\ud800", b"1"), ("b", b"1")], T, ttl_ms=MINUTE)
+        assert isinstance(stored[0], StoreError)
+        assert stored[1] is True
+
+
+async def test_nothing_is_asked_of_many_when_there_are_none(many: ManyStore) -> None:
+    assert await many.get_many([], T) == []
+    assert await many.run_many([], T) == []
+    assert await many.set_many([], T, ttl_ms=MINUTE) == []
+
+
+async def test_a_caller_of_many_that_is_cancelled_disturbs_no_other(store: Store, many: ManyStore) -> None:
+    await store.set("a", T, b"a", ttl_ms=MINUTE)
+
+    async def read() -> list[object]:
+        return [*await many.get_many(["a"] * 50, T)]
+
+    calls = [asyncio.create_task(read()) for _ in range(20)]
+    await asyncio.sleep(0)
+    for call in calls[::2]:
+        call.cancel()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert results[1::2] == [[b"a"] * 50] * 10
+
+
+async def test_touch_changes_the_time_of_a_value_and_makes_none(store: Store, many: ManyStore) -> None:
+    assert await store.run("a", T, Touch(10 * MINUTE)) is False
+    await store.set("a", T, b"a", ttl_ms=MINUTE)
+    assert await store.run("a", T, Touch(10 * MINUTE)) is True
+    found: Any = await many.get_many_with_ttl(["a"], T)
+    assert found[0][0] == b"a"
+    assert 500 < found[0][1] <= 600
+
+
+async def test_a_store_without_verbs_for_many_keys_is_asked_for_each(store: Store) -> None:
+    many = OneByOne(store)
+    await push(store, "w", "window")
+    assert await many.set_many([("a", b"1"), ("b", b"2")], T, ttl_ms=MINUTE) == [True, True]
+    assert await many.get_many(["b", "a", "c"], T) == [b"2", b"1", None]
+    script = AcquireLease(b"a" * 24, 1000)
+    refused, found = await many.run_many([("w", script), ("a", script)], T)
+    assert isinstance(refused, KeyRefusedError)
+    assert found == b"1"
+    timed: Any = await many.get_many_with_ttl(["a"], T)
+    assert timed[0][0] == b"1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import CodeType, CoroutineType
@@ -12,15 +12,19 @@ from typing import Any, Protocol, assert_type
 from cachekit import (
     MISS,
     BoundCachedFunction,
+    BoundCachedManyFunction,
     Cache,
     CachedFunction,
+    CachedManyFunction,
     Miss,
+    Put,
     RollingWindow,
     SnapshotStore,
     cache_delete,
     cache_get,
     cache_set,
     cached,
+    cached_many,
     configure,
     invalidates,
     new_key,
@@ -256,6 +260,40 @@ async def a_staticmethod_is_not_bound(repository: Repository) -> None:
     assert_type(await repository.weight.peek("a"), int | Miss)
 
 
+# --- tags -----------------------------------------------------------------------------------------------
+
+
+@cached(key="tagged:<user_id>", ttl="10m", tags=["team:<team>", True])
+async def tagged(user_id: str, team: int) -> Profile:
+    return Profile()
+
+
+@cached(key="own:<user_id>", ttl="10m", tags=True)
+async def own(user_id: str) -> int:
+    return 1
+
+
+@invalidates("tagged:<*user_ids>", tags=("team:<team>", "a:<return>"), around=True)
+async def write_all(user_ids: list[str], team: int) -> int:
+    return 1
+
+
+@cache.invalidates(tags=["team:<team>"], always=True)
+async def write_team(team: int) -> str:
+    return ""
+
+
+async def tags() -> None:
+    assert_type(await tagged("42", 7), Profile)
+    assert_type(await tagged.peek("42", team=7), Profile | Miss)
+    assert_type(await tagged.invalidate_all(), bool)
+    assert_type(await own.invalidate_all(), bool)
+    assert_type(await write_all(["42"], 7), int)
+    assert_type(await write_team(team=7), str)
+    assert_type(await cache.invalidate_tags("team:7", "team:8"), bool)
+    assert_type(await cache.clear(within="1m", progress=print), bool)
+
+
 # --- invalidates ----------------------------------------------------------------------------------------
 
 
@@ -352,3 +390,66 @@ async def the_door_to_the_store(guard: Guard, budget: Budget) -> None:
     assert_type(await guard.ask(store.get, "k", budget), bytes | Down | None)
     assert_type(await guard.ask(store.run, "k", budget, Fill(b"token", b"v", 1)), bool | Down)
     assert_type(await guard.ask(store.window, "k", budget, 10), Window | Down)
+
+
+# --- many ids, and values in hand -----------------------------------------------------------------------
+
+
+@profile.many(max_batch=100, absent_ttl="1m")
+async def profiles(user_ids: Sequence[str], tenant: int = 1) -> Mapping[str, Profile]:
+    return {}
+
+
+@cached_many(key="name:<user_id>", each="user_ids", ttl="1m", max_batch=10, when=bool)
+async def names(user_ids: list[int]) -> dict[int, str]:
+    return {}
+
+
+class Team:
+    @cache.cached(key="member:<user_id>", ttl=60)
+    async def member(self, user_id: int) -> str:
+        return ""
+
+    @member.many()
+    async def members(self, user_ids: list[int]) -> dict[int, str]:
+        return {}
+
+    @cache.cached_many(key="of:<user_id>", each="user_ids", ttl=60)
+    @classmethod
+    async def of(cls, user_ids: list[int]) -> dict[int, str]:
+        return {}
+
+    @member.puts
+    async def rename(self, user_id: int, text: str) -> str:
+        return text
+
+
+@profile.puts
+async def save(user_id: str, text: str) -> Profile:
+    return Profile()
+
+
+async def many_and_in_hand(team: Team) -> None:
+    assert_type(await profiles(["7"], tenant=2), dict[str, Profile])
+    assert_type(await names([7]), dict[int, str])
+    loads: CachedManyFunction[[list[int]], int, str] = names
+    assert_type(await loads([7]), dict[int, str])
+    assert_type(names.keys([7]), list[str])
+    assert_type(await names.invalidate([7]), bool)
+    assert_type(await team.members([7]), dict[int, str])
+    bound: BoundCachedManyFunction[[list[int]], int, str] = team.members
+    assert_type(await bound([7]), dict[int, str])
+    assert_type(await Team.of([7]), dict[int, str])
+    assert_type(await team.of([7]), dict[int, str])
+    assert_type(await team.rename(7, "new"), str)
+    assert_type(await save("7", text="new"), Profile)
+    assert_type(await profile.set(Profile(), "7"), bool)
+    async with profile.writing("7") as put:
+        assert_type(put, Put[Profile])
+        assert_type(put(Profile()), Profile)
+    assert_type(await profile.ttl("7"), float | None)
+    assert_type(await profile.touch("7", "10m"), bool)
+    assert_type(await profile.invalidate_many(["7", ("8",)]), bool)
+    assert_type(await cache.get_many(["a"]), dict[str, Any])
+    assert_type(await cache.set_many({"a": 1}, ttl="1m"), bool)
+    assert_type(await cache.delete_many({"a", "b"}), bool)

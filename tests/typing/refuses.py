@@ -109,6 +109,12 @@ async def settings() -> None:
     invalidates("a", soft=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     cached(key="a", ttl=60, nonsense=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     cache.cached(key="a", ttl=[60])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cached(key="a", ttl=60, tags=[7])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    invalidates("a", tags=[7])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    invalidates("a", always=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    invalidates("a", around="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await cache.invalidate_tags(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await cache.clear(progress=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     invalidates(42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     invalidates(["a"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     configure(42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -137,3 +143,32 @@ async def the_door_to_the_store(guard: Guard, budget: Budget) -> None:
     await guard.ask(store.set, "k", budget, "v", ttl_ms=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await guard.ask(store.set, "k", budget, b"v")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await guard.ask(store.set, "k", budget, b"v", ttl=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def no_mapping(user_ids: list[str]) -> list[str]:
+    return user_ids
+
+
+async def another_type(user_id: str) -> str:
+    return user_id
+
+
+profile.many()(no_mapping)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+profile.puts(another_type)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@cache.cached_many(key="n:<user_id>", each="user_ids", ttl=60)
+async def names(user_ids: list[int]) -> dict[int, str]:
+    return {}
+
+
+async def many_and_in_hand() -> None:
+    cache.cached_many("a:<x>", ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    cache.cached_many(key="a:<x>", each="xs")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    profile.many(max_batch="9")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await names(["7"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await names.invalidate()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await profile.set("a text", "7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await profile.set("7")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    async with profile.writing("7") as put:
+        put("a text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,87 @@
+"""The lease of a load with tags: it is asked for together with the generations that stand before the load.
+
+A removal of a tag leaves the lease. So a value that is found while the lease is waited for is compared with the
+generations that came in the same round trip, and with no others.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from msgspec.structs import replace
+
+from cachekit._flow.call import Call
+from cachekit._flow.flight import Flight, Landed
+from cachekit._flow.tagging import Tagging
+from cachekit._tiers.coherence import milliseconds
+from cachekit._tiers.leases import Seen
+from cachekit._tiers.outcome import Down, Found
+from cachekit.entry import Entry
+from cachekit.errors import RenderError
+from cachekit.freshness import FRESH
+from cachekit.stores.scripts import AcquireStaleLease, Gone, Lease, Script
+from cachekit.tags import line_in
+
+
+async def ask_with_tags(
+    call: Call[Any], tagging: Tagging, token: bytes, unreadable: bytes | None
+) -> bytes | Lease | Gone | Down:
+    """Ask for the lease, and open the tags, in one round trip. Returns as `cachekit._tiers.leases.Leases` does."""
+    runtime, seen = call.runtime, call.seen or Seen()
+    suffix = tagging.suffix or seen.suffix if unreadable is None else line_in(unreadable)
+    lease_ms = milliseconds(call.plan.policy.lease)
+    script: Script[bytes | Lease | Gone] = AcquireStaleLease(token, lease_ms, seen.floor_ms, suffix, seen.copy)
+    # Before the question: who begins from now on is not served by what it finds.
+    tagging.asked = next(runtime.numbers)
+    opened = await runtime.tagged.open_with(script, tagging.wanted, _seconds(call), call.budget)
+    tagging.tags = opened[1] if tagging.known else None
+    return opened[0]
+
+
+async def open_tags(call: Call[Any], tagging: Tagging) -> None:
+    """Open the tags for a load whose lease was taken over."""
+    tagging.tags = None
+    if tagging.known:
+        tagging.tags = await call.runtime.tagged.open(tagging.wanted.names, _seconds(call), call.budget)
+
+
+def found_with_tags(call: Call[Any], tagging: Tagging, raw: bytes) -> Landed | None:
+    """Return the end of a flight that has found ``raw`` when it asked for the lease; None if it is of no use."""
+    wanted = replace(tagging.wanted, windows=None, least=None)
+    outcome = call.runtime.tagged.judged(wanted, raw, tagging.tags or {}, None)
+    if isinstance(outcome, Down):
+        # It was stored a moment ago, so it is fresh unless it was expired by hand.
+        outcome = call.runtime.tagged.judged(wanted, raw, tagging.tags or {}, inf)
+    if not isinstance(outcome, Found) or outcome.freshness is not FRESH:
+        return None
+    return Landed(outcome.value, outcome.entry, tagging.asked)
+
+
+def with_tags(call: Call[Any], flight: Flight, entry: Entry, result: object, ttl: float) -> Entry | None:
+    """Return ``entry`` of the ``result`` of a load with the tags that stood before it; None if it is not to be stored.
+
+    A result whose tags are not those that were opened teaches their names to the next load.
+    """
+    plan, tagging = call.plan.tags, call.tagging
+    if plan is None or tagging is None:
+        return entry
+    kept = ttl + (0.0 if call.plan.windows is None else call.plan.windows.longest)
+    plan.longest = max(plan.longest, kept)
+    try:
+        names = plan.all_names(result, call.args, call.kwargs) if plan.from_result else tagging.wanted.names
+    except RenderError as error:
+        call.runtime.reporter.skipped(call.plan.name, "argument", f"it stores no result: {error}")
+        return None
+    if plan.from_result:
+        plan.teach(call.key, names)
+    tags = flight.tags
+    return replace(entry, tags=tags) if tags is not None and {*tags} == {*names} else None
+
+
+def _seconds(call: Call[Any]) -> float:
+    """Return for how many seconds the values are kept that name the tags."""
+    policy, windows, plan = call.plan.policy, call.plan.windows, call.plan.tags
+    ttl = policy.ttl if isinstance(policy.ttl, float) else 0.0
+    longest = 0.0 if plan is None else plan.longest
+    return max(longest, ttl + (0.0 if windows is None else windows.longest))

@@ -1,0 +1,351 @@
+"""The protocol of near values with tags, and that of `clear`.
+
+**Near.** A near hit asks for no tag. So whatever removes a tag, or reports its removal, has to take all near values
+with it that depend on the tag. What is promised: a near hit is no older than the newest invalidation that its own
+process has made, or that was reported to it, before the call began; and when all is reported, nothing invalid is left
+near.
+
+**Clear.** It looks through all keys, and removes each. It finds what is there from its beginning to its end; whatever
+comes or goes meanwhile it may miss. What is promised: nothing that was loaded before it began is a hit after it has
+ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+
+class Task(NamedTuple):
+    """How far one task is."""
+
+    kind: str
+    at: str = "begin"
+    answer: Any = None
+    floor: int = 0
+    tag_first: bool = False
+    generation: str | None = None
+    value: tuple[int, str] | None = None
+    fence: int = 0
+    version: int = 0
+    passes: int = 0
+
+
+@dataclass
+class State:
+    """One world: a server, and the process that keeps values near."""
+
+    value: tuple[int, str] | None
+    tag: str | None
+    tasks: dict[str, Task]
+    evictions: int
+    fence: int = 0
+    """It moves whenever the lease is taken from a load."""
+    source: int = 0
+    floor: int = 0
+    near: int | None = None
+    indexed: bool = False
+    marks: frozenset[tuple[str, str]] = frozenset()
+    reported: int = 0
+    own: int = 0
+    inbox: tuple[tuple[str, int], ...] = ()
+    """The reports that have not come yet, in their order."""
+    wrong: str = ""
+
+    def copied(self) -> State:
+        twin = copy(self)
+        twin.tasks = {**self.tasks}
+        return twin
+
+    def key(self) -> Hashable:
+        state = (self.value, self.tag, self.evictions, self.fence, self.source, self.floor, self.near, self.indexed)
+        return (*state, self.marks, self.reported, self.own, self.inbox, self.wrong, tuple(self.tasks.values()))
+
+    def stuck(self) -> str:
+        if self.near is not None and self.near < self.floor:
+            return f"version {self.near} is left near for ever"
+        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
+        return f"{', '.join(waiting)} wait for ever" if waiting else ""
+
+
+@dataclass(frozen=True)
+class Near:
+    """A scene.
+
+    Args:
+        calls: How many calls the process makes.
+        bumps: How many times others remove the tag.
+        own: How many times the process itself removes the tag, in another event loop.
+        unlinks: How many times others remove the key.
+        evictions: How often the tag is evicted.
+        from_result: Whether the name of the tag is known from the value alone.
+        broken: The rules that are left out.
+    """
+
+    calls: int = 2
+    bumps: int = 0
+    own: int = 0
+    unlinks: int = 0
+    evictions: int = 0
+    from_result: bool = False
+    broken: frozenset[str] = frozenset()
+
+    def first(self) -> State:
+        made = {"call": self.calls, "bump": self.bumps, "own bump": self.own, "unlink": self.unlinks}
+        tasks = {f"{kind} {n}": Task(kind) for kind, count in made.items() for n in range(count)}
+        return State(value=(0, "g"), tag="g", tasks=tasks, evictions=self.evictions)
+
+    def steps(self, world: State) -> Iterator[tuple[str, State]]:
+        if world.wrong:
+            return
+        for name, task in world.tasks.items():
+            for after in getattr(self, "_at_" + task.at.replace(" ", "_"))(world.copied(), name, task):
+                yield f"{name}: {task.at}", after
+        if world.inbox:
+            after = world.copied()
+            (what, version), *rest = world.inbox
+            after.inbox, after.reported = tuple(rest), max(world.reported, version)
+            self._forget(after, what)
+            yield f"a report about the {what}", after
+        if world.evictions and world.tag:
+            after = world.copied()
+            after.evictions, after.tag = world.evictions - 1, None
+            self._changed(after, "tag", 0)
+            yield "the tag is evicted", after
+
+    def _changed(self, world: State, what: str, version: int) -> None:
+        world.inbox = (*world.inbox, (what, version))
+
+    def _forget(self, world: State, what: str) -> None:
+        if what == "key" or (world.indexed and "index" not in self.broken):
+            world.near, world.indexed = None, False
+        world.marks = frozenset(mark for mark in world.marks if mark[0] != what)
+
+    # --- a call: each question is carried out in one step, and heard in the next ------------------------
+
+    def _at_begin(self, world: State, name: str, task: Task) -> Iterator[State]:
+        if task.kind != "call":
+            world.source += 1
+            world.tasks[name] = task._replace(at="remove", version=world.source)
+            yield world
+            return
+        if world.near is not None:
+            needed = max(world.reported, world.own)
+            world.wrong = f"near version {world.near}, and {needed} was invalidated" if world.near < needed else ""
+            world.tasks[name] = Task("call", "done")
+            yield world
+            return
+        world.marks |= {("key", name)}
+        if not self.from_result and "marks for tags" not in self.broken:
+            world.marks |= {("tag", name)}
+        task = task._replace(floor=max(world.floor, world.own))
+        for tag_first in (False,) if self.from_result else (False, True):
+            after = world.copied()
+            after.tasks[name] = task._replace(at="read tag" if tag_first else "read key", tag_first=tag_first)
+            yield after
+
+    def _at_read_key(self, world: State, name: str, task: Task) -> Iterator[State]:
+        world.tasks[name] = task._replace(at="has key", value=world.value)
+        yield world
+
+    def _at_has_key(self, world: State, name: str, task: Task) -> Iterator[State]:
+        if self.from_result and "marks in time" not in self.broken:
+            world.marks |= {("tag", name)}
+        world.tasks[name] = task._replace(at="judge" if task.tag_first else "read tag")
+        yield world
+
+    def _at_read_tag(self, world: State, name: str, task: Task) -> Iterator[State]:
+        world.tasks[name] = task._replace(at="has tag", generation=world.tag)
+        yield world
+
+    def _at_has_tag(self, world: State, name: str, task: Task) -> Iterator[State]:
+        if self.from_result and "marks in time" in self.broken:
+            world.marks |= {("tag", name)}
+        world.tasks[name] = task._replace(at="read key" if task.tag_first else "judge")
+        yield world
+
+    def _at_judge(self, world: State, name: str, task: Task) -> Iterator[State]:
+        value = task.value
+        if value is None or task.generation is None or value[1] != task.generation:
+            world.tasks[name] = Task("call", "create", floor=task.floor)
+        else:
+            marked = {what for what, reader in world.marks if reader == name}
+            if marked == {"key", "tag"} or (marked and "marks for tags" in self.broken):
+                world.near, world.indexed = value[0], True
+            world.wrong = f"version {value[0]}, and {task.floor} was invalidated" if value[0] < task.floor else ""
+            world.tasks[name] = Task("call", "done")
+        world.marks = frozenset(mark for mark in world.marks if mark[1] != name)
+        yield world
+
+    def _at_create(self, world: State, name: str, task: Task) -> Iterator[State]:
+        if world.tag is None:
+            world.tag = f"g:{name}"
+            self._changed(world, "tag", 0)
+        world.tasks[name] = task._replace(at="load", generation=world.tag, fence=world.fence)
+        yield world
+
+    def _at_load(self, world: State, name: str, task: Task) -> Iterator[State]:
+        world.tasks[name] = task._replace(at="fill", version=world.source)
+        yield world
+
+    def _at_fill(self, world: State, name: str, task: Task) -> Iterator[State]:
+        if world.fence == task.fence and task.generation is not None:
+            world.value = (task.version, task.generation)
+            world.fence += 1
+            self._changed(world, "key", 0)
+        world.tasks[name] = task._replace(at="filled")
+        yield world
+
+    def _at_filled(self, world: State, name: str, _: Task) -> Iterator[State]:
+        self._forget(world, "key")
+        world.tasks[name] = Task("call", "done")
+        yield world
+
+    # --- writers ----------------------------------------------------------------------------------
+
+    def _at_remove(self, world: State, name: str, task: Task) -> Iterator[State]:
+        if task.kind == "own bump":
+            self._forget(world, "tag")
+        world.tasks[name] = task._replace(at="unlink")
+        yield world
+
+    def _at_unlink(self, world: State, name: str, task: Task) -> Iterator[State]:
+        if task.kind == "unlink":
+            world.value, world.fence = None, world.fence + 1
+        else:
+            world.tag = None
+        self._changed(world, "key" if task.kind == "unlink" else "tag", task.version)
+        world.tasks[name] = task._replace(at="acknowledged")
+        yield world
+
+    def _at_acknowledged(self, world: State, name: str, task: Task) -> Iterator[State]:
+        if task.kind == "own bump":
+            if "forgets twice" not in self.broken:
+                self._forget(world, "tag")
+            world.own = max(world.own, task.version)
+        world.floor = max(world.floor, task.version)
+        world.tasks[name] = Task(task.kind, "done")
+        yield world
+
+    def _at_done(self, world: State, name: str, task: Task) -> Iterator[State]:
+        return
+        yield world
+
+
+NEAR_SCENES: Final[dict[str, Near]] = {
+    "others remove the tag": Near(bumps=1),
+    "the process removes the tag in another loop": Near(own=1),
+    "the tag, the key and an eviction": Near(bumps=1, unlinks=1, evictions=1),
+    "the process and others": Near(calls=3, bumps=1, own=1),
+    "a tag of the result": Near(bumps=1, from_result=True),
+    "a tag of the result, from both sides": Near(own=1, unlinks=1, from_result=True),
+}
+"""What must hold, by name."""
+
+NEAR_BROKEN: Final[dict[str, Near]] = {
+    "index": Near(bumps=1),
+    "marks for tags": Near(bumps=1),
+    "forgets twice": Near(own=1),
+    "marks in time": Near(bumps=1, from_result=True),
+}
+"""The rules, by name, each with a scene in which its absence shows."""
+
+
+def near_without(rule: str) -> Near:
+    """Return the scene of a broken rule, without that rule."""
+    return replace(NEAR_BROKEN[rule], broken=frozenset({rule}))
+
+
+@dataclass
+class Keys:
+    """One world of `Clear`: a value, its lease, and the source."""
+
+    tasks: dict[str, Task]
+    value: int | None = None
+    lease: str = ""
+    source: int = 0
+    wrong: str = ""
+
+    def key(self) -> Hashable:
+        return (self.value, self.lease, self.source, self.wrong, tuple(self.tasks.values()))
+
+    def stuck(self) -> str:
+        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
+        return f"{', '.join(waiting)} wait for ever" if waiting else ""
+
+
+@dataclass(frozen=True)
+class Clear:
+    """A scene: how many calls load, and how often all keys are looked through."""
+
+    loads: int
+    passes: int
+    orders: tuple[tuple[str, str], ...] = field(default=(("lease", "value"), ("value", "lease")))
+
+    def first(self) -> Keys:
+        return Keys({"clear": Task("clear"), **{f"call {n}": Task("call", "take") for n in range(self.loads)}})
+
+    def steps(self, world: Keys) -> Iterator[tuple[str, Keys]]:
+        for name, task in world.tasks.items() if not world.wrong else ():
+            for after in getattr(self, "_at_" + task.at)(replace(world, tasks={**world.tasks}), name, task):
+                yield f"{name}: {task.at}", after
+
+    def _at_take(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
+        if world.value is not None:
+            world.tasks[name] = Task("call", "done")
+            yield world
+        elif not world.lease:
+            world.lease = name
+            world.tasks[name] = Task("call", "load")
+            yield world
+
+    def _at_load(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
+        world.tasks[name] = Task("call", "fill", version=world.source)
+        yield world
+
+    def _at_fill(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
+        if world.lease == name:
+            world.value, world.lease = task.version, ""
+        world.tasks[name] = Task("call", "done")
+        yield world
+
+    def _at_begin(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
+        world.source += 1
+        for order in self.orders:
+            world.tasks[name] = Task("clear", "look", answer=order, passes=1)
+            yield replace(world, tasks={**world.tasks})
+
+    def _at_look(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
+        what, *rest = task.answer
+        if what == "lease":
+            world.lease = ""
+        else:
+            world.value = None
+        if rest:
+            world.tasks[name] = task._replace(answer=tuple(rest))
+            yield world
+            return
+        if task.passes == self.passes:
+            world.tasks[name] = Task("clear", "ended")
+            yield world
+            return
+        for order in self.orders:
+            world.tasks[name] = task._replace(answer=order, passes=task.passes + 1)
+            yield replace(world, tasks={**world.tasks})
+
+    def _at_ended(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
+        if world.value is not None and world.value < 1:
+            world.wrong = f"version {world.value} has outlived the clear"
+        world.tasks[name] = Task("clear", "done")
+        yield world
+
+    def _at_done(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
+        return
+        yield world
+
+
+CLEAR: Final = Clear(loads=4, passes=2)
+CLEAR_ONCE: Final = Clear(loads=2, passes=1)
+"""Without its second pass, in which its absence shows."""
