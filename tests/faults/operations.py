@@ -55,6 +55,7 @@ class Subject:
         self.snapshots = SnapshotStore(self.cache)
         self.runs = 0
         self.failures: list[StoreFailed] = []
+        self.failed_at: dict[str, list[float]] = {}
         self.filled: set[str] = set()
         self.opened = False
         self.ended: dict[int, float] = {}
@@ -101,6 +102,7 @@ class Subject:
     def _note(self, event: Event) -> None:
         if isinstance(event, StoreFailed):
             self.failures.append(event)
+            self.failed_at.setdefault(event.cause, []).append(time.perf_counter())
         elif isinstance(event, Filled):
             self.filled.add(event.key)
         elif isinstance(event, BreakerOpened):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds within which a condition that is sure to come must hold, on the busiest machine."""
 LOOK = 0.005
 """Seconds between two looks."""
