@@ -344,11 +344,13 @@ def compile_keys(template: str, signature: inspect.Signature, *, with_result: bo
 
 
 def compile_lines(
-    templates: Sequence[str], signature: inspect.Signature, around: tuple[str, str]
+    templates: Sequence[str], signature: inspect.Signature, around: tuple[str, str], first: Sequence[str] = ()
 ) -> KeysFunction | None:
     """Compile ``templates`` into one function that returns a key for each; None if one of them has a ``*``.
 
-    It costs less than a function for each. Each key stands between the two texts ``around`` it.
+    It costs less than a function for each: a placeholder of several templates is rendered once, and the keys of earlier
+    calls are remembered. So nobody may change the list that it returns. Each key stands between the two texts
+    ``around`` it, and behind those that come ``first``, which are the same for all calls.
 
     Example:
         >>> keys = compile_lines(["team:<team>", "posts"], inspect.signature(lambda team: None), ("(", ")"))
@@ -361,17 +363,29 @@ def compile_lines(
         # No key has a newline: in a value it is escaped, and a template has none.
         pieces.append(f"\n{before}" if pieces else before)
         pieces += [*_parse(template, signature, with_result=False), after]
-    if not templates or any(isinstance(piece, _EachPlaceholder) for piece in pieces):
+    if any(isinstance(piece, _EachPlaceholder) for piece in pieces):
         return None
+    known: dict[object, list[str]] = {}
 
-    def split(text: str) -> list[str]:
-        lines = text.split("\n")
-        if len(text) * 4 <= LONGEST_KEY:
-            return lines
-        return [f"{before}{shorten(line[len(before) : -len(after)])}{after}" for line in lines]
+    def split(values: object, text: str) -> list[str]:
+        lines = text.split("\n") if text else []
+        if len(text) * 4 > LONGEST_KEY:
+            lines = [f"{before}{shorten(line[len(before) : -len(after)])}{after}" for line in lines]
+        keys = [*first, *lines]
+        if len(text) <= _LONGEST_KNOWN:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[values] = keys
+        return keys
 
-    keys: KeysFunction = _build(pieces, signature, with_result=False, helper=render, split=split)
-    return keys
+    return _build_lines(pieces, signature, (known.get, split))
+
+
+_MOST_KNOWN: Final = 1024
+"""The calls of a function whose tags are remembered: all are forgotten when there are more."""
+
+_LONGEST_KNOWN: Final = 512
+"""The characters of the tags that are remembered, at most."""
 
 
 def _parse(template: object, signature: inspect.Signature, *, with_result: bool) -> list[str | _Placeholder]:
@@ -665,7 +679,7 @@ def _build(
     source, elements = "", ""
     for piece in pieces:
         if isinstance(piece, str):
-            source += repr(piece)[1:-1].replace("{", "{{").replace("}", "}}").replace('"', '\\"')
+            source += _literal(piece)
             continue
         name = own["result"] if piece.name == RESULT else piece.name
         if piece.steps or isinstance(piece, _EachPlaceholder):
@@ -685,6 +699,49 @@ def _build(
     code = f"def key({parameters}):\n return {f'[{result}{elements}]' if split is shorten_each else result}"
     exec(code, namespace)  # noqa: S102 - the docstring says of which parts the source is made
     return namespace["key"]
+
+
+def _build_lines(
+    pieces: list[str | _Placeholder],
+    signature: inspect.Signature,
+    known: tuple[Callable[[object], list[str] | None], Callable[[object, str], list[str]]],
+) -> KeysFunction:
+    """Make one function as `_build` does: it renders each placeholder once, and asks for what is ``known`` of these.
+
+    If nothing is, it returns what the other function makes of them and the text.
+    """
+    own = {name: _unused(name, signature) for name in ("render", "find", "make", "type", "str", "found")}
+    namespace: dict[str, Any] = dict(zip(own.values(), (render, *known, type, str), strict=False))
+    source, rendered = "", dict[str, str]()
+    lines: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            source += _literal(piece)
+            continue
+        if str(piece) not in rendered:
+            name, plain = piece.name, ""
+            if piece.steps:
+                walk = _unused(f"walk{len(namespace)}", signature)
+                namespace[walk] = piece.walk
+                name = f"{walk}({name})"
+            else:
+                plain = f"{name} if {own['type']}({name}) is {own['str']} and {name}.isalnum() else "
+            value = rendered[str(piece)] = _unused(f"value{len(rendered)}", signature)
+            lines.append(f"{value} = {plain}{own['render']}({name})")
+        source += f"{{{rendered[str(piece)]}}}"
+    values = [*rendered.values()]
+    of_all = values[0] if len(values) == 1 else f"({', '.join(values)})"
+    lines.append(f"{own['found']} = {own['find']}({of_all})")
+    lines.append(f'return {own["make"]}({of_all}, f"{source}") if {own["found"]} is None else {own["found"]}')
+    code = f"def keys({_parameters(signature, namespace, result=None)}):\n " + "\n ".join(lines)
+    exec(code, namespace)  # noqa: S102 - as in `_build`
+    keys: KeysFunction = namespace["keys"]
+    return keys
+
+
+def _literal(text: str) -> str:
+    """Return the source of ``text`` inside an f-string."""
+    return repr(text)[1:-1].replace("{", "{{").replace("}", "}}").replace('"', '\\"')
 
 
 def _unused(name: str, signature: inspect.Signature) -> str:
