@@ -306,10 +306,7 @@ def _land(member: Member, value: Any, began: float) -> Filling | None:
     if flight.landed is not None:
         # It took too long.
         return None
-    if flight.lease is None:
-        flight.land(Landed(value, call.runtime.values.encoded(value, call.codec) if flight.awaited else None))
-        return None
-    return land_result(call, flight, flight.lease, value, began)
+    return land_result(call, flight, value, began)
 
 
 def _land_absent(group: Group, member: Member) -> Filling | None:

@@ -101,8 +101,6 @@ class Operation:
     """How long its lane had waited for its server when its time was over and it was still in the queue."""
     urgent: bool = False
     """Whether it is sent before what is queued already."""
-    gathers: bool = False
-    """Whether others come with it, in the same turn of the event loop, so that it waits for them."""
     asking_length: int = 0
     """The length of the ASKING before its commands; 0 when there is none."""
 
@@ -431,7 +429,6 @@ class ManyGet(Operation):
 class ManyRead(Read):
     """A GET whose answer goes to a `Together`."""
 
-    gathers: bool = True
     _noted: bool = False
 
     # As in `Read`: no `super()`.
@@ -621,12 +618,14 @@ class TimedMultiGet(MultiGet):
 class TaggedMultiGet(MultiGet):
     """Reads with tags that travel as one: the PTTLs that are wanted, then one MGET. A tag of several is in it once."""
 
-    __slots__ = ("_names", "_tagged", "_timed")
+    __slots__ = ("_count", "_names", "_tagged", "_timed")
 
     def __init__(self, reads: list[TaggedRead]) -> None:
         self.reads: Sequence[Read] = reads
         self._tagged = reads
-        self._names = [*dict.fromkeys(chain.from_iterable([read.names for read in reads]))]
+        names = [*chain.from_iterable([read.names for read in reads])]
+        self._count = len(names)
+        self._names = [*dict.fromkeys(names)]
         self._timed = [*dict.fromkeys([read.key for read in reads if read.timed])]
         self.replies: int = len(self._timed) + 1
         self.packed: bytes = pack("MGET", *self._names)
@@ -645,10 +644,17 @@ class TaggedMultiGet(MultiGet):
             for read in self._tagged:
                 read.settle(0, values if isinstance(values, Exception) else 0)
             return
-        found = dict(zip(self._names, values, strict=True))
-        left = dict(zip(self._timed, pttls, strict=True))
+        left = dict(zip(self._timed, pttls, strict=True)) if self._timed else {}
+        if len(values) == self._count:
+            # No two reads have a name in common: each has its part of the values.
+            end = 0
+            for read in self._tagged:
+                begin, end = end, end + len(read.names)
+                read.give(left.get(read.key), values[begin:end])
+            return
+        value_of = dict(zip(self._names, values, strict=True)).__getitem__
         for read in self._tagged:
-            read.give(left.get(read.key), [found[name] for name in read.names])
+            read.give(left.get(read.key), [*map(value_of, read.names)])
 
     def _fits(self, pttls: list[object], values: Any) -> bool:
         """Tell whether the replies are what they should be: all at once, since each value is in several reads."""
