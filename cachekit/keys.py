@@ -268,8 +268,7 @@ def shorten(key: str) -> str:
 
     The hash is BLAKE2b (RFC 7693) of 20 bytes; ``%~`` before it appears in no shorter key.
     """
-    # A character has at most four bytes, so most keys need no encoding here.
-    if len(key) * 4 <= LONGEST_KEY:
+    if len(key) <= _SHORT_KEY:
         return key
     raw = key.encode()
     if len(raw) <= LONGEST_KEY:
@@ -277,6 +276,10 @@ def shorten(key: str) -> str:
     digest = hashlib.blake2b(raw, digest_size=20).hexdigest()
     head = raw[: LONGEST_KEY - len(digest) - 2].decode(errors="ignore")
     return f"{head}%~{digest}"
+
+
+_SHORT_KEY: Final = LONGEST_KEY // 4
+"""A character has at most four bytes, so most keys need no encoding here."""
 
 
 def shorten_each(key: str) -> str:
@@ -369,7 +372,7 @@ def compile_lines(
 
     def split(values: object, text: str) -> list[str]:
         lines = text.split("\n") if text else []
-        if len(text) * 4 > LONGEST_KEY:
+        if len(text) > _SHORT_KEY:
             lines = [f"{before}{shorten(line[len(before) : -len(after)])}{after}" for line in lines]
         keys = [*first, *lines]
         if len(text) <= _LONGEST_KNOWN:
@@ -666,16 +669,17 @@ def _build(
     helper: Callable[[object], str],
     split: Callable[[str], Any] = shorten,
 ) -> Any:
-    """Make one function with the parameters of ``signature`` whose body is one f-string.
+    """Make one function with the parameters of ``signature`` whose body is one f-string, shortened if it is long.
 
     It returns what ``split`` makes of the text; with `shorten_each` a list of that for each element.
 
     `inspect.Signature.bind` and a format cost 4 to 7 us a call; this function costs 0.15 us. Only names that
     Python itself accepted as parameters, and literals through `repr`, enter the source.
     """
-    own = {name: _unused(name, signature) for name in ("render", "shorten", "type", "str", "result", "element")}
+    names = ("render", "shorten", "type", "str", "int", "len", "text", "result", "element")
+    own = {name: _unused(name, signature) for name in names}
     # The builtins too: a parameter may be called `type` or `str`.
-    namespace: dict[str, Any] = dict(zip(own.values(), (helper, split, type, str), strict=False))
+    namespace: dict[str, Any] = dict(zip(own.values(), (helper, split, type, str, int, len), strict=False))
     source, elements = "", ""
     for piece in pieces:
         if isinstance(piece, str):
@@ -688,15 +692,15 @@ def _build(
             name = f"{walk}({name})"
         if isinstance(piece, _EachPlaceholder):
             elements, name = f" for {own['element']} in {name}", own["element"]
-        if helper is render and name == piece.name:
-            # The common case, plain text, is recognised in line: letters and digits need no escaping.
-            plain = f"{own['type']}({name}) is {own['str']} and {name}.isalnum()"
-            source += f"{{{name} if {plain} else {own['render']}({name})}}"
-        else:
-            source += f"{{{own['render']}({name})}}"
+        plain = _if_plain(name, own) if helper is render and name == piece.name else ""
+        source += f"{{{plain}{own['render']}({name})}}"
     parameters = _parameters(signature, namespace, result=own["result"] if with_result else None)
-    result = f'{own["shorten"]}(f"{source}")'
-    code = f"def key({parameters}):\n return {f'[{result}{elements}]' if split is shorten_each else result}"
+    code, text, short = f"def key({parameters}):\n ", own["text"], own["shorten"]
+    if split is shorten_each:
+        code += f'return [{short}(f"{source}"){elements}]'
+    else:
+        # In line, as `shorten` does: every hit would pay for the call.
+        code += f'{text} = f"{source}"\n return {text} if {own["len"]}({text}) <= {_SHORT_KEY} else {short}({text})'
     exec(code, namespace)  # noqa: S102 - the docstring says of which parts the source is made
     return namespace["key"]
 
@@ -710,8 +714,8 @@ def _build_lines(
 
     If nothing is, it returns what the other function makes of them and the text.
     """
-    own = {name: _unused(name, signature) for name in ("render", "find", "make", "type", "str", "found")}
-    namespace: dict[str, Any] = dict(zip(own.values(), (render, *known, type, str), strict=False))
+    own = {name: _unused(name, signature) for name in ("render", "find", "make", "type", "str", "int", "found")}
+    namespace: dict[str, Any] = dict(zip(own.values(), (render, *known, type, str, int), strict=False))
     source, rendered = "", dict[str, str]()
     lines: list[str] = []
     for piece in pieces:
@@ -725,7 +729,7 @@ def _build_lines(
                 namespace[walk] = piece.walk
                 name = f"{walk}({name})"
             else:
-                plain = f"{name} if {own['type']}({name}) is {own['str']} and {name}.isalnum() else "
+                plain = _if_plain(name, own)
             value = rendered[str(piece)] = _unused(f"value{len(rendered)}", signature)
             lines.append(f"{value} = {plain}{own['render']}({name})")
         source += f"{{{rendered[str(piece)]}}}"
@@ -737,6 +741,15 @@ def _build_lines(
     exec(code, namespace)  # noqa: S102 - as in `_build`
     keys: KeysFunction = namespace["keys"]
     return keys
+
+
+def _if_plain(name: str, own: Mapping[str, str]) -> str:
+    """Return the source before an ``else`` that takes a value as it is, if an f-string writes it as `render` does.
+
+    These are the usual values: letters and digits, which need no escaping, and short numbers.
+    """
+    text = f"{own['type']}({name}) is {own['str']} and {name}.isalnum()"
+    return f"{name} if {text} or {own['type']}({name}) is {own['int']} and {-_SHORT} < {name} < {_SHORT} else "
 
 
 def _literal(text: str) -> str:

@@ -226,11 +226,21 @@ class Lane(asyncio.Protocol):
         if self._transport is None or self._unanswered or waiting or not queue:
             return
         if self._batching:
-            self._loop.call_soon(self._send_if_idle)
+            self._loop.call_soon(self._send_together, operations)
         elif all(operation.repeatable for operation in operations) or self._is_quiet():
-            self._send()
+            self._send_together(operations)
         else:
-            self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
+            self._loop.call_soon(self._loop.call_soon, self._send_together, operations)
+
+    def _send_together(self, operations: Sequence[Operation]) -> None:
+        """Send what waits, if the connection is idle; ``operations`` of one caller are among it."""
+        if self._unanswered or not self._queue:
+            return
+        alone = len(self._queue) == len(operations) and self._queue[0] is operations[0]
+        self._send()
+        if alone:
+            # They came together, and not from several callers, so the next operation need not wait for others.
+            self._batching = False
 
     def _queue_up(self, operation: Operation) -> bool:
         """Queue ``operation`` where it belongs. Return whether there is room for it; it fails if there is not."""

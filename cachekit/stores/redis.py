@@ -375,7 +375,7 @@ class RedisStore:
         # One server has no groups, unless it has large values.
         if state.network.parts and len(state.network.group([key, *tags])) > 1:
             return self._get_tagged_apart(key, timeout, tags, want)
-        if want & Want.HOLDER:
+        if want and want & Want.HOLDER:
             names.insert(1, self._lease(key))
         if not key.isascii() or not "".join(tags).isascii():
             # Reads that travel together are written together, so a key that cannot be sent must be refused before.
