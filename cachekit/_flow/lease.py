@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final, Self, TypeAlias, TypeGuard, cast
 
 from msgspec import Struct
@@ -226,6 +226,20 @@ class Asking(Struct, eq=False):
     def __exit__(self, *raised: object) -> None:
         if not self.answered:
             _give_back_soon(self.call, self.flight, self.token, held=False)
+
+
+class AskingAll(Struct, eq=False):
+    """As many questions at once, each of them an `Asking`."""
+
+    askings: Sequence[Asking]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *raised: object) -> None:
+        for asking in self.askings:
+            if not asking.answered:
+                asking.__exit__(*raised)
 
 
 # --- while it is held ----------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from cachekit.stores.operations import (
     pack,
     seconds_left,
 )
-from cachekit.stores.scripts import SCRIPTS, Fill, OpenTags, Put, Script, Unexpected
+from cachekit.stores.scripts import SCRIPTS, UNEXPECTED, Fill, OpenTags, Put, Script, Unexpected
 from cachekit.stores.sweeping import SCAN_COUNT, as_bytes, of_prefix, scan_pattern, scanned
 from cachekit.stores.translate import garbage_error, timeout_error, translate
 
@@ -290,16 +290,19 @@ class RedisStore:
         state.network.submit_together(operations)
         answers: list[T | StoreError] = []
         for (key, script), reply in zip(steps, await _all(sent), strict=True):
-            answers.append(self._answer_to(key, script, reply))
+            # As `_result_of`, in place.
+            result = UNEXPECTED if isinstance(reply, StoreError) else script.parse(reply)
+            answers.append(self._answer_to(key, script, reply) if isinstance(result, Unexpected) else result)
         return answers
 
-    def _answer_to(self, key: str, script: Script[Any], reply: object) -> Any:
+    def _answer_to(self, key: str, script: Script[Any], reply: object) -> StoreError:
+        """Return the error for a ``reply`` that is none of a script."""
         if isinstance(reply, UnconfirmedError):
             return self._unconfirmed(key, script, reply)
         if isinstance(reply, StoreError):
             return reply
         try:
-            return self._result_of(script, reply, key)
+            return self._refusal(reply, key)
         except StoreError as error:
             return error
 
