@@ -461,6 +461,20 @@ def compile_fit(signature: inspect.Signature) -> Fit:
     return fit
 
 
+def fits(fit: Fit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether the arguments of a call fit the function of which ``fit`` is compiled.
+
+    Example:
+        >>> fits(compile_fit(inspect.signature(lambda a: None)), (1, 2), {})
+        False
+    """
+    try:
+        fit(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
 def fitting_counts(signature: inspect.Signature) -> Container[int]:
     """Return how many arguments fit ``signature`` when all are given by position; empty when none do.
 
