@@ -370,10 +370,13 @@ def compile_lines(
         return None
     known: dict[object, list[str]] = {}
 
+    def shortened(line: str) -> str:
+        return f"{before}{shorten(line[len(before) : -len(after)])}{after}"
+
     def split(values: object, text: str) -> list[str]:
         lines = text.split("\n") if text else []
         if len(text) > _SHORT_KEY:
-            lines = [f"{before}{shorten(line[len(before) : -len(after)])}{after}" for line in lines]
+            lines = [line if len(line) <= _SHORT_KEY else shortened(line) for line in lines]
         keys = [*first, *lines]
         if len(text) <= _LONGEST_KNOWN:
             if len(known) >= _MOST_KNOWN:
