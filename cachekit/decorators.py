@@ -802,44 +802,36 @@ def _unwrapped(function: Any, decorator: str = "cached") -> tuple[Any, str]:
     return function, "instance"
 
 
-class InvalidatingFunction(_Decorated, Generic[P, R]):
-    """A function decorated with ``invalidates``: called as before, typed as before."""
+class _Writer(_Decorated, Generic[P, R]):
+    """A decorated function that writes: called as before, typed as before."""
 
-    def __init__(self, wrapped: Any, plan: WritePlan[..., R], runtime: Lookup, bound: tuple[Any, ...] = ()) -> None:
+    def __init__(self, wrapped: Any, plan: Any, runtime: Lookup, bound: tuple[Any, ...] = ()) -> None:
         super().__init__(wrapped, bound)
         self._self_plan = plan
         self._self_runtime = runtime
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        """Bind the instance, as a function does."""
+        if instance is None:
+            return self
+        bound = self.__wrapped__.__get__(instance, owner)
+        return type(self)(bound, self._self_plan, self._self_runtime, (instance,))
+
+
+class InvalidatingFunction(_Writer[P, R]):
+    """A function decorated with ``invalidates``: called as before, typed as before."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
         """Run the function; when it has returned normally, invalidate the keys and the tags."""
         return write(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
-    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        """Bind the instance, as a function does."""
-        if instance is None:
-            return self
-        bound = self.__wrapped__.__get__(instance, owner)
-        return InvalidatingFunction(bound, self._self_plan, self._self_runtime, (instance,))
 
-
-class PuttingFunction(_Decorated, Generic[P, R]):
+class PuttingFunction(_Writer[P, R]):
     """A function decorated with ``.puts``: called as before, typed as before."""
-
-    def __init__(self, wrapped: Any, plan: PutPlan[..., R], runtime: Lookup, bound: tuple[Any, ...] = ()) -> None:
-        super().__init__(wrapped, bound)
-        self._self_plan = plan
-        self._self_runtime = runtime
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, R]:
         """Run the function, and store what it returns."""
         return write_through(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
-
-    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        """Bind the instance, as a function does."""
-        if instance is None:
-            return self
-        bound = self.__wrapped__.__get__(instance, owner)
-        return PuttingFunction(bound, self._self_plan, self._self_runtime, (instance,))
 
 
 def make_invalidates(runtime: Lookup, options: Invalidation) -> Callable[[F], F]:

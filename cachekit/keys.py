@@ -268,8 +268,7 @@ def shorten(key: str) -> str:
 
     The hash is BLAKE2b (RFC 7693) of 20 bytes; ``%~`` before it appears in no shorter key.
     """
-    # A character has at most four bytes, so most keys need no encoding here.
-    if len(key) * 4 <= LONGEST_KEY:
+    if len(key) <= _SHORT_KEY:
         return key
     raw = key.encode()
     if len(raw) <= LONGEST_KEY:
@@ -277,6 +276,10 @@ def shorten(key: str) -> str:
     digest = hashlib.blake2b(raw, digest_size=20).hexdigest()
     head = raw[: LONGEST_KEY - len(digest) - 2].decode(errors="ignore")
     return f"{head}%~{digest}"
+
+
+_SHORT_KEY: Final = LONGEST_KEY // 4
+"""A character has at most four bytes, so most keys need no encoding here."""
 
 
 def shorten_each(key: str) -> str:
@@ -344,11 +347,13 @@ def compile_keys(template: str, signature: inspect.Signature, *, with_result: bo
 
 
 def compile_lines(
-    templates: Sequence[str], signature: inspect.Signature, around: tuple[str, str]
+    templates: Sequence[str], signature: inspect.Signature, around: tuple[str, str], first: Sequence[str] = ()
 ) -> KeysFunction | None:
     """Compile ``templates`` into one function that returns a key for each; None if one of them has a ``*``.
 
-    It costs less than a function for each. Each key stands between the two texts ``around`` it.
+    It costs less than a function for each: a placeholder of several templates is rendered once, and the keys of earlier
+    calls are remembered. So nobody may change the list that it returns. Each key stands between the two texts
+    ``around`` it, and behind those that come ``first``, which are the same for all calls.
 
     Example:
         >>> keys = compile_lines(["team:<team>", "posts"], inspect.signature(lambda team: None), ("(", ")"))
@@ -361,17 +366,32 @@ def compile_lines(
         # No key has a newline: in a value it is escaped, and a template has none.
         pieces.append(f"\n{before}" if pieces else before)
         pieces += [*_parse(template, signature, with_result=False), after]
-    if not templates or any(isinstance(piece, _EachPlaceholder) for piece in pieces):
+    if any(isinstance(piece, _EachPlaceholder) for piece in pieces):
         return None
+    known: dict[object, list[str]] = {}
 
-    def split(text: str) -> list[str]:
-        lines = text.split("\n")
-        if len(text) * 4 <= LONGEST_KEY:
-            return lines
-        return [f"{before}{shorten(line[len(before) : -len(after)])}{after}" for line in lines]
+    def shortened(line: str) -> str:
+        return f"{before}{shorten(line[len(before) : -len(after)])}{after}"
 
-    keys: KeysFunction = _build(pieces, signature, with_result=False, helper=render, split=split)
-    return keys
+    def split(values: object, text: str) -> list[str]:
+        lines = text.split("\n") if text else []
+        if len(text) > _SHORT_KEY:
+            lines = [line if len(line) <= _SHORT_KEY else shortened(line) for line in lines]
+        keys = [*first, *lines]
+        if len(text) <= _LONGEST_KNOWN:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[values] = keys
+        return keys
+
+    return _build_lines(pieces, signature, (known.get, split))
+
+
+_MOST_KNOWN: Final = 1024
+"""The calls of a function whose tags are remembered: all are forgotten when there are more."""
+
+_LONGEST_KNOWN: Final = 512
+"""The characters of the tags that are remembered, at most."""
 
 
 def _parse(template: object, signature: inspect.Signature, *, with_result: bool) -> list[str | _Placeholder]:
@@ -442,6 +462,20 @@ def compile_fit(signature: inspect.Signature) -> Fit:
     exec(f"def fit({parameters}): pass", namespace)  # noqa: S102 - as in `_build`
     fit: Fit = namespace["fit"]
     return fit
+
+
+def fits(fit: Fit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether the arguments of a call fit the function of which ``fit`` is compiled.
+
+    Example:
+        >>> fits(compile_fit(inspect.signature(lambda a: None)), (1, 2), {})
+        False
+    """
+    try:
+        fit(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def fitting_counts(signature: inspect.Signature) -> Container[int]:
@@ -652,20 +686,21 @@ def _build(
     helper: Callable[[object], str],
     split: Callable[[str], Any] = shorten,
 ) -> Any:
-    """Make one function with the parameters of ``signature`` whose body is one f-string.
+    """Make one function with the parameters of ``signature`` whose body is one f-string, shortened if it is long.
 
     It returns what ``split`` makes of the text; with `shorten_each` a list of that for each element.
 
     `inspect.Signature.bind` and a format cost 4 to 7 us a call; this function costs 0.15 us. Only names that
     Python itself accepted as parameters, and literals through `repr`, enter the source.
     """
-    own = {name: _unused(name, signature) for name in ("render", "shorten", "type", "str", "result", "element")}
+    names = ("render", "shorten", "type", "str", "int", "len", "text", "result", "element")
+    own = {name: _unused(name, signature) for name in names}
     # The builtins too: a parameter may be called `type` or `str`.
-    namespace: dict[str, Any] = dict(zip(own.values(), (helper, split, type, str), strict=False))
+    namespace: dict[str, Any] = dict(zip(own.values(), (helper, split, type, str, int, len), strict=False))
     source, elements = "", ""
     for piece in pieces:
         if isinstance(piece, str):
-            source += repr(piece)[1:-1].replace("{", "{{").replace("}", "}}").replace('"', '\\"')
+            source += _literal(piece)
             continue
         name = own["result"] if piece.name == RESULT else piece.name
         if piece.steps or isinstance(piece, _EachPlaceholder):
@@ -674,17 +709,69 @@ def _build(
             name = f"{walk}({name})"
         if isinstance(piece, _EachPlaceholder):
             elements, name = f" for {own['element']} in {name}", own["element"]
-        if helper is render and name == piece.name:
-            # The common case, plain text, is recognised in line: letters and digits need no escaping.
-            plain = f"{own['type']}({name}) is {own['str']} and {name}.isalnum()"
-            source += f"{{{name} if {plain} else {own['render']}({name})}}"
-        else:
-            source += f"{{{own['render']}({name})}}"
+        plain = _if_plain(name, own) if helper is render and name == piece.name else ""
+        source += f"{{{plain}{own['render']}({name})}}"
     parameters = _parameters(signature, namespace, result=own["result"] if with_result else None)
-    result = f'{own["shorten"]}(f"{source}")'
-    code = f"def key({parameters}):\n return {f'[{result}{elements}]' if split is shorten_each else result}"
+    code, text, short = f"def key({parameters}):\n ", own["text"], own["shorten"]
+    if split is shorten_each:
+        code += f'return [{short}(f"{source}"){elements}]'
+    else:
+        # In line, as `shorten` does: every hit would pay for the call.
+        code += f'{text} = f"{source}"\n return {text} if {own["len"]}({text}) <= {_SHORT_KEY} else {short}({text})'
     exec(code, namespace)  # noqa: S102 - the docstring says of which parts the source is made
     return namespace["key"]
+
+
+def _build_lines(
+    pieces: list[str | _Placeholder],
+    signature: inspect.Signature,
+    known: tuple[Callable[[object], list[str] | None], Callable[[object, str], list[str]]],
+) -> KeysFunction:
+    """Make one function as `_build` does: it renders each placeholder once, and asks for what is ``known`` of these.
+
+    If nothing is, it returns what the other function makes of them and the text.
+    """
+    own = {name: _unused(name, signature) for name in ("render", "find", "make", "type", "str", "int", "found")}
+    namespace: dict[str, Any] = dict(zip(own.values(), (render, *known, type, str, int), strict=False))
+    source, rendered = "", dict[str, str]()
+    lines: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            source += _literal(piece)
+            continue
+        if str(piece) not in rendered:
+            name, plain = piece.name, ""
+            if piece.steps:
+                walk = _unused(f"walk{len(namespace)}", signature)
+                namespace[walk] = piece.walk
+                name = f"{walk}({name})"
+            else:
+                plain = _if_plain(name, own)
+            value = rendered[str(piece)] = _unused(f"value{len(rendered)}", signature)
+            lines.append(f"{value} = {plain}{own['render']}({name})")
+        source += f"{{{rendered[str(piece)]}}}"
+    values = [*rendered.values()]
+    of_all = values[0] if len(values) == 1 else f"({', '.join(values)})"
+    lines.append(f"{own['found']} = {own['find']}({of_all})")
+    lines.append(f'return {own["make"]}({of_all}, f"{source}") if {own["found"]} is None else {own["found"]}')
+    code = f"def keys({_parameters(signature, namespace, result=None)}):\n " + "\n ".join(lines)
+    exec(code, namespace)  # noqa: S102 - as in `_build`
+    keys: KeysFunction = namespace["keys"]
+    return keys
+
+
+def _if_plain(name: str, own: Mapping[str, str]) -> str:
+    """Return the source before an ``else`` that takes a value as it is, if an f-string writes it as `render` does.
+
+    These are the usual values: letters and digits, which need no escaping, and short numbers.
+    """
+    text = f"{own['type']}({name}) is {own['str']} and {name}.isalnum()"
+    return f"{name} if {text} or {own['type']}({name}) is {own['int']} and {-_SHORT} < {name} < {_SHORT} else "
+
+
+def _literal(text: str) -> str:
+    """Return the source of ``text`` inside an f-string."""
+    return repr(text)[1:-1].replace("{", "{{").replace("}", "}}").replace('"', '\\"')
 
 
 def _unused(name: str, signature: inspect.Signature) -> str:

@@ -48,6 +48,7 @@ QUESTIONS = [
         partial(tagged, callers=MANY, tags=[f"own:{n}:<number>" for n in range(count)]),
         ("a hit without tags", partial(decorated, callers=MANY)),
         3000,
+        ratio(bound),
     )
-    for count in TARGETS
+    for count, bound in TARGETS.items()
 ]

@@ -8,7 +8,7 @@ in two, therefore never wait for each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CoroutineType
 from typing import Any, TypeVar, cast
 
@@ -85,6 +85,9 @@ async def _serve(runtime: Runtime, plan: BatchPlan[K, V], args: tuple[Any, ...],
         if members or keys.loose or gather.waits:
             await gather.load(members)
         values |= gather.values
+    if not keys.loose and len(values) == len(keys.first):
+        # In one step: all of them are there.
+        return dict(zip(asked.ids, map(values.__getitem__, cast("list[str]", keys.by_id)), strict=True))
     loose = gather.loose_values
     return {
         identity: loose[identity] if key is None else values[key]
@@ -98,7 +101,12 @@ def _render(runtime: Runtime, asked: Asked[Any, Any]) -> _Keys:
     one, reporter = asked.plan.one, runtime.reporter
     keys = _Keys([], {}, {})
     inside_block, failed, key_of = bool(BLOCKS.get()), False, asked.key_of
-    for identity in asked.ids:
+    if not inside_block and (rendered := _all_rendered(key_of, asked.ids)) is not None:
+        keys.by_id.extend(rendered)
+        keys.first.update(dict.fromkeys(rendered))
+        # Backwards, so that the first id with a key stands for the others.
+        keys.first.update(zip(reversed(rendered), reversed(asked.ids), strict=True))
+    for identity in asked.ids if len(keys.by_id) < len(asked.ids) else ():
         key: str | None
         try:
             key = key_of(identity)
@@ -115,6 +123,14 @@ def _render(runtime: Runtime, asked: Asked[Any, Any]) -> _Keys:
     if reporter.incidents and not failed:
         reporter.resolved(one.name, "argument")
     return keys
+
+
+def _all_rendered(key_of: Callable[[K], str], ids: Sequence[K]) -> list[str] | None:
+    """Return the key of each of ``ids``, in one step; None if one of them has none."""
+    try:
+        return [*map(key_of, ids)]
+    except RenderError:
+        return None
 
 
 def _near_hits(runtime: Runtime, asked: Asked[Any, Any], keys: _Keys, near: NearTier) -> dict[str, Any]:
@@ -155,6 +171,19 @@ async def _read(
     return [results[key].outcome if key in results else next(others) for key in keys], results
 
 
+def _without_hits(
+    keys: Sequence[str], outcomes: Sequence[Outcome], values: dict[str, Any]
+) -> list[tuple[str, Outcome]]:
+    """Put the hits into ``values``, in few steps, since most are; return the others."""
+    others: list[tuple[str, Outcome]] = []
+    for key, outcome in zip(keys, outcomes, strict=True):
+        if type(outcome) is not Found:
+            others.append((key, outcome))
+        elif not outcome.entry.absent:
+            values[key] = outcome.value
+    return others
+
+
 def _sort(
     runtime: Runtime,
     asked: Asked[Any, Any],
@@ -167,7 +196,8 @@ def _sort(
     codec, (budget, values), (keys, outcomes, begun) = one.codec(reporter), into, read
     members: list[Member] = []
     behind: list[tuple[Member, Found]] = []
-    for key, outcome in zip(keys, outcomes, strict=True):
+    usual = one.windows is None and not reporter.observers
+    for key, outcome in _without_hits(keys, outcomes, values) if usual else zip(keys, outcomes, strict=True):
         if reporter.observers:
             emit_outcome(runtime, one, key, outcome)
         verdict = SERVE if type(outcome) is Found and one.windows is None else verdict_on(outcome)

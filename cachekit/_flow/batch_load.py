@@ -10,7 +10,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any, Final
 
 from msgspec import Struct
@@ -22,6 +21,7 @@ from cachekit._flow.flight import ABSENT, LOADING, Flight, Landed
 from cachekit._flow.joining import ReadResult
 from cachekit._flow.lease import (
     Asking,
+    AskingAll,
     Wait,
     is_left_behind,
     load_timeout_of,
@@ -109,17 +109,17 @@ async def _ask_all(members: Sequence[Member], unreadable: Mapping[str, bytes]) -
     questions = [
         Question(member.call.key, new_token(), unreadable.get(member.call.key), member.call.seen) for member in members
     ]
-    with ExitStack() as stack:
-        askings = [
-            stack.enter_context(Asking(member.call, flight_of(member), question.token))
-            for member, question in zip(members, questions, strict=True)
-        ]
+    askings = [
+        Asking(member.call, flight_of(member), question.token)
+        for member, question in zip(members, questions, strict=True)
+    ]
+    with AskingAll(askings):
         answers = await leases.acquire_many(questions, lease, budget)
         for asking, answer in zip(askings, answers, strict=True):
             asking.note(answer)
     taken: list[tuple[Member, Any]] = []
     for member, question, answer in zip(members, questions, answers, strict=True):
-        if is_left_behind(answer, member.call.runtime):
+        if not (type(answer) is Lease and answer.mine) and is_left_behind(answer, member.call.runtime):
             await release_left_behind(member.call, answer)
             taken.append((member, _NOTHING))
         else:
@@ -306,10 +306,7 @@ def _land(member: Member, value: Any, began: float) -> Filling | None:
     if flight.landed is not None:
         # It took too long.
         return None
-    if flight.lease is None:
-        flight.land(Landed(value, call.runtime.values.encoded(value, call.codec) if flight.awaited else None))
-        return None
-    return land_result(call, flight, flight.lease, value, began)
+    return land_result(call, flight, value, began)
 
 
 def _land_absent(group: Group, member: Member) -> Filling | None:
@@ -342,4 +339,5 @@ async def _fill_all(fills: Sequence[_Fill]) -> None:
     ]
     answers = await coherence.fill_many(steps, first.budget)
     for fill, filled in zip(fills, answers, strict=True):
-        note_fill(fill.member.call, flight_of(fill.member), fill.filling.ttl, filled)
+        if filled is not True or first.runtime.reporter.observers:
+            note_fill(fill.member.call, flight_of(fill.member), fill.filling.ttl, filled)

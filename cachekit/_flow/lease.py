@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final, Self, TypeAlias, TypeGuard, cast
 
 from msgspec import Struct
@@ -65,7 +65,13 @@ async def acquire(call: Call[Any], flight: Flight) -> Landed | None:
     while True:
         left = call.budget.left
         with Asking(call, flight, token) as asking:
-            answer = asking.note(await _ask(call, token, unreadable))
+            answer = await _ask(call, token, unreadable)
+            if type(answer) is Lease and answer.mine:
+                # As `taken_by`: the usual case, and three calls less.
+                asking.answered = True
+                _hold(call, flight, token)
+                return None
+            asking.note(answer)
         if is_left_behind(answer, call.runtime):
             await release_left_behind(call, answer)
             continue
@@ -213,14 +219,27 @@ class Asking(Struct, eq=False):
     def __enter__(self) -> Self:
         return self
 
-    def note(self, answer: Answer) -> Answer:
+    def note(self, answer: Answer) -> None:
         """Note what the store has answered, if it has: a refusal is an answer, too, and the lease was not granted."""
         self.answered = not isinstance(answer, Down) or answer.of_key
-        return answer
 
     def __exit__(self, *raised: object) -> None:
         if not self.answered:
             _give_back_soon(self.call, self.flight, self.token, held=False)
+
+
+class AskingAll(Struct, eq=False):
+    """As many questions at once, each of them an `Asking`."""
+
+    askings: Sequence[Asking]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *raised: object) -> None:
+        for asking in self.askings:
+            if not asking.answered:
+                asking.__exit__(*raised)
 
 
 # --- while it is held ----------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from cachekit._flow.failure import copied, raise_copy
 from cachekit._flow.flight import AGAIN, Flight, Landed, State
 from cachekit._flow.lease import acquire, load_timeout_of, pause, release, renew_from_now, seize, stop_renewing
 from cachekit._flow.nesting import enter, leave, waiting_for
-from cachekit._flow.renewal import HeldLease
 from cachekit._flow.tagged_lease import with_tags
 from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.coherence import Confirm
@@ -55,10 +54,13 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
             leave(flight, run)
         if call.runtime.reporter.observers:
             call.runtime.reporter.emit(Loaded(call.key, time.monotonic() - began))
-        if flight.lease is None:
-            flight.land(Landed(result, call.runtime.values.encoded(result, call.codec) if flight.awaited else None))
-        else:
-            await _fill(call, flight, flight.lease, result, began)
+        filling = land_result(call, flight, result, began)
+        # Here, not in a coroutine of its own: every miss would pay for it.
+        if filling is not None:
+            leases = call.runtime.leases
+            filled = await leases.fill(call.key, filling.data, filling.token, filling.lasts, call.budget)
+            if filled is not True or call.runtime.reporter.observers:
+                note_fill(call, flight, filling.ttl, filled)
         return result
     # An exception of the function passes through here as it is. All callers that wait get copies of it, made now: its
     # caller may change it before their turn comes.
@@ -260,18 +262,12 @@ class Filling(Struct, frozen=True):
     ttl: float
 
 
-async def _fill(call: Call[R], flight: Flight, held: HeldLease, result: R, began: float) -> None:
-    """Land, and store the result if the lease still holds."""
-    filling = land_result(call, flight, held, result, began)
-    if filling is None:
-        return
-    filled = await call.runtime.leases.fill(call.key, filling.data, filling.token, filling.lasts, call.budget)
-    note_fill(call, flight, filling.ttl, filled)
-
-
-def land_result(call: Call[R], flight: Flight, held: HeldLease, result: R, began: float) -> Filling | None:
+def land_result(call: Call[R], flight: Flight, result: R, began: float) -> Filling | None:
     """Land with the result of a load that began at that `time.monotonic`. Return the fill that is to follow, if any."""
-    runtime = call.runtime
+    runtime, held = call.runtime, flight.lease
+    if held is None:
+        flight.land(Landed(result, runtime.values.encoded(result, call.codec) if flight.awaited else None))
+        return None
     ttl = call.plan.ttl_of(result, runtime.reporter)
     entry = runtime.values.encoded(result, call.codec) if ttl is not None or flight.awaited else None
     # Every caller that waits goes on now; only this one waits for the fill.

@@ -31,7 +31,7 @@ from cachekit._tiers.outcome import Found
 from cachekit.errors import DecorationError, RenderError
 from cachekit.events import Filled
 from cachekit.freshness import Freshness
-from cachekit.keys import Fit, KeyFunction, compile_fit, compile_key
+from cachekit.keys import Fit, KeyFunction, compile_fit, compile_key, fits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -306,16 +306,10 @@ def write_through(
     Raises:
         TypeError: The arguments do not fit; at once, and from the function itself.
     """
-    try:
-        plan.fit(*args, **kwargs)
-    except TypeError:
-        pass
-    else:
+    if fits(plan.fit, args, kwargs):
         # mypy has a wider type than Python for the result of an `async def`.
         return _write_through(runtime, plan, args, kwargs)  # type: ignore[return-value]
-    # Outside the handler, so that the function's own error is the only one that is shown.
-    refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
-    return refused
+    return cast("CoroutineType[Any, Any, R]", plan.function(*args, **kwargs))
 
 
 async def _write_through(runtime: Runtime, plan: PutPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:

@@ -52,8 +52,7 @@ class TagPlan:
         self.quick: KeysFunction | None = None
         """Returns the keys of the tags in one step, if that is possible for this function."""
         if len(of_call) == len(templates):
-            lines = compile_lines(of_call, signature, AROUND)
-            self.quick = lines if self.own is None else _behind([tag_key(self.own)], lines, any_of=bool(of_call))
+            self.quick = compile_lines(of_call, signature, AROUND, [] if self.own is None else [tag_key(self.own)])
         self._of_call = [compile_keys(one, signature) for one in templates if not of_result(one)]
         self._of_result = [compile_keys(one, signature, with_result=True) for one in templates if of_result(one)]
         self.from_result: bool = bool(self._of_result)
@@ -94,17 +93,6 @@ class TagPlan:
         self._hints[key] = names
         if len(self._hints) > MOST_HINTS:
             self._hints.popitem(last=False)
-
-
-def _behind(own: list[str], lines: KeysFunction | None, *, any_of: bool) -> KeysFunction | None:
-    """Return a function that returns the tag of the function itself before the others."""
-    if lines is None and any_of:
-        return None
-
-    def keys(*args: Any, **kwargs: Any) -> list[str]:
-        return own if lines is None else own + lines(*args, **kwargs)
-
-    return keys
 
 
 def check_tag(template: object) -> None:

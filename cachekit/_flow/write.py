@@ -21,7 +21,7 @@ from cachekit._tiers.windows import WindowForm
 from cachekit.codecs import Codec
 from cachekit.errors import ConfigurationError, DecorationError, RenderError
 from cachekit.events import Invalidated
-from cachekit.keys import Fit, KeysFunction, compile_fit, compile_keys
+from cachekit.keys import Fit, KeysFunction, compile_fit, compile_keys, fits
 from cachekit.tags import is_tag, name_of, tag_keys
 
 P = ParamSpec("P")
@@ -137,16 +137,10 @@ def write(
     Raises:
         TypeError: The arguments do not fit; at once, and from the function itself.
     """
-    try:
-        plan.fit(*args, **kwargs)
-    except TypeError:
-        pass
-    else:
+    if fits(plan.fit, args, kwargs):
         # mypy has a wider type than Python for the result of an `async def`.
         return _write(runtime, plan, args, kwargs)  # type: ignore[return-value]
-    # Outside the handler, so that the function's own error is the only one that is shown.
-    refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
-    return refused
+    return cast("CoroutineType[Any, Any, R]", plan.function(*args, **kwargs))
 
 
 async def _write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:

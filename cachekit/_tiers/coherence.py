@@ -220,7 +220,8 @@ class Coherence:
         the answer.
         """
         mark = self.journal.mark()
-        script = self.script_of_fill(data, token, ttl)
+        # As `script_of_fill`: every miss would pay for the call.
+        script = Fill(token, data, milliseconds(ttl), self._guard.timeout)
         # A fill is sent, however little is left for its caller to wait.
         budget.left = max(budget.left, _LEAST)
         try:

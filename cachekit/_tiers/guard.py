@@ -291,7 +291,8 @@ class Guard:
         budget.left -= (took := time.monotonic() - began)
         if took > _LONG:
             self._give_back(first, budget, took)
-        failed = any(isinstance(answer, StoreError) for answer in answers)
+        # By their types, of which there are few.
+        failed = any(issubclass(kind, StoreError) for kind in {*map(type, answers)})
         if failed or self._incidents.current or self.circuits:
             return self._judged(operation, [*zip(questions, answers, strict=True)], budget, (whole, began))
         return cast("list[T | Down]", answers)
@@ -478,7 +479,7 @@ class Guard:
     def with_prefix(self, keys: Sequence[str]) -> list[str]:
         """Return ``keys`` as they stand in the store."""
         prefix = self._prefix
-        return [prefix + key for key in keys]
+        return [prefix + key for key in keys] if prefix else [*keys]
 
     def without_prefix(self, stored: Sequence[str]) -> list[str]:
         """Return the keys of this cache among those that stand in a store."""

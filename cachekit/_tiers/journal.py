@@ -61,7 +61,7 @@ class Journal:
 
     def __bool__(self) -> bool:
         """Tell whether any key may be a miss because of it: what a healthy read asks, and no more."""
-        return bool(self._pending) or self._overflowed
+        return True if self._pending else self._overflowed
 
     def __len__(self) -> int:
         return len(self._pending)

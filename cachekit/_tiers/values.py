@@ -16,7 +16,7 @@ from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Miss, Outcome
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.seals import Seals
 from cachekit.codecs import Codec
-from cachekit.entry import Entry, parse
+from cachekit.entry import NEWLINE, Entry, parse
 from cachekit.errors import DecodeError, RoundTripError, TooLargeError
 from cachekit.freshness import FRESH, Windows, draw, judge
 
@@ -120,7 +120,7 @@ class Values:
         coherence = self._coherence
         if not coherence.times or not (reading.near or reading.windows is not None):
             raw: Any = await coherence.get_many(keys, budget, timed=False)
-            outcomes = [self.decoded(key, one, codec, absent=True) for key, one in zip(keys, raw, strict=True)]
+            outcomes = self._all_decoded(keys, raw, codec)
             return await self._dated_anew(keys, outcomes, codec, budget)
         with ExitStack() as stack:
             marks = [stack.enter_context(coherence.near_read(key)) if reading.near else None for key in keys]
@@ -134,6 +134,23 @@ class Values:
                 elif isinstance(outcome, Found) and not fresh and reading.windows is None:
                     outcome = MISS
                 outcomes.append(outcome)
+        return outcomes
+
+    def _all_decoded(self, keys: Sequence[str], raw: Sequence[Any], codec: Codec) -> list[Outcome]:
+        """Return for each of ``keys`` as `decoded`, a remembered absence included."""
+        outcomes: list[Outcome] = []
+        usual = not codec.private and not self._reporter.incidents
+        for key, one in zip(keys, raw, strict=True):
+            # Most values are plain JSON, and are decoded in place.
+            if usual and type(one) is bytes and NEWLINE not in one:
+                try:
+                    outcomes.append(Found(codec.decode(one), Entry(one)))
+                except DecodeError:
+                    # It is reported below, and the next one that decodes ends that.
+                    usual = False
+                else:
+                    continue
+            outcomes.append(MISS if one is None else self.decoded(key, one, codec, absent=True))
         return outcomes
 
     async def _dated_anew(

@@ -204,10 +204,9 @@ class Lane(asyncio.Protocol):
             return
         if self._transport is not None and not self._unanswered:
             # An operation that must not be sent twice is not sent if the server has closed the connection.
-            gathers = self._batching or operation.gathers
-            if not gathers and (operation.repeatable or self._is_quiet()):
+            if not self._batching and (operation.repeatable or self._is_quiet()):
                 self._send()
-            elif gathers and len(self._queue) == 1:
+            elif self._batching and len(self._queue) == 1:
                 self._loop.call_soon(self._send_if_idle)
             elif len(self._queue) == 1:
                 # asyncio looks at the socket behind the callbacks of the next turn.
@@ -215,22 +214,33 @@ class Lane(asyncio.Protocol):
 
     def put_together(self, operations: Sequence[Operation]) -> None:
         """Send ``operations`` in one write if the connection is idle, else queue them."""
-        waiting = bool(self._queue)
+        queue = self._queue
+        waiting = bool(queue)
         for operation in operations:
             operation.lane = self
-            if len(self._queue) < BATCH and len(operation.packed) < LARGE_WRITE:
-                self._queue.append(operation)
+            if len(queue) < BATCH and len(operation.packed) < LARGE_WRITE:
+                queue.append(operation)
             else:
                 self._queue_up(operation)
         # As `put` does. If others wait already, sending is under way.
-        if self._transport is None or self._unanswered or waiting:
+        if self._transport is None or self._unanswered or waiting or not queue:
             return
         if self._batching:
-            self._loop.call_soon(self._send_if_idle)
+            self._loop.call_soon(self._send_together, operations)
         elif all(operation.repeatable for operation in operations) or self._is_quiet():
-            self._send()
+            self._send_together(operations)
         else:
-            self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
+            self._loop.call_soon(self._loop.call_soon, self._send_together, operations)
+
+    def _send_together(self, operations: Sequence[Operation]) -> None:
+        """Send what waits, if the connection is idle; ``operations`` of one caller are among it."""
+        if self._unanswered or not self._queue:
+            return
+        alone = len(self._queue) == len(operations) and self._queue[0] is operations[0]
+        self._send()
+        if alone:
+            # They came together, and not from several callers, so the next operation need not wait for others.
+            self._batching = False
 
     def _queue_up(self, operation: Operation) -> bool:
         """Queue ``operation`` where it belongs. Return whether there is room for it; it fails if there is not."""

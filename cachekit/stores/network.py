@@ -98,13 +98,17 @@ class SingleServer:
         lane.put(operation)
 
     def submit_together(self, operations: Sequence[Operation]) -> None:
-        large = [operation for operation in operations if operation.key in self._large.keys]
-        for operation in large:
-            self.submit(operation)
+        if self._large.keys:
+            large = [operation for operation in operations if operation.key in self._large.keys]
+            for operation in large:
+                self.submit(operation)
+            operations = [operation for operation in operations if operation not in large]
+        if not operations:
+            return
         lane = self._lane
         if lane is None or lane.closed:
             lane = self._lane = self._open()
-        lane.put_together([operation for operation in operations if operation not in large])
+        lane.put_together(operations)
 
     def _open(self) -> Lane:
         return Lane(self._connect, self._deadlines, weakref.ref(self))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.resources import files
 from itertools import chain
@@ -101,8 +101,6 @@ class Operation:
     """How long its lane had waited for its server when its time was over and it was still in the queue."""
     urgent: bool = False
     """Whether it is sent before what is queued already."""
-    gathers: bool = False
-    """Whether others come with it, in the same turn of the event loop, so that it waits for them."""
     asking_length: int = 0
     """The length of the ASKING before its commands; 0 when there is none."""
 
@@ -323,6 +321,10 @@ class TaggedRead(Read):
     """
 
     replies: int = 1
+    timed: int = 0
+    """Whether its PTTL is read."""
+    held: int = 0
+    """Whether its lease is read."""
 
     # As `Read`, without `super()`.
     def __init__(self, names: list[Any], timeout: float, deadlines: Deadlines, want: int) -> None:
@@ -334,11 +336,9 @@ class TaggedRead(Read):
         self._due = self.deadline
         self.future: asyncio.Future[Any] = deadlines.loop.create_future()
         self._deadlines = deadlines
-        self.timed: int = 0
-        self.held: int = 0
         if want:
             self.timed, self.held = want & Want.TTL, want & Want.HOLDER
-            self.replies: int = 2 if self.timed else 1
+            self.replies = 2 if self.timed else 1
         deadlines.add(self)
 
     def pack(self) -> None:
@@ -371,15 +371,14 @@ class TaggedRead(Read):
 
     def give(self, pttl: object, values: list[bytes | None]) -> None:
         """Take replies that are what they should be."""
-        self._deadlines.pending.discard(self)
-        if self.future.done():
-            return
         value = values.pop(0)
-        if not self.timed and not self.held:
-            self.future.set_result(TaggedValue(value, values))
-            return
         holder = values.pop(0) if self.held else None
-        self.future.set_result(TaggedValue(value, values, seconds_left(pttl) if self.timed else math.inf, holder))
+        self.answer(TaggedValue(value, values, seconds_left(pttl) if self.timed else math.inf, holder))
+
+    def answer(self, answer: TaggedValue) -> None:
+        self._deadlines.pending.discard(self)
+        if not self.future.done():
+            self.future.set_result(answer)
 
     def add_asking(self, asking: bytes) -> None:
         commands = self._commands()
@@ -431,7 +430,6 @@ class ManyGet(Operation):
 class ManyRead(Read):
     """A GET whose answer goes to a `Together`."""
 
-    gathers: bool = True
     _noted: bool = False
 
     # As in `Read`: no `super()`.
@@ -621,13 +619,18 @@ class TimedMultiGet(MultiGet):
 class TaggedMultiGet(MultiGet):
     """Reads with tags that travel as one: the PTTLs that are wanted, then one MGET. A tag of several is in it once."""
 
-    __slots__ = ("_names", "_tagged", "_timed")
+    __slots__ = ("_count", "_names", "_plain", "_tagged", "_timed")
 
     def __init__(self, reads: list[TaggedRead]) -> None:
         self.reads: Sequence[Read] = reads
         self._tagged = reads
-        self._names = [*dict.fromkeys(chain.from_iterable([read.names for read in reads]))]
-        self._timed = [*dict.fromkeys([read.key for read in reads if read.timed])]
+        names = [*chain.from_iterable([read.names for read in reads])]
+        self._count = len(names)
+        self._names = [*dict.fromkeys(names)]
+        # Nearly all ask for nothing but the value and its tags.
+        more = [read for read in reads if read.timed or read.held]
+        self._plain = not more
+        self._timed = [*dict.fromkeys([read.key for read in more if read.timed])]
         self.replies: int = len(self._timed) + 1
         self.packed: bytes = pack("MGET", *self._names)
         if self._timed:
@@ -645,10 +648,20 @@ class TaggedMultiGet(MultiGet):
             for read in self._tagged:
                 read.settle(0, values if isinstance(values, Exception) else 0)
             return
-        found = dict(zip(self._names, values, strict=True))
+        if self._plain and len(values) == self._count:
+            self._hand_out(values)
+            return
         left = dict(zip(self._timed, pttls, strict=True))
+        value_of = dict(zip(self._names, values, strict=True)).__getitem__
         for read in self._tagged:
-            read.give(left.get(read.key), [found[name] for name in read.names])
+            read.give(left.get(read.key), [*map(value_of, read.names)])
+
+    def _hand_out(self, values: list[bytes | None]) -> None:
+        """Give each read its part of ``values``: no two have a name in common."""
+        end = 0
+        for read in self._tagged:
+            begin, end = end, end + len(read.names)
+            read.answer(TaggedValue(values[begin], values[begin + 1 : end]))
 
     def _fits(self, pttls: list[object], values: Any) -> bool:
         """Tell whether the replies are what they should be: all at once, since each value is in several reads."""
@@ -661,8 +674,22 @@ class TaggedMultiGet(MultiGet):
 _BYTES_OR_NONE: Final = {bytes, type(None)}
 
 
+_TOGETHER: Final[dict[type[Read], Callable[[Any], MultiGet]]] = {
+    Read: MultiGet,
+    ManyRead: MultiGet,
+    TimedRead: TimedMultiGet,
+    ManyTimedRead: TimedMultiGet,
+    TaggedRead: TaggedMultiGet,
+}
+"""The operations that reads of one type become."""
+
+
 def gathered(reads: list[Read]) -> list[Read | MultiGet]:
     """Return ``reads``, which travel together and are of one slot, as few operations."""
+    kinds = {*map(type, reads)}
+    if len(reads) > 1 and len(kinds) == 1 and (together := _TOGETHER.get(type(reads[0]))) is not None:
+        # Nearly always, and the steps below would be many.
+        return [together(reads)]
     others = [read for read in reads if type(read) is not Read and type(read) is not ManyRead]
     if not others:
         return [MultiGet(reads)] if len(reads) > 1 else [*reads]

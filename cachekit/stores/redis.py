@@ -20,7 +20,7 @@ from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError, UnconfirmedError
 from cachekit.loops import PerLoop
 from cachekit.stores.base import Sweep, TaggedValue, Tracking, Want, Window, time_left
-from cachekit.stores.deadlines import Deadline, Deadlines
+from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import (
     FENCED,
@@ -43,7 +43,7 @@ from cachekit.stores.operations import (
     pack,
     seconds_left,
 )
-from cachekit.stores.scripts import SCRIPTS, Fill, OpenTags, Put, Script, Unexpected
+from cachekit.stores.scripts import SCRIPTS, UNEXPECTED, Fill, OpenTags, Put, Script, Unexpected
 from cachekit.stores.sweeping import SCAN_COUNT, as_bytes, of_prefix, scan_pattern, scanned
 from cachekit.stores.translate import garbage_error, timeout_error, translate
 
@@ -183,13 +183,17 @@ class RedisStore:
         state = self._states.get(get_running_loop()) or self._loops.get()
         if script.left_to_expiry and state.network.loop_ending:
             return cast("T", script.parse(0))
-        operation = self._scripted(key, timeout, script)
+        operation = self._scripted(state.deadlines, key, timeout, script)
         state.network.submit(operation)
         try:
             reply = await operation.future
         except UnconfirmedError as error:
             raise self._unconfirmed(key, script, error) from None
-        return self._result_of(script, reply, key)
+        # As `_result_of`, which a miss would call twice.
+        result = script.parse(reply)
+        if isinstance(result, Unexpected):
+            raise self._refusal(reply, key)
+        return result
 
     def _unconfirmed(self, key: str, script: Script[Any], error: UnconfirmedError) -> UnconfirmedError:
         return UnconfirmedError(error.cause, str(error), partial(self._late, key, script, error.result))
@@ -200,9 +204,13 @@ class RedisStore:
     def _result_of(self, script: Script[T], reply: object, key: str) -> T:
         result = script.parse(reply)
         if isinstance(result, Unexpected):
-            self._check(reply)
-            raise self._reject(key)
+            raise self._refusal(reply, key)
         return result
+
+    def _refusal(self, reply: object, key: str) -> StoreError:
+        """Return the error for a ``reply`` that is none of a script."""
+        self._check(reply)
+        return self._reject(key)
 
     # --- many keys --------------------------------------------------------------------------------
 
@@ -215,9 +223,7 @@ class RedisStore:
         began = time.monotonic()
         parts = [keys[start : start + _MOST] for start in range(0, len(keys), _MOST)]
         operations = [ManyGet(part, state.deadlines.after(timeout)) for part in parts]
-        for operation in operations:
-            operation.gathers = len(operations) > 1
-            state.network.submit(operation)
+        state.network.submit_together(operations)
         found: list[bytes | StoreError | None] = []
         for part, reply in zip(parts, await _all([operation.future for operation in operations]), strict=True):
             if _is_values(reply, len(part)):
@@ -248,13 +254,15 @@ class RedisStore:
 
     def _read_many(self, kind: type[ManyRead], keys: Sequence[str], timeout: float) -> asyncio.Future[list[Any]]:
         state = self._states.get(get_running_loop()) or self._loops.get()
-        network, deadlines = state.network, state.deadlines
+        deadlines = state.deadlines
         together = Together(len(keys), deadlines)
+        reads: list[ManyRead] = []
         for place, key in enumerate(keys):
             if not key.isascii() and (refusal := self._unsendable(key)) is not None:
                 together.note(place, refusal)
-                continue
-            network.submit(kind(key, timeout, deadlines, place, together))
+            else:
+                reads.append(kind(key, timeout, deadlines, place, together))
+        state.network.submit_together(reads)
         return together.future
 
     def _unsendable(self, key: str) -> StoreError | None:
@@ -267,30 +275,34 @@ class RedisStore:
     async def run_many(self, steps: Sequence[tuple[str, Script[T]]], timeout: float) -> list[T | StoreError]:
         state = self._states.get(get_running_loop()) or self._loops.get()
         sent: list[object] = []
+        operations: list[Scripted] = []
         for key, script in steps:
             if script.left_to_expiry and state.network.loop_ending:
                 sent.append(0)
                 continue
             try:
-                operation = self._scripted(key, timeout, script)
+                operation = self._scripted(state.deadlines, key, timeout, script)
             except StoreError as error:
                 sent.append(error)
                 continue
-            operation.gathers = True
-            state.network.submit(operation)
+            operations.append(operation)
             sent.append(operation.future)
+        state.network.submit_together(operations)
         answers: list[T | StoreError] = []
         for (key, script), reply in zip(steps, await _all(sent), strict=True):
-            answers.append(self._answer_to(key, script, reply))
+            # As `_result_of`, in place.
+            result = UNEXPECTED if isinstance(reply, StoreError) else script.parse(reply)
+            answers.append(self._answer_to(key, script, reply) if isinstance(result, Unexpected) else result)
         return answers
 
-    def _answer_to(self, key: str, script: Script[Any], reply: object) -> Any:
+    def _answer_to(self, key: str, script: Script[Any], reply: object) -> StoreError:
+        """Return the error for a ``reply`` that is none of a script."""
         if isinstance(reply, UnconfirmedError):
             return self._unconfirmed(key, script, reply)
         if isinstance(reply, StoreError):
             return reply
         try:
-            return self._result_of(script, reply, key)
+            return self._refusal(reply, key)
         except StoreError as error:
             return error
 
@@ -301,8 +313,9 @@ class RedisStore:
         began = time.monotonic()
         tokens = [os.urandom(12).hex().encode() for _ in values]
         lease_ms = math.ceil((timeout + _SPARE) * 1000)
-        sent = [self._seizing(key, token, timeout, lease_ms) for (key, _), token in zip(values, tokens, strict=True)]
-        replies = await _all(sent)
+        steps = [self._seizing(key, token, timeout, lease_ms) for (key, _), token in zip(values, tokens, strict=True)]
+        self._loops.get().network.submit_together([step for step in steps if isinstance(step, Operation)])
+        replies = await _all([step.future if isinstance(step, Operation) else step for step in steps])
         answers = [self._held(key, reply) for (key, _), reply in zip(values, replies, strict=True)]
         took = time.monotonic() - began
         left = time_left(timeout, timeout, took, self.time_lost(values[0][0], took)) if values else timeout
@@ -319,15 +332,13 @@ class RedisStore:
             answers[place] = answer
         return answers
 
-    def _seizing(self, key: str, token: bytes, timeout: float, lease_ms: int) -> object:
-        """Take the lease over. Return the future of the reply, or the error."""
+    def _seizing(self, key: str, token: bytes, timeout: float, lease_ms: int) -> Operation | StoreError:
+        """Return the operation that takes the lease over, or the error."""
         try:
             written, state = self._pack(("SET", self._lease(key), token, "PX", lease_ms)), self._loops.get()
         except StoreError as error:
             return error
-        operation = Operation(key, written, 1, state.deadlines.after(timeout), ONCE)
-        operation.gathers = True
-        return _submit(state, operation)
+        return Operation(key, written, 1, state.deadlines.after(timeout), ONCE)
 
     def _held(self, key: str, reply: object) -> bool | StoreError:
         if isinstance(reply, StoreError):
@@ -338,31 +349,25 @@ class RedisStore:
             return error
         return True
 
-    def _scripted(self, key: str, timeout: float, script: Script[Any]) -> Scripted:
+    # One function, since each miss makes two.
+    def _scripted(self, deadlines: Deadlines, key: str, timeout: float, script: Script[Any]) -> Scripted:
         """Return the operation that does ``script``."""
-        deadlines = (self._states.get(get_running_loop()) or self._loops.get()).deadlines
-        lease = self._lease(key)
-        keys = (lease,) if script.of_lease else (key, lease)
-        call = ScriptCall(_SOURCES[script.name], keys, script.arguments)
-        delivery = FENCED if script.detached else ONCE
-        if script.name != Fill.name:
-            return self._scripted_call(key, call, deadlines.after(timeout), delivery)
-        if script.detached:
-            return self._scripted_call(
-                key, call, deadlines.after(timeout, cast("Fill", script).patience), delivery, Filling
-            )
-        # Set by hand: its caller waits for it, and a lease is held meanwhile.
-        operation = self._scripted_call(key, call, deadlines.after(timeout), delivery)
-        operation.urgent = True
-        return operation
-
-    def _scripted_call(
-        self, key: str, call: ScriptCall, deadline: Deadline, delivery: Delivery, kind: type[Scripted] = Scripted
-    ) -> Scripted:
         try:
-            operation = kind(key, call.by_digest(), 1, deadline, delivery)
+            lease = lease_key(key)
+            keys = (lease,) if script.of_lease else (key, lease)
+            call = ScriptCall(_SOURCES[script.name], keys, script.arguments)
+            packed = call.by_digest()
         except UnicodeEncodeError as error:
             raise translate(error, self._address) from None
+        operation: Scripted
+        if not isinstance(script, Fill):
+            operation = Scripted(key, packed, 1, deadlines.after(timeout), FENCED if script.detached else ONCE)
+        elif script.detached:
+            operation = Filling(key, packed, 1, deadlines.after(timeout, script.patience), FENCED)
+        else:
+            # Set by hand: its caller waits for it, and a lease is held meanwhile.
+            operation = Scripted(key, packed, 1, deadlines.after(timeout), ONCE)
+            operation.urgent = True
         operation.call = call
         return operation
 
@@ -373,7 +378,7 @@ class RedisStore:
         # One server has no groups, unless it has large values.
         if state.network.parts and len(state.network.group([key, *tags])) > 1:
             return self._get_tagged_apart(key, timeout, tags, want)
-        if want & Want.HOLDER:
+        if want and want & Want.HOLDER:
             names.insert(1, self._lease(key))
         if not key.isascii() or not "".join(tags).isascii():
             # Reads that travel together are written together, so a key that cannot be sent must be refused before.
@@ -405,8 +410,9 @@ class RedisStore:
     async def run_tagged(
         self, key: str, timeout: float, script: Script[T], tags: Sequence[str], opening: OpenTags
     ) -> tuple[T, list[bytes | None]]:
-        operation, opened = self._scripted(key, timeout, script), self._opening(tags, timeout, opening)
-        self._loops.get().network.submit_together([*[one for _, one in opened], operation])
+        state, opened = self._loops.get(), self._opening(tags, timeout, opening)
+        operation = self._scripted(state.deadlines, key, timeout, script)
+        state.network.submit_together([*[one for _, one in opened], operation])
         result = self._result_of(script, await operation.future, key)
         answers: dict[str, bytes | None] = dict.fromkeys(tags)
         for group, one in opened:
@@ -418,10 +424,15 @@ class RedisStore:
         return result, [answers[tag] for tag in tags]
 
     def _opening(self, tags: Sequence[str], timeout: float, opening: OpenTags) -> list[tuple[Sequence[str], Scripted]]:
-        state, opened = self._loops.get(), []
+        state, opened = self._loops.get(), list[tuple[Sequence[str], Scripted]]()
         for group in state.network.group(tags):
             call = ScriptCall(_SOURCES[opening.name], tuple(group), opening.arguments(len(group)))
-            opened.append((group, self._scripted_call(group[0], call, state.deadlines.after(timeout), ONCE)))
+            try:
+                operation = Scripted(group[0], call.by_digest(), 1, state.deadlines.after(timeout), ONCE)
+            except UnicodeEncodeError as error:
+                raise translate(error, self._address) from None
+            operation.call = call
+            opened.append((group, operation))
         return opened
 
     def _opened(self, group: Sequence[str], reply: object) -> dict[str, bytes | None]:
@@ -637,20 +648,16 @@ async def _all(sent: Sequence[object]) -> list[object]:
     replies: list[object] = []
     try:
         for one in sent:
-            reply = await _reply_of(one) if isinstance(one, asyncio.Future) else one
-            replies.append(reply)
+            # In place: most are done when the first one is.
+            try:
+                replies.append(await one if isinstance(one, asyncio.Future) else one)
+            except StoreError as error:
+                replies.append(error)
     finally:
         for one in sent[len(replies) :]:
             if isinstance(one, asyncio.Future):
                 one.cancel()
     return replies
-
-
-async def _reply_of(future: asyncio.Future[object]) -> object:
-    try:
-        return await future
-    except StoreError as error:
-        return error
 
 
 def _read_scripts() -> list[str]:

@@ -33,6 +33,7 @@ from cachekit.keys import (
     compile_default_key,
     compile_fit,
     compile_key,
+    compile_lines,
     escape,
     fitting_counts,
     render,
@@ -959,3 +960,64 @@ def test_a_template_of_any_text_is_refused_or_makes_keys(template: str) -> None:
     except DecorationError:
         return
     assert key("*") == re.sub("<.*?>", "%2A", template)
+
+
+# --- several templates at once -------------------------------------------------------------------
+
+LINES = ["team:<team>", "posts", "<team>:<user.name>", "user:<user.name>:of:<len>"]
+
+
+def lines_signature() -> inspect.Signature:
+    def function(team: Any, user: Any = None, len: Any = 0, type: Any = 0, _value0_: Any = 0) -> None: ...  # noqa: A002
+
+    return inspect.signature(function)
+
+
+@given(teams=st.lists(st.one_of(st.text(max_size=300), st.integers(), st.booleans(), st.none()), min_size=2))
+@example(teams=[1, True, "1", 1, None, "%none", 2**70, -(2**63), "x" * 600, "x" * 600, "a:b", ""])
+def test_several_templates_give_the_keys_that_each_gives_alone_whatever_was_rendered_before(teams: list[Any]) -> None:
+    signature = lines_signature()
+    together = compile_lines(LINES, signature, ("(", ")"), ["first"])
+    alone = [compile_key(template, signature) for template in LINES]
+    assert together is not None
+    for team in [*teams, *teams]:
+        user = types.SimpleNamespace(name=f"{team!r:.5}")
+        expected = [f"({one(team, user)})" for one in alone]
+        assert together(team, user) == ["first", *expected]
+
+
+def test_a_placeholder_of_several_templates_is_read_once() -> None:
+    class User:
+        reads = 0
+
+        @property
+        def name(self) -> str:
+            self.reads += 1
+            return "ada"
+
+    together = compile_lines(["a:<user.name>", "b:<user.name>"], lines_signature(), ("", ")"))
+    user = User()
+    assert together is not None
+    assert together(0, user) == ["a:ada)", "b:ada)"]
+    assert user.reads == 1
+
+
+def test_the_keys_of_a_call_are_remembered_and_those_of_few_calls() -> None:
+    together = compile_lines(["team:<team>"], lines_signature(), ("(", ")"))
+    assert together is not None
+    assert together("7") is together("7")
+    kept = [together(n) for n in range(5000)]
+    assert sum(together(n) is one for n, one in reversed([*enumerate(kept)])) < 2000
+    long = "x" * 600
+    assert together(long) is not together(long)
+
+
+def test_templates_without_placeholders_give_one_list() -> None:
+    together = compile_lines(["posts", "users"], lines_signature(), ("(", ")"))
+    assert together is not None
+    assert together(1) == ["(posts)", "(users)"]
+    assert together(1) is together(2)
+
+
+def test_a_template_with_a_star_is_not_rendered_with_others() -> None:
+    assert compile_lines(["posts", "team:<*team>"], lines_signature(), ("(", ")")) is None

@@ -6,6 +6,7 @@ import asyncio
 import select
 import weakref
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -103,6 +104,29 @@ async def test_a_reply_that_is_no_answer_to_a_timed_read_fails_it(reply: object)
     with pytest.raises(StoreGarbageError):
         await reads[1].future
     deadlines.close()
+
+
+async def test_operations_of_one_caller_leave_in_their_own_turn_and_make_no_later_one_wait(store: Store) -> None:
+    assert isinstance(store, RedisStore)
+    lane: Any = store.connection("k")
+    for _ in range(2):
+        many = store.get_many_with_ttl([f"k{n}" for n in range(10)], T)
+        assert lane.activity.sent_at
+        await many
+        # Several operations were under way, and none of them came from another caller.
+        one = store.get("k", T)
+        assert lane.activity.sent_at
+        await one
+
+
+async def test_operations_of_one_caller_wait_for_others_of_their_turn_where_there_are_several_callers(
+    redis_server: RedisServer, store: Store
+) -> None:
+    assert isinstance(store, RedisStore)
+    await asyncio.gather(*[store.get(f"k{n}", T) for n in range(10)])
+    redis_server.cli("CONFIG", "RESETSTAT")
+    await asyncio.gather(*[store.get_many_with_ttl([f"k{n}" for n in range(10)], T) for _ in range(5)])
+    assert calls(redis_server)["mget"] == 1
 
 
 async def test_one_key_asked_for_many_times_travels_once(redis_server: RedisServer, store: Store) -> None:

@@ -85,6 +85,20 @@ async def test_many_reads_at_once_get_their_own_values_and_the_same_tags(store: 
     assert await asyncio.gather(*plain) == [b"%d" % x for x in range(20)]
 
 
+@pytest.mark.parametrize("common", [0, 1], ids=["with no tag in common", "with a tag in common"])
+async def test_many_reads_at_once_get_their_own_tags(store: Tagged, common: int) -> None:
+    tags = {x: [*TAGS[:common], *tag_keys([f"own:{x}:{n}" for n in range(x % 4)])] for x in range(20)}
+    opened = {x: await store.open_tags(own[0], T, own[1:], OPENING) if own else [] for x, own in tags.items()}
+    for x in tags:
+        await store.set(f"k:{x}", T, b"%d" % x, ttl_ms=MINUTE)
+    # The last ones have no value, and one caller is gone when the reply comes.
+    gone = asyncio.ensure_future(store.get_tagged("k:0", T, tags[0], Want.NOTHING))
+    found = asyncio.gather(*[store.get_tagged(f"k:{x}", T, tags.get(x, []), Want.NOTHING) for x in range(25)])
+    gone.cancel()
+    assert [one.value for one in await found] == [b"%d" % x if x < 20 else None for x in range(25)]
+    assert [[*one.tags] for one in await found] == [opened.get(x, []) for x in range(25)]
+
+
 async def test_a_tag_that_stands_is_not_replaced(store: Tagged) -> None:
     first = await store.open_tags(TAGS[0], T, [], OPENING)
     assert await store.open_tags(TAGS[0], T, [], OPENING) == first
