@@ -103,10 +103,10 @@ class Panel:
 
 def outcome(events: Sequence[Event]) -> Outcome:
     """Return the outcome of one call of a decorated function."""
-    kinds = {type(event) for event in events}
-    if StoreFailed in kinds or ServedStale in kinds:
-        return "no answer" if StoreFailed in kinds else "stale"
-    return "hit" if Hit in kinds else "miss"
+    kinds = Counter(type(event) for event in events)
+    if not _answered(kinds):
+        return "no answer"
+    return "stale" if kinds[ServedStale] else "hit" if kinds[Hit] else "miss"
 
 
 def step(what: str, watched: Watched) -> Step:
@@ -118,12 +118,18 @@ def step(what: str, watched: Watched) -> Step:
         hits=kinds[Hit],
         misses=kinds[Missed],
         stale=kinds[ServedStale],
-        answered=not kinds[StoreFailed],
+        answered=_answered(kinds),
         invalidated=named,
         round_trips=_round_trips(kinds),
         queries=watched.queries,
         seconds=watched.seconds,
     )
+
+
+def _answered(kinds: Counter[type[Event]]) -> bool:
+    # As long as an invalidation of it is still to be sent, a key is loaded without being read.
+    unread = kinds[Loaded] and not (kinds[Missed] or kinds[ServedStale])
+    return not (kinds[StoreFailed] or unread)
 
 
 def _round_trips(kinds: Counter[type[Event]]) -> int:

@@ -191,6 +191,7 @@ onPress($("sign-out"), "click", async () => {
 function answered(dialog) {
   dialog.returnValue = "";
   dialog.showModal();
+  dialog.querySelector("input").select();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
 }
 
