@@ -728,13 +728,35 @@ def test_a_batch_that_cannot_be_told_from_its_parameters_is_refused() -> None:
         @one.many(each="ids")
         async def many(xs: list[int]) -> dict[int, int]: ...
 
-    with pytest.raises(DecorationError, match="has to be the id"):
+    with pytest.raises(DecorationError, match=r"lacks x and y of the key of .*two, and may lack the id alone"):
 
         @two.many()
         async def without_y(xs: list[int]) -> dict[int, int]: ...
 
-    with pytest.raises(DecorationError, match="not an `async def`"):
+    with pytest.raises(DecorationError, match="so it is for one id; leave the parameter of the id out: xs has many"):
+
+        @one.many()
+        async def with_the_id_too(x: int, xs: list[int]) -> dict[int, int]: ...
+
+    with pytest.raises(DecorationError, match=r"not an `async def`.* write @profile\.many\(\) with its parentheses"):
         one.many()(lambda xs: xs)  # type: ignore[call-overload]
+
+
+async def test_one_text_in_place_of_many_is_refused_and_not_taken_for_its_letters(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    @cache.cached(key="<x>", ttl=60)
+    async def one(x: str) -> str:
+        return x
+
+    await one("a")
+    with pytest.raises(TypeError, match=r"one\.invalidate_many takes many ids, and one text is none"):
+        await one.invalidate_many("abc")
+    assert await cache.delete_many("abc") is False
+    assert await cache.get_many("abc") == {}
+    assert await one.peek("a") == "a"
+    for name in ("delete_many", "get_many"):
+        assert f"cache.{name} did nothing: it takes many keys, and one text is none; write [key]" in caplog.messages
 
 
 @pytest.mark.parametrize("key", ["", "k:<xs>", "k", "k:<a>:<b>"])
