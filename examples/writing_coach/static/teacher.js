@@ -160,7 +160,8 @@ async function change(method, path, body, done) {
 onPress($("add"), "submit", async () => {
   const name = $("new-class").value;
   await change("POST", "", { name }, `The class ${name} is there. Give its code to your pupils.`);
-  $("new-class").value = "";
+  // The next name may be in it by now.
+  if ($("new-class").value === name) $("new-class").value = "";
 });
 
 onPress($("sample"), "click", () => change("POST", "/sample", undefined, "The example class is there, with invented pupils."));
