@@ -293,7 +293,10 @@ class Cache:
         """
         named = [tag for tag in tags if isinstance(tag, str) and is_name(tag)]
         if len(named) < len(tags):
-            text = "cache.invalidate_tags left out what is no name of a tag; write ids as cachekit.keys.escape(id)"
+            text = (
+                "cache.invalidate_tags left out what is no name of a tag; write ids as cachekit.keys.escape(id), "
+                "and many names as invalidate_tags(*names)"
+            )
             self.runtime.reporter.incident("cache.invalidate_tags", "argument", text)
         done = await invalidate(self.runtime, tag_keys(named))
         return done and len(named) == len(tags)
@@ -374,6 +377,8 @@ class Cache:
             True {'b': [2], 'a': 1}
             True {}
         """
+        if not self._are_many(keys, "cache.get_many"):
+            return {}
         asked = [key for key in dict.fromkeys(keys) if self._is_key(key, _GET.name)]
         if not asked:
             return {}
@@ -407,6 +412,8 @@ class Cache:
             >>> asyncio.run(Cache("memory://").delete_many(["profile:1", "profile:2"]))
             True
         """
+        if not self._are_many(keys, "cache.delete_many"):
+            return False
         asked = [*dict.fromkeys(keys)]
         some = [key for key in asked if self._is_one_key(key, "cache.delete_many")]
         deleted = not some or await invalidate(self.runtime, some)
@@ -457,6 +464,14 @@ class Cache:
             return True
         self.runtime.reporter.skipped(name, "argument", f"a key is text, not a {type(key).__name__}")
         return False
+
+    def _are_many(self, keys: object, name: str) -> bool:
+        # Each letter of a text would be taken for a key.
+        if isinstance(keys, (str, bytes)):
+            text = f"{name} did nothing: it takes many keys, and one text is none; write [key]"
+            self.runtime.reporter.incident(name, "argument", text)
+            return False
+        return True
 
     def _is_one_key(self, key: object, name: str) -> bool:
         if not self._is_key(key, name):

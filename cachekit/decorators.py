@@ -409,10 +409,11 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         """Invalidate the results of many calls, in one round trip. Returns whether the store acknowledged it.
 
         Args:
-            calls: For each call its argument, or a tuple if it has several: ``[1, 2]`` or ``[("a", 1), ("b", 2)]``.
+            calls: For each call its argument, or a tuple if it has several, also those that the key leaves out:
+                ``[1, 2]`` or ``[("a", 1), ("b", 2)]``.
 
         Raises:
-            TypeError: Arguments do not fit the function.
+            TypeError: Arguments do not fit the function, or the calls are one text.
 
         Example:
             >>> import asyncio
@@ -422,6 +423,9 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             >>> asyncio.run(name.invalidate_many([1, 2, 3]))
             True
         """
+        if isinstance(calls, (str, bytes)):
+            message = f"{self._self_plan.name}.invalidate_many takes many ids, and one text is none: write [user_id]"
+            raise TypeError(message)
         bound = self._self_bound
         all_calls = ((*bound, *one) if isinstance(one, tuple) else (*bound, one) for one in calls)
         return await invalidate_many(self._self_runtime(), self._self_plan, all_calls)

@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 
 from cachekit import functions
+from cachekit.stores.lane import Lane
 from tests.kit.absences import RequirementError, check_requirements
 from tests.kit.binaries import SERVERS, BinaryError, ServerBinary, first_server, label, server_or_failure
 from tests.kit.browser import BRING_A_BROWSER, chromium
@@ -213,6 +214,22 @@ def start_server() -> Iterator[Callable[..., RedisServer]]:
 def own_server(start_server: Callable[..., RedisServer]) -> RedisServer:
     """A fresh server that the test may kill, pause, restart and configure."""
     return start_server()
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of the writes to servers: the address of each, in order. A write is a round trip."""
+    sent: list[str] = []
+    send = Lane._send
+
+    def counted(lane: Lane) -> None:
+        before = len(lane._unanswered)
+        send(lane)
+        if len(lane._unanswered) > before:
+            sent.append(str(id(lane)))
+
+    monkeypatch.setattr(Lane, "_send", counted)
+    return sent
 
 
 @pytest.fixture(scope="session")

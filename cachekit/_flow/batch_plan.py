@@ -160,11 +160,16 @@ def plan_many(function: Any, one: CallPlan[..., Any], each: str | None, policy: 
         each = others[0]
     _check_each(each, names, function)
     needed = [name for name in _in_key(one) if name not in names]
-    if len(needed) != 1:
-        lacking = " and ".join(needed) or "nothing"
+    if not needed:
         message = (
-            f"{describe(function)} has every part of the key of {one.name} but {lacking}, and that has to be the id, "
-            f"of which {each} has many; give the other parameters the names that they have in {one.name}"
+            f"{describe(function)} has every part of the key of {one.name}, so it is for one id; "
+            f"leave the parameter of the id out: {each} has many of it"
+        )
+        raise DecorationError(message)
+    if len(needed) > 1:
+        message = (
+            f"{describe(function)} lacks {' and '.join(needed)} of the key of {one.name}, and may lack the id alone, "
+            f"of which {each} has many; give the others the names that they have in {one.name}"
         )
         raise DecorationError(message)
     return BatchPlan(function, one, (each, needed[0]), policy)

@@ -228,11 +228,20 @@ def check_function(function: Any, decorator: str) -> inspect.Signature:
     if not inspect.iscoroutinefunction(function) or not hasattr(function, "__qualname__"):
         message = (
             f"@{decorator} cannot decorate {name}: it is not an `async def`; "
-            "make it one (blocking work goes through asyncio.to_thread), and write "
-            f"@{decorator}({'ttl=600' if decorator == 'cached' else 'a key template'}) with its parentheses above it"
+            f"make it one (blocking work goes through asyncio.to_thread), and write {_ABOVE[decorator]} above it"
         )
         raise DecorationError(message)
     return inspect.signature(function)
+
+
+_ABOVE: Final = {
+    "cached": "@cached(ttl=600) with its parentheses",
+    "cached_many": '@cached_many(key="user:<user_id>", each="user_ids", ttl=600) with its parentheses',
+    "invalidates": '@invalidates("profile:<user_id>") with its parentheses',
+    "many": "@profile.many() with its parentheses",
+    "puts": "@profile.puts",
+}
+"""How each decorator is written."""
 
 
 class Sharing:

@@ -79,7 +79,10 @@ class WritePlan(Generic[P, R]):
         self.function = function
         self.name: str = describe(function)
         if not options.keys and not options.tags:
-            message = '@invalidates needs the keys it invalidates; write @invalidates("profile:<user_id>")'
+            message = (
+                "@invalidates needs the keys or tags it invalidates; write "
+                '@invalidates("profile:<user_id>") or @invalidates(tags=["team:<team_id>"])'
+            )
             raise DecorationError(message)
         for template in (*options.keys, *options.tags) if options.always else ():
             if of_result(template):

@@ -19,11 +19,12 @@ from starlette.middleware.sessions import SessionMiddleware
 from webauthn.helpers.exceptions import WebAuthnException
 
 from cachekit import SnapshotStore, configure
-from examples.writing_coach import passkeys, profile, writing
+from examples.writing_coach import passkeys, profile, pupil, teacher, writing
 from examples.writing_coach.database import Database
 from examples.writing_coach.panel import Panel
 
 STATIC: Final = Path(__file__).parent / "static"
+PAGES: Final = {"/": "index.html", "/teacher": "teacher.html"}
 ENVIRONMENT: Final = "WRITING_COACH"  # hands the settings to the workers, which are processes of their own
 DATABASE: Final = "sqlite+aiosqlite:///writing_coach.db"
 HEADERS: Final = {
@@ -61,9 +62,10 @@ def create_app() -> FastAPI:
     app.middleware("http")(_add_headers)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(WebAuthnException)(_refused)
-    for consumer in (passkeys, profile, writing):
+    for consumer in (passkeys, profile, writing, pupil, teacher):
         app.include_router(consumer.router)
-    app.get("/", include_in_schema=False, response_model=None)(_page)
+    for path in PAGES:
+        app.get(path, include_in_schema=False, response_model=None)(_page)
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
 
@@ -84,8 +86,8 @@ async def _life(app: FastAPI) -> AsyncGenerator[None, None]:
 async def _page(request: Request) -> Response:
     # A passkey is bound to a name, never to an address.
     if request.url.hostname == "127.0.0.1":
-        return RedirectResponse(request.app.state.settings.origin)
-    return FileResponse(STATIC / "index.html")
+        return RedirectResponse(f"{request.app.state.settings.origin}{request.url.path}")
+    return FileResponse(STATIC / PAGES[request.url.path])
 
 
 async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

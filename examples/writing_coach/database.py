@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 from sqlalchemy import ForeignKey, String, event
@@ -48,15 +49,37 @@ class LearntError(Base):
     learnt_on: Mapped[date] = mapped_column(default=lambda: datetime.now(UTC).date())
 
 
-class Database:
-    """An engine, its sessions, and the number of its queries. ``flaky``: it is down for half of each minute."""
+class SchoolClass(Base):
+    """A class of a teacher, who is a user as well. A user who knows its code can join it."""
 
-    def __init__(self, url: str, *, flaky: bool = False) -> None:
+    __tablename__ = "classes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    teacher_id: Mapped[str] = mapped_column(ForeignKey(User.id), index=True)
+    name: Mapped[str] = mapped_column(String(64))
+    code: Mapped[str] = mapped_column(String(16), unique=True)
+    task: Mapped[str] = mapped_column(String(300), default="")
+
+
+class Pupil(Base):
+    """A user in a class, under the name that the teacher reads. A user is in one class at most."""
+
+    __tablename__ = "pupils"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey(User.id), primary_key=True)
+    class_id: Mapped[int] = mapped_column(ForeignKey(SchoolClass.id), index=True)
+    name: Mapped[str] = mapped_column(String(64))
+
+
+class Database:
+    """An engine and its sessions. ``observe`` is called before each query. ``flaky``: down for half of each minute."""
+
+    def __init__(self, url: str, *, flaky: bool = False, observe: Callable[[], None] | None = None) -> None:
         self.flaky = flaky
         self.engine = create_async_engine(url, hide_parameters=True)  # errors are logged
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self.queries = 0
-        event.listen(self.engine.sync_engine, "before_cursor_execute", self._count)
+        self.observe = observe
+        event.listen(self.engine.sync_engine, "before_cursor_execute", self._before)
 
     async def create_tables(self) -> None:
         """Create the tables that are missing, and close the connection to the database."""
@@ -67,7 +90,8 @@ class Database:
             await connection.run_sync(Base.metadata.create_all)
         await self.engine.dispose()
 
-    def _count(self, *_: object) -> None:
-        self.queries += 1
+    def _before(self, *_: object) -> None:
+        if self.observe:
+            self.observe()
         if self.flaky and time.time() % 60 >= 30:
             raise ConnectionError("the database is down, as --flaky-database says")  # noqa: EM101, TRY003 - for show

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -54,34 +53,60 @@ class ErrorProfile:
 @cached(key="profile:<user_id>", ttl=600, stale_if_error="1h", retry_after=5)
 async def error_profile(user_id: str, database: Database) -> ErrorProfile:
     """Assemble the profile of a user; an old one stands in while the database fails. One cache is for one database."""
-    mine, times = LearntError.user_id == user_id, func.count()
+    return (await _assemble([user_id], database))[user_id]
+
+
+@error_profile.many()
+async def error_profiles(user_ids: Sequence[str], database: Database) -> dict[str, ErrorProfile]:
+    """Assemble the profiles of many users, with as many queries as for one. Both functions share their hits."""
+    return await _assemble(user_ids, database)
+
+
+async def _assemble(user_ids: Sequence[str], database: Database) -> dict[str, ErrorProfile]:
+    user, times = LearntError.user_id, func.count()
     today = datetime.now(UTC).date()
+    place = func.row_number().over(partition_by=user, order_by=(times.desc(), func.max(LearntError.id).desc()))
+    by_word = (
+        select(user, LearntError.wrong, LearntError.right, times.label("times"), place.label("place"))
+        .where(user.in_(user_ids))
+        .group_by(user, LearntError.wrong, LearntError.right)
+        .subquery()
+    )
     async with database.sessions() as session:
         categories = await session.execute(
-            select(LearntError.category, times).where(mine).group_by(LearntError.category).order_by(times.desc())
+            select(user, LearntError.category, times)
+            .where(user.in_(user_ids))
+            .group_by(user, LearntError.category)
+            .order_by(times.desc())
         )
-        habits = await session.execute(
-            select(LearntError.wrong, LearntError.right, times)
-            .where(mine)
-            .group_by(LearntError.wrong, LearntError.right)
-            .order_by(times.desc(), func.max(LearntError.id).desc())
-            .limit(HABITS)
-        )
+        habits = await session.execute(select(by_word).where(by_word.c.place <= HABITS).order_by(by_word.c.place))
         days = await session.execute(
-            select(LearntError.learnt_on, times)
-            .where(mine, LearntError.learnt_on > today - timedelta(days=DAYS))
-            .group_by(LearntError.learnt_on)
+            select(user, LearntError.learnt_on, times)
+            .where(user.in_(user_ids), LearntError.learnt_on > today - timedelta(days=DAYS))
+            .group_by(user, LearntError.learnt_on)
         )
-    by_category = dict(categories.all())
-    by_day = dict.fromkeys((today - timedelta(days=back) for back in reversed(range(DAYS))), 0)
-    by_day |= dict(days.all())
-    return ErrorProfile(
-        total=sum(by_category.values()),
-        categories=by_category,
-        habits=tuple(Habit(wrong, right, count) for wrong, right, count in habits),
-        days=by_day,
-        assembled_at=datetime.now(UTC),
-    )
+    window = [today - timedelta(days=back) for back in reversed(range(DAYS))]
+    found = {user_id: _Rows({}, [], dict.fromkeys(window, 0)) for user_id in user_ids}
+    for user_id, category, count in categories:
+        found[user_id].categories[category] = count
+    for user_id, wrong, right, count, _ in habits:
+        found[user_id].habits.append(Habit(wrong, right, count))
+    for user_id, day, count in days:
+        found[user_id].days[day] = count
+    return {user_id: rows.profile() for user_id, rows in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one user."""
+
+    categories: dict[str, int]
+    habits: list[Habit]
+    days: dict[date, int]
+
+    def profile(self) -> ErrorProfile:
+        total = sum(self.categories.values())
+        return ErrorProfile(total, self.categories, tuple(self.habits), self.days, datetime.now(UTC))
 
 
 @invalidates("profile:<user_id>", soft=True)
@@ -116,12 +141,10 @@ class Shown:
 @router.get("/profile")
 async def show(user_id: UserId, database: Db, panel: ThePanel) -> Shown:
     """Return the profile of the user who is signed in, with its outcome in the cache."""
-    began = time.perf_counter()
-    with panel.watching() as events:
+    with panel.watching() as watched:
         profile = await error_profile(user_id, database)
-    seconds = time.perf_counter() - began
     age = (datetime.now(UTC) - profile.assembled_at).total_seconds()
-    return Shown(profile, outcome(events), seconds, age, panel.figures())
+    return Shown(profile, outcome(watched.events), watched.seconds, age, panel.figures())
 
 
 @router.get("/panel")

@@ -13,7 +13,6 @@ import pytest_asyncio
 from cachekit import MISS, Cache, CachedFunction, CachedManyFunction, new_key
 from cachekit.errors import ConfigurationError, DecorationError, RoundTripError
 from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, ServedStale, StoreFailed, Uncached
-from cachekit.stores.lane import Lane
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.cluster import RedisCluster
@@ -729,13 +728,35 @@ def test_a_batch_that_cannot_be_told_from_its_parameters_is_refused() -> None:
         @one.many(each="ids")
         async def many(xs: list[int]) -> dict[int, int]: ...
 
-    with pytest.raises(DecorationError, match="has to be the id"):
+    with pytest.raises(DecorationError, match=r"lacks x and y of the key of .*two, and may lack the id alone"):
 
         @two.many()
         async def without_y(xs: list[int]) -> dict[int, int]: ...
 
-    with pytest.raises(DecorationError, match="not an `async def`"):
+    with pytest.raises(DecorationError, match="so it is for one id; leave the parameter of the id out: xs has many"):
+
+        @one.many()
+        async def with_the_id_too(x: int, xs: list[int]) -> dict[int, int]: ...
+
+    with pytest.raises(DecorationError, match=r"not an `async def`.* write @profile\.many\(\) with its parentheses"):
         one.many()(lambda xs: xs)  # type: ignore[call-overload]
+
+
+async def test_one_text_in_place_of_many_is_refused_and_not_taken_for_its_letters(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    @cache.cached(key="<x>", ttl=60)
+    async def one(x: str) -> str:
+        return x
+
+    await one("a")
+    with pytest.raises(TypeError, match=r"one\.invalidate_many takes many ids, and one text is none"):
+        await one.invalidate_many("abc")
+    assert await cache.delete_many("abc") is False
+    assert await cache.get_many("abc") == {}
+    assert await one.peek("a") == "a"
+    for name in ("delete_many", "get_many"):
+        assert f"cache.{name} did nothing: it takes many keys, and one text is none; write [key]" in caplog.messages
 
 
 @pytest.mark.parametrize("key", ["", "k:<xs>", "k", "k:<a>:<b>"])
@@ -821,22 +842,6 @@ async def test_the_values_of_a_private_batch_and_its_absences_stand_sealed(store
 
 
 # --- round trips --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of the writes to servers: the address of each, in order."""
-    sent: list[str] = []
-    send = Lane._send
-
-    def counted(lane: Lane) -> None:
-        before = len(lane._unanswered)
-        send(lane)
-        if len(lane._unanswered) > before:
-            sent.append(str(id(lane)))
-
-    monkeypatch.setattr(Lane, "_send", counted)
-    return sent
 
 
 async def test_a_batch_takes_one_round_trip_for_hits_and_three_for_misses(

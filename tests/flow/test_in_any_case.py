@@ -169,7 +169,7 @@ async def test_a_cancellation_before_the_function_leaves_it_out() -> None:
         ({"tags": "a"}, ConfigurationError, "write tags="),
         ({"tags": [7]}, DecorationError, "not the template of a tag"),
         ({"tags": ["a:<return.id>"], "always": True}, DecorationError, "has no result"),
-        ({}, DecorationError, "needs the keys"),
+        ({}, DecorationError, "needs the keys or tags"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(options: Any, kind: type[Exception], text: str) -> None:

@@ -376,6 +376,10 @@ def test_a_function_that_puts_has_the_parameters_of_the_key() -> None:
         @source.name.puts
         async def rename(who: int) -> Name: ...
 
+    # It stands without parentheses, in contrast to the other decorators.
+    with pytest.raises(DecorationError, match=r"write @profile\.puts above it"):
+        source.name.puts(lambda user_id: None)  # type: ignore[arg-type,return-value]
+
 
 # --- ttl and touch ------------------------------------------------------------------------------------
 

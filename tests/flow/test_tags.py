@@ -649,7 +649,7 @@ async def test_no_caller_can_name_the_key_of_a_tag(caplog: pytest.LogCaptureFixt
     assert "is that of a tag" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["a b", "a*", "{a}", "", "<a>", 7])
+@pytest.mark.parametrize("name", ["a b", "a*", "{a}", "", "<a>", 7, ["team:8"]])
 async def test_a_text_that_no_template_gives_is_no_tag(name: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with Cache("memory://") as cache:
         functions = Functions(cache)
@@ -657,6 +657,7 @@ async def test_a_text_that_no_template_gives_is_no_tag(name: Any, caplog: pytest
         assert not await cache.invalidate_tags(name, "team:7")
         assert await functions.member.peek("ann", 7) is MISS
     assert "cachekit.keys.escape" in caplog.text
+    assert "invalidate_tags(*names)" in caplog.text
 
 
 async def test_invalidate_all_needs_a_tag_of_the_function() -> None:

@@ -1,7 +1,9 @@
-"""The writing coach as a process of its own, on a free port and with a database of its own."""
+"""The writing coach: as a process of its own, on a free port, with a database of its own; or inside the test."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -9,15 +11,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from itsdangerous import TimestampSigner
+from playwright.async_api import Page, expect
 
 from cachekit import new_key
+from examples.writing_coach.app import ENVIRONMENT, Settings, create_app
+from examples.writing_coach.database import User
 from tests import ROOT
+from tests.kit.browser import Visitor
 from tests.kit.ports import free_port
 
 DEADLINE = 30.0
+SECRET = "signs the sessions"
 
 
 class WritingCoach:
@@ -100,3 +115,55 @@ class WritingCoach:
                 return bool(page.status == 200)
         except (urllib.error.URLError, ConnectionError):
             return False
+
+
+Start: TypeAlias = Callable[..., WritingCoach]
+"""Starts a coach for one test."""
+
+
+async def sign_up(visitor: Visitor, coach: WritingCoach, name: str = "Ada") -> Page:
+    """Sign up, and return the page of the writer."""
+    page = visitor.page
+    await page.goto(coach.url)
+    await page.get_by_label("Your name").fill(name)
+    await page.get_by_role("button", name="Sign up with a passkey").click()
+    await expect(page.get_by_role("textbox", name="Write")).to_be_visible()
+    return page
+
+
+async def write(page: Page, text: str) -> None:
+    """Replace the text on the page by ``text``, and wait until the server has said whether it kept it."""
+    async with page.expect_response("**/api/text") as answer:
+        await page.get_by_role("textbox", name="Write").fill(text)
+    await (await answer.value).finished()
+
+
+@asynccontextmanager
+async def coach_inside(
+    folder: Path, environment: pytest.MonkeyPatch, redis: str = "memory://"
+) -> AsyncGenerator[FastAPI, None]:
+    """Run the application in this process, with a database in ``folder``. Ask it as one of its users: `as_user`."""
+    settings = Settings(
+        secret=SECRET,
+        keys=new_key(),
+        origin="http://localhost",
+        redis=redis,
+        database=f"sqlite+aiosqlite:///{folder / 'coach.db'}",
+        timeout=5,
+    )
+    environment.setenv(ENVIRONMENT, json.dumps(asdict(settings)))
+    app = create_app()
+    async with app.router.lifespan_context(app):
+        await app.state.database.create_tables()
+        yield app
+
+
+@asynccontextmanager
+async def as_user(app: FastAPI, user_id: str, name: str) -> AsyncGenerator[AsyncClient, None]:
+    """Add a user, and sign in without a passkey. The paths of requests begin behind ``/api/``."""
+    async with app.state.database.sessions.begin() as session:
+        session.add(User(id=user_id, name=name))
+    signed = TimestampSigner(SECRET).sign(base64.b64encode(json.dumps({"user_id": user_id}).encode())).decode()
+    url = "http://localhost/api/"
+    async with AsyncClient(transport=ASGITransport(app), base_url=url, cookies={"session": signed}) as client:
+        yield client

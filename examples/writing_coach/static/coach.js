@@ -1,68 +1,16 @@
-// The page: no framework, no build step. Replies of the server are inserted as text, never as HTML.
+// The writer's page.
 
-const $ = (id) => document.getElementById(id);
+import { $, NO_SERVER, ask, duration, failed, made, notice, onPress, showBars, showDays } from "/static/page.js";
 
 const PAUSE = 700; // milliseconds without a key before a snapshot
 const WORD_PAUSE = 2000; // the same while the caret stands in or behind a word, which may not be finished
 const PANEL = 5000; // milliseconds between two looks at the cache
-const NO_SERVER = "The server does not answer. What you write stays on this page, and is sent when it answers again.";
 const WRITING = "Snapshots are taken while you write.";
 
-class Refused extends Error {
-  constructor(status, sentence) {
-    super(sentence);
-    this.status = status;
-  }
-}
-
-async function ask(method, path, body) {
-  let response;
-  try {
-    response = await fetch(`/api/${path}`, {
-      method,
-      headers: body === undefined ? {} : { "Content-Type": "application/json" },
-      body: body === undefined ? undefined : JSON.stringify(body),
-    });
-  } catch {
-    throw new Refused(0, NO_SERVER);
-  }
-  if (response.ok) return response.json();
-  const told = await response.json().catch(() => ({}));
-  throw new Refused(response.status, told.detail ?? "Something went wrong here. Please try again.");
-}
-
-function notice(sentence, done = false) {
-  $("notice").textContent = sentence;
-  $("notice").classList.toggle("done", done);
-  $("notice").hidden = !sentence;
-}
-
-function failed(error) {
-  if (error.status === 401) {
-    // The text stays on the page, so that the writer can copy it.
-    if (!$("desk").hidden) notice("You are signed out. Your text is still here: copy what you want to keep, then reload the page to sign in.");
-    return;
-  }
-  notice(error.name === "NotAllowedError" ? "No passkey was used: the request was cancelled, or it took too long." : error.message);
-}
-
-/** Run the action of a button, once at a time, and show the reason of a refusal. */
-function onPress(element, kind, work) {
-  element.addEventListener(kind, async (event) => {
-    event.preventDefault();
-    const button = element.matches("button") ? element : element.querySelector("button");
-    if (button.disabled) return;
-    button.disabled = true;
-    notice("");
-    try {
-      await work();
-    } catch (error) {
-      failed(error);
-    } finally {
-      button.disabled = false;
-    }
-  });
-}
+document.addEventListener("signed-out", () => {
+  // The text stays on the page, so that the writer can copy it.
+  if (!$("desk").hidden) notice("You are signed out. Your text is still here: copy what you want to keep, then reload the page to sign in.");
+});
 
 // --- passkeys ---------------------------------------------------------------
 
@@ -81,11 +29,21 @@ onPress($("sign-in"), "click", async () => {
 });
 
 onPress($("sign-out"), "click", async () => {
-  await sendText().catch(() => {});
-  if (unsent && !confirm("Your last changes could not be kept. Sign out, and lose them?")) return;
+  if (!(await mayLeave("Sign out"))) return;
   await ask("POST", "sign-out");
   showDoor();
 });
+
+$("teach").addEventListener("click", async (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return; // it opens beside this page
+  event.preventDefault();
+  if (await mayLeave("Leave this page")) location.assign(event.target.href);
+});
+
+async function mayLeave(deed) {
+  await sendText().catch(() => {});
+  return !unsent || confirm(`Your last changes could not be kept. ${deed}, and lose them?`);
+}
 
 function needPasskeys() {
   if (!globalThis.PublicKeyCredential?.parseCreationOptionsFromJSON) {
@@ -179,6 +137,33 @@ onPress($("forget"), "click", async () => {
   else notice("The cache does not answer. Your snapshots are deleted as soon as it does; in any case they end by themselves.");
 });
 
+// --- the class of the writer ---------------------------------------------------
+
+async function showClass() {
+  const mine = await ask("GET", "membership");
+  $("join").hidden = mine !== null;
+  $("joined").hidden = mine === null;
+  if (!mine) return;
+  $("my-class").textContent = mine.name;
+  $("my-teacher").textContent = mine.teacher;
+  $("my-task").textContent = mine.task || "No task yet.";
+}
+
+onPress($("join"), "submit", async () => {
+  await ask("PUT", "membership", { code: $("class-code").value });
+  $("class-code").value = "";
+  await showClass();
+  notice(`You are in the class ${$("my-class").textContent} now.`, true);
+  $("leave").focus();
+});
+
+onPress($("leave"), "click", async () => {
+  if (!confirm("Leave the class? Your teacher no longer sees your error profile then.")) return;
+  await ask("DELETE", "membership");
+  await showClass();
+  $("class-code").focus();
+});
+
 // --- profile and cache --------------------------------------------------------
 
 let healthy = true;
@@ -192,21 +177,10 @@ async function showProfile() {
   $("profile-shown").hidden = profile.total === 0;
   $("total").textContent = profile.total;
   $("total-word").textContent = profile.total === 1 ? "correction" : "corrections";
-  const most = Math.max(...Object.values(profile.categories), 1);
-  $("categories").replaceChildren(...Object.entries(profile.categories).map(([category, count]) => {
-    const bar = made("i", {});
-    bar.style.width = `${(100 * count) / most}%`;
-    const cell = made("td", {}, made("div", { class: "bar" }, bar, String(count)));
-    return made("tr", {}, made("th", { scope: "row" }, category), cell);
-  }));
+  showBars($("categories"), profile.categories);
   $("habits").replaceChildren(...profile.habits.map(({ wrong, right, times }) =>
     made("tr", {}, made("td", { class: "wrong" }, wrong), made("td", { class: "right" }, right), made("td", {}, `${times} ×`))));
-  const highest = Math.max(...Object.values(profile.days), 1);
-  $("days").replaceChildren(...Object.entries(profile.days).map(([day, count]) => {
-    const bar = made("li", { title: `${day}: ${count}` }, made("span", { class: "hidden" }, `${day}: ${count}`));
-    bar.style.height = `${(100 * count) / highest}%`;
-    return bar;
-  }));
+  showDays($("days"), profile.days);
   $("outcome").textContent = outcome;
   $("outcome").dataset.outcome = outcome;
   const how = { hit: "in", stale: "since the database does not answer: it took" }[outcome] ?? "assembled in";
@@ -235,27 +209,14 @@ function showFigures(newest) {
   $("health").textContent = newest.healthy
     ? "The cache answers."
     : "The cache does not answer. The page works on, slower, and takes no snapshots.";
-  if (back) Promise.all([showProfile(), showKept(), sendText()]).catch(failed);
+  if (back) Promise.all([showProfile(), showKept(), showClass(), sendText()]).catch(failed);
 }
 
 setInterval(() => {
   if (!document.hidden && !$("desk").hidden) (unsent && !sending ? sendText() : showPanel()).catch(failed);
 }, PANEL);
 
-function duration(seconds) {
-  if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
-  if (seconds < 1) return `${(seconds * 1000).toFixed(1)} ms`;
-  return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
-}
-
 // --- the door or the desk ----------------------------------------------------------
-
-function made(name, attributes, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
 
 function showDoor() {
   clearTimeout(timer);
@@ -263,7 +224,7 @@ function showDoor() {
   unsent = false;
   $("learnt").replaceChildren();
   $("nothing-learnt").hidden = false;
-  $("desk").hidden = $("who").hidden = true;
+  $("desk").hidden = $("who").hidden = $("pages").hidden = $("join").hidden = $("joined").hidden = true;
   $("door").hidden = false;
   $("new-name").focus();
 }
@@ -274,9 +235,9 @@ async function showDesk({ name }) {
   $("text").value = sent = await showKept();
   $("text-state").textContent = WRITING;
   $("door").hidden = true;
-  $("desk").hidden = $("who").hidden = false;
+  $("desk").hidden = $("who").hidden = $("pages").hidden = false;
   $("text").focus();
-  await showProfile();
+  await Promise.all([showProfile(), showClass()]);
 }
 
 try {
