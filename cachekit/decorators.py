@@ -270,11 +270,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             loading
             4 True 4
         """
-        tags = self._self_plan.tags
-        if tags is None or tags.own is None:
-            message = f"{self._self_plan.name} has no tag of its own; write @cached(…, tags=True)"
-            raise ConfigurationError(message)
-        return await invalidate(self._self_runtime(), [tag_key(tags.own)])
+        return await invalidate(self._self_runtime(), [_own_tag(self._self_plan, "cached")])
 
     async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store ``value`` as the result of this call. Returns whether the store confirmed it.
@@ -470,6 +466,19 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         return decorate
 
 
+def _own_tag(plan: CallPlan[..., Any], decorator: str) -> str:
+    """Return the key of the tag of a function itself.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    tags = plan.tags
+    if tags is None or tags.own is None:
+        message = f"{plan.name} has no tag of its own; write @{decorator}(…, tags=True)"
+        raise ConfigurationError(message)
+    return tag_key(tags.own)
+
+
 class _Tagged(BoundCachedFunction[P, R]):
     """The methods of a function with tags. A class of its own, so that functions without them pay nothing."""
 
@@ -632,6 +641,14 @@ class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
         """Invalidate the results for these ids, in one round trip. Returns whether the store acknowledged it."""
         asked = self._self_plan.bind(self._self_bound + args, kwargs)
         return await invalidate_ids(self._self_runtime(), asked)
+
+    async def invalidate_all(self) -> bool:
+        """Invalidate all results of the function, as that of a cached function does. It needs ``tags=True``.
+
+        Raises:
+            ConfigurationError: The function has no tag of its own.
+        """
+        return await invalidate(self._self_runtime(), [_own_tag(self._self_plan.one, "cached_many")])
 
 
 class CachedManyFunction(BoundCachedManyFunction[P, K, V]):
