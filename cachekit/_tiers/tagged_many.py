@@ -164,20 +164,16 @@ class TaggedMany:
 
         Each key has its own failure. A tag that could not be opened is None.
         """
-        own = Budget(budget.left)
-        answers, opened = await asyncio.gather(self._guard.run_many(steps, budget), self._open(names, seconds, own))
-        budget.left = min(budget.left, own.left)
-        return answers, opened
-
-    async def _open(self, names: Sequence[str], seconds: float, budget: Budget) -> dict[str, str | None]:
         shards: dict[str | None, list[str]] = {}
         for tag in tag_keys(names):
             shards.setdefault(self._guard.shard(tag) if self._tagged.apart else None, []).append(tag)
         groups = [tags[start : start + MOST] for tags in shards.values() for start in range(0, len(tags), MOST)]
         budgets, opening = [Budget(budget.left) for _ in groups], opening_for(seconds)
-        opened = await asyncio.gather(*map(self._open_group, groups, repeat(opening), budgets))
+        # All in one turn of the event loop, the scripts first: they wait for the others, so that all travel in one write.
+        run: Any = self._guard.run_many(steps, budget)
+        answers, *opened = await asyncio.gather(run, *map(self._open_group, groups, repeat(opening), budgets))
         budget.left = min([budget.left, *[own.left for own in budgets]])
-        return {name: generation for group in opened for name, generation in group.items()}
+        return answers, {name: generation for group in opened for name, generation in group.items()}
 
     async def _open_group(self, tags: Sequence[str], opening: OpenTags, budget: Budget) -> dict[str, str | None]:
         """Open ``tags`` of one shard, and return them by name."""
