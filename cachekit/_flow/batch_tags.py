@@ -128,7 +128,7 @@ class BatchTags:
                 self._plan.teach(key, tuple(found.tags))
 
     def tag(self, call: Call[Any], one: Any) -> None:
-        """Give ``call``, of the id ``one``, which was no hit, its tags, and the arguments that name those of a result."""
+        """Give ``call``, of the id ``one``, which was no hit, its tags, and arguments that name those of a result."""
         wanted, found = self._wanted[call.key], self._found[call.key]
         call.args, call.kwargs = self._asked.arguments_of(one)
         call.tagging = tagging_of(self._runtime, call.plan, wanted, found, self._began)

@@ -169,7 +169,7 @@ class TaggedMany:
             shards.setdefault(self._guard.shard(tag) if self._tagged.apart else None, []).append(tag)
         groups = [tags[start : start + MOST] for tags in shards.values() for start in range(0, len(tags), MOST)]
         budgets, opening = [Budget(budget.left) for _ in groups], opening_for(seconds)
-        # All in one turn of the event loop, the scripts first: they wait for the others, so that all travel in one write.
+        # In one turn of the event loop, the scripts first: they wait for the others, so that all travel in one write.
         run: Any = self._guard.run_many(steps, budget)
         answers, *opened = await asyncio.gather(run, *map(self._open_group, groups, repeat(opening), budgets))
         budget.left = min([budget.left, *[own.left for own in budgets]])

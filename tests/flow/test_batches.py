@@ -352,8 +352,11 @@ async def test_a_single_call_joins_the_load_of_a_batch(cache: Cache) -> None:
     assert users.loads == [["a", "b"]]
 
 
-async def test_a_single_call_that_shared_a_load_of_a_batch_loads_what_that_leaves_out(cache: Cache) -> None:
-    users = Users(cache)
+@pytest.mark.parametrize("absent_ttl", [None, "1m"])
+async def test_a_single_call_that_shared_a_load_of_a_batch_loads_what_that_leaves_out(
+    cache: Cache, absent_ttl: str | None
+) -> None:
+    users = Users(cache, absent_ttl=absent_ttl)
     users.unknown = {"x"}
     users.open.clear()
     batch = asyncio.create_task(users.many(["x"]))

@@ -135,7 +135,7 @@ async def test_a_method_has_tags_of_its_instance(cache: Cache) -> None:
         @cache.cached_many(key="price:<self.name>:<sku>", each="skus", ttl=60, tags=["shop:<self.name>"])
         async def prices(self, skus: list[int]) -> dict[int, int]:
             self.loads += 1
-            return {sku: self.loads for sku in skus}
+            return dict.fromkeys(skus, self.loads)
 
     one, other = Shop("one"), Shop("other")
     for shop in (one, other, one):
