@@ -15,7 +15,7 @@ from cachekit._flow.commit import any_runs_uncached
 from cachekit._flow.flight import Flight
 from cachekit._flow.joining import ReadResult
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.tagged import has_tags, tagging_of
+from cachekit._flow.tagged import has_tags, read_result, tagging_of
 from cachekit._flow.tagged_lease import question_with_tags, seconds_of_tags
 from cachekit._flow.tagging import Tagging, TagPlan
 from cachekit._tiers.guard import Budget
@@ -115,7 +115,7 @@ class BatchTags:
         if self._plan.from_result:
             self._teach()
         results = {
-            key: ReadResult(found.outcome, begun.get(key), found.holder, found.tags)
+            key: read_result(self._wanted[key], found, begun.get(key))
             for key, found in self._found.items()
             if type(found.outcome) is not Found or one.windows is not None
         }

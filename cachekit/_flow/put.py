@@ -85,7 +85,6 @@ async def _set_with_tags(call: Call[R], plan: TagPlan, value: R) -> bool:
     runtime = call.runtime
     call.tagging = tagging_of_put(call, plan)
     flight = Flight(call.key, call.plan, asyncio.get_running_loop())
-    runtime.flights.void([call.key])
     asked = False
     try:
         await seize(call, flight)

@@ -152,7 +152,14 @@ async def _go_on(begun: _Begun, found: TaggedOutcome, args: tuple[Any, ...], kwa
         return cast("Found", outcome).value
     tagging = tagging_of(runtime, plan, wanted, found, begun.began)
     call = Call(runtime, plan, wanted.key, wanted.codec, begun.budget, args, kwargs, tagging=tagging)
-    return await serve_stale(call, ReadResult(outcome, begun.earlier, found.holder, found.tags), verdict)
+    return await serve_stale(call, read_result(wanted, found, begun.earlier), verdict)
+
+
+def read_result(wanted: Wanted, found: TaggedOutcome, earlier: Flight | None) -> ReadResult:
+    """Return what a call has read, for `cachekit._flow.joining`."""
+    # Nobody knows which tags the result of a load will have: one that had begun is not joined on the word of others.
+    holder = found.holder if wanted.least is None else None
+    return ReadResult(found.outcome, earlier, holder, found.tags)
 
 
 # Not `async`: it would cost a hit one more coroutine.

@@ -35,9 +35,8 @@ def tagging_of_put(call: Call[Any], plan: TagPlan) -> Tagging | None:
     if not has_tags(runtime, call.plan):
         return None
     hint = of_function.hint(call.key) if plan.from_result else None
-    known = not plan.from_result or hint is not None
     wanted = Wanted(call.key, names if hint is None else hint, call.codec)
-    return Tagging(wanted, next(runtime.numbers), known=known, plan=plan)
+    return Tagging(wanted, next(runtime.numbers), plan=plan)
 
 
 async def touch_tags(runtime: Runtime, line: bytes, ttl: float, budget: Budget) -> bool:

@@ -21,7 +21,7 @@ from cachekit._tiers.tags import AGAIN, TaggedOutcome, TaggedValues, Wanted, ope
 from cachekit._tiers.values import Reading, Values, keep_near
 from cachekit.codecs import Codec
 from cachekit.freshness import FRESH
-from cachekit.stores.base import TaggedStore, Want
+from cachekit.stores.base import TaggedStore
 from cachekit.stores.scripts import OpenTags, Script
 from cachekit.tags import generations_of, name_of, tag_keys
 
@@ -74,6 +74,17 @@ class TaggedMany:
         return found
 
     async def _read(self, wanted: Sequence[Wanted], budget: Budget, *, timed: bool) -> list[TaggedOutcome]:
+        found = await self._read_once(wanted, budget, timed=timed)
+        again = [place for place, one in enumerate(found) if one.outcome is AGAIN]
+        if again:
+            named = [self._named(wanted[place], found[place].raw) for place in again]
+            outcomes = await self._read_once(named, budget, timed=self._coherence.times)
+            for place, one in zip(again, outcomes, strict=True):
+                # Where the store does not tell for how long it keeps a value, nobody knows that it is fresh.
+                found[place] = one if one.outcome is not AGAIN else replace(one, outcome=MISS)
+        return found
+
+    async def _read_once(self, wanted: Sequence[Wanted], budget: Budget, *, timed: bool) -> list[TaggedOutcome]:
         coherence = self._coherence
         known: dict[str, Outcome] = {}
         if coherence.journal:
@@ -82,19 +93,10 @@ class TaggedMany:
         asked = [one for one in wanted if one.key not in known]
         answers, standing = await self._ask(asked, budget, timed=timed)
         rest = iter(answers)
-        found = [
+        return [
             TaggedOutcome(known[one.key], {}) if one.key in known else self._conclude(one, next(rest), standing)
             for one in wanted
         ]
-        again = [place for place, one in enumerate(found) if one.outcome is AGAIN]
-        if again:
-            own = [Budget(budget.left) for _ in again]
-            asked = [self._named(wanted[place], found[place].raw) for place in again]
-            outcomes = await asyncio.gather(*map(self._tagged.read, asked, own, repeat(Want.TTL)))
-            budget.left = min([one.left for one in own])
-            for place, one in zip(again, outcomes, strict=True):
-                found[place] = _of_use(wanted[place], one)
-        return found
 
     def _named(self, wanted: Wanted, raw: bytes | None) -> Wanted:
         """Return the value that is ``wanted``, with the names of the tags that stand in it."""
@@ -137,7 +139,9 @@ class TaggedMany:
             cast("dict[str, str | None]", dict(zip(wanted.names, stand, strict=True))),
         )
         outcome = self._tagged.judged(wanted, value, tags, left, absent=True)
-        return _of_use(wanted, TaggedOutcome(outcome, tags, raw=value))
+        stale = isinstance(outcome, Found) and outcome.freshness is not FRESH
+        # A function without stale windows has no use for a stale value.
+        return TaggedOutcome(MISS if stale and wanted.windows is None else outcome, tags, raw=value)
 
     async def read_by_hand(self, keys: Sequence[str], codec: Codec, budget: Budget) -> list[Outcome]:
         """Return the value at each of ``keys``, whatever tags it has. With tags it takes two round trips for all."""
@@ -191,12 +195,6 @@ class TaggedMany:
         )
         budget.left = min([one.left for one in own])
         return {name: generation for group in alone for name, generation in group.items()}
-
-
-def _of_use(wanted: Wanted, found: TaggedOutcome) -> TaggedOutcome:
-    """Return ``found``; a miss where a function without stale windows has found a stale value."""
-    stale = isinstance(found.outcome, Found) and found.outcome.freshness is not FRESH
-    return replace(found, outcome=MISS) if stale and wanted.windows is None else found
 
 
 def _standing(tags: Iterable[str], answers: Sequence[bytes | Down | Distrusted | None]) -> Standing:

@@ -609,6 +609,63 @@ async def test_tags_of_the_result_are_taught_by_the_first_load_of_each_id(store_
         assert await first.many([*"ab"]) == of("ab", 1)
 
 
+async def test_the_names_of_tags_are_learned_once(redis_server: RedisServer, writes: list[str]) -> None:
+    async with Cache(redis_server.url, timeout=5) as here, Cache(redis_server.url, timeout=5) as elsewhere:
+        first, second = (Users(cache, tags=["version:<return[1]>"]) for cache in (here, elsewhere))
+        for _ in range(2):
+            await first.many([*"abcd"])
+        trips = []
+        for _ in range(2):
+            del writes[:]
+            assert await second.many([*"abcd"]) == of("abcd")
+            trips.append(len(writes))
+        assert trips == [2, 1]
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_load_that_had_begun_is_not_joined_whose_result_may_have_other_tags(
+    cache: Cache, *, many: bool
+) -> None:
+    users = Users(cache, tags=["version:<return[1]>"])
+
+    async def call() -> Any:
+        return await (users.many(["a"]) if many else users.one("a"))
+
+    for _ in range(2):
+        await users.many(["a"])
+    await users.one.invalidate("a")
+    users.version = 8
+    users.open.clear()
+    users.began.clear()
+    # The tag that it opens is that of the last result, and the result will have another.
+    before = asyncio.create_task(call())
+    await users.began.wait()
+    await cache.invalidate_tags("version:8")
+    users.version = 9
+    events = watch(cache)
+    behind = asyncio.create_task(call())
+    await until(lambda: any(isinstance(event, Missed) for event in events))
+    await turns()
+    users.open.set()
+    assert await before == (of("a", 8) if many else ["a", 8])
+    assert await behind == (of("a", 9) if many else ["a", 9])
+
+
+async def test_a_value_with_a_tag_of_its_result_is_not_kept_near(redis_server: RedisServer) -> None:
+    async with Cache(redis_server.url, near=100, timeout=5) as cache:
+        users, other = Users(cache, tags=["version:<return[1]>"]), cache.cached(key="other", ttl=60)(_nothing)
+        events = watch(cache)
+        await until(lambda: Hit("other", near=True) in events, other)
+        for _ in range(4):
+            assert await users.many(["a"]) == of("a")
+        assert Hit("u:a") in events
+        assert Hit("u:a", near=True) not in events
+
+
+async def _nothing() -> int:
+    return 0
+
+
 # --- decoration ---------------------------------------------------------------------------------------
 
 
@@ -694,3 +751,14 @@ async def test_what_is_read_with_the_lease_of_a_load_that_had_begun_is_the_value
     assert found.holder is not None
     users.open.set()
     await first
+
+
+async def test_a_function_without_stale_windows_takes_no_stale_value_of_one_that_has_them() -> None:
+    clock = FakeClock()
+    cache = memory_cache(clock=clock)
+    stale, plain = Users(cache, stale_if_error=3600), Users(cache)
+    await stale.many(["a"])
+    clock.advance(61)
+    assert await cache.get_many(["u:a"]) == {}
+    plain.version = 1
+    assert await plain.many(["a"]) == of("a", 1)

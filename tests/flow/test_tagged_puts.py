@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from cachekit import MISS, Cache, CachedFunction
 from cachekit.entry import parse
-from cachekit.errors import DecorationError
+from cachekit.errors import DecorationError, StoreUnavailableError
 from cachekit.events import Filled, Invalidated
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Fill, Script
@@ -473,20 +473,30 @@ async def test_touch_of_a_stale_function_keeps_the_tags_for_its_window_too() -> 
     source = Source(cache, stale_if_error=20 * DAY)
     await source.member(7, 1)
     clock.advance(DAY / 2000)
-    assert await source.member.touch(7, 1, 20 * DAY)
-    assert (await cache._store.get_tagged(tag_key("team:1"), 1.0, [], 1)).left > 40 * DAY  # type: ignore[attr-defined]
+    assert await source.member.touch(7, 1, 30 * DAY)
+    assert (await cache._store.get_tagged(tag_key("team:1"), 1.0, [], 1)).left > 50 * DAY  # type: ignore[attr-defined]
 
 
-async def test_touch_of_a_value_whose_tag_is_in_the_journal_or_is_to_be_invalidated_finds_none() -> None:
-    cache = Cache(FailingStore())
+async def test_touch_of_a_value_whose_tag_is_in_the_journal_or_is_to_be_invalidated_finds_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = FailingStore()
+    cache = Cache(store)
     source = Source(cache)
     await source.member(7, 1)
     async with cache.after_commit():
         await cache.invalidate_tags("members")
         assert not await source.member.touch(7, 1, 60)
     await source.member(7, 1)
-    cache.runtime.coherence.journal.deny([tag_key("members")], None)
+
+    async def fail(*_: object) -> None:
+        raise StoreUnavailableError("unavailable", "removals fail on cue")
+
+    monkeypatch.setattr(store, "delete", fail)
+    assert not await cache.invalidate_tags("members")
     assert not await source.member.touch(7, 1, 60)
+    monkeypatch.undo()
+    await cache.aclose()
 
 
 async def test_many_values_are_read_by_hand_as_long_as_their_tags_stand(cache: Cache) -> None:
