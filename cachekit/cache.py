@@ -338,7 +338,7 @@ class Cache:
         return await clear(self.runtime, seconds, progress)
 
     async def touch(self, key: str, ttl: Duration) -> bool:
-        """Let the value at ``key`` live for ``ttl`` from now on, without reading or writing it.
+        """Let the value at ``key`` live for ``ttl`` from now on, without reading or writing it. Its tags live as long.
 
         Returns whether there was one; False also when the store fails, or the ttl makes no sense. None is made, and one
         that is written or removed meanwhile is as it would be without.
