@@ -431,6 +431,26 @@ async def test_a_tag_that_comes_into_the_journal_during_the_read_counts(monkeypa
     await cache.aclose()
 
 
+async def test_a_tag_that_leaves_the_journal_during_the_read_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FailingStore()
+    cache = Cache(store)
+    users, journal = Users(cache), cache.runtime.coherence.journal
+    await users.many([*"ab"])
+    users.version = 1
+    journal.deny([tag_key("user:a")], None)
+    get = store.get_many
+
+    async def slow(*args: Any) -> Any:
+        found = await get(*args)
+        # Replayed, behind what this read has found.
+        journal.remove([tag_key("user:a")], journal.mark())
+        return found
+
+    monkeypatch.setattr(store, "get_many", slow)
+    assert await users.many([*"ab"]) == of("a", 1) | of("b")
+    await cache.aclose()
+
+
 async def test_while_the_store_is_down_the_function_is_called_once_with_all_ids() -> None:
     store = FailingStore()
     cache = Cache(store)
