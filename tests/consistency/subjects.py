@@ -139,8 +139,7 @@ class CachekitSubject:
         async def change(key: int) -> Item:
             return await change_source(key)
 
-        # A function with tags has no batches.
-        self._items = items if tags else item.many(each="keys", max_batch=5)(items)
+        self._items = item.many(each="keys", max_batch=5)(items)
         self.change = change
 
         @cache.cached(key="own:<name>", ttl=OWN_TTL, when=bool, lease=lease)

@@ -392,9 +392,7 @@ class Worker:
     @property
     def left_out(self) -> frozenset[str]:
         """The operations that the subject does not have."""
-        if self.settings.naive:
-            return OF_CACHEKIT
-        return frozenset({"batch"}) if self.settings.tags else frozenset()
+        return OF_CACHEKIT if self.settings.naive else frozenset()
 
     async def actor(self, number: int) -> None:
         chance = random.Random(f"{self.settings.seed}/{self.slot}/{self.generation}/{number}")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.models import batch, near_tags, put, stale, tags
+from tests.models import batch, near_tags, put, stale, tagged_batch, tagged_put, tags
 from tests.models.checker import Found, explore, sample
 
 MOST = 400_000
@@ -28,6 +28,8 @@ def _parts_of(model: Any) -> tuple[dict[str, Any], Any, dict[str, Any]]:
 
 MODELS: Final[dict[str, tuple[dict[str, Any], Any, dict[str, Any]]]] = {
     **{name: _parts_of(model) for name, model in {"stale": stale, "batch": batch, "put": put, "tags": tags}.items()},
+    "tagged-batch": _parts_of(tagged_batch),
+    "tagged-put": _parts_of(tagged_put),
     "near-tags": (
         near_tags.NEAR_SCENES,
         None,

@@ -247,6 +247,45 @@ async def test_each_documented_permission_for_stale_values_is_needed(
     assert server.cli("ACL", "LOG") != []
 
 
+async def tagged_denials(url: str) -> set[str]:
+    """Return the commands that a user is refused when functions with tags do all that they do."""
+    reports: list[Event] = []
+    async with Cache(url.replace("://", "://app:hunter2@"), prefix="myapp:", timeout=T) as cache:
+        cache.observe(reports.append)
+
+        @cache.cached(key="tagged:<x>", ttl=60, tags=["row:<x>", True])
+        async def tagged(x: int) -> int:
+            return x
+
+        @tagged.many(absent_ttl=60)
+        async def many(xs: list[int]) -> dict[int, int]:
+            return {x: x for x in xs if x}
+
+        for _ in range(2):
+            await asyncio.gather(*map(tagged, range(3)))
+            await many([*range(6)])
+            await tagged.refresh(1)
+            await tagged.set(1, 1)
+            async with tagged.writing(2) as put:
+                put(2)
+            await tagged.touch(2, 600)
+            await cache.get_many(["tagged:1", "tagged:2"])
+            await tagged.take(1)
+            await cache.invalidate_tags("row:1")
+            await tagged.invalidate_all()
+    return {f"{event.operation} {event.cause}" for event in reports if isinstance(event, StoreFailed)}
+
+
+@pytest.mark.parametrize("lacking", [None, *documented("tags")] if PAGE.exists() else [])
+async def test_the_documented_permissions_are_enough_for_tags_and_needed(
+    start_server: Callable[..., RedisServer], lacking: str | None
+) -> None:
+    rules = [one for one in [*documented("server"), *documented("tags")] if one != lacking]
+    server = start_server(user(rules))
+    assert bool(await tagged_denials(server.url)) == bool(lacking)
+    assert bool(server.cli("ACL", "LOG")) == bool(lacking)
+
+
 @pytest.mark.parametrize("rule", documented("server") if PAGE.exists() else [])
 async def test_no_documented_permission_is_superfluous(start_server: Callable[..., RedisServer], rule: str) -> None:
     server = start_server(user([other for other in documented("server") if other != rule]))

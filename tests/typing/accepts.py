@@ -283,7 +283,20 @@ async def write_team(team: int) -> str:
     return ""
 
 
+@tagged.puts
+async def write_tagged(user_id: str, team: int, text: str) -> Profile:
+    return Profile()
+
+
+@cached_many(key="tagged:<x>", each="xs", ttl=60, tags=["x:<x>", True], absent_ttl="1m")
+async def tagged_many(xs: list[int]) -> dict[int, str]:
+    return {}
+
+
 async def tags() -> None:
+    assert_type(await write_tagged("42", 7, text="a"), Profile)
+    assert_type(await tagged_many([1]), dict[int, str])
+    assert_type(await tagged_many.invalidate_all(), bool)
     assert_type(await tagged("42", 7), Profile)
     assert_type(await tagged.peek("42", team=7), Profile | Miss)
     assert_type(await tagged.invalidate_all(), bool)
