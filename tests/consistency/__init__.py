@@ -77,6 +77,8 @@ of keys, and now and then one of the tag that all share; one write may be of key
 floors. A value whose tags are gone stays in Redis, and is no hit. A clear covers all keys, of both functions. It raises
 their floors when it was done to the end, and promises nothing when it was not.
 
+A read inside a block that has changed its key, of an `after_commit` or of a put, must find what the block has written.
+
 At the end the server is healed and the workers close their caches. Then every journal must be empty, and no value in
 Redis may be below a floor, or below a version that a worker invalidated. The undelivered invalidations of a killed
 worker died with it: the journal lives in the process, and no caller got an acknowledgement of them. A server that is

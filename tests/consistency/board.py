@@ -23,6 +23,7 @@ COUNTERS: Final = (
     "batch",
     "put",
     "put stored",
+    "read inside",
     "peek",
     "get",
     "take",

@@ -73,7 +73,7 @@ NEAR_KINDS: Final = KINDS | {"set": 4, "take": 4}
 STALE_KINDS: Final = {"expire": 6, "write": 2, "invalidate": 3, "after_commit": 1}
 """The operations with stale windows that have other weights: an invalidation leaves nothing that could be stale."""
 
-TAG_KINDS: Final = {"everything": 1, "clear": 1}
+TAG_KINDS: Final = {"everything": 1, "clear": 2}
 """The operations with tags: one removes the tag of all keys that have tags, one removes everything."""
 
 CHANGES: Final = frozenset({"put", "take", "refresh", "write", "invalidate", "after_commit", "expire", "clear"})
@@ -296,6 +296,8 @@ class Worker:
         version = self.board.bump(key)
         self.note(key, f"{op.label} writes version {version}")
         await self.pause(op)
+        if op.random.random() < 0.3:
+            await self.look_inside(key, version, op)
         if op.random.random() < 0.1:
             raise LoadError
         # Its own: another writer may have written since, and what is stored is not newer.
@@ -519,6 +521,16 @@ class Worker:
                 self.look_late(key, item, op, round(1e9 * began))
             self.judge(key, item, op, floors[key], began)
 
+    async def look_inside(self, key: int, version: int, op: Op) -> None:
+        """Read a key inside the block that has changed it: the read finds what was written."""
+        self.count("read inside")
+        try:
+            item = await self.subject.read(key)
+        except self.expected:
+            return
+        if item.version < version:
+            self.violate("stale", key, f"{op.label} got version {item.version} inside its block, which wrote {version}")
+
     def judge(self, key: int, item: Item, op: Op, floors: Floors, began: float) -> None:
         """Compare ``item`` with the versions that had been invalidated before its read began."""
         got = f"{op.label} got version {item.version}"
@@ -683,10 +695,13 @@ class Worker:
     async def transaction(self, keys: Sequence[int], op: Op) -> None:
         async with self.subject.after_commit():
             for key in keys:
-                self.note(key, f"{op.label} writes version {self.board.bump(key)}")
+                version = self.board.bump(key)
+                self.note(key, f"{op.label} writes version {version}")
                 await self.pause(op)
                 if await self.subject.invalidate(key):
                     self.violate("contradiction", key, f"{op.label} was acknowledged before the block ended")
+                if op.random.random() < 0.3:
+                    await self.look_inside(key, version, op)
             if op.random.random() < 0.2:
                 raise RollbackError
             # Nothing is awaited between this and the invalidation.
