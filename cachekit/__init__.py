@@ -16,15 +16,15 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       read            looks, and does what the table in verdict says
       call, joining, flight, load, nesting, failure   a call that was no hit
       lease, renewal  its lease
-      tagged          functions with tags: tagging, their templates, and tagged_lease
+      tagged          functions with tags: tagging, their templates, tagged_lease and tagged_put
       stale           stale values: background, its loads that go on without a caller, and their arguments
-      batch           many ids: batch_plan, batch_gather, batch_load, batch_behind, batch_write
+      batch           many ids: batch_plan, batch_gather, batch_load, batch_behind, batch_tags, batch_write
       put             values in hand
       write, commit   invalidations
       warm            many calls before the first user
       runtime         the objects that all calls of a cache share
     _tiers/           where values are
-      values, windows, leases, tags   in the store; generations, the fence of windows; seals
+      values, windows, leases, tags, tagged_many   in the store; generations, the fence of windows; seals
       sweeping        removes everything of a prefix
       coherence       alone knows the journal, its replay and distrust, and the near tier (in an s3fifo map)
       guard, breaker  the one door to the store

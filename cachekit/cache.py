@@ -23,7 +23,6 @@ from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.tags import Wanted
-from cachekit._tiers.values import Reading
 from cachekit.clock import Clock, SystemClock
 from cachekit.codecs import Codec
 from cachekit.config import (
@@ -339,7 +338,7 @@ class Cache:
         return await clear(self.runtime, seconds, progress)
 
     async def touch(self, key: str, ttl: Duration) -> bool:
-        """Let the value at ``key`` live for ``ttl`` from now on, without reading or writing it.
+        """Let the value at ``key`` live for ``ttl`` from now on, without reading or writing it. Its tags live as long.
 
         Returns whether there was one; False also when the store fails, or the ttl makes no sense. None is made, and one
         that is written or removed meanwhile is as it would be without.
@@ -364,6 +363,8 @@ class Cache:
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values at ``keys``, as `get` does, in one round trip to each server; without those of misses.
 
+        If some of them have tags, it takes two round trips.
+
         Example:
             >>> import asyncio
             >>> async def main() -> None:
@@ -377,7 +378,7 @@ class Cache:
         asked = [key for key in dict.fromkeys(keys) if self._is_key(key, _GET.name)]
         if not asked:
             return {}
-        outcomes = await self.runtime.values.read_many(asked, _GET, self.runtime.budget(), Reading())
+        outcomes = await self.runtime.tagged_many.read_by_hand(asked, _GET, self.runtime.budget())
         found = zip(asked, outcomes, strict=True)
         return {key: one.value for key, one in found if isinstance(one, Found) and not one.entry.absent}
 

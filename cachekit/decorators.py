@@ -270,18 +270,15 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             loading
             4 True 4
         """
-        tags = self._self_plan.tags
-        if tags is None or tags.own is None:
-            message = f"{self._self_plan.name} has no tag of its own; write @cached(…, tags=True)"
-            raise ConfigurationError(message)
-        return await invalidate(self._self_runtime(), [tag_key(tags.own)])
+        return await invalidate(self._self_runtime(), [_own_tag(self._self_plan, "cached")])
 
     async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store ``value`` as the result of this call. Returns whether the store confirmed it.
 
         For a value that nobody else can be writing: the last writer wins. If other code may write its source at the
         same time, use `writing` or `puts`. TTL and the other options are those of the function. A value that
-        cannot be stored, one of another type for instance, is one warning, and invalidates the key.
+        cannot be stored, one of another type for instance, is one warning, and invalidates the key. It has the tags
+        that stand at the call.
 
         Raises:
             RoundTripError: The value would not come back as it is, of a function with ``strict=True``.
@@ -303,8 +300,9 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
 
         ``async with name.writing(7) as put: put(await database.update(7, "Ada"))``. Loads that have begun before, in
         any process, do not overwrite the value. If anybody else writes or invalidates it meanwhile, or the store fails,
-        or the block raises, or nothing is put, the key is invalidated. Inside the block, a call of this key runs
-        uncached. Inside an `after_commit` block, the value is stored when that ends normally.
+        or the block raises, or nothing is put, the key is invalidated. If a tag of the value is invalidated meanwhile,
+        the value is a miss. Inside the block, a call of this key runs uncached. Inside an `after_commit` block, the
+        value is stored when that ends normally.
 
         Example:
             >>> import asyncio
@@ -324,10 +322,10 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
     def puts(self, function: Callable[P2, Coroutine[Any, Any, R]], /) -> Callable[P2, CoroutineType[Any, Any, R]]:
         """Decorate a function that writes the source of a value and returns the value: it is stored, as by `writing`.
 
-        The function has all parameters of the key, under the same names.
+        The function has all parameters of the key and of the tags, under the same names.
 
         Raises:
-            DecorationError: It is no ``async def``, or lacks a parameter of the key.
+            DecorationError: It is no ``async def``, or lacks a parameter of the key or of a tag.
 
         Example:
             >>> import asyncio
@@ -374,10 +372,10 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
 
         The TTL stands behind the arguments of the call, or by name: ``name.touch(7, "10m")`` or
         ``name.touch(7, ttl="10m")``. A value whose TTL is over stays so, and none is made: a value that is written or
-        invalidated meanwhile is as it would be without.
+        invalidated meanwhile is as it would be without. Its tags are prolonged with it.
 
         Returns:
-            Whether there was a value. False also when the store fails.
+            Whether there was a value, and all of its tags stood. False also when the store fails.
 
         Raises:
             TypeError: The arguments do not fit the function.
@@ -440,7 +438,8 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
 
         Raises:
             ConfigurationError: An option makes no sense.
-            DecorationError: The function is no ``async def``, or its parameters do not say which one has the ids.
+            DecorationError: The function is no ``async def``, or its parameters do not say which one has the ids, or it
+                lacks a parameter of a tag.
 
         Example:
             >>> import asyncio
@@ -468,6 +467,19 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             return CachedManyFunction(function, plan_many(function, one, each, policy), runtime, binds)
 
         return decorate
+
+
+def _own_tag(plan: CallPlan[..., Any], decorator: str) -> str:
+    """Return the key of the tag of a function itself.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    tags = plan.tags
+    if tags is None or tags.own is None:
+        message = f"{plan.name} has no tag of its own; write @{decorator}(…, tags=True)"
+        raise ConfigurationError(message)
+    return tag_key(tags.own)
 
 
 class _Tagged(BoundCachedFunction[P, R]):
@@ -632,6 +644,14 @@ class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
         """Invalidate the results for these ids, in one round trip. Returns whether the store acknowledged it."""
         asked = self._self_plan.bind(self._self_bound + args, kwargs)
         return await invalidate_ids(self._self_runtime(), asked)
+
+    async def invalidate_all(self) -> bool:
+        """Invalidate all results of the function, as that of a cached function does. It needs ``tags=True``.
+
+        Raises:
+            ConfigurationError: The function has no tag of its own.
+        """
+        return await invalidate(self._self_runtime(), [_own_tag(self._self_plan.one, "cached_many")])
 
 
 class CachedManyFunction(BoundCachedManyFunction[P, K, V]):

@@ -397,13 +397,13 @@ def _parse(template: object, signature: inspect.Signature, *, with_result: bool)
 
 
 def parameters_of(template: str) -> frozenset[str]:
-    """Return the parameters that a ``template`` names, which `compile_key` has accepted.
+    """Return the parameters that a ``template`` names, which `compile_key` or `compile_keys` has accepted.
 
     Example:
-        >>> sorted(parameters_of("item:<item[sku]>:<user.id>"))
-        ['item', 'user']
+        >>> sorted(parameters_of("item:<item[sku]>:<user.id>:<*ids>"))
+        ['ids', 'item', 'user']
     """
-    matches = [_PATH.fullmatch(text) for text in re.findall(r"<([^<>]*)>", template)]
+    matches = [_PATH.fullmatch(text.removeprefix("*")) for text in re.findall(r"<([^<>]*)>", template)]
     return frozenset(match[1] for match in matches if match is not None)
 
 

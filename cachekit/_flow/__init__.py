@@ -13,6 +13,7 @@
     tagged.py    the calls of functions with tags
     tagging.py   their templates, and the tags of one call
     tagged_lease.py  the lease of a load with tags, and the generations that stand before it
+    tagged_put.py  the tags of values in hand
     stale.py     the calls of functions that hand out stale values
     background.py  loads that go on when their caller has gone
     arguments.py the arguments of such loads
@@ -25,6 +26,7 @@
     batch.py     the path of a batch: keys, one read, hits
     batch_gather.py  what was no hit: its own loads first, then those of others
     batch_load.py  leases in one write, one call of the function, fills in one write
+    batch_tags.py  the tags of each id, read with the values and opened with the leases
     batch_behind.py  loads of a batch that go on when its caller has gone
     batch_write.py  invalidations of many calls
     put.py       values in hand: set, writing, puts, ttl, touch

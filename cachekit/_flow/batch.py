@@ -18,6 +18,7 @@ from cachekit._flow.batch_behind import load_behind, load_softly
 from cachekit._flow.batch_gather import Gather
 from cachekit._flow.batch_load import Member
 from cachekit._flow.batch_plan import Asked, BatchPlan
+from cachekit._flow.batch_tags import BatchTags
 from cachekit._flow.call import Call
 from cachekit._flow.commit import BLOCKS, runs_uncached
 from cachekit._flow.joining import ReadResult
@@ -69,16 +70,18 @@ class _Keys(Struct):
 
 async def _serve(runtime: Runtime, plan: BatchPlan[K, V], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[K, V]:
     asked = plan.bind(args, kwargs)
-    keys = _render(runtime, asked)
     one = plan.one
+    tags = None if one.tags is None else BatchTags(runtime, asked)
+    keys = _render(runtime, asked, tags)
     near = runtime.coherence.near if (runtime.near if one.near is None else one.near) else None
+    near = near if tags is None or tags.near else None
     values = _near_hits(runtime, asked, keys, near) if near is not None else {}
     left = [key for key in keys.first if key not in values] if values else [*keys.first]
     gather = Gather(asked, [*keys.loose])
     if left or keys.loose:
         budget = runtime.budget()
-        found, begun = await _read(runtime, asked, left, budget, near) if left else ((), {})
-        members = _sort(runtime, asked, keys.first, (left, found, begun), (budget, values))
+        found, begun = await _read(runtime, asked, left, budget, (near, tags)) if left else ((), {})
+        members = _sort(runtime, asked, keys.first, (left, found, begun), (budget, values, tags))
         if one.soft_timeout is not None:
             members = load_softly(asked, members, gather)
         # What was no hit, and what is waited for already.
@@ -93,11 +96,14 @@ async def _serve(runtime: Runtime, plan: BatchPlan[K, V], args: tuple[Any, ...],
     }
 
 
-def _render(runtime: Runtime, asked: Asked[Any, Any]) -> _Keys:
+def _render(runtime: Runtime, asked: Asked[Any, Any], tags: BatchTags | None) -> _Keys:
     """Return the keys of all ids."""
     one, reporter = asked.plan.one, runtime.reporter
+    if tags is not None and not tags.supported:
+        return _Keys([None] * len(asked.ids), {}, dict.fromkeys(asked.ids))
     keys = _Keys([], {}, {})
-    inside_block, failed, key_of = bool(BLOCKS.get()), False, asked.key_of
+    inside_block, failed, key_of = bool(BLOCKS.get()), False, (asked if tags is None else tags).key_of
+    uncached = runs_uncached if tags is None else tags.runs_uncached
     for identity in asked.ids:
         key: str | None
         try:
@@ -105,7 +111,7 @@ def _render(runtime: Runtime, asked: Asked[Any, Any]) -> _Keys:
         except RenderError as error:
             reporter.skipped(one.name, "argument", str(error))
             key, failed = None, True
-        if key is not None and inside_block and runs_uncached(runtime, key):
+        if key is not None and inside_block and uncached(runtime, key):
             key = None
         keys.by_id.append(key)
         if key is None:
@@ -132,9 +138,16 @@ def _near_hits(runtime: Runtime, asked: Asked[Any, Any], keys: _Keys, near: Near
 
 
 async def _read(
-    runtime: Runtime, asked: Asked[Any, Any], keys: Sequence[str], budget: Budget, near: NearTier | None
+    runtime: Runtime,
+    asked: Asked[Any, Any],
+    keys: Sequence[str],
+    budget: Budget,
+    how: tuple[NearTier | None, BatchTags | None],
 ) -> tuple[Sequence[Outcome], Mapping[str, ReadResult]]:
     """Read all keys in one round trip. Return the outcomes, and more of those keys of which a load has begun here."""
+    near, tags = how
+    if tags is not None:
+        return await tags.read(keys, budget, near)
     one, flights, values = asked.plan.one, runtime.flights, runtime.values
     codec = one.codec(runtime.reporter)
     reading = Reading(one.windows, near is not None)
@@ -160,11 +173,11 @@ def _sort(
     asked: Asked[Any, Any],
     first: Mapping[str, Any],
     read: tuple[Sequence[str], Sequence[Outcome], Mapping[str, ReadResult]],
-    into: tuple[Budget, dict[str, Any]],
+    into: tuple[Budget, dict[str, Any], BatchTags | None],
 ) -> list[Member]:
     """Put the values that were found ``into`` the others, and return the members that are to be loaded."""
     one, reporter = asked.plan.one, runtime.reporter
-    codec, (budget, values), (keys, outcomes, begun) = one.codec(reporter), into, read
+    codec, (budget, values, tags), (keys, outcomes, begun) = one.codec(reporter), into, read
     members: list[Member] = []
     behind: list[tuple[Member, Found]] = []
     for key, outcome in zip(keys, outcomes, strict=True):
@@ -180,6 +193,8 @@ def _sort(
                 continue
         result = begun.get(key) or ReadResult(outcome)
         call = Call(runtime, one, key, codec, budget, (), {})
+        if tags is not None:
+            tags.tag(call, first[key])
         member = Member(first[key], call, result, verdict)
         if verdict is SERVE_LOAD:
             behind.append((member, cast("Found", outcome)))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cachekit._flow.batch_load import Group, Member, acquire_all, flight_of, load_group
 from cachekit._flow.batch_plan import Asked
-from cachekit._flow.flight import ABSENT, PAUSED, Landed, State, is_open
+from cachekit._flow.flight import ABSENT, AGAIN, PAUSED, Landed, State, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.lease import Wait
 from cachekit._flow.load import Following, Sharing, abandon
@@ -124,7 +124,9 @@ class Gather:
             if answer is None:
                 mine.append(member)
             elif not isinstance(answer, Lease):
-                flight_of(member).land(answer)
+                # A found absence of a value with tags is for this call alone: others may have begun after it asked.
+                alone = answer is ABSENT and member.call.tagging is not None
+                flight_of(member).land(AGAIN if alone else answer)
                 member.call.runtime.flights.close(flight_of(member))
                 self._end(member, answer, own=True)
             else:

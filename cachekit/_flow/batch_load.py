@@ -16,6 +16,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cachekit._flow.batch_plan import Asked
+from cachekit._flow.batch_tags import ask_all_with_tags, tags_of_absence
 from cachekit._flow.call import Call
 from cachekit._flow.failure import copied
 from cachekit._flow.flight import ABSENT, LOADING, Flight, Landed
@@ -114,7 +115,10 @@ async def _ask_all(members: Sequence[Member], unreadable: Mapping[str, bytes]) -
             stack.enter_context(Asking(member.call, flight_of(member), question.token))
             for member, question in zip(members, questions, strict=True)
         ]
-        answers = await leases.acquire_many(questions, lease, budget)
+        if first.tagging is None:
+            answers = await leases.acquire_many(questions, lease, budget)
+        else:
+            answers = await ask_all_with_tags([member.call for member in members], questions)
         for asking, answer in zip(askings, answers, strict=True):
             asking.note(answer)
     taken: list[tuple[Member, Any]] = []
@@ -317,11 +321,16 @@ def _land_absent(group: Group, member: Member) -> Filling | None:
     call, flight, ttl = member.call, flight_of(member), group.asked.plan.absent_ttl
     if flight.landed is not None:
         return None
+    # Single calls that share it start over, and must not find it then.
+    call.runtime.flights.close(flight)
     flight.land(ABSENT)
-    held = flight.lease
+    held, tagging = flight.lease, call.tagging
     if held is None:
         return None
-    absence = Entry(b"null", absent=True)
+    tags = None if tagging is None else tags_of_absence(call, tagging, flight)
+    if tagging is not None and tags is None:
+        ttl = None
+    absence = Entry(b"null", absent=True, tags=tags)
     entry = call.runtime.values.sealed(call.key, absence, call.codec) if call.codec.private else absence
     if ttl is None or entry is None or flight.void:
         release(call, flight)

@@ -18,6 +18,7 @@ from msgspec.structs import force_setattr
 from cachekit._flow.arguments import Arguments, arguments_of
 from cachekit._flow.plan import CallPlan, check_function, describe, return_annotation
 from cachekit._flow.policy import Duration, Policy
+from cachekit._flow.tagging import TagPlan
 from cachekit.config import parse_count, parse_duration
 from cachekit.errors import DecorationError
 from cachekit.keys import parameters_of
@@ -56,7 +57,7 @@ class BatchPlan(Generic[K, V]):
         policy: The other options.
 
     Raises:
-        DecorationError: The calls have tags.
+        DecorationError: A tag names a parameter that the function lacks.
     """
 
     def __init__(
@@ -66,12 +67,6 @@ class BatchPlan(Generic[K, V]):
         names: tuple[str, str],
         policy: BatchPolicy,
     ) -> None:
-        if one.tags is not None:
-            message = (
-                f"{describe(function)} cannot be a batch of calls with tags, which are read and loaded one by one; "
-                "cache a function for one id with tags=, or leave tags= out"
-            )
-            raise DecorationError(message)
         self.function: Callable[..., Coroutine[Any, Any, Mapping[K, V]]] = function
         self.name: str = describe(function)
         self.one: CallPlan[..., V] = one
@@ -82,6 +77,12 @@ class BatchPlan(Generic[K, V]):
         self.signature: inspect.Signature = inspect.signature(function)
         self._head, self._tail, self._named = _order_of(one, names)
         self.arguments: Arguments = _arguments_of(one, self.signature, names, self.name)
+        if one.tags is not None:
+            _check_tags(one.tags, {*self.signature.parameters} - {names[0]} | {names[1]}, self.name)
+            # Tags outlive the absences that name them as well.
+            one.tags.longest = max(one.tags.longest, self.absent_ttl or 0.0)
+        self.own_tags: bool = one.tags is not None and names[1] in one.tags.parameters
+        """Whether each id has tags of its own; else all have the same."""
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked[K, V]:
         """Return what a call asks for.
@@ -130,6 +131,10 @@ class Asked(Struct, Generic[K, V], eq=False):
             # The usual case, and a call less for each id.
             return render
         return lambda one: render(*self.head, one, *self.tail, **self.named)
+
+    def arguments_of(self, one: K) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a call for one id."""
+        return (*self.head, one, *self.tail), self.named
 
     def arguments_for(self, ids: Iterable[K]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a call of the function for ``ids`` alone."""
@@ -245,6 +250,21 @@ def _check_each(each: object, names: list[str], function: Any) -> None:
     if each not in names:
         known = ", ".join(names) or "none"
         message = f"each={each!r} names no parameter of {describe(function)}; it has {known}"
+        raise DecorationError(message)
+
+
+def _check_tags(tags: TagPlan, known: set[str], name: str) -> None:
+    """Refuse tags of one call that name what a batch does not have.
+
+    Raises:
+        DecorationError: A tag names another parameter than those that are ``known``.
+    """
+    lacking = sorted(tags.parameters - known)
+    if lacking:
+        message = (
+            f"{name} has every part of the tags of one call but {' and '.join(lacking)}; give it parameters of these "
+            "names, or write tags that name the id, or a part of the result, as <return.team_id>"
+        )
         raise DecorationError(message)
 
 

@@ -125,6 +125,17 @@ def runs_uncached(runtime: Runtime, key: str) -> bool:
     return False
 
 
+def block_for_any(runtime: Runtime, keys: Iterable[str]) -> Block | None:
+    """Return as `block_for` if an invalidation of one of ``keys`` waits."""
+    blocks = [block_for(runtime, key) for key in keys] if BLOCKS.get() else []
+    return next((block for block in blocks if block is not None), None)
+
+
+def any_runs_uncached(runtime: Runtime, keys: Iterable[str]) -> bool:
+    """Tell as `runs_uncached` whether that is so for one of ``keys``."""
+    return bool(BLOCKS.get()) and any(runs_uncached(runtime, key) for key in keys)
+
+
 @asynccontextmanager
 async def after_commit(runtime: Runtime, perform: Perform) -> AsyncGenerator[None, None]:
     """Collect changes inside; ``perform`` them when the block ends normally, and none when it raises."""

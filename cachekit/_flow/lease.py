@@ -16,7 +16,7 @@ from cachekit._flow.flight import ABSENT, AGAIN, PAUSED, Flight, Landed
 from cachekit._flow.nesting import inside
 from cachekit._flow.renewal import HeldLease
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.tagged_lease import ask_with_tags, found_with_tags, open_tags
+from cachekit._flow.tagged_lease import ask_with_tags, found_with_tags, seize_with_tags
 from cachekit._tiers.leases import Seen
 from cachekit._tiers.outcome import Down, Found
 from cachekit.backoff import Backoff
@@ -100,7 +100,7 @@ def taken_by(
         if call.pending:
             return None
         if call.tagging is not None:
-            landed = found_with_tags(call, call.tagging, answer)
+            landed = found_with_tags(call, call.tagging, answer, absent=absent)
             return answer if landed is None else landed
         outcome = runtime.values.decoded(call.key, answer, call.codec, anew=seen is not None, absent=absent)
         if not isinstance(outcome, Found):
@@ -145,12 +145,13 @@ def _outcome_of(answer: Lease | Gone | Down, seen: Seen) -> Landed | None:
 
 
 async def seize(call: Call[Any], flight: Flight) -> None:
-    """Take the lease for ``flight`` from whichever load holds it, for a refresh."""
+    """Take the lease for ``flight`` from whichever load holds it, for a refresh or a write; tags are opened with it."""
     token = new_token()
     with Asking(call, flight, token) as asking:
-        asking.answered = await call.runtime.leases.seize(call.key, token, call.plan.policy.lease, call.budget)
-        if call.tagging is not None:
-            await open_tags(call, call.tagging)
+        if call.tagging is None:
+            asking.answered = await call.runtime.leases.seize(call.key, token, call.plan.policy.lease, call.budget)
+        else:
+            asking.answered = await seize_with_tags(call, call.tagging, token)
     if asking.answered:
         _hold(call, flight, token)
 

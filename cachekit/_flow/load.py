@@ -81,13 +81,18 @@ async def share(call: Call[Any], flight: Flight) -> Landed | None:
             landed = await flight.join()
         if landed is None and flight.lease is not None:
             renew_from_now(call, flight.lease)
-        if landed is not None and call.tagging is not None and 0 < landed.asked < call.tagging.began:
-            # It was found, and the question was on its way already when this call began.
-            return AGAIN
-        return landed
+        return _shared(call, landed)
     finally:
         if flight.state is State.ORPHANED:
             abandon(call, flight)
+
+
+def _shared(call: Call[Any], landed: Landed | None) -> Landed | None:
+    """Return the end of a flight as ``call`` may share it."""
+    if landed is not None and call.tagging is not None and 0 < landed.asked < call.tagging.began:
+        # It was found, and the question was on its way already when this call began.
+        return AGAIN
+    return landed
 
 
 class Sharing:
@@ -111,7 +116,7 @@ class Sharing:
         landed = self.waiter.result()
         if landed is None and self._flight.lease is not None:
             renew_from_now(self._call, self._flight.lease)
-        return landed
+        return _shared(self._call, landed)
 
     def leave(self) -> None:
         """Wait no more."""

@@ -19,13 +19,16 @@ from types import CoroutineType
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from cachekit._flow.call import Call
-from cachekit._flow.commit import BLOCKS, Block, Write, block_for, open_block, runs_uncached
+from cachekit._flow.commit import BLOCKS, Block, Write, block_for, block_for_any, open_block, runs_uncached
 from cachekit._flow.flight import Flight
 from cachekit._flow.lease import release, seize, stop_renewing
 from cachekit._flow.load import fill_inside, stored_form
 from cachekit._flow.plan import CallPlan, check_function, describe
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.stale import UNTIMED
+from cachekit._flow.tagged_lease import with_tags
+from cachekit._flow.tagged_put import tagging_of_put, touch_tags
+from cachekit._flow.tagging import TagPlan
 from cachekit._flow.write import invalidate
 from cachekit._tiers.outcome import Found
 from cachekit.errors import DecorationError, RenderError
@@ -56,9 +59,12 @@ async def set_call(
     key = plan.key_of(runtime.reporter, args, kwargs)
     if key is None:
         return False
+    call = Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), args, kwargs)
+    if plan.tags is not None:
+        return await _set_with_tags(call, plan.tags, value)
     entry = None
     try:
-        entry = _entry_of(_call(runtime, plan, key), value)
+        entry = _entry_of(call, value)
     finally:
         if entry is None:
             await invalidate(runtime, [key])
@@ -72,6 +78,22 @@ async def set_call(
         block.write(key, Write(partial(runtime.coherence.set, key, data, lasts)))
         return False
     return await runtime.coherence.set(key, data, lasts, runtime.budget())
+
+
+async def _set_with_tags(call: Call[R], plan: TagPlan, value: R) -> bool:
+    """Store ``value`` with the tags that stand now: as a write that changes nothing."""
+    runtime = call.runtime
+    call.tagging = tagging_of_put(call, plan)
+    flight = Flight(call.key, call.plan, asyncio.get_running_loop())
+    asked = False
+    try:
+        await seize(call, flight)
+        asked = True
+    finally:
+        if not asked:
+            await _fail(call, flight)
+    stored = [call.key] if call.tagging is None else call.tagging.wanted.stored
+    return await _store(call, flight, value, block_for_any(runtime, stored))
 
 
 async def ttl_of_call(
@@ -103,20 +125,22 @@ async def touch(runtime: Runtime, key: str, ttl: float) -> bool:
     """Let the value at ``key`` live for ``ttl`` seconds from now on. Returns whether there is one."""
     if BLOCKS.get() and runs_uncached(runtime, key):
         return False
-    return await runtime.coherence.touch(key, ttl, runtime.budget())
+    budget = runtime.budget()
+    touched = await runtime.coherence.touch(key, ttl, budget)
+    return touched if isinstance(touched, bool) else await touch_tags(runtime, touched, ttl, budget)
 
 
-def _call(runtime: Runtime, plan: CallPlan[..., R], key: str) -> Call[R]:
-    return Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), (), {})
+def _entry_of(call: Call[R], value: R, flight: Flight | None = None) -> tuple[bytes, float, float] | None:
+    """Return the bytes to store for ``value``, for how long, and its TTL; None when it is not stored.
 
-
-def _entry_of(call: Call[R], value: R) -> tuple[bytes, float, float] | None:
-    """Return the bytes to store for ``value``, for how long, and its TTL; None when it is not stored."""
+    ``flight``: has the tags that stood before it was written.
+    """
     runtime = call.runtime
     ttl = call.plan.ttl_of(value, runtime.reporter)
     entry = None if ttl is None else runtime.values.encoded(value, call.codec)
-    # With tags it would need the generations that stood before it was written.
-    if ttl is None or entry is None or call.plan.tags is not None:
+    if ttl is not None and entry is not None and call.plan.tags is not None:
+        entry = None if call.tagging is None or flight is None else with_tags(call, flight, entry, value, ttl)
+    if ttl is None or entry is None:
         return None
     # No load has brought it, so it is unknown how long one takes.
     stored = stored_form(call, entry, ttl, time.monotonic())
@@ -171,17 +195,20 @@ async def writing(
     if key is None:
         yield Put()
         return
-    async with writing_at(runtime, plan, key) as put:
+    call = Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), args, kwargs)
+    async with writing_of(call, plan.tags) as put:
         yield put
 
 
 @asynccontextmanager
-async def writing_at(runtime: Runtime, plan: CallPlan[..., R], key: str) -> AsyncGenerator[Put[R], None]:
-    """Do as `writing`, at ``key``."""
+async def writing_of(call: Call[R], tags: TagPlan | None) -> AsyncGenerator[Put[R], None]:
+    """Do as `writing` for ``call``, which has the arguments of the writer; ``tags`` names tags by them."""
     put: Put[R] = Put()
-    call = _call(runtime, plan, key)
+    runtime, key = call.runtime, call.key
     # No other call finds this flight: it is there for its lease.
-    flight = Flight(key, plan, asyncio.get_running_loop())
+    flight = Flight(key, call.plan, asyncio.get_running_loop())
+    if tags is not None:
+        call.tagging = tagging_of_put(call, tags)
     around = BLOCKS.get()
     block = _being_written(around.get(runtime), key)
     written = False
@@ -198,7 +225,7 @@ async def writing_at(runtime: Runtime, plan: CallPlan[..., R], key: str) -> Asyn
             BLOCKS.set(around)
         if not written:
             await _fail(call, flight)
-    await _store(call, flight, put)
+    await _store(call, flight, put.taken(), open_block(runtime))
 
 
 def _being_written(around: Block | None, key: str) -> Block:
@@ -225,13 +252,14 @@ async def _fail(call: Call[Any], flight: Flight) -> None:
         release(call, flight)
 
 
-async def _store(call: Call[R], flight: Flight, put: Put[R]) -> None:
-    """Store the value under the lease. Whatever keeps it from being stored invalidates the key."""
-    value, held, filled = put.taken(), flight.lease, False
-    block = open_block(call.runtime)
-    kept = False
+async def _store(call: Call[R], flight: Flight, value: Any, block: Block | None) -> bool:
+    """Store ``value`` under the lease, at the end of ``block`` if there is one. Returns whether that is confirmed.
+
+    Whatever keeps it from being stored invalidates the key.
+    """
+    held, filled, kept = flight.lease, False, False
     try:
-        entry = None if held is None or value is _NOTHING else _entry_of(call, value)
+        entry = None if held is None or value is _NOTHING else _entry_of(call, value, flight)
         if held is not None and entry is not None:
             data, lasts, ttl = entry
             stop_renewing(held)
@@ -239,7 +267,7 @@ async def _store(call: Call[R], flight: Flight, put: Put[R]) -> None:
                 write = partial(fill_inside, call, data, held.token, lasts)
                 block.write(call.key, Write(write, drop=partial(release, call, flight), fenced=True))
                 kept = True
-                return
+                return False
             budget = call.runtime.budget()
             # One that is not confirmed in time counts as refused.
             filled = await call.runtime.coherence.fill(call.key, data, held.token, lasts, budget) is True
@@ -248,6 +276,7 @@ async def _store(call: Call[R], flight: Flight, put: Put[R]) -> None:
     finally:
         if not filled and not kept:
             await _fail_or_invalidate(call, flight)
+    return filled
 
 
 async def _fail_or_invalidate(call: Call[Any], flight: Flight) -> None:
@@ -268,7 +297,7 @@ class PutPlan(Generic[P, R]):
         one: The plan of the calls whose value it is.
 
     Raises:
-        DecorationError: It cannot be decorated, or lacks a parameter of the key.
+        DecorationError: It cannot be decorated, or lacks a parameter of the key or of a tag.
     """
 
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], one: CallPlan[..., R]) -> None:
@@ -280,6 +309,8 @@ class PutPlan(Generic[P, R]):
         self.render: KeyFunction = (
             compile_key(one.template, signature) if one.has_template else _render_as(one, signature, self.name)
         )
+        self.tags: TagPlan | None = TagPlan(one.policy.tags, signature, one.template) if one.tags is not None else None
+        """Names the tags of the value by the arguments of the function."""
 
 
 def _render_as(one: CallPlan[..., Any], signature: inspect.Signature, name: str) -> KeyFunction:
@@ -326,5 +357,7 @@ async def _write_through(runtime: Runtime, plan: PutPlan[..., R], args: tuple[An
         runtime.reporter.incident(plan.name, "argument", text)
         return await plan.function(*args, **kwargs)
     runtime.reporter.resolved(plan.name, "argument")
-    async with writing_at(runtime, plan.one, key) as put:
+    one = plan.one
+    call = Call(runtime, one, key, one.codec(runtime.reporter), runtime.budget(), args, kwargs)
+    async with writing_of(call, plan.tags) as put:
         return put(await plan.function(*args, **kwargs))

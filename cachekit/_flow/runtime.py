@@ -18,6 +18,7 @@ from cachekit._tiers.leases import Leases
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.seals import Seals
 from cachekit._tiers.sweeping import Sweeper
+from cachekit._tiers.tagged_many import TaggedMany
 from cachekit._tiers.tags import TaggedValues
 from cachekit._tiers.values import Values
 from cachekit._tiers.windows import Windows
@@ -57,6 +58,7 @@ class Runtime:
         """The keys of the cache; None when it has none."""
         self.leases: Leases = Leases(guard, coherence)
         self.tagged: TaggedValues = TaggedValues(guard, coherence, self.values)
+        self.tagged_many: TaggedMany = TaggedMany(guard, coherence, self.values, self.tagged)
         self.sweeper: Sweeper = Sweeper(guard)
         self.numbers: Iterator[int] = itertools.count(1)
         """The order of calls with tags, and of their questions, in this process."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from cachekit._flow.call import Call
-from cachekit._flow.commit import BLOCKS, Block, block_for, runs_uncached
+from cachekit._flow.commit import BLOCKS, any_runs_uncached, block_for_any
 from cachekit._flow.flight import Flight
 from cachekit._flow.joining import ReadResult
 from cachekit._flow.load import lead, load_inside
@@ -32,11 +32,18 @@ from cachekit.errors import RenderError
 from cachekit.events import Hit
 from cachekit.freshness import FRESH, Freshness
 from cachekit.stores.base import TaggedValue, Want
-from cachekit.tags import line_in, name_of, tag_keys
+from cachekit.tags import line_in, name_of
 
 R = TypeVar("R")
 
 _UNTAGGED: Final = "is not cached: it has tags, and its store has none (TaggedStore)"
+
+
+def has_tags(runtime: Runtime, plan: CallPlan[..., Any]) -> bool:
+    """Tell whether the store has tags. If it has none, calls with tags run uncached, with one warning."""
+    if not runtime.tagged.supported:
+        runtime.reporter.incident(plan.name, "untagged", f"{plan.name} {_UNTAGGED}")
+    return runtime.tagged.supported
 
 
 # Not `async`: arguments that do not fit are an error of the call, not of the `await`.
@@ -143,9 +150,16 @@ async def _go_on(begun: _Begun, found: TaggedOutcome, args: tuple[Any, ...], kwa
     if verdict is SERVE:
         # The table says that it was found.
         return cast("Found", outcome).value
-    tagging = _tagging(runtime, plan, wanted, found, begun.began)
+    tagging = tagging_of(runtime, plan, wanted, found, begun.began)
     call = Call(runtime, plan, wanted.key, wanted.codec, begun.budget, args, kwargs, tagging=tagging)
-    return await serve_stale(call, ReadResult(outcome, begun.earlier, found.holder, found.tags), verdict)
+    return await serve_stale(call, read_result(wanted, found, begun.earlier), verdict)
+
+
+def read_result(wanted: Wanted, found: TaggedOutcome, earlier: Flight | None) -> ReadResult:
+    """Return what a call has read, for `cachekit._flow.joining`."""
+    # Nobody knows which tags the result of a load will have: one that had begun is not joined on the word of others.
+    holder = found.holder if wanted.least is None else None
+    return ReadResult(found.outcome, earlier, holder, found.tags)
 
 
 # Not `async`: it would cost a hit one more coroutine.
@@ -173,8 +187,7 @@ def _wanted(runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], k
         return None
     if reporter.incidents:
         reporter.resolved(plan.name, "argument")
-    if not runtime.tagged.supported:
-        reporter.incident(plan.name, "untagged", f"{plan.name} {_UNTAGGED}")
+    if not has_tags(runtime, plan):
         return None
     codec = plan.built_codec or plan.codec(reporter)
     if not tags.from_result:
@@ -183,7 +196,7 @@ def _wanted(runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], k
     return Wanted(key, names if hint is None else hint, codec, plan.windows, frozenset(names))
 
 
-def _tagging(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted, found: TaggedOutcome, began: int) -> Tagging:
+def tagging_of(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted, found: TaggedOutcome, began: int) -> Tagging:
     """Return the tags that a load is to open: those of the value that was found, or of the last one, or of the call."""
     tags = cast("TagPlan", plan.tags)
     # A value that a function with stale windows has found is told by what is left of it.
@@ -199,17 +212,9 @@ def _tagging(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted, found: 
     return Tagging(Wanted(wanted.key, known, wanted.codec, wanted.windows), began, suffix=suffix)
 
 
-def _block_for(runtime: Runtime, wanted: Wanted) -> Block | None:
-    """Return the innermost block if a removal of the key, or of a tag, waits for the running code to commit."""
-    if not BLOCKS.get():
-        return None
-    blocks = [block_for(runtime, key) for key in (wanted.key, *tag_keys(wanted.names))]
-    return next((block for block in blocks if block is not None), None)
-
-
 def _runs_uncached(runtime: Runtime, wanted: Wanted) -> bool:
     """Tell whether the running code is to invalidate the key, or a tag, or is writing the key."""
-    return bool(BLOCKS.get()) and any(runs_uncached(runtime, key) for key in (wanted.key, *tag_keys(wanted.names)))
+    return any_runs_uncached(runtime, wanted.stored)
 
 
 # --- without loading, and loading in any case ------------------------------------------------------
@@ -220,9 +225,9 @@ async def refresh_tagged(runtime: Runtime, plan: CallPlan[..., R], args: tuple[A
     wanted = _wanted(runtime, plan, args, kwargs)
     if wanted is None:
         return await plan.function(*args, **kwargs)
-    tagging = _tagging(runtime, plan, wanted, TaggedOutcome(MISS, {}), next(runtime.numbers))
+    tagging = tagging_of(runtime, plan, wanted, TaggedOutcome(MISS, {}), next(runtime.numbers))
     call = Call(runtime, plan, wanted.key, wanted.codec, runtime.budget(), args, kwargs, tagging=tagging)
-    block = _block_for(runtime, wanted)
+    block = block_for_any(runtime, wanted.stored)
     if block is not None:
         return await load_inside(call, block)
     return await lead(call, runtime.flights.open(wanted.key, plan), Verdict.REFRESH)

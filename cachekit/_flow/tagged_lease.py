@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cachekit._flow.call import Call
-from cachekit._flow.flight import Flight, Landed
+from cachekit._flow.flight import ABSENT, Flight, Landed
 from cachekit._flow.tagging import Tagging
 from cachekit._tiers.coherence import milliseconds
 from cachekit._tiers.leases import Seen
@@ -20,7 +20,7 @@ from cachekit._tiers.outcome import Down, Found
 from cachekit.entry import Entry
 from cachekit.errors import RenderError
 from cachekit.freshness import FRESH
-from cachekit.stores.scripts import AcquireStaleLease, Gone, Lease, Script
+from cachekit.stores.scripts import AcquireStaleLease, Gone, Lease, Script, SeizeLease
 from cachekit.tags import line_in
 
 
@@ -28,40 +28,56 @@ async def ask_with_tags(
     call: Call[Any], tagging: Tagging, token: bytes, unreadable: bytes | None
 ) -> bytes | Lease | Gone | Down:
     """Ask for the lease, and open the tags, in one round trip. Returns as `cachekit._tiers.leases.Leases` does."""
-    runtime, seen = call.runtime, call.seen or Seen()
-    suffix = tagging.suffix or seen.suffix if unreadable is None else line_in(unreadable)
-    lease_ms = milliseconds(call.plan.policy.lease)
-    script: Script[bytes | Lease | Gone] = AcquireStaleLease(token, lease_ms, seen.floor_ms, suffix, seen.copy)
+    runtime, script = call.runtime, question_with_tags(call, tagging, token, unreadable)
     # Before the question: who begins from now on is not served by what it finds.
     tagging.asked = next(runtime.numbers)
-    opened = await runtime.tagged.open_with(script, tagging.wanted, _seconds(call), call.budget)
+    opened = await runtime.tagged.open_with(script, tagging.wanted, seconds_of_tags(call), call.budget)
     tagging.tags = opened[1] if tagging.known else None
     return opened[0]
 
 
-async def open_tags(call: Call[Any], tagging: Tagging) -> None:
-    """Open the tags for a load whose lease was taken over."""
-    tagging.tags = None
-    if tagging.known:
-        tagging.tags = await call.runtime.tagged.open(tagging.wanted.names, _seconds(call), call.budget)
+def question_with_tags(
+    call: Call[Any], tagging: Tagging, token: bytes, unreadable: bytes | None
+) -> Script[bytes | Lease | Gone]:
+    """Return the script that asks for the lease."""
+    seen = call.seen or Seen()
+    suffix = tagging.suffix or seen.suffix if unreadable is None else line_in(unreadable)
+    return AcquireStaleLease(token, milliseconds(call.plan.policy.lease), seen.floor_ms, suffix, seen.copy)
 
 
-def found_with_tags(call: Call[Any], tagging: Tagging, raw: bytes) -> Landed | None:
-    """Return the end of a flight that has found ``raw`` when it asked for the lease; None if it is of no use."""
-    wanted = replace(tagging.wanted, windows=None, least=None)
-    outcome = call.runtime.tagged.judged(wanted, raw, tagging.tags or {}, None)
+async def seize_with_tags(call: Call[Any], tagging: Tagging, token: bytes) -> bool:
+    """Take the lease over, and open the tags, in one round trip. Returns whether the store confirmed the lease."""
+    script = SeizeLease(token, milliseconds(call.plan.policy.lease))
+    opened = await call.runtime.tagged.open_with(script, tagging.wanted, seconds_of_tags(call), call.budget)
+    tagging.tags = opened[1] if tagging.known else None
+    return opened[0] is True
+
+
+def found_with_tags(call: Call[Any], tagging: Tagging, raw: bytes, *, absent: bool = False) -> Landed | None:
+    """Return the end of a flight that has found ``raw`` when it asked for the lease; None if it is of no use.
+
+    ``absent``: a remembered absence is one, too (`cachekit._flow.flight.ABSENT`).
+    """
+    wanted, tags, judged = (
+        replace(tagging.wanted, windows=None, least=None),
+        tagging.tags or {},
+        call.runtime.tagged.judged,
+    )
+    outcome = judged(wanted, raw, tags, None, absent=absent)
     if isinstance(outcome, Down):
         # It was stored a moment ago, so it is fresh unless it was expired by hand.
-        outcome = call.runtime.tagged.judged(wanted, raw, tagging.tags or {}, inf)
+        outcome = judged(wanted, raw, tags, inf, absent=absent)
     if not isinstance(outcome, Found) or outcome.freshness is not FRESH:
         return None
+    if outcome.entry.absent:
+        return ABSENT
     return Landed(outcome.value, outcome.entry, tagging.asked)
 
 
 def with_tags(call: Call[Any], flight: Flight, entry: Entry, result: object, ttl: float) -> Entry | None:
-    """Return ``entry`` of the ``result`` of a load with the tags that stood before it; None if it is not to be stored.
+    """Return ``entry`` of a ``result`` with the tags that stood before it; None if it is not to be stored.
 
-    A result whose tags are not those that were opened teaches their names to the next load.
+    A result of which not all tags were opened teaches their names to the next load, or write.
     """
     plan, tagging = call.plan.tags, call.tagging
     if plan is None or tagging is None:
@@ -69,17 +85,20 @@ def with_tags(call: Call[Any], flight: Flight, entry: Entry, result: object, ttl
     kept = ttl + (0.0 if call.plan.windows is None else call.plan.windows.longest)
     plan.longest = max(plan.longest, kept)
     try:
-        names = plan.all_names(result, call.args, call.kwargs) if plan.from_result else tagging.wanted.names
+        named = tagging.plan or plan
+        names = named.all_names(result, call.args, call.kwargs) if plan.from_result else tagging.wanted.names
     except RenderError as error:
         call.runtime.reporter.skipped(call.plan.name, "argument", f"it stores no result: {error}")
         return None
     if plan.from_result:
         plan.teach(call.key, names)
     tags = flight.tags
-    return replace(entry, tags=tags) if tags is not None and {*tags} == {*names} else None
+    if tags is None or not tags.keys() >= {*names}:
+        return None
+    return replace(entry, tags={name: tags[name] for name in names})
 
 
-def _seconds(call: Call[Any]) -> float:
+def seconds_of_tags(call: Call[Any]) -> float:
     """Return for how many seconds the values are kept that name the tags."""
     policy, windows, plan = call.plan.policy, call.plan.windows, call.plan.tags
     ttl = policy.ttl if isinstance(policy.ttl, float) else 0.0

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from cachekit._tiers.tags import Wanted
 from cachekit.errors import DecorationError, RenderError
-from cachekit.keys import RESULT, KeysFunction, compile_keys, compile_lines, escape
+from cachekit.keys import RESULT, KeysFunction, compile_keys, compile_lines, escape, parameters_of
 from cachekit.tags import AROUND, MOST, Tags, tag_key
 
 MOST_HINTS: Final = 10_000
@@ -56,6 +56,8 @@ class TagPlan:
             self.quick = lines if self.own is None else _behind([tag_key(self.own)], lines, any_of=bool(of_call))
         self._of_call = [compile_keys(one, signature) for one in templates if not of_result(one)]
         self._of_result = [compile_keys(one, signature, with_result=True) for one in templates if of_result(one)]
+        self.parameters: frozenset[str] = frozenset().union(*map(parameters_of, templates)) - {RESULT}
+        """Those that the names of its tags have."""
         self.from_result: bool = bool(self._of_result)
         """Whether some of its tags are known from the result alone."""
         self.longest: float = 0.0
@@ -154,3 +156,5 @@ class Tagging(Struct, eq=False):
     """The number of its last question."""
     tags: Tags | None = None
     """The tags that stood before its load; None if one of them is not known."""
+    plan: TagPlan | None = None
+    """Of a value in hand: it names tags by the arguments of the writer. None: that of the function does."""

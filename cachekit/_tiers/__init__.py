@@ -8,6 +8,7 @@
     seals.py       values and items that only the holders of a key can read
     leases.py      leases on the loads of keys
     tags.py        values that are hits as long as their tags stand
+    tagged_many.py many of them at once
     sweeping.py    removes everything of a prefix
     coherence.py   the store, believed only as far as the journal allows; the near tier follows every change
     journal.py     invalidations that the store has not acknowledged

@@ -277,11 +277,15 @@ class Coherence:
             self.journal.stored(key, script.ttl_ms / 1000, mark)
         return answer is True
 
-    async def touch(self, key: str, ttl: float, budget: Budget) -> bool:
-        """Let the value at ``key`` live for ``ttl`` seconds from now on. Returns whether there is one that is fresh."""
+    async def touch(self, key: str, ttl: float, budget: Budget) -> bool | bytes:
+        """Let the value at ``key`` live for ``ttl`` seconds from now on. Returns whether there is one that is fresh.
+
+        Of a value with tags it returns the second line: the tags have to outlive it.
+        """
         if self.journal and self._override(key):
             return False
-        return await self._guard.ask(self._store.run, key, budget, Touch(milliseconds(ttl))) is True
+        answer = await self._guard.ask(self._store.run, key, budget, Touch(milliseconds(ttl)))
+        return False if isinstance(answer, Down) else answer
 
     async def may_grow(self, key: str, budget: Budget) -> bool:
         """Return whether the window at ``key`` may grow: one that was to be forgotten has to be removed before."""

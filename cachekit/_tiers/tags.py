@@ -41,6 +41,11 @@ class Wanted(Struct, frozen=True):
     least: frozenset[str] | None = None
     """For tags of the result, whose names stand in the value alone: those that it has in any case."""
 
+    @property
+    def stored(self) -> list[str]:
+        """Its key, and those of its tags."""
+        return [self.key, *tag_keys(self.names)]
+
 
 class TaggedOutcome(Struct, frozen=True):
     """The outcome of a read with tags."""
@@ -96,7 +101,7 @@ class TaggedValues:
             return TaggedOutcome(answer, {})
         tags = dict(zip(wanted.names, generations_of(answer.tags), strict=True))
         outcome = self.judged(wanted, answer.value, tags, answer.left if want & Want.TTL else None)
-        if outcome is _AGAIN:
+        if outcome is AGAIN:
             # The names of its tags stand in the value, or it is stale for some functions.
             named = self.names_in(answer.value, wanted.codec)
             names = wanted.names if named is None else named
@@ -152,17 +157,21 @@ class TaggedValues:
         entry = parse(raw, sealed=codec.private, tagged=True) if isinstance(raw, bytes) else None
         return None if entry is None or entry.tags is None else tuple(entry.tags)
 
-    def judged(self, wanted: Wanted, raw: bytes | None, tags: Tags, left: float | None) -> Outcome:
+    def judged(
+        self, wanted: Wanted, raw: bytes | None, tags: Tags, left: float | None, *, absent: bool = False
+    ) -> Outcome:
         """Return the outcome for the bytes ``raw``, when so much is left of them and ``tags`` stand.
 
-        ``left``: None if the server was not asked.
+        ``left``: None if the server was not asked. ``absent``: a remembered absence is found, for a batch.
         """
         # A store by somebody else may answer with anything.
-        entry = self._valid(wanted, raw, tags) if isinstance(raw, bytes) else None
+        entry = self._valid(wanted, raw, tags, absent=absent) if isinstance(raw, bytes) else None
         if entry is None:
             return MISS
         if entry is _MORE or (left is None and entry.dated):
-            return _AGAIN
+            return AGAIN
+        if entry.absent:
+            return Found(None, entry)
         windows = wanted.windows
         found = self._values.found(entry, wanted.codec)
         if left is None or not isinstance(found, Found):
@@ -170,12 +179,12 @@ class TaggedValues:
         early = 0.0 if windows is None or windows.ahead is None else draw(entry, windows, left - entry.stale)
         return Found(found.value, entry, judge(entry, left, windows, early), left)
 
-    def _valid(self, wanted: Wanted, raw: bytes, tags: Tags) -> Entry | None:
+    def _valid(self, wanted: Wanted, raw: bytes, tags: Tags, *, absent: bool) -> Entry | None:
         """Return the entry in ``raw`` if it has exactly ``tags``, and all stand; `_MORE` to ask for others."""
         known = are_known(tags)
         if known and not wanted.codec.private and raw.endswith(line := line_of(tags)):
             return Entry(raw[: -len(line)], tags=tags)
-        entry = self._values.tagged(wanted.key, raw, wanted.codec)
+        entry = self._values.tagged(wanted.key, raw, wanted.codec, absent=absent)
         if entry is None or entry.tags is None:
             return None
         if wanted.least is not None and entry.tags.keys() != tags.keys() and wanted.least <= entry.tags.keys():
@@ -191,7 +200,7 @@ class TaggedValues:
 
         Returns the tags with the generations that stand now; None if one of them could not be opened.
         """
-        keys, opening = tag_keys(wanted.names), _opening(seconds)
+        keys, opening = tag_keys(wanted.names), opening_for(seconds)
         here, others = self._by_shard(wanted.key, keys)
         run = self._run(wanted.key, script, here, opening, budget)
         if not others:
@@ -212,7 +221,7 @@ class TaggedValues:
             return {}
         keys = tag_keys(names)
         here, others = self._by_shard(keys[0], keys)
-        groups, opening = [here, *others], _opening(seconds)
+        groups, opening = [here, *others], opening_for(seconds)
         budgets = [Budget(budget.left) for _ in groups]
         opened = await asyncio.gather(*map(self._open, groups, repeat(opening), budgets))
         budget.left = min([own.left for own in budgets])
@@ -277,11 +286,13 @@ class TaggedValues:
 
 
 _MORE: Final = Entry(b"")
-_AGAIN: Final = Down("again")
+AGAIN: Final = Down("again")
+"""In place of a value that needs another question: for its tags, or for what is left of it."""
 _NO_CODEC: Final = cast("Codec", None)
 
 
-def _opening(seconds: float) -> OpenTags:
+def opening_for(seconds: float) -> OpenTags:
+    """Return how tags are opened for values that are kept for so many ``seconds``."""
     return OpenTags(milliseconds(max(LONGEST, 2 * seconds)), new_generation)
 
 

@@ -32,7 +32,8 @@ class Reading(Struct, frozen=True):
     """Whether their values may be kept near."""
 
 
-def _keep_near(reading: NearRead, found: Found, codec: Codec, windows: Windows | None) -> None:
+def keep_near(reading: NearRead, found: Found, codec: Codec, windows: Windows | None) -> None:
+    """Keep near what ``reading`` has found. A remembered absence is not kept."""
     if found.entry.absent:
         return
     early = 0.0 if windows is None else draw(found.entry, windows)
@@ -95,7 +96,7 @@ class Values:
             outcome = self._judged(key, answer, codec, windows)
             if isinstance(outcome, Found):
                 if outcome.freshness is FRESH:
-                    _keep_near(reading, outcome, codec, windows)
+                    keep_near(reading, outcome, codec, windows)
                 elif windows is None:
                     return MISS
             return outcome
@@ -119,9 +120,7 @@ class Values:
         """
         coherence = self._coherence
         if not coherence.times or not (reading.near or reading.windows is not None):
-            raw: Any = await coherence.get_many(keys, budget, timed=False)
-            outcomes = [self.decoded(key, one, codec, absent=True) for key, one in zip(keys, raw, strict=True)]
-            return await self._dated_anew(keys, outcomes, codec, budget)
+            return await self.read_many_on(keys, await coherence.get_many(keys, budget, timed=False), codec, budget)
         with ExitStack() as stack:
             marks = [stack.enter_context(coherence.near_read(key)) if reading.near else None for key in keys]
             answers: Any = await coherence.get_many(keys, budget, timed=True)
@@ -130,11 +129,18 @@ class Values:
                 outcome = self._judged(key, answer, codec, reading.windows, absent=True)
                 fresh = isinstance(outcome, Found) and outcome.freshness is FRESH
                 if fresh and mark is not None:
-                    _keep_near(mark, cast("Found", outcome), codec, reading.windows)
+                    keep_near(mark, cast("Found", outcome), codec, reading.windows)
                 elif isinstance(outcome, Found) and not fresh and reading.windows is None:
                     outcome = MISS
                 outcomes.append(outcome)
         return outcomes
+
+    async def read_many_on(
+        self, keys: Sequence[str], raw: Sequence[Any], codec: Codec, budget: Budget
+    ) -> list[Outcome]:
+        """Return for each of ``keys`` as `read_on`, for ``raw``, which was read already."""
+        outcomes = [self.decoded(key, one, codec, absent=True) for key, one in zip(keys, raw, strict=True)]
+        return await self._dated_anew(keys, outcomes, codec, budget)
 
     async def _dated_anew(
         self, keys: Sequence[str], outcomes: list[Outcome], codec: Codec, budget: Budget
@@ -263,9 +269,14 @@ class Values:
         early = 0.0 if windows is None else draw(entry, windows, left - entry.stale)
         return Found(value, entry, judge(entry, left, windows, early), left)
 
-    def tagged(self, key: str, raw: bytes, codec: Codec) -> Entry | None:
-        """Return the entry in ``raw``, which stands at ``key``, with its tags; None for one that is not understood."""
-        return parse(raw, tagged=True) if not codec.private else self._seals.value_in(key, raw, codec, tagged=True)
+    def tagged(self, key: str, raw: bytes, codec: Codec, *, absent: bool = False) -> Entry | None:
+        """Return the entry in ``raw``, which stands at ``key``, with its tags; None for one that is not understood.
+
+        ``absent``: a remembered absence is understood, too.
+        """
+        if not codec.private:
+            return parse(raw, tagged=True, absent=absent)
+        return self._seals.value_in(key, raw, codec, tagged=True, absent=absent)
 
     def found(self, entry: Entry, codec: Codec) -> Found | Miss:
         """Return the value of ``entry``; bytes that do not decode are a miss, with one warning."""

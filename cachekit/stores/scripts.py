@@ -220,10 +220,11 @@ class Expire(Script[bool], frozen=True):
         return True
 
 
-class Touch(Script[bool], frozen=True):
+class Touch(Script[bool | bytes], frozen=True):
     """Let a value whose TTL is not over live for ``ttl_ms`` from now on, and then for its stale window.
 
-    The result is whether there was one. It is not changed.
+    The result is whether there was one; of one that has tags its second line, since these have to outlive it. It is not
+    changed.
     """
 
     ttl_ms: int
@@ -235,22 +236,25 @@ class Touch(Script[bool], frozen=True):
     def arguments(self) -> Arguments:
         return (self.ttl_ms,)
 
-    def parse(self, reply: object) -> bool | Unexpected:
+    def parse(self, reply: object) -> bool | bytes | Unexpected:
+        if isinstance(reply, bytes):
+            return reply
         return reply == 1 if reply in (0, 1) else UNEXPECTED
 
     def is_result(self, answer: object) -> bool:
-        return isinstance(answer, bool)
+        return isinstance(answer, (bool, bytes))
 
-    def in_memory(self, keys: Keyspace, key: str) -> bool:
+    def in_memory(self, keys: Keyspace, key: str) -> bool | bytes:
         value = keys.value(key)
         if value is None or value.endswith(EXPIRED):
             return False
-        found = _WINDOW.search(value.partition(b"\n")[2])
+        line = value.partition(b"\n")[2]
+        found = _WINDOW.search(line)
         window_ms = int(found[1]) if found is not None else 0
         if keys.seconds_left(key) * 1000 <= window_ms:
             return False
         keys.put(key, value, self.ttl_ms + window_ms)
-        return True
+        return line if b'"T":' in line else True
 
 
 _WINDOW: Final = re.compile(rb'"s":(\d+)')
@@ -277,6 +281,29 @@ class _Fenced(Script[bool], frozen=True):
     def do_in_memory(self, keys: Keyspace, key: str) -> None:
         """Do the step in memory."""
         raise NotImplementedError
+
+
+class SeizeLease(Script[bool], frozen=True):
+    """Take the lease from whichever load holds it, for ``lease_ms``. It is `Store.seize_lease` beside other steps."""
+
+    token: bytes
+    lease_ms: int
+
+    name = "seize_lease"
+
+    @property
+    def arguments(self) -> Arguments:
+        return (self.token, self.lease_ms)
+
+    def parse(self, reply: object) -> bool | Unexpected:
+        return True if reply == 1 else UNEXPECTED
+
+    def is_result(self, answer: object) -> bool:
+        return answer is True
+
+    def in_memory(self, keys: Keyspace, key: str) -> bool:
+        keys.hold(key, self.token, self.lease_ms)
+        return True
 
 
 class RenewLease(_Fenced, frozen=True):
@@ -488,6 +515,7 @@ def _judged(items: list[bytes], now: str, oldest: str) -> list[bytes]:
 SCRIPTS: Final[tuple[type[Script[Any]], ...]] = (
     AcquireLease,
     AcquireStaleLease,
+    SeizeLease,
     RenewLease,
     ReleaseLease,
     PauseLease,

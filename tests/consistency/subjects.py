@@ -29,11 +29,6 @@ ALL: Final = "items"
 """The tag of all items that have tags."""
 
 
-BATCHES: Final = (False,)
-"""By whether they have tags, the functions that have batches: those with tags are refused at decoration. The keys of
-such a function are read one by one, at the same time."""
-
-
 def has_tags(key: int) -> bool:
     """Tell whether ``key`` belongs to the function with tags, in a run with tags: one of the two hottest keys does."""
     return key % 2 == 0
@@ -157,7 +152,7 @@ class CachekitSubject:
             True: cache.cached(key="item:<key>", tags=["row:<key>", ALL], **options)(item),
         }
         self._changes = {with_tags: function.puts(change) for with_tags, function in self._functions.items()}
-        many = {with_tags: self._functions[with_tags].many(each="keys", max_batch=5) for with_tags in BATCHES}
+        many = {with_tags: function.many(each="keys", max_batch=5) for with_tags, function in self._functions.items()}
         self._batches = {with_tags: decorate(items) for with_tags, decorate in many.items()}
 
     def _has_tags(self, key: int) -> bool:
@@ -176,19 +171,14 @@ class CachekitSubject:
         calls: list[Awaitable[dict[int, Item]]] = []
         for with_tags in (False, True):
             own = [key for key in unique if self._has_tags(key) is with_tags]
-            if own and with_tags in self._batches:
+            if own:
                 calls.append(self._batches[with_tags](own))
-            else:
-                calls += [self._read_as_batch(key) for key in own]
         if len(calls) == 1:
             return await calls[0]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_awaited(call)) for call in calls]
         found = {key: item for task in tasks for key, item in task.result().items()}
         return {key: found[key] for key in unique if key in found}
-
-    async def _read_as_batch(self, key: int) -> dict[int, Item]:
-        return {key: await self.read(key)}
 
     async def change(self, key: int) -> Item:
         return await self._changes[self._has_tags(key)](key)

@@ -13,7 +13,6 @@ import pytest_asyncio
 from cachekit import MISS, Cache, CachedFunction, CachedManyFunction, new_key
 from cachekit.errors import ConfigurationError, DecorationError, RoundTripError
 from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, ServedStale, StoreFailed, Uncached
-from cachekit.stores.lane import Lane
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.cluster import RedisCluster
@@ -353,8 +352,11 @@ async def test_a_single_call_joins_the_load_of_a_batch(cache: Cache) -> None:
     assert users.loads == [["a", "b"]]
 
 
-async def test_a_single_call_that_shared_a_load_of_a_batch_loads_what_that_leaves_out(cache: Cache) -> None:
-    users = Users(cache)
+@pytest.mark.parametrize("absent_ttl", [None, "1m"])
+async def test_a_single_call_that_shared_a_load_of_a_batch_loads_what_that_leaves_out(
+    cache: Cache, absent_ttl: str | None
+) -> None:
+    users = Users(cache, absent_ttl=absent_ttl)
     users.unknown = {"x"}
     users.open.clear()
     batch = asyncio.create_task(users.many(["x"]))
@@ -693,23 +695,6 @@ async def test_random_cancellations_leave_every_other_caller_its_result(cache: C
 # --- decoration ---------------------------------------------------------------------------------------
 
 
-def test_a_batch_of_calls_with_tags_is_refused() -> None:
-    cache = Cache("memory://")
-
-    @cache.cached(key="k:<x>", ttl=60, tags=["t"])
-    async def one(x: int) -> int: ...
-
-    with pytest.raises(DecorationError, match="batch of calls with tags"):
-
-        @one.many()
-        async def some(xs: list[int]) -> dict[int, int]: ...
-
-    with pytest.raises(DecorationError, match="batch of calls with tags"):
-
-        @cache.cached_many(key="k:<x>", each="xs", ttl=60, tags=["t"])
-        async def alone(xs: list[int]) -> dict[int, int]: ...
-
-
 def test_a_batch_that_cannot_be_told_from_its_parameters_is_refused() -> None:
     cache = Cache("memory://")
 
@@ -821,22 +806,6 @@ async def test_the_values_of_a_private_batch_and_its_absences_stand_sealed(store
 
 
 # --- round trips --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of the writes to servers: the address of each, in order."""
-    sent: list[str] = []
-    send = Lane._send
-
-    def counted(lane: Lane) -> None:
-        before = len(lane._unanswered)
-        send(lane)
-        if len(lane._unanswered) > before:
-            sent.append(str(id(lane)))
-
-    monkeypatch.setattr(Lane, "_send", counted)
-    return sent
 
 
 async def test_a_batch_takes_one_round_trip_for_hits_and_three_for_misses(

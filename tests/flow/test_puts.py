@@ -57,41 +57,6 @@ class Source:
         return Name(text)
 
 
-# --- with tags ----------------------------------------------------------------------------------------
-
-
-async def test_a_value_in_hand_of_a_function_with_tags_invalidates_the_key(cache: Cache) -> None:
-    source = Source(cache, tags=["names"])
-    await source.name(7)
-    assert not await source.name.set(Name("set"), 7)
-    assert await source.name.peek(7) is MISS
-    await source.name(7)
-    async with source.name.writing(7) as put:
-        put(await source.write("new"))
-    assert await source.name.peek(7) is MISS
-    assert await source.name(7) == Name("new")
-
-
-async def test_a_call_with_tags_inside_a_write_of_its_key_runs_uncached(cache: Cache) -> None:
-    source = Source(cache, tags=["names"])
-    await source.name(7)
-    async with source.name.writing(7) as put:
-        put(await source.write("new"))
-        assert await source.name(7) == Name("new")
-        assert await source.name.peek(7) is MISS
-
-
-async def test_a_value_with_tags_has_a_ttl_as_long_as_they_stand(cache: Cache) -> None:
-    source = Source(cache, tags=["names"])
-    assert await source.name.ttl(7) is None
-    await source.name(7)
-    left = await source.name.ttl(7)
-    assert left is not None
-    assert 0 < left <= 60
-    await cache.invalidate_tags("names")
-    assert await source.name.ttl(7) is None
-
-
 # --- set ----------------------------------------------------------------------------------------------
 
 

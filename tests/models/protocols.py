@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
 
-from tests.models import batch, clear, near_tags, put, stale, tags
+from tests.models import batch, clear, near_tags, put, stale, tagged_batch, tagged_put, tags
 from tests.models.frame import Frame
 
 
@@ -34,6 +34,8 @@ PROTOCOLS: Final = {
     "batch": _protocol(batch),
     "put": _protocol(put),
     "tags": _protocol(tags),
+    "tagged-batch": _protocol(tagged_batch),
+    "tagged-put": _protocol(tagged_put),
     "near-tags": _protocol(near_tags),
     "clear": _protocol(clear),
 }

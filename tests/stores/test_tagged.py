@@ -16,7 +16,7 @@ from cachekit.errors import KeyRefusedError
 from cachekit.stores import Store
 from cachekit.stores.base import Sweep, SweepingStore, TaggedStore, Want
 from cachekit.stores.connect import open_store
-from cachekit.stores.scripts import NO_VALUE, AcquireStaleLease, Copy, Lease, OpenTags
+from cachekit.stores.scripts import NO_VALUE, AcquireStaleLease, Copy, Lease, OpenTags, SeizeLease, Touch
 from cachekit.tags import new_generation, tag_keys
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
@@ -206,3 +206,28 @@ def test_a_memory_store_has_tags_that_end() -> None:
         assert lease_key(TAGS[0]).startswith(b"~{one}")
 
     asyncio.run(main())
+
+
+async def test_a_lease_is_taken_over_and_its_tags_are_opened_in_one_question(store: Tagged) -> None:
+    await store.seize_lease("k", T, b"f" * 24, lease_ms=MINUTE)
+    answer, opened = await store.run_tagged("k", T, SeizeLease(TOKEN, MINUTE), TAGS, OPENING)
+    assert answer is True
+    found = await store.get_tagged("k", T, TAGS, Want.HOLDER)
+    assert (found.holder, [*found.tags]) == (TOKEN, opened)
+    assert None not in opened
+
+
+async def test_a_touch_tells_the_second_line_of_a_value_with_tags_alone(store: Tagged) -> None:
+    lines = {
+        "none": (b"1", True),
+        "plain": (b'1\n{"s":1000}', True),
+        "tagged": (b'1\n{"T":{"one":"g0"},"s":1000}', b'{"T":{"one":"g0"},"s":1000}'),
+        "expired": (b'1\n{"T":{"one":"g0"},"s":1000}!', False),
+        "in the value": (b'{"T":1}', True),
+    }
+    assert await store.run("nothing", T, Touch(MINUTE)) is False
+    for key, (value, answer) in lines.items():
+        await store.set(key, T, value, ttl_ms=MINUTE)
+        assert await store.run(key, T, Touch(2 * MINUTE)) == answer, key
+        left = (await store.get_tagged(key, T, [], Want.TTL)).left
+        assert (left > 60) == bool(answer), key
