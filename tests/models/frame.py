@@ -41,7 +41,7 @@ class World:
 
     def shared(self) -> Hashable:
         """Return a value that is equal for worlds that differ in their tasks alone."""
-        parts = {**self.__dict__, "tasks": None, "late": tuple(sorted(self.late))}
+        parts = {**self.__dict__, "tasks": None, "late": tuple(sorted(self.late, key=repr))}
         for name in self.DICTS:
             parts[name] = tuple(sorted(parts[name].items()))
         return tuple(parts.values())
