@@ -294,15 +294,16 @@ class Worker:
         op = _OP.get()
         await self.pause(op)
         version = self.board.bump(key)
+        # Its own: another writer may have written since, and what is stored is not newer. A put that is cancelled, or
+        # raises, covers it as well.
+        op.covers[key] = version
+        self.board.new_epoch(key)
         self.note(key, f"{op.label} writes version {version}")
         await self.pause(op)
         if op.random.random() < 0.3:
             await self.look_inside(key, version, op)
-        if op.random.random() < 0.1:
+        if op.random.random() < 0.2:
             raise LoadError
-        # Its own: another writer may have written since, and what is stored is not newer.
-        op.covers[key] = version
-        self.board.new_epoch(key)
         return Item(key, version, next(self.loads))
 
     def ttl(self, item: Item) -> float:
