@@ -20,7 +20,7 @@ MOST: Final = 1_500_000
 LEAST: Final = 1_000_000
 """States that the scenes of one model have together, at least."""
 
-RUNS: Final = 3_000
+RUNS: Final = 300
 """Random ways through the large scene."""
 
 
