@@ -69,8 +69,8 @@ class Landed(Struct, frozen=True):
     value: Any = None
     entry: Entry | None = None
     asked: int = 0
-    """Of a value with tags that was found, and not loaded: the number of the question. Calls that began after it do
-    not share the value."""
+    """Of a value that was found, and not loaded: the number of the question. Calls that began after it do not share the
+    value, which may have been invalidated before they began."""
     error: Exception | None = None
     """As it left the load, with its traceback. Nobody raises it: each caller raises a copy."""
 
@@ -125,6 +125,8 @@ class Flight(Struct, eq=False):
     not known."""
     promotions: int = 0
     """How many waiting callers were promoted."""
+    asked: int = 0
+    """The number of its last question for the lease; 0 before the first one."""
     _waiters: deque[asyncio.Future[Landed | None]] | None = None
     _followers: list[asyncio.Future[None]] | None = None
 

@@ -111,7 +111,7 @@ def taken_by(
         outcome = runtime.values.decoded(call.key, answer, call.codec, anew=seen is not None, absent=absent)
         if not isinstance(outcome, Found):
             return answer
-        return ABSENT if outcome.entry.absent else Landed(outcome.value, outcome.entry)
+        return ABSENT if outcome.entry.absent else Landed(outcome.value, outcome.entry, flight.asked)
     if answer.mine:
         _hold(call, flight, token)
         return None
@@ -218,6 +218,8 @@ class Asking(Struct, eq=False):
     answered: bool = False
 
     def __enter__(self) -> Self:
+        # Before the question: a call that joins from now on is not served by what it finds.
+        self.flight.asked = next(self.call.runtime.numbers)
         return self
 
     def note(self, answer: Answer) -> None:

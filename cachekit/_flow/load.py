@@ -78,21 +78,23 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
 
 async def share(call: Call[Any], flight: Flight) -> Landed | None:
     """Wait for the load of another caller. Returns None when this caller was promoted: it has to load itself."""
+    joined = next(call.runtime.numbers)
     try:
         with waiting_for(flight):
             landed = await flight.join()
         if landed is None and flight.lease is not None:
             renew_from_now(call, flight.lease)
-        return _shared(call, landed)
+        return _shared(call, landed, joined)
     finally:
         if flight.state is State.ORPHANED:
             abandon(call, flight)
 
 
-def _shared(call: Call[Any], landed: Landed | None) -> Landed | None:
-    """Return the end of a flight as ``call`` may share it."""
-    if landed is not None and call.tagging is not None and 0 < landed.asked < call.tagging.began:
-        # It was found, and the question was on its way already when this call began.
+def _shared(call: Call[Any], landed: Landed | None, joined: int) -> Landed | None:
+    """Return the end of a flight as ``call``, which has ``joined`` it, may share it."""
+    began = joined if call.tagging is None else call.tagging.began
+    if landed is not None and 0 < landed.asked < began:
+        # It was found, and the question was on its way already: what it brings may be older than this call.
         return AGAIN
     return landed
 
@@ -108,6 +110,7 @@ class Sharing:
     def __init__(self, call: Call[Any], flight: Flight) -> None:
         self._call = call
         self._flight = flight
+        self._joined = next(call.runtime.numbers)
         self._waiting = waiting_for(flight)
         self._waiting.__enter__()
         self.waiter: asyncio.Future[Landed | None] = flight.add_waiter()
@@ -118,7 +121,7 @@ class Sharing:
         landed = self.waiter.result()
         if landed is None and self._flight.lease is not None:
             renew_from_now(self._call, self._flight.lease)
-        return _shared(self._call, landed)
+        return _shared(self._call, landed, self._joined)
 
     def leave(self) -> None:
         """Wait no more."""

@@ -134,7 +134,8 @@ async def _join(call: Call[R], flight: Flight, result: ReadResult, verdict: Verd
     if landed is None:
         return await lead(call, flight, verdict)
     if is_open(landed):
-        # A batch has loaded, and left its key out. Any flight that this call finds now began after it did.
+        # A batch has loaded, and left its key out; or the value was asked for before this call began. Any flight that
+        # this call finds now began after it did.
         return await _load(call, ReadResult(result.outcome), verdict)
     return result_of(call, landed)
 

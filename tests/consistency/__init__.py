@@ -71,8 +71,13 @@ between PTTL and GET is kept until the end of that one, or until its change is r
 
 With tags
 ---------
-``--tags`` gives each value a tag of its own and one that all share. Most invalidations are of tags, some of keys, and
-now and then one of all values. They raise the same floors. A value whose tags are gone stays in Redis, and is no hit.
+With ``--tags`` tags, batches, puts and clears are all among the operations. Every other key belongs to a function with
+tags: each of its values has a tag of its own and one that all share. Most invalidations of these keys are of tags, some
+of keys, and now and then one of the tag that all share; one write may be of keys and of tags. They raise the same
+floors. A value whose tags are gone stays in Redis, and is no hit. A clear covers all keys, of both functions. It raises
+their floors when it was done to the end, and promises nothing when it was not.
+
+A read inside a block that has changed its key, of an `after_commit` or of a put, must find what the block has written.
 
 At the end the server is healed and the workers close their caches. Then every journal must be empty, and no value in
 Redis may be below a floor, or below a version that a worker invalidated. The undelivered invalidations of a killed

@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--no-faults", action="store_true", help="hurt nothing")
     parser.add_argument("--near", action="store_true", help="with a near cache in each process, and its faults")
     parser.add_argument("--stale", action="store_true", help="with stale windows, and loads that fail and hang")
-    parser.add_argument("--tags", action="store_true", help="with tags, by which most invalidations are made")
+    parser.add_argument("--tags", action="store_true", help="with a function with tags besides, and clears")
     parser.add_argument("--naive", action="store_true", help="test a naive cache-aside, which must be found out")
     parser.add_argument("--until-violation", action="store_true", help="end at the first violation")
     parser.add_argument("--trace", action="store_true", help="print what led to the first violations")

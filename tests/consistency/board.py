@@ -23,6 +23,7 @@ COUNTERS: Final = (
     "batch",
     "put",
     "put stored",
+    "read inside",
     "peek",
     "get",
     "take",
@@ -72,7 +73,7 @@ STALE_COUNTERS: Final = (
 )
 """Further counters of each worker with stale windows."""
 
-TAG_COUNTERS: Final = ("everything",)
+TAG_COUNTERS: Final = ("everything", "clear", "cleared")
 """Further counters of each worker with tags."""
 
 _ALL_COUNTERS: Final = (*COUNTERS, *NEAR_COUNTERS, *STALE_COUNTERS, *TAG_COUNTERS)

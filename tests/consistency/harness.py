@@ -24,6 +24,7 @@ from tests import ROOT
 from tests.consistency.board import COUNTERS, NEAR_COUNTERS, STALE_COUNTERS, TAG_COUNTERS, Board, Trace
 from tests.consistency.faults import Faults, user_of
 from tests.consistency.relay import Relay
+from tests.consistency.subjects import PREFIX
 from tests.consistency.worker import Settings
 from tests.kit.binaries import first_server
 from tests.kit.servers import RedisServer
@@ -196,7 +197,7 @@ def run(
         naive: Test the naive cache-aside, in place of cachekit.
         near: Give each worker a near cache, and do the faults that concern it.
         stale: Give the functions stale windows, and let loads fail often, and hang.
-        tags: Give the functions tags, and invalidate by them.
+        tags: Let tags, batches, puts and clears be among the operations: one function has tags, another has none.
         until_violation: End at the first violation.
         at_least: Counts that must be reached before the workers end. On a busy machine that takes longer than
             ``seconds``, and `PATIENCE` at most. With faults, at least one fault is done.
@@ -337,7 +338,7 @@ def _left(server: RedisServer, board: Board) -> list[Violation]:
     """Return a violation for each key that Redis holds in an invalidated version."""
     found = []
     for key in range(board.keys):
-        raw = server.cli("GET", f"item:{key}")
+        raw = server.cli("GET", f"{PREFIX}item:{key}") or server.cli("GET", f"item:{key}")
         entry = parse(raw, tagged=True) if raw else None
         # A value whose tags are gone stays where it is, and is no hit.
         if entry is not None and entry.tags and not _stands(server, entry.tags):
@@ -351,4 +352,6 @@ def _left(server: RedisServer, board: Board) -> list[Violation]:
 
 
 def _stands(server: RedisServer, tags: Mapping[str, str | None]) -> bool:
-    return all(server.cli("GET", tag_key(name)) == str(generation).encode() for name, generation in tags.items())
+    return all(
+        server.cli("GET", PREFIX + tag_key(name)) == str(generation).encode() for name, generation in tags.items()
+    )

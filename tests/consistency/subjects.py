@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 import redis.asyncio
@@ -15,15 +15,24 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from cachekit import MISS, Cache
+from cachekit import MISS, Cache, CachedFunction
 from cachekit._flow.policy import CachedOptions
 from cachekit.events import Event, Invalidated
 from cachekit.tags import tag_key
 
 OWN_TTL = 600.0
 
-ALL = "items"
-"""The tag of all items."""
+PREFIX: Final = "app:"
+"""The prefix of cachekit's caches."""
+
+ALL: Final = "items"
+"""The tag of all items that have tags."""
+
+
+def has_tags(key: int) -> bool:
+    """Tell whether ``key`` belongs to the function with tags, in a run with tags: one of the two hottest keys does."""
+    return key % 2 == 0
+
 
 STALE: CachedOptions = {  # type: ignore[typeddict-item]
     "stale_while_revalidate": 0.25,
@@ -73,6 +82,7 @@ class Subject(Protocol):
     async def invalidate(self, key: int) -> bool: ...
     async def expire(self, key: int) -> bool: ...
     async def everything(self) -> bool: ...
+    async def clear(self) -> bool: ...
     def after_commit(self) -> AbstractAsyncContextManager[None]: ...
     def undelivered(self, key: int) -> bool: ...
     async def aclose(self) -> int: ...
@@ -92,7 +102,7 @@ class CachekitSubject:
         change_source: Writes one key, and returns what it has written: what is put.
         near: How many results are kept in this process as well; 0 for no near cache.
         stale: The options about stale values.
-        tags: Whether values have tags, and most invalidations are of tags.
+        tags: Whether there is a function with tags besides the one without, and most of its invalidations are of tags.
     """
 
     keeps = True
@@ -113,77 +123,105 @@ class CachekitSubject:
         tags: bool = False,
     ) -> None:
         self._tags = tags
-        self._cache = cache = Cache(url, timeout=timeout, near=near or None)
+        self._cache = cache = Cache(url, timeout=timeout, near=near or None, prefix=PREFIX)
         cache.observe(observer)
+        options: CachedOptions = {"ttl": ttl, "lease": lease, **(stale or {})}
 
-        of_item = ["row:<key>", ALL] if tags else []
-
-        @cache.cached(key="item:<key>", ttl=ttl, lease=lease, tags=of_item, **(stale or {}))
         async def item(key: int) -> Item:
             return await load(key)
-
-        rows = ["row:<*keys>"] if tags else []
-        keys = [] if tags else ["item:<*keys>"]
-
-        @cache.invalidates(*keys, tags=rows)
-        async def write_all(keys: list[int]) -> None:
-            await commit(keys)
-
-        async def write(first: int, second: int) -> None:
-            await write_all([first, second])
 
         async def items(keys: Sequence[int]) -> dict[int, Item]:
             return {key: await load(key) for key in keys}
 
-        @item.puts
         async def change(key: int) -> Item:
             return await change_source(key)
-
-        self._items = item.many(each="keys", max_batch=5)(items)
-        self.change = change
 
         @cache.cached(key="own:<name>", ttl=OWN_TTL, when=bool, lease=lease)
         async def own(name: str) -> int:
             return 0
 
-        self._item = item
+        @cache.invalidates("item:<*plain>", tags=["row:<*tagged>"])
+        async def write(plain: list[int], tagged: list[int]) -> None:
+            await commit([*plain, *tagged])
+
         self.own = own
-        self.write = write
+        self._write = write
+        # By whether it has tags.
+        self._functions = {
+            False: cache.cached(key="item:<key>", **options)(item),
+            True: cache.cached(key="item:<key>", tags=["row:<key>", ALL], **options)(item),
+        }
+        self._changes = {with_tags: function.puts(change) for with_tags, function in self._functions.items()}
+        many = {with_tags: function.many(each="keys", max_batch=5) for with_tags, function in self._functions.items()}
+        self._batches = {with_tags: decorate(items) for with_tags, decorate in many.items()}
+
+    def _has_tags(self, key: int) -> bool:
+        return self._tags and has_tags(key)
+
+    def _of(self, key: int) -> CachedFunction[[int], Item]:
+        """Return the function that ``key`` belongs to."""
+        return self._functions[self._has_tags(key)]
 
     async def read(self, key: int) -> Item:
-        return await self._item(key)
+        return await self._of(key)(key)
 
     async def read_many(self, keys: Sequence[int]) -> dict[int, Item]:
-        """Read several keys in one call."""
-        return await self._items(keys)
+        """Read several keys at the same time, those of one function in one call."""
+        unique = dict.fromkeys(keys)
+        calls: list[Awaitable[dict[int, Item]]] = []
+        for with_tags in (False, True):
+            own = [key for key in unique if self._has_tags(key) is with_tags]
+            if own:
+                calls.append(self._batches[with_tags](own))
+        if len(calls) == 1:
+            return await calls[0]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_awaited(call)) for call in calls]
+        found = {key: item for task in tasks for key, item in task.result().items()}
+        return {key: found[key] for key in unique if key in found}
+
+    async def change(self, key: int) -> Item:
+        return await self._changes[self._has_tags(key)](key)
+
+    async def write(self, first: int, second: int) -> None:
+        keys = [first, second]
+        await self._write([key for key in keys if not self._has_tags(key)], [*filter(self._has_tags, keys)])
 
     async def peek(self, key: int) -> Item | None:
-        found = await self._item.peek(key)
+        found = await self._of(key).peek(key)
         return None if found is MISS else found
 
     async def get(self, key: int) -> Item | None:
-        found = await self._cache.get(f"item:{key}")
+        # Values with tags are left out of what `get_many` returns.
+        by_hand = self._cache.get_many if random.random() < 0.5 else self._get
+        found = (await by_hand([f"item:{key}"])).get(f"item:{key}")
         return None if found is None else Item(**found)
 
+    async def _get(self, keys: list[str]) -> dict[str, Any]:
+        return {key: await self._cache.get(key) for key in keys}
+
     async def take(self, key: int) -> Item | None:
-        found = await self._item.take(key)
+        found = await self._of(key).take(key)
         return None if found is MISS else found
 
     async def refresh(self, key: int) -> Item:
-        return await self._item.refresh(key)
+        return await self._of(key).refresh(key)
 
     async def invalidate(self, key: int) -> bool:
         # Now and then the key itself: tags and keys have to get along.
-        if self._tags and random.random() < 0.8:
+        if self._has_tags(key) and random.random() < 0.8:
             return await self._cache.invalidate_tags(f"row:{key}")
-        return await self._item.invalidate(key)
+        return await self._of(key).invalidate(key)
 
     async def everything(self) -> bool:
-        """Invalidate all items."""
+        """Invalidate all items that have tags."""
         return await self._cache.invalidate_tags(ALL)
 
+    async def clear(self) -> bool:
+        return await self._cache.clear(within=5)
+
     async def expire(self, key: int) -> bool:
-        return await self._item.expire(key)
+        return await self._of(key).expire(key)
 
     async def put(self, name: str, number: int) -> bool:
         """Set the value that `own` finds. Returns whether the store confirmed it."""
@@ -200,6 +238,10 @@ class CachekitSubject:
         """Close the cache. Returns how many invalidations were not delivered."""
         await self._cache.aclose()
         return len(self._cache.runtime.coherence.journal)
+
+
+async def _awaited(call: Awaitable[dict[int, Item]]) -> dict[int, Item]:
+    return await call
 
 
 class NaiveSubject:
@@ -270,6 +312,8 @@ class NaiveSubject:
 
     async def everything(self) -> bool:
         raise NotImplementedError
+
+    clear = everything
 
     async def _delete(self, keys: Sequence[int]) -> bool:
         names = tuple(f"item:{key}" for key in keys)

@@ -45,8 +45,18 @@ def test_a_stale_value_is_never_older_than_an_invalidation_under_any_fault(*, ne
 @pytest.mark.parametrize(
     ("near", "stale"), [(False, False), (True, False), (False, True)], ids=["on Redis", "near", "stale"]
 )
-def test_nothing_whose_tag_was_invalidated_is_read_again_under_any_fault(*, near: bool, stale: bool) -> None:
-    wanted = {"checked": 500, "hits": 100, "everything": 1, "unacknowledged": 1}
+def test_nothing_invalidated_is_read_again_with_tags_batches_and_puts_under_any_fault(
+    *, near: bool, stale: bool
+) -> None:
+    wanted = {
+        "checked": 500,
+        "hits": 100,
+        "batch": 10,
+        "put stored": 1,
+        "everything": 1,
+        "cleared": 1,
+        "unacknowledged": 1,
+    }
     report = run(
         seed=random.randrange(1_000_000), seconds=sized(4, 12), tags=True, near=near, stale=stale, at_least=wanted
     )

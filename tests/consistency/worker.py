@@ -37,7 +37,7 @@ from cachekit.events import (
 from cachekit.stores.tracking import LIMIT
 from tests.consistency.board import Board, Trace
 from tests.consistency.faults import user_of
-from tests.consistency.subjects import SPARE, STALE, CachekitSubject, Item, NaiveSubject, Subject
+from tests.consistency.subjects import SPARE, STALE, CachekitSubject, Item, NaiveSubject, Subject, has_tags
 
 HUNG: Final = 20.0
 """Seconds after which a call counts as hung: all that it may wait for takes less than five."""
@@ -73,10 +73,10 @@ NEAR_KINDS: Final = KINDS | {"set": 4, "take": 4}
 STALE_KINDS: Final = {"expire": 6, "write": 2, "invalidate": 3, "after_commit": 1}
 """The operations with stale windows that have other weights: an invalidation leaves nothing that could be stale."""
 
-TAG_KINDS: Final = {"everything": 1}
-"""The operations with tags: one removes the tag of all keys."""
+TAG_KINDS: Final = {"everything": 1, "clear": 2}
+"""The operations with tags: one removes the tag of all keys that have tags, one removes everything."""
 
-CHANGES: Final = frozenset({"put", "take", "refresh", "write", "invalidate", "after_commit", "expire"})
+CHANGES: Final = frozenset({"put", "take", "refresh", "write", "invalidate", "after_commit", "expire", "clear"})
 QUIET: Final = (0.4, 1.25)
 """Seconds for which a key is changed and is left alone, in turns, with near caches. An entry that an invalidation
 leaves by mistake is known to be wrong only when it is older than the limit, and the next one would remove it."""
@@ -175,13 +175,16 @@ class Op:
     covers: dict[int, int] = field(default_factory=dict)
     acknowledged: bool = False
     loads: bool = True
-    near: bool = False
+    near: set[int] = field(default_factory=set)
+    """The keys that were answered near."""
     hit: bool = False
     """Whether its value is fresh, as its event says."""
     why: str = ""
     """Why its value was stale."""
     soft: bool = False
     """Whether it is an expiry."""
+    clears: bool = False
+    """Whether it clears the cache: that holds nowhere before it is done to the end."""
     puts: bool = False
     """Whether it stores what it has written."""
     loaded: Item | None = None
@@ -291,13 +294,16 @@ class Worker:
         op = _OP.get()
         await self.pause(op)
         version = self.board.bump(key)
-        self.note(key, f"{op.label} writes version {version}")
-        await self.pause(op)
-        if op.random.random() < 0.1:
-            raise LoadError
-        # Its own: another writer may have written since, and what is stored is not newer.
+        # Its own: another writer may have written since, and what is stored is not newer. A put that is cancelled, or
+        # raises, covers it as well.
         op.covers[key] = version
         self.board.new_epoch(key)
+        self.note(key, f"{op.label} writes version {version}")
+        await self.pause(op)
+        if op.random.random() < 0.3:
+            await self.look_inside(key, version, op)
+        if op.random.random() < 0.2:
+            raise LoadError
         return Item(key, version, next(self.loads))
 
     def ttl(self, item: Item) -> float:
@@ -357,7 +363,7 @@ class Worker:
                 what = "near hit"
                 self.count("near hits")
                 if op is not None:
-                    op.near = True
+                    op.near.add(key)
         elif isinstance(event, Filled):
             self.count("fills")
             if op is not None and op.puts:
@@ -477,8 +483,7 @@ class Worker:
             self.board.taken(key, item.load)
         elif kind == "refresh" and op.filled is not None:
             self.refreshed[key] = max(self.refreshed[key], op.filled.version)
-        op.near = kind == "read" and op.near
-        if op.near:
+        if kind == "read" and op.near:
             self.look_near(key, item, op, began_ns, wall)
         elif self.settings.stale:
             self.look_fresh(key, item, op, floors, (began_ns, wall))
@@ -500,6 +505,11 @@ class Worker:
             items = await subject.read_many(keys)
         except self.expected:
             return
+        except ExceptionGroup as errors:
+            # Several calls went on at the same time.
+            if rest := errors.split(self.expected)[1]:
+                self.violate("raised", keys[0], f"{op.label} raised {rest!r}", began)
+            return
         except Exception as error:  # noqa: BLE001 - as in `look`
             self.violate("raised", keys[0], f"{op.label} raised {error!r}", began)
             return
@@ -508,7 +518,19 @@ class Worker:
         for key, item in items.items():
             self.count("checked")
             self.note(key, f"{op.label} got version {item.version}")
+            if key in op.near:
+                self.look_late(key, item, op, round(1e9 * began))
             self.judge(key, item, op, floors[key], began)
+
+    async def look_inside(self, key: int, version: int, op: Op) -> None:
+        """Read a key inside the block that has changed it: the read finds what was written."""
+        self.count("read inside")
+        try:
+            item = await self.subject.read(key)
+        except self.expected:
+            return
+        if item.version < version:
+            self.violate("stale", key, f"{op.label} got version {item.version} inside its block, which wrote {version}")
 
     def judge(self, key: int, item: Item, op: Op, floors: Floors, began: float) -> None:
         """Compare ``item`` with the versions that had been invalidated before its read began."""
@@ -516,7 +538,7 @@ class Worker:
         if item.key != key or item.version > self.board.version(key):
             self.violate("foreign", key, f"{op.label} got {item}", began)
         # A near hit may be behind; `look_near` has judged that.
-        acknowledged, expired = (0, 0) if op.near else (floors.acknowledged, floors.expired)
+        acknowledged, expired = (0, 0) if key in op.near else (floors.acknowledged, floors.expired)
         if item.version < acknowledged or (self.subject.keeps and item.version < floors.here):
             self.violate("stale", key, f"{got}; invalidated before it began: {floors}", began)
         # Only where a load failed, or was not waited for, a value from before an expiry may stand in.
@@ -530,6 +552,11 @@ class Worker:
         if item.version < refreshed or taken:
             text = f"{op.label} got {item} near; refreshed here: {refreshed}, taken here: {taken}"
             self.violate("stale", key, text, began / 1e9)
+        self.look_late(key, item, op, began)
+        self.look_old(key, item, op, began, wall)
+
+    def look_late(self, key: int, item: Item, op: Op, began: int) -> None:
+        """Judge a near hit by the time for which a newer version has been acknowledged."""
         # An event that is noted later than it happened makes this too small, never too large.
         late = began - self.board.raised_above(key, item.version)
         if late > 0:
@@ -540,6 +567,9 @@ class Worker:
             if late > _LIMIT:
                 text = f"{op.label} got version {item.version} near, {late / 1e9:.6f} s after more was acknowledged"
                 self.violate("stale", key, text, began / 1e9)
+
+    def look_old(self, key: int, item: Item, op: Op, began: int, wall: int) -> None:
+        """Judge a near hit by the events of its fill."""
         fill = self.board.fill(key, item.load)
         if fill is None:
             return
@@ -626,8 +656,8 @@ class Worker:
                 acknowledged = await (self.subject.expire if op.soft else self.subject.invalidate)(key)
                 if acknowledged != op.acknowledged:
                     self.violate("contradiction", key, f"{op.label} returned {acknowledged}, its event did not")
-            elif kind == "everything":
-                await self.everything(op)
+            elif kind in {"everything", "clear"}:
+                await self.everything(op, clears=kind == "clear")
             else:
                 keys.append(self.another(key, op.random))
                 await self.transaction(keys, op)
@@ -638,13 +668,18 @@ class Worker:
         finally:
             self.settle(op)
 
-    async def everything(self, op: Op) -> None:
-        keys = [key for key in range(self.settings.keys) if not self.is_quiet(key)]
+    async def everything(self, op: Op, *, clears: bool) -> None:
+        """Write all keys that have tags, and remove the tag of all of them; or write all keys, and clear the cache."""
+        op.clears = clears
+        keys = [key for key in range(self.settings.keys) if clears or (has_tags(key) and not self.is_quiet(key))]
         for key in keys:
             self.note(key, f"{op.label} writes version {self.board.bump(key)}")
         await self.pause(op)
         self.cover(op, keys)
-        if await self.subject.everything() != op.acknowledged:
+        if clears:
+            op.acknowledged = await self.subject.clear()
+            self.count("cleared", op.acknowledged)
+        elif await self.subject.everything() != op.acknowledged:
             self.violate("contradiction", -1, f"{op.label} did not return what its event said")
 
     async def put_through(self, key: int, op: Op) -> None:
@@ -661,10 +696,13 @@ class Worker:
     async def transaction(self, keys: Sequence[int], op: Op) -> None:
         async with self.subject.after_commit():
             for key in keys:
-                self.note(key, f"{op.label} writes version {self.board.bump(key)}")
+                version = self.board.bump(key)
+                self.note(key, f"{op.label} writes version {version}")
                 await self.pause(op)
                 if await self.subject.invalidate(key):
                     self.violate("contradiction", key, f"{op.label} was acknowledged before the block ended")
+                if op.random.random() < 0.3:
+                    await self.look_inside(key, version, op)
             if op.random.random() < 0.2:
                 raise RollbackError
             # Nothing is awaited between this and the invalidation.
@@ -679,7 +717,7 @@ class Worker:
 
     def settle(self, op: Op) -> None:
         """Note that an invalidation ended, if it had begun at all; its cancellation is an end."""
-        if not op.covers:
+        if not op.covers or (op.clears and not op.acknowledged):
             return
         self.count("expired" if op.soft else "acknowledged" if op.acknowledged else "unacknowledged")
         for key, version in op.covers.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from cachekit._flow.flight import Flight, Landed, State
 from cachekit._flow.joining import Joining, ReadResult, Relation
 from cachekit._flow.nesting import enter, leave
 from cachekit._tiers.outcome import Distrusted, Down, Outcome
+from cachekit.events import StoreFailed
 from cachekit.testing import FailingStore
 from tests import ROOT
 
@@ -115,3 +117,50 @@ async def test_a_call_inside_a_load_does_not_wait_for_the_flight_that_follows_th
         async with asyncio.timeout(PATIENCE):
             assert await first == 2
             assert await second == 1
+
+
+@pytest.mark.parametrize("late_is_batch", [False, True], ids=["one", "batch"])
+async def test_a_value_that_a_flight_has_found_is_not_for_a_call_that_joined_after_it_had_asked(
+    monkeypatch: pytest.MonkeyPatch, *, late_is_batch: bool
+) -> None:
+    store, source = FailingStore(), [1]
+    one, other = Cache(store, timeout=PATIENCE), Cache(store, timeout=PATIENCE)
+    failed = asyncio.Event()
+    one.observe(lambda event: failed.set() if isinstance(event, StoreFailed) else None)
+
+    async def value(key: int) -> int:
+        return source[-1]
+
+    async def values(keys: list[int]) -> dict[int, int]:
+        return dict.fromkeys(keys, source[-1])
+
+    ours = one.cached(key="value:<key>", ttl=60)(value)
+    theirs = other.cached(key="value:<key>", ttl=60)(value)
+    batch = ours.many(each="keys")(values)
+    run, asked, answered, go_on = store.run, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any) -> Any:
+        if asked.is_set():
+            return await run(*args)
+        asked.set()
+        # The other process has filled since this one has missed.
+        assert await theirs(7) == 1
+        answer = await run(*args)
+        answered.set()
+        await go_on.wait()
+        return answer
+
+    monkeypatch.setattr(store, "run", slow)
+    early = asyncio.create_task(ours(7))
+    await answered.wait()
+    source.append(2)
+    assert await theirs.invalidate(7)
+    # Its own read tells nothing: it shares what the flight brings, whose answer is still on its way.
+    store.fail()
+    late: asyncio.Task[Any] = asyncio.create_task(batch([7]) if late_is_batch else ours(7))
+    await failed.wait()
+    await asyncio.sleep(0.01)
+    store.recover()
+    go_on.set()
+    assert await late == ({7: 2} if late_is_batch else 2)
+    assert await early == 1

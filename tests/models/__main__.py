@@ -1,4 +1,4 @@
-"""``python -m tests.models``: look through the models at length; ``python -m tests.models batch`` through one."""
+"""``python -m tests.models``: look through all models; ``python -m tests.models batch`` through one."""
 
 from __future__ import annotations
 
@@ -6,67 +6,73 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.models import batch, near_tags, put, stale, tagged_batch, tagged_put, tags
 from tests.models.checker import Found, explore, sample
+from tests.models.protocols import PROTOCOLS, Protocol
 
-MOST = 400_000
-"""States of one scene, at most."""
+MOST: Final = 1_500_000
+"""States of one scene, at most: few scenes have more."""
 
-RUNS = 20_000
+LEAST: Final = 1_000_000
+"""States that the scenes of one model have together, at least."""
+
+RUNS: Final = 300
 """Random ways through the large scene."""
 
 
-def _parts_of(model: Any) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    """Return the scenes of a model that hold, its large scene, and the scenes that lack one of the rules."""
-    return model.SCENES, model.LARGE, {rule: model.without(rule) for rule in model.BROKEN}
+class Report:
+    """The table of one model.
+
+    Args:
+        name: The model.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.good = True
+        self._table = Table("scene", "states", "seconds", "result", title=name)
+
+    def add(self, name: str, search: Callable[[], Found], *, wanted: bool = False) -> int:
+        """Search, add a row, and return how many states there were."""
+        began = time.process_time()
+        found = search()
+        how = "all states" if found.complete else "the first states"
+        took = f"{time.process_time() - began:.1f}"
+        self._table.add_row(name, f"{found.states:,}", took, found.wrong or f"holds in {how}")
+        if bool(found.wrong) != wanted:
+            self.good = False
+            for step in found.way:
+                self._table.add_row(f"  {step}", "", "", "")
+        return found.states
+
+    def end(self, states: int) -> None:
+        """Add up, and print the table."""
+        self.good &= states >= LEAST
+        result = "" if states >= LEAST else f"fewer than {LEAST:,}"
+        self._table.add_row("states of all scenes that must hold", f"{states:,}", "", result, style="bold")
+        Console().print(self._table)
 
 
-MODELS: Final[dict[str, tuple[dict[str, Any], Any, dict[str, Any]]]] = {
-    **{name: _parts_of(model) for name, model in {"stale": stale, "batch": batch, "put": put, "tags": tags}.items()},
-    "tagged-batch": _parts_of(tagged_batch),
-    "tagged-put": _parts_of(tagged_put),
-    "near-tags": (
-        near_tags.NEAR_SCENES,
-        None,
-        {rule: near_tags.near_without(rule) for rule in near_tags.NEAR_BROKEN},
-    ),
-    "clear": ({"two passes": near_tags.CLEAR}, None, {"two passes": near_tags.CLEAR_ONCE}),
-}
+def look_through(name: str, protocol: Protocol) -> bool:
+    """Look through every scene and every broken variant of a model. Returns whether all is as it should be."""
+    report = Report(name)
+    states = sum(report.add(title, partial(explore, scene, most=MOST)) for title, scene in protocol.scenes.items())
+    report.add("all at once, steps at random", partial(sample, protocol.large, runs=RUNS, seed=1))
+    for rule, scene in protocol.broken.items():
+        report.add(f"broken: {rule}", partial(explore, scene, most=MOST), wanted=True)
+    report.end(states)
+    return report.good
 
 
 def main(names: list[str]) -> int:
-    """Look through every scene and every broken variant; return 0 if all is as it should be."""
+    """Look through the models of these names, or all; return 0 if all is as it should be."""
     good = True
-    for name in names or MODELS:
-        good &= _look_through(name, *MODELS[name])
+    for name in names or PROTOCOLS:
+        good &= look_through(name, PROTOCOLS[name])
     return 0 if good else 1
-
-
-def _look_through(name: str, scenes: dict[str, Any], large: Any, broken: dict[str, Any]) -> bool:
-    table, good = Table("scene", "states", "seconds", "result", title=name), True
-    for title, scene in scenes.items():
-        good &= _show(table, title, partial(explore, scene, most=MOST), wanted=False)
-    if large is not None:
-        good &= _show(table, "all at once, at random", partial(sample, large, runs=RUNS, seed=1), wanted=False)
-    for rule, scene in broken.items():
-        good &= _show(table, f"broken: {rule}", partial(explore, scene, most=MOST), wanted=True)
-    Console().print(table)
-    return good
-
-
-def _show(table: Table, name: str, search: Callable[[], Found], *, wanted: bool) -> bool:
-    began = time.monotonic()
-    found = search()
-    how = "all states" if found.complete else "the first states"
-    table.add_row(name, f"{found.states:,}", f"{time.monotonic() - began:.1f}", found.wrong or f"holds in {how}")
-    for step in found.way if bool(found.wrong) != wanted else ():
-        table.add_row(f"  {step}", "", "", "")
-    return bool(found.wrong) == wanted
 
 
 if __name__ == "__main__":

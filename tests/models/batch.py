@@ -11,20 +11,16 @@ it was voided; and nobody waits for ever.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
-DOWN: Final = "down"
-"""The answer that does not come."""
+from tests.models.frame import DOWN, Frame, Steps, World
 
 Pairs: TypeAlias = tuple[tuple[str, Any], ...]
 """By key."""
 
 
-@dataclass(frozen=True)
-class Flight:
+class Flight(NamedTuple):
     """A load of one key that the calls of one process share."""
 
     token: str = ""
@@ -34,8 +30,7 @@ class Flight:
     version: int | None = None
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """How far one task is, and what it has in hand."""
 
     process: str
@@ -62,9 +57,11 @@ class Task:
     version: int = 0
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(World):
     """One world."""
+
+    DICTS: ClassVar[tuple[str, ...]] = ("values", "leases", "source", "floors", "own_floors", "open", "flights")
 
     values: dict[str, int | None]
     leases: dict[str, str]
@@ -76,39 +73,10 @@ class State:
     pending: tuple[tuple[str, str], ...]
     """The keys that a process has invalidated, and the server has not acknowledged."""
     flights: dict[str, Flight]
-    tasks: dict[str, Task]
     live: frozenset[tuple[str, str]]
     loading: tuple[tuple[str, str], ...]
     dead: frozenset[str]
-    late: tuple[tuple[Any, ...], ...]
-    faults: int
     lapses: int
-    wrong: str = ""
-
-    def copied(self) -> State:
-        twin = copy(self)
-        for name in ("values", "leases", "source", "floors", "own_floors", "open", "flights", "tasks"):
-            setattr(twin, name, {**getattr(self, name)})
-        return twin
-
-    def key(self) -> Hashable:
-        return (
-            *(tuple(self.values.values()), tuple(self.leases.values()), tuple(self.source.values())),
-            *(tuple(self.floors.values()), tuple(sorted(self.own_floors.items()))),
-            *(
-                tuple(sorted(self.open.items())),
-                self.pending,
-                self.live,
-                self.loading,
-                self.dead,
-                tuple(sorted(self.late)),
-            ),
-            *(self.faults, self.lapses, self.wrong, tuple(self.flights.items()), tuple(self.tasks.items())),
-        )
-
-    def stuck(self) -> str:
-        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
-        return f"{', '.join(waiting)} wait for ever" if waiting else ""
 
 
 def _without(pairs: Pairs, key: str) -> Pairs:
@@ -116,7 +84,7 @@ def _without(pairs: Pairs, key: str) -> Pairs:
 
 
 @dataclass(frozen=True)
-class Batches:
+class Batches(Frame[State]):
     """A scene: which calls are made by which processes, and what else happens.
 
     Args:
@@ -153,25 +121,11 @@ class Batches:
             live=frozenset(),
             loading=(),
             dead=frozenset(),
-            late=(),
             faults=self.faults,
             lapses=self.lapses,
         )
 
-    # --- what may come next -----------------------------------------------------------------------
-
-    def steps(self, world: State) -> Iterator[tuple[str, State]]:
-        if world.wrong:
-            return
-        for name, task in world.tasks.items():
-            if task.at != "done":
-                for label, after in getattr(self, "_at_" + task.at)(world, name, task):
-                    yield f"{name}: {label}", after
-        for place, command in enumerate(world.late):
-            after = world.copied()
-            after.late = world.late[:place] + world.late[place + 1 :]
-            self._carry_out(after, command)
-            yield f"late: {command}", after
+    def _chances(self, world: State) -> Steps[State]:
         for key, token in world.leases.items():
             if token and (token in world.dead or world.lapses):
                 after = world.copied()
@@ -180,29 +134,6 @@ class Batches:
                 yield f"the lease of {key} ends", after
 
     # --- the server -------------------------------------------------------------------------------
-
-    def _ask(
-        self, world: State, name: str, command: tuple[Any, ...], then: str, *, safe: bool = False
-    ) -> Iterator[tuple[str, State]]:
-        after = world.copied()
-        answer = self._carry_out(after, command)
-        after.tasks[name] = replace(after.tasks[name], at=then, answer=answer)
-        yield f"{command} -> {answer}", after
-        if safe or not world.faults:
-            return
-        for fault in ("lost", "unheard", "late"):
-            after = world.copied()
-            after.faults -= 1
-            if fault == "unheard":
-                self._carry_out(after, command)
-            elif fault == "late":
-                after.late = (*world.late, command)
-            after.tasks[name] = replace(after.tasks[name], at=then, answer=DOWN)
-            yield f"{command} {fault}", after
-
-    def _carry_out(self, world: State, command: tuple[Any, ...]) -> Any:
-        verb, *arguments = command
-        return getattr(self, "_do_" + verb)(world, *arguments)
 
     def _do_read(self, world: State, keys: str) -> tuple[Pairs, Pairs]:
         return tuple((key, world.values[key]) for key in keys), tuple((key, world.leases[key]) for key in keys)
@@ -241,11 +172,11 @@ class Batches:
 
     # --- a call -----------------------------------------------------------------------------------
 
-    def _at_begin(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_begin(self, world: State, name: str, task: Task) -> Steps[State]:
         after, who = world.copied(), task.process
         if task.kind == "write":
             after.source[task.keys] += 1
-            after.tasks[name] = replace(task, at="void", version=after.source[task.keys])
+            after.tasks[name] = task._replace(at="void", version=after.source[task.keys])
             yield f"writes version {after.source[task.keys]}", after
             return
         begun = []
@@ -257,13 +188,13 @@ class Batches:
         known = "".join(key for key in task.keys if (who, key) in world.pending)
         if "asks the journal afterwards" in self.broken:
             known = ""
-        after.tasks[name] = replace(task, at="read", floors=floors, earlier=tuple(begun), open=known)
+        after.tasks[name] = task._replace(at="read", floors=floors, earlier=tuple(begun), open=known)
         yield "begins", after
 
-    def _at_read(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_read(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("read", task.keys), "decide", safe=True)
 
-    def _at_decide(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_decide(self, world: State, name: str, task: Task) -> Steps[State]:
         after, (values, holders) = world.copied(), task.answer
         left = ""
         for key, version in values:
@@ -272,10 +203,10 @@ class Batches:
                 left += key
             else:
                 self._return(after, name, key, version)
-        after.tasks[name] = replace(task, at="board" if left else "done", open=left, holders=holders, answer=None)
+        after.tasks[name] = task._replace(at="board" if left else "done", open=left, holders=holders, answer=None)
         yield "finds" + "".join(sorted({*task.keys} - {*left})), after
 
-    def _at_board(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_board(self, world: State, name: str, task: Task) -> Steps[State]:
         after, ask, shared = world.copied(), list(task.ask), list(task.shared)
         for key in task.open:
             found = world.open.get((task.process, key), "")
@@ -291,8 +222,8 @@ class Batches:
                 ask.append((key, number))
             else:
                 shared.append((key, found))
-        after.tasks[name] = replace(
-            task, at="ask", open="", ask=tuple(ask), shared=tuple(shared), earlier=(), tries=task.tries + 1
+        after.tasks[name] = task._replace(
+            at="ask", open="", ask=tuple(ask), shared=tuple(shared), earlier=(), tries=task.tries + 1
         )
         yield "boards", after
 
@@ -301,13 +232,13 @@ class Batches:
         unknown = not flight.token and "joins without token" not in self.broken
         return unknown or flight.token != dict(task.holders)[key]
 
-    def _at_ask(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_ask(self, world: State, name: str, task: Task) -> Steps[State]:
         if task.ask:
             key, flight = task.ask[0]
             if (task.process, key) in world.pending:
                 # The store cannot be asked: it is loaded, and not stored.
                 after = world.copied()
-                after.tasks[name] = replace(task, at="asked", answer=DOWN)
+                after.tasks[name] = task._replace(at="asked", answer=DOWN)
                 yield f"does not ask for {key}", after
                 return
             yield from self._ask(world, name, ("take", key, f"t:{flight}"), "asked")
@@ -315,27 +246,27 @@ class Batches:
         after = world.copied()
         waits = task.load and "waits first" in self.broken and (task.held or task.shared)
         then = "load" if task.load and not waits else "wait"
-        after.tasks[name] = replace(task, at=then)
+        after.tasks[name] = task._replace(at=then)
         yield then, after
 
-    def _at_asked(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_asked(self, world: State, name: str, task: Task) -> Steps[State]:
         (key, number), rest = task.ask[0], task.ask[1:]
         after, answer, token = world.copied(), task.answer, f"t:{number}"
-        task = replace(task, at="ask", ask=rest, answer=None)
+        task = task._replace(at="ask", ask=rest, answer=None)
         if answer in {"mine", DOWN}:
             got = answer == "mine"
-            after.flights[number] = replace(world.flights[number], token=token if got else "")
+            after.flights[number] = world.flights[number]._replace(token=token if got else "")
             after.dead |= set() if got else {token}
-            after.tasks[name] = replace(task, load=(*task.load, (key, number)))
+            after.tasks[name] = task._replace(load=(*task.load, (key, number)))
         elif isinstance(answer, str):
-            after.tasks[name] = replace(task, held=(*task.held, (key, answer)), led=(*task.led, (key, number)))
+            after.tasks[name] = task._replace(held=(*task.held, (key, answer)), led=(*task.led, (key, number)))
         else:
             after.tasks[name] = task
             self._land(after, name, key, number, answer)
             self._return(after, name, key, answer)
         yield f"hears {answer} of {key}", after
 
-    def _at_load(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_load(self, world: State, name: str, task: Task) -> Steps[State]:
         after, loading, versions = world.copied(), list(world.loading), []
         for key, number in task.load:
             flight = world.flights[number]
@@ -343,13 +274,13 @@ class Batches:
             if (key, flight.token) in world.live and twice:
                 after.wrong = f"two loads of {key} at a time"
             loading.append((key, flight.token))
-            after.flights[number] = replace(flight, loading=True)
+            after.flights[number] = flight._replace(loading=True)
             versions.append((key, world.source[key]))
         after.loading = tuple(sorted(loading))
-        after.tasks[name] = replace(task, at="loaded", versions=tuple(versions))
+        after.tasks[name] = task._replace(at="loaded", versions=tuple(versions))
         yield f"loads {''.join(key for key, _ in task.load)}", after
 
-    def _at_loaded(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_loaded(self, world: State, name: str, task: Task) -> Steps[State]:
         yield "its load returns", self._loaded(world, name, task, left_out="")
         if self.leaves_out and len(task.keys) > 1:
             left_out = task.load[0][0]
@@ -367,19 +298,19 @@ class Batches:
             if flight.token:
                 fills.append((key, (flight.token, None if flight.void else version)))
         after.loading = tuple(loading)
-        after.tasks[name] = replace(task, at="fill", load=(), versions=(), fill=tuple(fills))
+        after.tasks[name] = task._replace(at="fill", load=(), versions=(), fill=tuple(fills))
         return after
 
     def _land(self, world: State, name: str, key: str, number: str, version: int | None) -> None:
         who = world.tasks[name].process
-        world.flights[number] = replace(world.flights[number], over=True, version=version)
+        world.flights[number] = world.flights[number]._replace(over=True, version=version)
         if world.open.get((who, key)) == number:
             del world.open[who, key]
 
-    def _at_fill(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_fill(self, world: State, name: str, task: Task) -> Steps[State]:
         if not task.fill:
             after = world.copied()
-            after.tasks[name] = replace(task, at="wait", answer=None)
+            after.tasks[name] = task._replace(at="wait", answer=None)
             yield "has filled", after
             return
         key, (token, version) = task.fill[0]
@@ -388,47 +319,47 @@ class Batches:
         else:
             yield from self._ask(world, name, ("release", key, token), "filled", safe=True)
 
-    def _at_filled(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_filled(self, world: State, name: str, task: Task) -> Steps[State]:
         key, (token, _) = task.fill[0]
         after = world.copied()
         if task.answer is not True:
             # Given back, again and again.
             self._do_release(after, key, token)
-        after.tasks[name] = replace(task, at="fill", fill=task.fill[1:], answer=None)
+        after.tasks[name] = task._replace(at="fill", fill=task.fill[1:], answer=None)
         yield f"hears {task.answer} of {key}", after
 
-    def _at_wait(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_wait(self, world: State, name: str, task: Task) -> Steps[State]:
         """Take part in the loads of others: whichever of them ends first."""
         if not (task.held or task.shared or task.load):
             after = world.copied()
-            after.tasks[name] = replace(task, at="board" if task.open else "done")
+            after.tasks[name] = task._replace(at="board" if task.open else "done")
             yield "has waited for all", after
             return
         if task.load and not (task.held or task.shared):
             # Only a broken variant waits before it loads.
             after = world.copied()
-            after.tasks[name] = replace(task, at="load")
+            after.tasks[name] = task._replace(at="load")
             yield "loads at last", after
             return
         for key, token in task.held:
             if world.leases[key] != token:
                 after = world.copied()
                 asked = (key, dict(task.led)[key])
-                rest = replace(task, held=_without(task.held, key), led=_without(task.led, key))
-                after.tasks[name] = replace(rest, at="ask", ask=(asked,))
+                rest = task._replace(held=_without(task.held, key), led=_without(task.led, key))
+                after.tasks[name] = rest._replace(at="ask", ask=(asked,))
                 yield f"asks again for {key}", after
         for key, number in task.shared:
             flight = world.flights[number]
             if not flight.over:
                 continue
             after = world.copied()
-            rest = replace(task, shared=_without(task.shared, key))
+            rest = task._replace(shared=_without(task.shared, key))
             after.tasks[name] = rest
             if flight.version is not None:
                 self._return(after, name, key, flight.version)
             elif len(task.keys) == 1:
                 # For one key nobody else answers that it is absent.
-                after.tasks[name] = replace(rest, at="board", open=key)
+                after.tasks[name] = rest._replace(at="board", open=key)
             yield f"hears of the end of {number}", after
 
     def _return(self, world: State, name: str, key: str, version: int) -> None:
@@ -438,7 +369,7 @@ class Batches:
 
     # --- writers ----------------------------------------------------------------------------------
 
-    def _at_void(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_void(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._void(after, task)
         yield from self._ask(after, name, ("unlink", task.keys), "voided")
@@ -446,21 +377,21 @@ class Batches:
     def _void(self, world: State, task: Task) -> None:
         number = world.open.pop((task.process, task.keys), "")
         if number:
-            world.flights[number] = replace(world.flights[number], void=True)
+            world.flights[number] = world.flights[number]._replace(void=True)
 
-    def _at_voided(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_voided(self, world: State, name: str, task: Task) -> Steps[State]:
         after, failed = world.copied(), task.answer == DOWN
         place = (task.process, task.keys)
         after.own_floors[place] = max(world.own_floors.get(place, 0), task.version)
         if failed:
             self._void(after, task)
             after.pending = (*world.pending, place)
-            after.tasks[name] = replace(task, at="replay", answer=None)
+            after.tasks[name] = task._replace(at="replay", answer=None)
         else:
             self._acknowledge(after, name, task)
         yield f"hears {task.answer}", after
 
-    def _at_replay(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_replay(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._do_unlink(after, task.keys)
         left = list(world.pending)
@@ -482,6 +413,7 @@ SCENES: Final[dict[str, Batches]] = {
     "a batch and calls for one key": Batches((("A", "ab"), ("A", "b"), ("B", "a"))),
     "the same with an invalidation and a fault": Batches((("A", "ab"), ("A", "b")), (("W", "b"),), faults=1),
     "a process invalidates its own key, with a fault": Batches((("A", "ab"), ("A", "b")), (("A", "b"),), faults=1),
+    "three processes, each with a key of the next one": Batches((("A", "ab"), ("B", "bc"), ("C", "ca"))),
     "ids that are left out": Batches((("A", "ab"), ("A", "ba"), ("A", "a")), leaves_out=True),
     "a lease lapses": Batches((("A", "ab"), ("B", "ba")), (("W", "a"),), lapses=1),
 }

@@ -1,21 +1,18 @@
-"""The protocol of near values with tags, and that of `clear`.
+"""The protocol of near values with tags.
 
-**Near.** A near hit asks for no tag. So whatever removes a tag, or reports its removal, has to take all near values
+A near hit asks for no tag. So whatever removes a tag, or reports its removal, has to take all near values
 with it that depend on the tag. What is promised: a near hit is no older than the newest invalidation that its own
 process has made, or that was reported to it, before the call began; and when all is reported, nothing invalid is left
 near.
-
-**Clear.** It looks through all keys, and removes each. It finds what is there from its beginning to its end; whatever
-comes or goes meanwhile it may miss. What is promised: nothing that was loaded before it began is a hit after it has
-ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from copy import copy
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
+
+from tests.models.frame import Frame, Steps, World
 
 
 class Task(NamedTuple):
@@ -33,13 +30,12 @@ class Task(NamedTuple):
     passes: int = 0
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(World):
     """One world: a server, and the process that keeps values near."""
 
     value: tuple[int, str] | None
     tag: str | None
-    tasks: dict[str, Task]
     evictions: int
     fence: int = 0
     """It moves whenever the lease is taken from a load."""
@@ -52,26 +48,15 @@ class State:
     own: int = 0
     inbox: tuple[tuple[str, int], ...] = ()
     """The reports that have not come yet, in their order."""
-    wrong: str = ""
-
-    def copied(self) -> State:
-        twin = copy(self)
-        twin.tasks = {**self.tasks}
-        return twin
-
-    def key(self) -> Hashable:
-        state = (self.value, self.tag, self.evictions, self.fence, self.source, self.floor, self.near, self.indexed)
-        return (*state, self.marks, self.reported, self.own, self.inbox, self.wrong, tuple(self.tasks.values()))
 
     def stuck(self) -> str:
         if self.near is not None and self.near < self.floor:
             return f"version {self.near} is left near for ever"
-        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
-        return f"{', '.join(waiting)} wait for ever" if waiting else ""
+        return super().stuck()
 
 
 @dataclass(frozen=True)
-class Near:
+class Near(Frame[State]):
     """A scene.
 
     Args:
@@ -97,12 +82,12 @@ class Near:
         tasks = {f"{kind} {n}": Task(kind) for kind, count in made.items() for n in range(count)}
         return State(value=(0, "g"), tag="g", tasks=tasks, evictions=self.evictions)
 
-    def steps(self, world: State) -> Iterator[tuple[str, State]]:
-        if world.wrong:
-            return
-        for name, task in world.tasks.items():
-            for after in getattr(self, "_at_" + task.at.replace(" ", "_"))(world.copied(), name, task):
-                yield f"{name}: {task.at}", after
+    def of_task(self, world: State, name: str) -> Steps[State]:
+        task = world.tasks[name]
+        for after in getattr(self, "_at_" + task.at.replace(" ", "_"))(world, name, task):
+            yield f"{name}: {task.at}", after
+
+    def _chances(self, world: State) -> Steps[State]:
         if world.inbox:
             after = world.copied()
             (what, version), *rest = world.inbox
@@ -234,7 +219,7 @@ class Near:
         yield world
 
 
-NEAR_SCENES: Final[dict[str, Near]] = {
+SCENES: Final[dict[str, Near]] = {
     "others remove the tag": Near(bumps=1),
     "the process removes the tag in another loop": Near(own=1),
     "the tag, the key and an eviction": Near(bumps=1, unlinks=1, evictions=1),
@@ -244,7 +229,7 @@ NEAR_SCENES: Final[dict[str, Near]] = {
 }
 """What must hold, by name."""
 
-NEAR_BROKEN: Final[dict[str, Near]] = {
+BROKEN: Final[dict[str, Near]] = {
     "index": Near(bumps=1),
     "marks for tags": Near(bumps=1),
     "forgets twice": Near(own=1),
@@ -253,99 +238,10 @@ NEAR_BROKEN: Final[dict[str, Near]] = {
 """The rules, by name, each with a scene in which its absence shows."""
 
 
-def near_without(rule: str) -> Near:
+LARGE: Final = Near(calls=4, bumps=2, own=1, unlinks=1, evictions=1)
+"""More than can be looked through: random ways through it are taken."""
+
+
+def without(rule: str) -> Near:
     """Return the scene of a broken rule, without that rule."""
-    return replace(NEAR_BROKEN[rule], broken=frozenset({rule}))
-
-
-@dataclass
-class Keys:
-    """One world of `Clear`: a value, its lease, and the source."""
-
-    tasks: dict[str, Task]
-    value: int | None = None
-    lease: str = ""
-    source: int = 0
-    wrong: str = ""
-
-    def key(self) -> Hashable:
-        return (self.value, self.lease, self.source, self.wrong, tuple(self.tasks.values()))
-
-    def stuck(self) -> str:
-        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
-        return f"{', '.join(waiting)} wait for ever" if waiting else ""
-
-
-@dataclass(frozen=True)
-class Clear:
-    """A scene: how many calls load, and how often all keys are looked through."""
-
-    loads: int
-    passes: int
-    orders: tuple[tuple[str, str], ...] = field(default=(("lease", "value"), ("value", "lease")))
-
-    def first(self) -> Keys:
-        return Keys({"clear": Task("clear"), **{f"call {n}": Task("call", "take") for n in range(self.loads)}})
-
-    def steps(self, world: Keys) -> Iterator[tuple[str, Keys]]:
-        for name, task in world.tasks.items() if not world.wrong else ():
-            for after in getattr(self, "_at_" + task.at)(replace(world, tasks={**world.tasks}), name, task):
-                yield f"{name}: {task.at}", after
-
-    def _at_take(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
-        if world.value is not None:
-            world.tasks[name] = Task("call", "done")
-            yield world
-        elif not world.lease:
-            world.lease = name
-            world.tasks[name] = Task("call", "load")
-            yield world
-
-    def _at_load(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
-        world.tasks[name] = Task("call", "fill", version=world.source)
-        yield world
-
-    def _at_fill(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
-        if world.lease == name:
-            world.value, world.lease = task.version, ""
-        world.tasks[name] = Task("call", "done")
-        yield world
-
-    def _at_begin(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
-        world.source += 1
-        for order in self.orders:
-            world.tasks[name] = Task("clear", "look", answer=order, passes=1)
-            yield replace(world, tasks={**world.tasks})
-
-    def _at_look(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
-        what, *rest = task.answer
-        if what == "lease":
-            world.lease = ""
-        else:
-            world.value = None
-        if rest:
-            world.tasks[name] = task._replace(answer=tuple(rest))
-            yield world
-            return
-        if task.passes == self.passes:
-            world.tasks[name] = Task("clear", "ended")
-            yield world
-            return
-        for order in self.orders:
-            world.tasks[name] = task._replace(answer=order, passes=task.passes + 1)
-            yield replace(world, tasks={**world.tasks})
-
-    def _at_ended(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
-        if world.value is not None and world.value < 1:
-            world.wrong = f"version {world.value} has outlived the clear"
-        world.tasks[name] = Task("clear", "done")
-        yield world
-
-    def _at_done(self, world: Keys, name: str, task: Task) -> Iterator[Keys]:
-        return
-        yield world
-
-
-CLEAR: Final = Clear(loads=4, passes=2)
-CLEAR_ONCE: Final = Clear(loads=2, passes=1)
-"""Without its second pass, in which its absence shows."""
+    return replace(BROKEN[rule], broken=frozenset({rule}))

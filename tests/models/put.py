@@ -9,17 +9,13 @@ began. A write returns when its value is stored, or the key is invalidated.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-DOWN: Final = "down"
-"""The answer that does not come."""
+from tests.models.frame import DOWN, Frame, Steps, World
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """How far one task is."""
 
     kind: str
@@ -31,40 +27,21 @@ class Task:
     held: bool = False
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(World):
     """One world."""
 
     value: int | None
     lease: str
     source: int
     floor: int
-    tasks: dict[str, Task]
     dead: frozenset[str]
     """Tokens of whose lease nobody has heard: it ends by itself."""
-    late: tuple[tuple[Any, ...], ...]
-    faults: int
     lapses: int
-    wrong: str = ""
-
-    def copied(self) -> State:
-        twin = copy(self)
-        twin.tasks = {**self.tasks}
-        return twin
-
-    def key(self) -> Hashable:
-        return (
-            *(self.value, self.lease, self.source, self.floor, self.dead, tuple(sorted(self.late))),
-            *(self.faults, self.lapses, self.wrong, tuple(self.tasks.items())),
-        )
-
-    def stuck(self) -> str:
-        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
-        return f"{', '.join(waiting)} wait for ever" if waiting else ""
 
 
 @dataclass(frozen=True)
-class Puts:
+class Puts(Frame[State]):
     """A scene: how many readers, writers that put, and writers that invalidate.
 
     Args:
@@ -95,23 +72,11 @@ class Puts:
             floor=0,
             tasks=tasks,
             dead=frozenset(),
-            late=(),
             faults=self.faults,
             lapses=self.lapses,
         )
 
-    def steps(self, world: State) -> Iterator[tuple[str, State]]:
-        if world.wrong:
-            return
-        for name, task in world.tasks.items():
-            if task.at != "done":
-                for label, after in getattr(self, "_at_" + task.at)(world, name, task):
-                    yield f"{name}: {label}", after
-        for place, command in enumerate(world.late):
-            after = world.copied()
-            after.late = world.late[:place] + world.late[place + 1 :]
-            self._carry_out(after, command)
-            yield f"late: {command}", after
+    def _chances(self, world: State) -> Steps[State]:
         if world.lease and (world.lease in world.dead or world.lapses):
             after = world.copied()
             after.lapses -= world.lease not in world.dead
@@ -119,29 +84,6 @@ class Puts:
             yield "the lease ends", after
 
     # --- the server -------------------------------------------------------------------------------
-
-    def _ask(
-        self, world: State, name: str, command: tuple[Any, ...], then: str, *, safe: bool = False
-    ) -> Iterator[tuple[str, State]]:
-        after = world.copied()
-        answer = self._carry_out(after, command)
-        after.tasks[name] = replace(after.tasks[name], at=then, answer=answer)
-        yield f"{command} -> {answer}", after
-        if safe or not world.faults:
-            return
-        for fault in ("lost", "unheard", "late"):
-            after = world.copied()
-            after.faults -= 1
-            if fault == "unheard":
-                self._carry_out(after, command)
-            elif fault == "late":
-                after.late = (*world.late, command)
-            after.tasks[name] = replace(after.tasks[name], at=then, answer=DOWN)
-            yield f"{command} {fault}", after
-
-    def _carry_out(self, world: State, command: tuple[Any, ...]) -> Any:
-        verb, *arguments = command
-        return getattr(self, "_do_" + verb)(world, *arguments)
 
     def _do_get(self, world: State) -> int | None:
         return world.value
@@ -174,65 +116,65 @@ class Puts:
 
     # --- readers ----------------------------------------------------------------------------------
 
-    def _at_begin(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_begin(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         if task.kind == "read":
-            after.tasks[name] = replace(task, at="get", floor=world.floor)
+            after.tasks[name] = task._replace(at="get", floor=world.floor)
             yield "begins", after
         elif task.kind == "put" and not self.broken & {"sets after the write", "seizes after the write"}:
             yield from self._ask(world, name, ("seize", f"t:{name}"), "seized")
         else:
             yield from self._written(world, name, task)
 
-    def _written(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _written(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         after.source += 1
         then = "store" if task.kind == "put" else "unlink"
         if task.kind == "put" and "seizes after the write" in self.broken:
             then = "late_seize"
-        after.tasks[name] = replace(task, at=then, version=after.source, answer=None)
+        after.tasks[name] = task._replace(at=then, version=after.source, answer=None)
         yield f"writes version {after.source}", after
 
-    def _at_get(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_get(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("get",), "got", safe=True)
 
-    def _at_got(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_got(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         if task.answer is None:
-            after.tasks[name] = replace(task, at="take")
+            after.tasks[name] = task._replace(at="take")
         else:
             self._return(after, name, task.answer)
         yield f"finds {task.answer}", after
 
-    def _at_take(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_take(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("take", f"t:{name}.{task.tries}"), "taken")
 
-    def _at_taken(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_taken(self, world: State, name: str, task: Task) -> Steps[State]:
         after, token = world.copied(), f"t:{name}.{task.tries}"
         if task.answer in {"mine", DOWN}:
             after.dead |= {token} if task.answer == DOWN else frozenset()
-            after.tasks[name] = replace(task, at="load", held=task.answer == "mine")
+            after.tasks[name] = task._replace(at="load", held=task.answer == "mine")
         elif isinstance(task.answer, str):
-            after.tasks[name] = replace(task, at="wait")
+            after.tasks[name] = task._replace(at="wait")
         else:
             self._return(after, name, task.answer)
         yield f"hears {task.answer}", after
 
-    def _at_wait(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_wait(self, world: State, name: str, task: Task) -> Steps[State]:
         if world.lease != task.answer:
             after = world.copied()
-            after.tasks[name] = replace(task, at="take", answer=None, tries=task.tries + 1)
+            after.tasks[name] = task._replace(at="take", answer=None, tries=task.tries + 1)
             yield "asks again", after
 
-    def _at_load(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_load(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
-        after.tasks[name] = replace(task, at="fill" if task.held else "leave", version=world.source)
+        after.tasks[name] = task._replace(at="fill" if task.held else "leave", version=world.source)
         yield f"loads version {world.source}", after
 
-    def _at_fill(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_fill(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("fill", f"t:{name}.{task.tries}", task.version), "leave")
 
-    def _at_leave(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_leave(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         if after.lease == f"t:{name}.{task.tries}":
             after.lease = ""
@@ -247,41 +189,41 @@ class Puts:
 
     # --- writers ----------------------------------------------------------------------------------
 
-    def _at_seized(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_seized(self, world: State, name: str, task: Task) -> Steps[State]:
         heard = task.answer is True
-        for label, after in self._written(world, name, replace(task, held=heard)):
+        for label, after in self._written(world, name, task._replace(held=heard)):
             after.dead |= frozenset() if heard else {f"t:{name}"}
             yield label, after
 
-    def _at_late_seize(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_late_seize(self, world: State, name: str, task: Task) -> Steps[State]:
         for label, after in self._ask(world, name, ("seize", f"t:{name}"), "store", safe=True):
-            after.tasks[name] = replace(after.tasks[name], held=True)
+            after.tasks[name] = after.tasks[name]._replace(held=True)
             yield label, after
 
-    def _at_store(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_store(self, world: State, name: str, task: Task) -> Steps[State]:
         if "sets after the write" in self.broken:
             yield from self._ask(world, name, ("set", task.version), "stored", safe=True)
         elif task.held:
             yield from self._ask(world, name, ("fill", f"t:{name}", task.version), "stored")
         else:
             after = world.copied()
-            after.tasks[name] = replace(task, at="unlink")
+            after.tasks[name] = task._replace(at="unlink")
             yield "was not heard, and invalidates", after
 
-    def _at_stored(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_stored(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         after.dead |= {f"t:{name}"} if task.answer == DOWN else frozenset()
         if task.answer is True or "a refused put stays" in self.broken:
             self._end(after, name, task)
         else:
-            after.tasks[name] = replace(task, at="unlink")
+            after.tasks[name] = task._replace(at="unlink")
         yield f"hears {task.answer}", after
 
-    def _at_unlink(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_unlink(self, world: State, name: str, task: Task) -> Steps[State]:
         # Where it fails, the journal holds it in force in this process until it is acknowledged.
         yield from self._ask(world, name, ("unlink",), "unlinked", safe=True)
 
-    def _at_unlinked(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_unlinked(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._end(after, name, task)
         yield "has invalidated", after
@@ -295,6 +237,7 @@ SCENES: Final[dict[str, Puts]] = {
     "two puts and a reader": Puts(1, 2),
     "a put, an invalidation and a reader": Puts(1, 1, 1),
     "a put and two readers of a cold key, a fault and a lease that lapses": Puts(2, 1, faults=1, lapses=1, warm=False),
+    "two puts and two readers, with a fault": Puts(2, 2, faults=1),
     "two puts, an invalidation and a reader, a fault and a lease that lapses": Puts(1, 2, 1, faults=1, lapses=1),
 }
 """What must hold, by name."""

@@ -13,15 +13,10 @@ What is promised of each call, about the version that it returns:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
-from tests.models.checker import World
-
-DOWN: Final = "down"
-"""The answer that does not come."""
+from tests.models.frame import DOWN, Frame, Steps, World
 
 
 class Value(NamedTuple):
@@ -41,8 +36,7 @@ class Lease(NamedTuple):
     pause: bool = False
 
 
-@dataclass(frozen=True)
-class Flight:
+class Flight(NamedTuple):
     """A load that the calls of one process share."""
 
     token: str = ""
@@ -55,8 +49,7 @@ class Flight:
     """The stale version of its leader, which only a broken variant hands to others."""
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """What one process knows."""
 
     flight: str = ""
@@ -70,8 +63,7 @@ class Process:
     """The tasks whose answers have come, in their order: one connection carries all of them."""
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """How far one task is, and what it has in hand."""
 
     process: str
@@ -90,9 +82,11 @@ class Task:
     version: int = 0
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(World):
     """One world."""
+
+    DICTS: ClassVar[tuple[str, ...]] = ("processes", "flights", "chances")
 
     value: Value | None
     lease: Lease | None
@@ -102,39 +96,16 @@ class State:
     fills: int
     processes: dict[str, Process]
     flights: dict[str, Flight]
-    tasks: dict[str, Task]
     live: frozenset[str]
     """The tokens whose lease was taken, and that nothing has voided."""
     loading: tuple[str, ...]
     dead: frozenset[str]
     """Tokens of whose lease nobody has heard: it ends by itself."""
-    late: tuple[tuple[Any, ...], ...]
-    faults: int
     chances: dict[str, int]
-    wrong: str = ""
-
-    def copied(self) -> State:
-        twin = copy(self)
-        twin.processes, twin.flights, twin.tasks = {**self.processes}, {**self.flights}, {**self.tasks}
-        twin.chances = {**self.chances}
-        return twin
-
-    def key(self) -> Hashable:
-        return (
-            *(self.value, self.lease, self.source, self.floor, self.soft_floor, self.live, self.loading, self.dead),
-            *(self.faults, self.wrong, tuple(sorted(self.late)), tuple(self.chances.values())),
-            tuple(self.processes.items()),
-            tuple(self.flights.items()),
-            tuple(self.tasks.items()),
-        )
-
-    def stuck(self) -> str:
-        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
-        return f"{', '.join(waiting)} wait for ever" if waiting else ""
 
 
 @dataclass(frozen=True)
-class Stale:
+class Stale(Frame[State]):
     """A scene: which calls are made, by which processes, and what else happens.
 
     Args:
@@ -160,6 +131,8 @@ class Stale:
 
     def first(self) -> State:
         tasks = {f"call {n} of {who}": Task(who, kind) for n, (who, kind) in enumerate(self.calls)}
+        # Loads that calls begin behind their backs.
+        tasks |= {f"load behind {name}": Task(task.process, "behind", at="done") for name, task in tasks.items()}
         tasks |= {f"invalidation {n} of {who}": Task(who, "invalidate") for n, who in enumerate(self.invalidations)}
         tasks |= {f"expiry {n} of {who}": Task(who, "expire") for n, who in enumerate(self.expiries)}
         return State(
@@ -175,33 +148,25 @@ class Stale:
             live=frozenset(),
             loading=(),
             dead=frozenset(),
-            late=(),
             faults=self.faults,
             chances={"age": 0, "gone": 0, "lapse": 0, **self.chances},
         )
 
     # --- what may come next -----------------------------------------------------------------------
 
-    def steps(self, world: State) -> Iterator[tuple[str, State]]:
-        if world.wrong:
-            return
-        for name, task in world.tasks.items():
-            unheard = world.processes[task.process].unheard if task.process in world.processes else ()
-            if task.at == "done" or name in unheard[1:]:
-                continue
-            for label, after in getattr(self, "_at_" + task.at.replace(" ", "_"))(world, name, task):
-                if unheard[:1] == (name,):
-                    process = after.processes[task.process]
-                    after.processes[task.process] = replace(process, unheard=process.unheard[1:])
-                yield f"{name}: {label}", after
-        for place, command in enumerate(world.late):
-            after = world.copied()
-            after.late = world.late[:place] + world.late[place + 1 :]
-            self._carry_out(after, command)
-            yield f"late: {command}", after
-        yield from self._chances(world)
+    def _answered(self, after: State, name: str, command: tuple[Any, ...]) -> None:
+        who = after.tasks[name].process
+        after.processes[who] = after.processes[who]._replace(unheard=(*after.processes[who].unheard, name))
 
-    def _chances(self, world: State) -> Iterator[tuple[str, State]]:
+    def _hears(self, world: State, name: str) -> bool:
+        return name not in world.processes[world.tasks[name].process].unheard[1:]
+
+    def _heard(self, world: State, after: State, name: str) -> None:
+        who = world.tasks[name].process
+        if world.processes[who].unheard[:1] == (name,):
+            after.processes[who] = after.processes[who]._replace(unheard=after.processes[who].unheard[1:])
+
+    def _chances(self, world: State) -> Steps[State]:
         value, lease = world.value, world.lease
         able = {
             "age": value is not None and not value.stale,
@@ -226,34 +191,6 @@ class Stale:
             yield f"chance: {name}", after
 
     # --- the server -------------------------------------------------------------------------------
-
-    def _ask(
-        self, world: State, name: str, command: tuple[Any, ...], then: str, *, safe: bool = False
-    ) -> Iterator[tuple[str, State]]:
-        """Yield the ways in which a command may go. The answer is heard in the task's next step."""
-        after = world.copied()
-        answer = self._carry_out(after, command)
-        task = replace(after.tasks[name], at=then, answer=answer)
-        after.tasks[name] = task
-        if task.process in after.processes:
-            process = after.processes[task.process]
-            after.processes[task.process] = replace(process, unheard=(*process.unheard, name))
-        yield f"{command} -> {answer}", after
-        if safe or not world.faults:
-            return
-        for fault in ("lost", "unheard", "late"):
-            after = world.copied()
-            after.faults -= 1
-            if fault == "unheard":
-                self._carry_out(after, command)
-            elif fault == "late":
-                after.late = (*world.late, command)
-            after.tasks[name] = replace(after.tasks[name], at=then, answer=DOWN)
-            yield f"{command} {fault}", after
-
-    def _carry_out(self, world: State, command: tuple[Any, ...]) -> Any:
-        verb, *arguments = command
-        return getattr(self, "_do_" + verb)(world, *arguments)
 
     def _do_pttl(self, world: State) -> bool | None:
         return None if world.value is None else world.value.stale
@@ -314,7 +251,7 @@ class Stale:
 
     # --- a call: reading --------------------------------------------------------------------------
 
-    def _at_begin(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_begin(self, world: State, name: str, task: Task) -> Steps[State]:
         if task.kind in {"invalidate", "expire"}:
             yield from self._write(world, name, task)
             return
@@ -322,8 +259,7 @@ class Stale:
         flight = world.flights.get(process.flight)
         begun = flight is not None and flight.loading and not flight.over
         after = world.copied()
-        after.tasks[name] = replace(
-            task,
+        after.tasks[name] = task._replace(
             at="alone" if process.pending else "get first" if "GET before PTTL" in self.broken else "pttl",
             floor=max(world.floor, process.floor),
             soft_floor=max(world.soft_floor, process.soft_floor),
@@ -332,33 +268,33 @@ class Stale:
         )
         yield "begins", after
 
-    def _at_alone(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_alone(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._return(after, name, world.source, "loaded")
         yield "loads, and stores nothing", after
 
-    def _at_pttl(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_pttl(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("pttl",), "get", safe=True)
 
-    def _at_get(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
-        seen = replace(task, saw_stale=task.answer)
+    def _at_get(self, world: State, name: str, task: Task) -> Steps[State]:
+        seen = task._replace(saw_stale=task.answer)
         after = world.copied()
         after.tasks[name] = seen
         yield from self._ask(after, name, ("get",), "decide", safe=True)
 
-    def _at_get_first(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_get_first(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("get",), "pttl second", safe=True)
 
-    def _at_pttl_second(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_pttl_second(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
-        after.tasks[name] = replace(task, at="decide", saw_stale=self._do_pttl(after))
+        after.tasks[name] = task._replace(at="decide", saw_stale=self._do_pttl(after))
         yield "PTTL, after the value", after
 
-    def _at_decide(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_decide(self, world: State, name: str, task: Task) -> Steps[State]:
         (value, holder), after = task.answer, world.copied()
         # The journal is asked again, behind the answer.
         if value is None or world.processes[task.process].pending:
-            after.tasks[name] = replace(task, at="choose", answer=holder, saw_stale=None)
+            after.tasks[name] = task._replace(at="choose", answer=holder, saw_stale=None)
             yield "finds nothing", after
             return
         stale = task.saw_stale is not False
@@ -374,7 +310,7 @@ class Stale:
         else:
             # Expired: told by its end, whatever is left of it.
             saw = None if value.expired else True
-            after.tasks[name] = replace(task, at="choose", answer=holder, saw_stale=saw, own=value.version)
+            after.tasks[name] = task._replace(at="choose", answer=holder, saw_stale=saw, own=value.version)
             yield "has a spare value", after
 
     def _load_behind(self, world: State, name: str, task: Task) -> None:
@@ -383,12 +319,12 @@ class Stale:
             return
         flight = f"behind {name}"
         world.flights[flight] = Flight()
-        world.processes[task.process] = replace(process, flight=flight)
+        world.processes[task.process] = process._replace(flight=flight)
         world.tasks[f"load {flight}"] = Task(task.process, "behind", at="ask", saw_stale=True, flight=flight)
 
     # --- a call: leading and joining --------------------------------------------------------------
 
-    def _at_choose(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_choose(self, world: State, name: str, task: Task) -> Steps[State]:
         process = world.processes[task.process]
         flight = world.flights.get(process.flight)
         after = world.copied()
@@ -396,11 +332,11 @@ class Stale:
         if flight is None or flight.over or void:
             number = f"{name}.{task.tries}"
             after.flights[number] = Flight()
-            after.processes[task.process] = replace(process, flight=number)
-            after.tasks[name] = replace(task, at="ask", flight=number, tries=task.tries + 1)
+            after.processes[task.process] = process._replace(flight=number)
+            after.tasks[name] = task._replace(at="ask", flight=number, tries=task.tries + 1)
             yield "opens a flight", after
         else:
-            after.tasks[name] = replace(task, at="join", flight=process.flight)
+            after.tasks[name] = task._replace(at="join", flight=process.flight)
             yield "joins", after
 
     def _is_void(self, flight: Flight, holder: str) -> bool:
@@ -408,7 +344,7 @@ class Stale:
         unknown = not flight.token and "joins without token" not in self.broken
         return unknown or flight.token != holder
 
-    def _at_join(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_join(self, world: State, name: str, task: Task) -> Steps[State]:
         flight = world.flights[task.flight]
         if not flight.over:
             return
@@ -416,63 +352,63 @@ class Stale:
         if flight.version is not None:
             self._return(after, name, flight.version, "shared")
         elif not flight.failed:
-            after.tasks[name] = replace(task, at="choose", earlier="", answer="")
+            after.tasks[name] = task._replace(at="choose", earlier="", answer="")
         else:
             self._fail(after, name, flight)
         yield "hears of the flight's end", after
 
-    def _at_ask(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_ask(self, world: State, name: str, task: Task) -> Steps[State]:
         token = f"t:{task.flight}"
         copy_ = 2 if task.kind == "behind" else int(task.own is not None)
         yield from self._ask(world, name, ("take", token, task.saw_stale, copy_), "asked")
 
-    def _at_asked(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_asked(self, world: State, name: str, task: Task) -> Steps[State]:
         after, answer, flight = world.copied(), task.answer, world.flights[task.flight]
         token = f"t:{task.flight}"
         behind = task.kind == "behind"
         if answer == "mine":
-            after.flights[task.flight] = replace(flight, token=token, loading=True, copy=task.own)
-            after.tasks[name] = replace(task, at="load")
+            after.flights[task.flight] = flight._replace(token=token, loading=True, copy=task.own)
+            after.tasks[name] = task._replace(at="load")
         elif answer == DOWN and not behind:
             after.dead |= {token}
-            after.flights[task.flight] = replace(flight, loading=True, copy=task.own)
-            after.tasks[name] = replace(task, at="load")
+            after.flights[task.flight] = flight._replace(loading=True, copy=task.own)
+            after.tasks[name] = task._replace(at="load")
         elif isinstance(answer, Value):
             self._land(after, task, version=answer.version)
             if behind:
-                after.tasks[name] = replace(task, at="done")
+                after.tasks[name] = task._replace(at="done")
             else:
                 self._return(after, name, answer.version, "stored meanwhile")
         elif isinstance(answer, Lease) and not answer.pause and not behind:
-            after.tasks[name] = replace(task, at="wait")
+            after.tasks[name] = task._replace(at="wait")
         else:
             if answer == DOWN:
                 after.dead |= {token}
             self._land(after, task)
             if behind:
-                after.tasks[name] = replace(task, at="done")
+                after.tasks[name] = task._replace(at="done")
             else:
                 assert task.own is not None, "a pause is kept by those who have a stale value"
                 self._return(after, name, task.own, "paused")
         yield f"hears {answer}", after
 
-    def _at_wait(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_wait(self, world: State, name: str, task: Task) -> Steps[State]:
         if world.lease != task.answer:
             after = world.copied()
-            after.tasks[name] = replace(task, at="ask")
+            after.tasks[name] = task._replace(at="ask")
             yield "looks again", after
 
     # --- a load -----------------------------------------------------------------------------------
 
-    def _at_load(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_load(self, world: State, name: str, task: Task) -> Steps[State]:
         after, token = world.copied(), world.flights[task.flight].token
         if token in world.live and any(other in world.live for other in world.loading):
             after.wrong = "two loads of one key at a time"
         after.loading = tuple(sorted((*world.loading, token)))
-        after.tasks[name] = replace(task, at="loaded", version=world.source)
+        after.tasks[name] = task._replace(at="loaded", version=world.source)
         yield f"loads version {world.source}", after
 
-    def _at_loaded(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_loaded(self, world: State, name: str, task: Task) -> Steps[State]:
         flight = world.flights[task.flight]
         left = [*world.loading]
         left.remove(flight.token)
@@ -480,59 +416,59 @@ class Stale:
         after.loading = tuple(left)
         self._land(after, task, version=task.version)
         kept = flight.token and not flight.void
-        after.tasks[name] = replace(task, at="fill" if kept else "give back")
+        after.tasks[name] = task._replace(at="fill" if kept else "give back")
         yield "its load returns", after
         if self.fails:
             after = world.copied()
             after.loading = tuple(left)
             self._land(after, task, failed=True)
-            after.tasks[name] = replace(task, at="pause" if flight.token else "read again")
+            after.tasks[name] = task._replace(at="pause" if flight.token else "read again")
             yield "its load fails", after
 
     def _land(self, world: State, task: Task, *, version: int | None = None, failed: bool = False) -> None:
         flight, process = world.flights[task.flight], world.processes[task.process]
-        world.flights[task.flight] = replace(flight, over=True, version=version, failed=failed)
+        world.flights[task.flight] = flight._replace(over=True, version=version, failed=failed)
         if process.flight == task.flight:
-            world.processes[task.process] = replace(process, flight="")
+            world.processes[task.process] = process._replace(flight="")
 
-    def _at_fill(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_fill(self, world: State, name: str, task: Task) -> Steps[State]:
         token = world.flights[task.flight].token
         yield from self._ask(world, name, ("fill", token, task.version), "give back")
 
-    def _at_give_back(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_give_back(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._do_release(after, world.flights[task.flight].token)
         if task.kind == "behind":
-            after.tasks[name] = replace(task, at="done")
+            after.tasks[name] = task._replace(at="done")
         else:
             self._return(after, name, task.version, "loaded")
         yield "gives the lease back", after
 
-    def _at_pause(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_pause(self, world: State, name: str, task: Task) -> Steps[State]:
         token = world.flights[task.flight].token
         for label, after in self._ask(world, name, ("pause", token), "paused"):
             if after.tasks[name].answer == DOWN:
                 after.dead |= {token}
             yield label, after
 
-    def _at_paused(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_paused(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         if task.kind == "behind":
-            after.tasks[name] = replace(task, at="done")
+            after.tasks[name] = task._replace(at="done")
         elif task.answer == "set":
             self._fail(after, name, world.flights[task.flight])
         else:
-            after.tasks[name] = replace(task, at="read again")
+            after.tasks[name] = task._replace(at="read again")
         yield f"hears that the pause is {task.answer}", after
 
-    def _at_read_again(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_read_again(self, world: State, name: str, task: Task) -> Steps[State]:
         after, value = world.copied(), world.value
         if task.kind == "behind":
-            after.tasks[name] = replace(task, at="done")
+            after.tasks[name] = task._replace(at="done")
         elif task.own is None:
             self._fail(after, name, world.flights[task.flight])
         elif value is None or world.processes[task.process].pending:
-            after.tasks[name] = replace(task, at="done")
+            after.tasks[name] = task._replace(at="done")
         else:
             self._return(after, name, value.version, "stands in")
         yield "reads again", after
@@ -548,7 +484,7 @@ class Stale:
         if "last known here" in self.broken and standing is None:
             standing = known
         if standing is None:
-            world.tasks[name] = replace(task, at="done")
+            world.tasks[name] = task._replace(at="done")
         else:
             self._return(world, name, standing, "stands in")
 
@@ -560,18 +496,18 @@ class Stale:
             world.wrong = f"{name} got version {version} ({how}), and {task.soft_floor} was expired before it began"
         process = world.processes[task.process]
         if "last known here" in self.broken:
-            world.processes[task.process] = replace(process, known=max(version, process.known or 0))
+            world.processes[task.process] = process._replace(known=max(version, process.known or 0))
         world.tasks[name] = Task(task.process, task.kind, at="done")
 
     # --- writers ----------------------------------------------------------------------------------
 
-    def _write(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _write(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         after.source += 1
-        after.tasks[name] = replace(task, at="void", version=after.source)
+        after.tasks[name] = task._replace(at="void", version=after.source)
         yield f"writes version {after.source}", after
 
-    def _at_void(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_void(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._void(after, task.process)
         verb = "unlink" if task.kind == "invalidate" else "expire"
@@ -580,24 +516,23 @@ class Stale:
     def _void(self, world: State, who: str) -> None:
         process = world.processes[who]
         if process.flight:
-            world.flights[process.flight] = replace(world.flights[process.flight], void=True)
-            world.processes[who] = replace(process, flight="")
+            world.flights[process.flight] = world.flights[process.flight]._replace(void=True)
+            world.processes[who] = process._replace(flight="")
 
-    def _at_voided(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_voided(self, world: State, name: str, task: Task) -> Steps[State]:
         after, failed = world.copied(), task.answer == DOWN
         if failed:
             self._void(after, task.process)
         process = after.processes[task.process]
         soft = task.kind == "expire"
-        after.processes[task.process] = replace(
-            process,
+        after.processes[task.process] = process._replace(
             pending=process.pending + failed,
             floor=process.floor if soft else max(process.floor, task.version),
             soft_floor=max(process.soft_floor, task.version),
         )
         if not failed:
             self._acknowledge(after, task)
-        after.tasks[name] = replace(task, at="replay" if failed else "done")
+        after.tasks[name] = task._replace(at="replay" if failed else "done")
         yield f"hears {task.answer}", after
 
     def _acknowledge(self, world: State, task: Task) -> None:
@@ -605,16 +540,16 @@ class Stale:
             world.floor = max(world.floor, task.version)
         world.soft_floor = max(world.soft_floor, task.version)
 
-    def _at_replay(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_replay(self, world: State, name: str, task: Task) -> Steps[State]:
         # The journal removes the key, also where it was to be expired.
         yield from self._ask(world, name, ("unlink",), "replayed", safe=True)
 
-    def _at_replayed(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_replayed(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         process = after.processes[task.process]
-        after.processes[task.process] = replace(process, pending=process.pending - 1)
+        after.processes[task.process] = process._replace(pending=process.pending - 1)
         self._acknowledge(after, task)
-        after.tasks[name] = replace(task, at="done")
+        after.tasks[name] = task._replace(at="done")
         yield "is acknowledged", after
 
 
@@ -669,6 +604,3 @@ LARGE: Final = Stale(
 def without(rule: str) -> Stale:
     """Return the scene of a broken rule, without that rule."""
     return replace(BROKEN[rule], broken=frozenset({rule}))
-
-
-__all__ = ["BROKEN", "LARGE", "SCENES", "Stale", "State", "World", "without"]

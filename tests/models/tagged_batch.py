@@ -12,13 +12,10 @@ a time, unless it was voided; and nobody waits for ever.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
-DOWN: Final = "down"
-"""The answer that does not come."""
+from tests.models.frame import DOWN, Frame, Steps, World
 
 Pairs: TypeAlias = tuple[tuple[str, Any], ...]
 """By key."""
@@ -92,9 +89,11 @@ class Task(NamedTuple):
     version: int = 0
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(World):
     """One world."""
+
+    DICTS: ClassVar[tuple[str, ...]] = ("values", "leases", "processes", "open", "flights")
 
     values: dict[str, Value | None]
     leases: dict[str, str]
@@ -105,35 +104,11 @@ class State:
     open: dict[tuple[str, str], str]
     """By process and key, the flight that later calls find."""
     flights: dict[str, Flight]
-    tasks: dict[str, Task]
     live: frozenset[str]
     """The tokens whose lease was taken, and that nothing has voided."""
     loading: tuple[tuple[str, str], ...] = ()
     dead: frozenset[str] = frozenset()
-    late: tuple[tuple[Any, ...], ...] = ()
-    faults: int = 0
     lapses: int = 0
-    wrong: str = ""
-
-    def copied(self) -> State:
-        twin = copy(self)
-        for name in ("values", "leases", "processes", "open", "flights", "tasks"):
-            setattr(twin, name, {**getattr(self, name)})
-        return twin
-
-    def key(self) -> Hashable:
-        return hash(
-            (
-                *(tuple(self.values.values()), tuple(self.leases.values()), self.tag, self.source, self.floor),
-                *(tuple(self.processes.values()), tuple(sorted(self.open.items())), tuple(self.flights.items())),
-                *(tuple(self.tasks.values()), self.live, self.loading, self.dead, tuple(sorted(map(repr, self.late)))),
-                *(self.faults, self.lapses, self.wrong),
-            )
-        )
-
-    def stuck(self) -> str:
-        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
-        return f"{', '.join(waiting)} wait for ever" if waiting else ""
 
 
 def _without(pairs: Pairs, key: str) -> Pairs:
@@ -141,7 +116,7 @@ def _without(pairs: Pairs, key: str) -> Pairs:
 
 
 @dataclass(frozen=True)
-class TaggedBatches:
+class TaggedBatches(Frame[State]):
     """A scene: which calls are made by which processes, and what else happens.
 
     Args:
@@ -203,18 +178,7 @@ class TaggedBatches:
 
     # --- what may come next -----------------------------------------------------------------------
 
-    def steps(self, world: State) -> Iterator[tuple[str, State]]:
-        if world.wrong:
-            return
-        for name, task in world.tasks.items():
-            if task.at != "done":
-                for label, after in getattr(self, "_at_" + task.at)(world, name, task):
-                    yield f"{name}: {label}", after
-        for place, command in enumerate(world.late):
-            after = world.copied()
-            after.late = world.late[:place] + world.late[place + 1 :]
-            self._carry_out(after, command)
-            yield f"late: {command}", after
+    def _chances(self, world: State) -> Steps[State]:
         for key, token in world.leases.items():
             if token and (token in world.dead or world.lapses):
                 after = world.copied()
@@ -224,10 +188,6 @@ class TaggedBatches:
                 yield f"the lease of {key} ends", after
 
     # --- the servers ------------------------------------------------------------------------------
-
-    def _carry_out(self, world: State, command: tuple[Any, ...]) -> Any:
-        verb, *arguments = command
-        return getattr(self, "_do_" + verb)(world, *arguments)
 
     def _do_read(self, world: State, keys: str) -> Any:
         return tuple((key, world.values[key], world.leases[key]) for key in keys)
@@ -266,7 +226,7 @@ class TaggedBatches:
         return task._replace(at="trip", todo=commands, heard=(), then=then)
 
     # All commands of a round trip are sent at once. The task goes on when each has its answer, or its time is over.
-    def _at_trip(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_trip(self, world: State, name: str, task: Task) -> Steps[State]:
         for verb in task.todo:
             command = (verb, *self._arguments(name, task, verb))
             then = task._replace(todo=tuple(other for other in task.todo if other != verb))
@@ -306,7 +266,7 @@ class TaggedBatches:
         world.processes[who] = process._replace(clock=process.clock + 1)
         return process.clock + 1
 
-    def _at_begin(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_begin(self, world: State, name: str, task: Task) -> Steps[State]:
         after, who = world.copied(), task.process
         if task.kind == "write":
             after.source += 1
@@ -339,7 +299,7 @@ class TaggedBatches:
     def _pends(self, world: State, task: Task) -> bool:
         return world.processes[task.process].pending and "journal without tags" not in self.broken
 
-    def _at_judge(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_judge(self, world: State, name: str, task: Task) -> Steps[State]:
         after, heard, left = world.copied(), dict(task.heard), ""
         holders, invalid = [], []
         for key, value, holder in heard["read"]:
@@ -358,7 +318,7 @@ class TaggedBatches:
 
     # --- leading and joining ----------------------------------------------------------------------
 
-    def _at_board(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_board(self, world: State, name: str, task: Task) -> Steps[State]:
         after, ask, shared = world.copied(), list(task.ask), list(task.shared)
         for key in task.open:
             found = world.open.get((task.process, key), "")
@@ -386,7 +346,7 @@ class TaggedBatches:
         known = task.generation is not None and flight.generation == task.generation
         return known or "joins whatever the generations" in self.broken
 
-    def _at_ask(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_ask(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         if not task.ask:
             after.tasks[name] = task._replace(at="load" if task.load else "wait")
@@ -403,7 +363,7 @@ class TaggedBatches:
         after.tasks[name] = self._trip(task, "taken", *(() if old or late else ("create",)), "take")
         yield "asks", after
 
-    def _at_taken(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_taken(self, world: State, name: str, task: Task) -> Steps[State]:
         after, heard = world.copied(), dict(task.heard)
         created, taken = heard.get("create", task.generation), heard["take"]
         generation = None if created == DOWN else created
@@ -467,7 +427,7 @@ class TaggedBatches:
 
     # --- a load -----------------------------------------------------------------------------------
 
-    def _at_load(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_load(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         for key, number in task.load:
             token = world.flights[number].token
@@ -478,7 +438,7 @@ class TaggedBatches:
         after.tasks[name] = task._replace(at="loaded", version=world.source)
         yield f"loads version {world.source}", after
 
-    def _at_loaded(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_loaded(self, world: State, name: str, task: Task) -> Steps[State]:
         for absent in (False, True) if self.leaves_out and len(task.keys) > 1 else (False,):
             after, left = world.copied(), [*world.loading]
             fills = []
@@ -498,13 +458,13 @@ class TaggedBatches:
                 after.tasks[name] = task_._replace(at="filled")
             yield "its load returns", after
 
-    def _at_opened(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_opened(self, world: State, name: str, task: Task) -> Steps[State]:
         after, generation = world.copied(), dict(task.heard)["create"]
         fills = tuple((key, token, value._replace(generation=generation)) for key, token, value in task.versions)
         after.tasks[name] = self._trip(task._replace(versions=fills), "filled", "fill")
         yield "hears the generation", after
 
-    def _at_filled(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_filled(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         for key, number in task.load:
             token = world.flights[number].token
@@ -516,7 +476,7 @@ class TaggedBatches:
 
     # --- the loads of others ----------------------------------------------------------------------
 
-    def _at_wait(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_wait(self, world: State, name: str, task: Task) -> Steps[State]:
         if not task.held and not task.shared:
             after = world.copied()
             after.tasks[name] = Task(task.process, task.keys, at="done")
@@ -556,7 +516,7 @@ class TaggedBatches:
                 del world.open[process, key]
                 world.flights[number] = world.flights[number]._replace(void=True)
 
-    def _at_removed(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_removed(self, world: State, name: str, task: Task) -> Steps[State]:
         after, failed = world.copied(), dict(task.heard)["remove"] == DOWN
         process = world.processes[task.process]
         after.processes[task.process] = process._replace(floor=max(process.floor, task.version), pending=failed)
@@ -567,7 +527,7 @@ class TaggedBatches:
             self._acknowledge(after, name, task)
         yield "hears", after
 
-    def _at_replay(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_replay(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._do_remove(after)
         after.processes[task.process] = after.processes[task.process]._replace(pending=False)

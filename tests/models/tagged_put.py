@@ -10,12 +10,11 @@ began. A write returns when its value is stored, or the key or the tag is remove
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from tests.models import put
-from tests.models.put import DOWN
+from tests.models.frame import DOWN, Steps
 
 
 class Value(NamedTuple):
@@ -25,10 +24,16 @@ class Value(NamedTuple):
     generation: str
 
 
-@dataclass(frozen=True)
-class Task(put.Task):
+class Task(NamedTuple):
     """How far one task is, and what of a round trip it has heard."""
 
+    kind: str
+    at: str = "begin"
+    answer: Any = None
+    floor: int = 0
+    version: int = 0
+    tries: int = 0
+    held: bool = False
     todo: tuple[str, ...] = ()
     """The commands of the round trip that are not carried out yet."""
     heard: tuple[tuple[str, Any], ...] = ()
@@ -38,14 +43,11 @@ class Task(put.Task):
     """The generation of the value that it has seen and could not use."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class State(put.State):
     """One world."""
 
     tag: str | None = "g"
-
-    def key(self) -> Hashable:
-        return (*super().key(), self.tag)  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,14 @@ class TaggedPuts(put.Puts):
 
     def first(self) -> State:
         numbers = {"read": self.readers, "put": self.puts, "invalidate": self.invalidations, "bump": self.bumps}
-        tasks: dict[str, put.Task] = {
-            f"{kind} {n}": Task(kind) for kind, number in numbers.items() for n in range(number)
-        }
-        usual = super().first()
+        tasks = {f"{kind} {n}": Task(kind) for kind, number in numbers.items() for n in range(number)}
         value: Any = Value(0, "g") if self.warm else None
-        return State(
-            value, usual.lease, usual.source, usual.floor, tasks, usual.dead, usual.late, self.faults, self.lapses
-        )
+        return State(**{**vars(super().first()), "value": value, "tasks": tasks})
 
-    def steps(self, world: State) -> Iterator[tuple[str, State]]:
-        yield from super().steps(world)  # type: ignore[misc]
-        if self.evicted and world.tag == "g" and not world.wrong:
-            after: Any = world.copied()
+    def _chances(self, world: Any) -> Steps[Any]:
+        yield from super()._chances(world)
+        if self.evicted and world.tag == "g":
+            after = world.copied()
             after.tag = None
             yield "the tag is evicted", after
 
@@ -111,9 +108,9 @@ class TaggedPuts(put.Puts):
         return value.generation == generation
 
     def _trip(self, task: Task, then: str, *commands: str) -> Task:
-        return replace(task, at="trip", todo=commands, heard=(), then=then, answer=None)
+        return task._replace(at="trip", todo=commands, heard=(), then=then, answer=None)
 
-    def _at_trip(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_trip(self, world: Any, name: str, task: Any) -> Steps[Any]:
         token, number = f"t:{name}.{task.tries}", f"g:{name}.{task.tries}"
         arguments = {"create": (number,), "take": (token, task.invalid), "seize": (token,)}
         for verb in task.todo:
@@ -121,15 +118,15 @@ class TaggedPuts(put.Puts):
             command = (verb, *arguments.get(verb, ()))
             for label, after in self._ask(world, name, command, "trip", safe=verb in {"get", "tag"}):
                 heard = (*task.heard, (verb, after.tasks[name].answer))
-                after.tasks[name] = replace(task, at="trip" if left else task.then, todo=left, heard=heard)
+                after.tasks[name] = task._replace(at="trip" if left else task.then, todo=left, heard=heard)
                 yield label, after
 
     # --- readers ----------------------------------------------------------------------------------
 
-    def _at_begin(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_begin(self, world: Any, name: str, task: Any) -> Steps[Any]:
         after = world.copied()
         if task.kind == "read":
-            after.tasks[name] = self._trip(replace(task, floor=world.floor), "judge", "get", "tag")
+            after.tasks[name] = self._trip(task._replace(floor=world.floor), "judge", "get", "tag")
             yield "begins", after
         elif task.kind != "put" or "seizes after the write" in self.broken:
             yield from self._written(world, name, task)
@@ -138,70 +135,70 @@ class TaggedPuts(put.Puts):
             after.tasks[name] = self._trip(task, "seized", "seize", *(() if late else ("create",)))
             yield "begins", after
 
-    def _at_judge(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_judge(self, world: Any, name: str, task: Any) -> Steps[Any]:
         after, heard = world.copied(), dict(task.heard)
         value = heard["get"]
         if value is not None and self._is_valid(value, heard["tag"]):
             self._return(after, name, value.version)
         else:
             invalid = "" if value is None else value.generation
-            after.tasks[name] = self._trip(replace(task, invalid=invalid), "taken", "create", "take")
+            after.tasks[name] = self._trip(task._replace(invalid=invalid), "taken", "create", "take")
         yield "judges", after
 
-    def _at_taken(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_taken(self, world: Any, name: str, task: Any) -> Steps[Any]:
         after, heard, token = world.copied(), dict(task.heard), f"t:{name}.{task.tries}"
         taken, generation = heard["take"], None if heard["create"] == DOWN else heard["create"]
-        again = replace(task, tries=task.tries + 1)
+        again = task._replace(tries=task.tries + 1)
         if taken in {"mine", DOWN}:
             after.dead |= {token} if taken == DOWN else frozenset()
-            after.tasks[name] = replace(task, at="load", held=taken == "mine", generation=generation)
+            after.tasks[name] = task._replace(at="load", held=taken == "mine", generation=generation)
         elif isinstance(taken, str):
-            after.tasks[name] = replace(again, at="wait", answer=taken)
+            after.tasks[name] = again._replace(at="wait", answer=taken)
         elif self._is_valid(taken, generation):
             self._return(after, name, taken.version)
         else:
-            after.tasks[name] = self._trip(replace(again, invalid=taken.generation), "taken", "create", "take")
+            after.tasks[name] = self._trip(again._replace(invalid=taken.generation), "taken", "create", "take")
         yield f"hears {taken}", after
 
-    def _at_wait(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_wait(self, world: Any, name: str, task: Any) -> Steps[Any]:
         if world.lease != task.answer:
             after = world.copied()
             after.tasks[name] = self._trip(task, "taken", "create", "take")
             yield "asks again", after
 
-    def _at_load(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_load(self, world: Any, name: str, task: Any) -> Steps[Any]:
         after = world.copied()
         stores = task.held and task.generation is not None
-        after.tasks[name] = replace(task, at="fill" if stores else "leave", version=world.source)
+        after.tasks[name] = task._replace(at="fill" if stores else "leave", version=world.source)
         yield f"loads version {world.source}", after
 
-    def _at_fill(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_fill(self, world: Any, name: str, task: Any) -> Steps[Any]:
         command = ("fill", f"t:{name}.{task.tries}", task.version, task.generation)
         yield from self._ask(world, name, command, "leave")
 
     # --- writers ----------------------------------------------------------------------------------
 
-    def _written(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _written(self, world: Any, name: str, task: Any) -> Steps[Any]:
         after = world.copied()
         after.source += 1
-        wrote = replace(task, version=after.source, answer=None)
+        wrote = task._replace(version=after.source, answer=None)
         if task.kind != "put":
-            after.tasks[name] = replace(wrote, at="unlink" if task.kind == "invalidate" else "remove")
+            after.tasks[name] = wrote._replace(at="unlink" if task.kind == "invalidate" else "remove")
         elif "seizes after the write" in self.broken:
             after.tasks[name] = self._trip(wrote, "hear", "seize", "create")
         elif "generations behind the write" in self.broken:
             after.tasks[name] = self._trip(wrote, "hear", "create")
         else:
-            after.tasks[name] = replace(wrote, at="store")
+            after.tasks[name] = wrote._replace(at="store")
         yield f"writes version {after.source}", after
 
-    def _at_seized(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_seized(self, world: Any, name: str, task: Any) -> Steps[Any]:
         heard = self._note(world, name, task)
         yield from self._written(heard, name, heard.tasks[name])
 
-    def _at_hear(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_hear(self, world: Any, name: str, task: Any) -> Steps[Any]:
         after = self._note(world, name, task)
-        after.tasks[name] = replace(after.tasks[name], at="store")
+        after.tasks[name] = after.tasks[name]._replace(at="store")
         yield "hears", after
 
     def _note(self, world: Any, name: str, task: Any) -> Any:
@@ -211,29 +208,29 @@ class TaggedPuts(put.Puts):
         generation = heard.get("create", task.generation)
         after.dead |= frozenset() if held else {f"t:{name}.{task.tries}"}
         known = None if generation == DOWN else generation
-        after.tasks[name] = replace(task, held=held, generation=known, heard=())
+        after.tasks[name] = task._replace(held=held, generation=known, heard=())
         return after
 
-    def _at_store(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_store(self, world: Any, name: str, task: Any) -> Steps[Any]:
         known = task.generation is not None or "a missing tag validates" in self.broken
         if task.held and known:
             command = ("fill", f"t:{name}.{task.tries}", task.version, task.generation or "")
             yield from self._ask(world, name, command, "stored")
             return
         after = world.copied()
-        after.tasks[name] = replace(task, at="unlink")
+        after.tasks[name] = task._replace(at="unlink")
         yield "cannot store, and invalidates", after
 
-    def _at_stored(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_stored(self, world: Any, name: str, task: Any) -> Steps[Any]:
         after = world.copied()
         after.dead |= {f"t:{name}.{task.tries}"} if task.answer == DOWN else frozenset()
         if task.answer is True or "a refused put stays" in self.broken:
             self._end(after, name, task)
         else:
-            after.tasks[name] = replace(task, at="unlink")
+            after.tasks[name] = task._replace(at="unlink")
         yield f"hears {task.answer}", after
 
-    def _at_remove(self, world: Any, name: str, task: Any) -> Iterator[tuple[str, Any]]:
+    def _at_remove(self, world: Any, name: str, task: Any) -> Steps[Any]:
         # As `unlink`: where it fails, the journal holds it in force.
         yield from self._ask(world, name, ("remove",), "unlinked", safe=True)
 

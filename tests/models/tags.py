@@ -13,12 +13,10 @@ What is promised of each call:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
-DOWN: Final = "down"
-"""The answer that does not come."""
+from tests.models.frame import DOWN, Frame, Steps, World
 
 
 class Value(NamedTuple):
@@ -90,9 +88,11 @@ class Task(NamedTuple):
     version: int = 0
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(World):
     """One world."""
+
+    DICTS: ClassVar[tuple[str, ...]] = ("processes", "flights", "chances")
 
     value: Value | None
     lease: str
@@ -103,43 +103,16 @@ class State:
     floor: int
     processes: dict[str, Process]
     flights: dict[str, Flight]
-    tasks: dict[str, Task]
     live: frozenset[str]
     """The tokens whose lease was taken, and that nothing has voided."""
     loading: tuple[str, ...]
     dead: frozenset[str]
     """Tokens of whose lease nobody has heard: it ends by itself."""
-    late: tuple[tuple[Any, ...], ...]
-    faults: int
     chances: dict[str, int]
-    wrong: str = ""
-
-    def copied(self) -> State:
-        # `copy.copy` takes four times as long.
-        twin = State.__new__(State)
-        twin.__dict__.update(self.__dict__)
-        twin.processes, twin.flights, twin.tasks = {**self.processes}, {**self.flights}, {**self.tasks}
-        twin.chances = {**self.chances}
-        return twin
-
-    def key(self) -> Hashable:
-        return hash(
-            (
-                *(self.value, self.lease, self.tag, self.member, self.source, self.floor, self.live, self.loading),
-                *(self.dead, self.faults, self.wrong, tuple(sorted(self.late)), tuple(self.chances.values())),
-                tuple(self.processes.values()),
-                tuple(self.flights.items()),
-                tuple(self.tasks.values()),
-            )
-        )
-
-    def stuck(self) -> str:
-        waiting = [name for name, task in self.tasks.items() if task.at != "done"]
-        return f"{', '.join(waiting)} wait for ever" if waiting else ""
 
 
 @dataclass(frozen=True)
-class Tags:
+class Tags(Frame[State]):
     """A scene: which calls are made, by which processes, and what else happens.
 
     Args:
@@ -199,55 +172,40 @@ class Tags:
             live=frozenset({"t:first"} if self.under_way else ()),
             loading=(),
             dead=frozenset(),
-            late=(),
             faults=self.faults,
             chances={"evict": 0, "gone": 0, "lapse": 0, **self.chances},
         )
 
     # --- what may come next -----------------------------------------------------------------------
 
-    def steps(self, world: State) -> Iterator[tuple[str, State]]:
-        for label, after in self._steps(world) if not world.wrong else ():
-            value = after.value
-            # A call might begin now, in a process that knows of nothing.
-            if (
-                not after.wrong
-                and value is not None
-                and value.version < after.floor
-                and self._is_valid(value, after.tag)
-            ):
-                after.wrong = f"version {value.version} would be a hit, and {after.floor} was invalidated"
-            yield label, after
+    def _judge(self, after: State) -> None:
+        value = after.value
+        # A call might begin now, in a process that knows of nothing.
+        if not after.wrong and value is not None and value.version < after.floor and self._is_valid(value, after.tag):
+            after.wrong = f"version {value.version} would be a hit, and {after.floor} was invalidated"
 
-    def _steps(self, world: State) -> Iterator[tuple[str, State]]:
-        for name, task in world.tasks.items():
-            if task.at == "done" or not self._hears(world, name, task):
-                continue
-            for label, after in getattr(self, "_at_" + task.at.replace(" ", "_"))(world, name, task):
-                self._heard(after, name, task)
-                yield f"{name}: {label}", after
-        for place, command in enumerate(world.late):
-            after = world.copied()
-            after.late = world.late[:place] + world.late[place + 1 :]
-            self._carry_out(after, command)
-            yield f"late: {command}", after
-        yield from self._chances(world)
+    def _answered(self, after: State, name: str, command: tuple[Any, ...]) -> None:
+        task = after.tasks[name]
+        lane = "" if not self.ordered else "T" if command[0] in {"tag", "create", "remove tag"} else "K"
+        after.tasks[name] = task._replace(lane=lane)
+        if lane:
+            process = after.processes[task.process]
+            after.processes[task.process] = process._replace(unheard=(*process.unheard, (lane, name)))
 
-    @staticmethod
-    def _hears(world: State, name: str, task: Task) -> bool:
-        """Tell whether the answer of ``task`` is the next one of its lane, if it has one."""
+    def _hears(self, world: State, name: str) -> bool:
+        task = world.tasks[name]
         before = [one for lane, one in world.processes[task.process].unheard if lane == task.lane]
         return not task.lane or before[:1] == [name]
 
-    @staticmethod
-    def _heard(after: State, name: str, task: Task) -> None:
+    def _heard(self, world: State, after: State, name: str) -> None:
+        task = world.tasks[name]
         if task.lane:
             process = after.processes[task.process]
             unheard = list(process.unheard)
             unheard.remove((task.lane, name))
             after.processes[task.process] = process._replace(unheard=tuple(unheard))
 
-    def _chances(self, world: State) -> Iterator[tuple[str, State]]:
+    def _chances(self, world: State) -> Steps[State]:
         able = {
             "evict": world.tag is not None or world.member,
             "gone": world.value is not None,
@@ -270,35 +228,6 @@ class Tags:
             yield f"chance: {name}", after
 
     # --- the servers ------------------------------------------------------------------------------
-
-    def _ask(
-        self, world: State, name: str, command: tuple[Any, ...], then: str, *, safe: bool = False
-    ) -> Iterator[tuple[str, State]]:
-        """Yield the ways in which a command may go. The answer is heard in the task's next step."""
-        after = world.copied()
-        answer = self._carry_out(after, command)
-        task = after.tasks[name]
-        lane = "" if not self.ordered else "T" if command[0] in {"tag", "create", "remove tag"} else "K"
-        after.tasks[name] = task._replace(at=then, answer=answer, lane=lane)
-        if lane:
-            process = after.processes[task.process]
-            after.processes[task.process] = process._replace(unheard=(*process.unheard, (lane, name)))
-        yield f"{command} -> {answer}", after
-        if safe or not world.faults:
-            return
-        for fault in ("lost", "unheard", "late"):
-            after = world.copied()
-            after.faults -= 1
-            if fault == "unheard":
-                self._carry_out(after, command)
-            elif fault == "late":
-                after.late = (*world.late, command)
-            after.tasks[name] = task._replace(at=then, answer=DOWN, lane="")
-            yield f"{command} {fault}", after
-
-    def _carry_out(self, world: State, command: tuple[Any, ...]) -> Any:
-        verb, *arguments = command
-        return getattr(self, "_do_" + verb.replace(" ", "_"))(world, *arguments)
 
     def _do_read(self, world: State) -> Read:
         return Read(world.value, world.lease)
@@ -351,7 +280,7 @@ class Tags:
 
     # --- a call: reading --------------------------------------------------------------------------
 
-    def _at_begin(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_begin(self, world: State, name: str, task: Task) -> Steps[State]:
         if task.kind != "call":
             yield from self._write(world, name, task)
             return
@@ -381,15 +310,15 @@ class Tags:
         known = {"key"} if "journal without tags" in self.broken else {"key", "tag"}
         return not known.isdisjoint(process.pending)
 
-    def _at_alone(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_alone(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._return(after, name, world.source, "loaded")
         yield "loads, and stores nothing", after
 
-    def _at_read_key(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_read_key(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("read",), "has key", safe=True)
 
-    def _at_has_key(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_has_key(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         value, holder = task.answer
         taught = not self.from_result or value is not None or world.processes[task.process].taught
@@ -399,10 +328,10 @@ class Tags:
         )
         yield f"hears {task.answer}", after
 
-    def _at_read_tag(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_read_tag(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("tag",), "has tag", safe=True)
 
-    def _at_has_tag(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_has_tag(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         then = "read key" if task.tag_first else "judge"
         after.tasks[name] = task._replace(at=then, answer=None, lane="", generation=task.answer)
@@ -415,7 +344,7 @@ class Tags:
             return True
         return value.generation == generation
 
-    def _at_judge(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_judge(self, world: State, name: str, task: Task) -> Steps[State]:
         after, value = world.copied(), task.value
         if self._pends(world.processes[task.process]):
             value = None
@@ -428,7 +357,7 @@ class Tags:
 
     # --- a call: leading and joining --------------------------------------------------------------
 
-    def _at_choose(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_choose(self, world: State, name: str, task: Task) -> Steps[State]:
         process = world.processes[task.process]
         flight = world.flights.get(process.flight)
         after = world.copied()
@@ -450,7 +379,7 @@ class Tags:
             return True
         return task.generation is not None and flight.generation == task.generation
 
-    def _at_join(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_join(self, world: State, name: str, task: Task) -> Steps[State]:
         flight = world.flights[task.flight]
         if not flight.over:
             return
@@ -465,7 +394,7 @@ class Tags:
         yield "hears of the flight's end", after
 
     # In one round trip: the generation that stands is read, and made if there is none; and the lease is taken.
-    def _at_create(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_create(self, world: State, name: str, task: Task) -> Steps[State]:
         again = bool(task.invalid) and task.holder == "waited"
         if not task.named or (again and "compares with old generations" in self.broken):
             after = world.copied()
@@ -478,7 +407,7 @@ class Tags:
         number = f"g:{task.flight}:{task.version}"
         yield from self._ask(after, name, ("create", number), "created")
 
-    def _at_created(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_created(self, world: State, name: str, task: Task) -> Steps[State]:
         if task.answer == DOWN and "creates twice" in self.broken and task.holder != "twice":
             after = world.copied()
             after.tasks[name] = task._replace(holder="twice")
@@ -491,10 +420,10 @@ class Tags:
         after.tasks[name] = task._replace(at="take", generation=generation, lane="", version=task.version + 1)
         yield f"hears {task.answer}", after
 
-    def _at_take(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_take(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("take", f"t:{task.flight}", task.invalid), "asked")
 
-    def _at_asked(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_asked(self, world: State, name: str, task: Task) -> Steps[State]:
         after, answer, flight = world.copied(), task.answer, world.flights[task.flight]
         token = f"t:{task.flight}"
         task = task._replace(lane="", answer=None)
@@ -514,7 +443,7 @@ class Tags:
             after.tasks[name] = task._replace(at="create", invalid=answer.generation, holder="waited")
         yield f"hears {answer}", after
 
-    def _at_wait(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_wait(self, world: State, name: str, task: Task) -> Steps[State]:
         if world.lease != task.answer:
             after = world.copied()
             after.tasks[name] = task._replace(at="create", answer=None, holder="waited", invalid=task.invalid or "-")
@@ -522,7 +451,7 @@ class Tags:
 
     # --- a load -----------------------------------------------------------------------------------
 
-    def _at_load(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_load(self, world: State, name: str, task: Task) -> Steps[State]:
         after, token = world.copied(), world.flights[task.flight].token
         if token in world.live and any(other in world.live for other in world.loading):
             after.wrong = "two loads of one key at a time"
@@ -530,7 +459,7 @@ class Tags:
         after.tasks[name] = task._replace(at="loaded", version=world.source)
         yield f"loads version {world.source}", after
 
-    def _at_loaded(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_loaded(self, world: State, name: str, task: Task) -> Steps[State]:
         flight = world.flights[task.flight]
         left = [*world.loading]
         left.remove(flight.token)
@@ -563,19 +492,19 @@ class Tags:
         if process.flight == task.flight:
             world.processes[task.process] = process._replace(flight="")
 
-    def _at_create_late(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_create_late(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, ("create", f"l:{task.flight}"), "created late", safe=True)
 
-    def _at_created_late(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_created_late(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         after.tasks[name] = task._replace(at="fill", generation=task.answer, lane="")
         yield f"hears {task.answer}", after
 
-    def _at_fill(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_fill(self, world: State, name: str, task: Task) -> Steps[State]:
         token = world.flights[task.flight].token
         yield from self._ask(world, name, ("fill", token, task.version, task.generation or ""), "give back")
 
-    def _at_give_back(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_give_back(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._do_release(after, world.flights[task.flight].token)
         if task.version < 0:
@@ -592,13 +521,13 @@ class Tags:
 
     # --- writers ----------------------------------------------------------------------------------
 
-    def _write(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _write(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         after.source += 1
         after.tasks[name] = task._replace(at="remove", version=after.source)
         yield f"writes version {after.source}", after
 
-    def _at_remove(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_remove(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         self._void(after, task.process)
         yield from self._ask(after, name, (f"remove {task.kind}", f"new:{name}"), "removed")
@@ -609,7 +538,7 @@ class Tags:
             world.flights[process.flight] = world.flights[process.flight]._replace(void=True)
             world.processes[who] = process._replace(flight="")
 
-    def _at_removed(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_removed(self, world: State, name: str, task: Task) -> Steps[State]:
         after, failed = world.copied(), task.answer == DOWN
         if failed:
             self._void(after, task.process)
@@ -623,10 +552,10 @@ class Tags:
             after.tasks[name] = Task(task.process, task.kind, at="done")
         yield f"hears {task.answer}", after
 
-    def _at_replay(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_replay(self, world: State, name: str, task: Task) -> Steps[State]:
         yield from self._ask(world, name, (f"remove {task.kind}", f"new:{name}"), "replayed", safe=True)
 
-    def _at_replayed(self, world: State, name: str, task: Task) -> Iterator[tuple[str, State]]:
+    def _at_replayed(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
         process = after.processes[task.process]
         pending = list(process.pending)

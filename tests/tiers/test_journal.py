@@ -114,6 +114,33 @@ async def test_a_pending_key_is_a_miss_for_every_way_of_reading(store: FailingSt
     assert await source.read() == "new"
 
 
+async def test_a_pending_key_is_a_miss_for_a_batch(store: FailingStore, cache: Cache) -> None:
+    version, read, batch = _versions(cache)
+    assert await batch([1, 2]) == {1: 0, 2: 0}
+    store.fail()
+    assert await read.invalidate(1) is False
+    store.recover()
+    version[0] = 1
+    # The store answers again, but the replay has had no turn yet.
+    assert await cache.get_many(["k:1", "k:2"]) == {"k:2": 0}
+    assert await batch([1, 2]) == {1: 1, 2: 0}
+
+
+def _versions(cache: Cache) -> tuple[list[int], Any, Any]:
+    """Return a version, a function that loads it at each key, and its batch."""
+    version = [0]
+
+    @cache.cached(key="k:<number>", ttl=60)
+    async def read(number: int) -> int:
+        return version[0]
+
+    @read.many(each="numbers")
+    async def batch(numbers: list[int]) -> dict[int, int]:
+        return dict.fromkeys(numbers, version[0])
+
+    return version, read, batch
+
+
 async def test_a_load_that_began_before_a_failed_invalidation_is_not_stored(store: FailingStore, cache: Cache) -> None:
     let_go, began = asyncio.Event(), asyncio.Event()
 
