@@ -213,7 +213,7 @@ class Lane(asyncio.Protocol):
                 self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
 
     def put_together(self, operations: Sequence[Operation]) -> None:
-        """Send ``operations`` in one write if the connection is idle, else queue them."""
+        """Send ``operations`` in one write in the next turn if the connection is idle, else queue them."""
         queue = self._queue
         waiting = bool(queue)
         for operation in operations:
@@ -222,14 +222,14 @@ class Lane(asyncio.Protocol):
                 queue.append(operation)
             else:
                 self._queue_up(operation)
-        # As `put` does. If others wait already, sending is under way.
+        # If others wait already, sending is under way.
         if self._transport is None or self._unanswered or waiting or not queue:
             return
-        if self._batching:
+        # In the next turn, so that other operations of the same caller travel along.
+        if self._batching or self._is_quiet() or all(operation.repeatable for operation in operations):
             self._loop.call_soon(self._send_together, operations)
-        elif all(operation.repeatable for operation in operations) or self._is_quiet():
-            self._send_together(operations)
         else:
+            # As `put` does.
             self._loop.call_soon(self._loop.call_soon, self._send_together, operations)
 
     def _send_together(self, operations: Sequence[Operation]) -> None:

@@ -223,7 +223,10 @@ class RedisStore:
         began = time.monotonic()
         parts = [keys[start : start + _MOST] for start in range(0, len(keys), _MOST)]
         operations = [ManyGet(part, state.deadlines.after(timeout)) for part in parts]
-        state.network.submit_together(operations)
+        if len(operations) == 1:
+            state.network.submit(operations[0])
+        else:
+            state.network.submit_together(operations)
         found: list[bytes | StoreError | None] = []
         for part, reply in zip(parts, await _all([operation.future for operation in operations]), strict=True):
             if _is_values(reply, len(part)):

@@ -284,13 +284,14 @@ async def test_a_burst_on_a_slow_network_costs_each_caller_its_deadline(proxy: F
 def test_a_burst_of_cold_calls_and_of_values_by_hand_is_stored(
     store_url: str, run: Callable[[Coroutine[object, object, None]], None]
 ) -> None:
-    many, events, stored = 3_000, list[Event](), list[bool]()
+    # Far less time than the burst takes in debug mode, and far more than a busy machine keeps a server waiting.
+    many, timeout, events, stored = 3_000, 4 * DEFAULT_TIMEOUT, list[Event](), list[bool]()
 
     def of(*kinds: type[Event]) -> int:
         return sum(isinstance(event, kinds) for event in events)
 
     async def main() -> None:
-        async with Cache(store_url) as cache:
+        async with Cache(store_url, timeout=timeout) as cache:
 
             @cache.cached(key="cold:<x>", ttl=60)
             async def f(x: int) -> int:
@@ -307,7 +308,7 @@ def test_a_burst_of_cold_calls_and_of_values_by_hand_is_stored(
     whole = of(Filled) == many and not of(StoreFailed, BreakerOpened) and all(stored)
     # A server that does not get the processor is silent in earnest, and this process gets as little of it.
     counts = Counter(type(event).__name__ for event in events)
-    assert whole or witness.silence > DEFAULT_TIMEOUT / 4, f"{counts}, {sum(stored)} stored by hand"
+    assert whole or witness.silence > timeout / 4, f"{counts}, {sum(stored)} stored by hand"
 
 
 async def test_a_burst_moves_in_steps(redis_server: RedisServer) -> None:

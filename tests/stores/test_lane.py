@@ -106,13 +106,15 @@ async def test_a_reply_that_is_no_answer_to_a_timed_read_fails_it(reply: object)
     deadlines.close()
 
 
-async def test_operations_of_one_caller_leave_in_their_own_turn_and_make_no_later_one_wait(store: Store) -> None:
+async def test_operations_of_one_caller_travel_with_others_of_their_turn_and_make_no_later_one_wait(store: Store) -> None:
     assert isinstance(store, RedisStore)
     lane: Any = store.connection("k")
     for _ in range(2):
         many = store.get_many_with_ttl([f"k{n}" for n in range(10)], T)
-        assert lane.activity.sent_at
-        await many
+        last = store.get("k", T)
+        assert not lane.activity.sent_at
+        await asyncio.gather(many, last)
+        await store.get_many_with_ttl([f"k{n}" for n in range(10)], T)
         # Several operations were under way, and none of them came from another caller.
         one = store.get("k", T)
         assert lane.activity.sent_at
