@@ -202,13 +202,14 @@ class Lane(asyncio.Protocol):
             self._queue.append(operation)
         elif not self._queue_up(operation):
             return
-        if self._transport is not None and not self._unanswered:
+        # If others wait already, sending is under way.
+        if self._transport is not None and not self._unanswered and len(self._queue) == 1:
             # An operation that must not be sent twice is not sent if the server has closed the connection.
-            if not self._batching and (operation.repeatable or self._is_quiet()):
-                self._send()
-            elif self._batching and len(self._queue) == 1:
+            if self._batching:
                 self._loop.call_soon(self._send_if_idle)
-            elif len(self._queue) == 1:
+            elif operation.repeatable or self._is_quiet():
+                self._send()
+            else:
                 # asyncio looks at the socket behind the callbacks of the next turn.
                 self._loop.call_soon(self._loop.call_soon, self._send_if_idle)
 

@@ -106,7 +106,7 @@ async def test_a_reply_that_is_no_answer_to_a_timed_read_fails_it(reply: object)
     deadlines.close()
 
 
-async def test_operations_of_one_caller_travel_with_others_of_their_turn_and_make_no_later_one_wait(store: Store) -> None:
+async def test_operations_of_one_caller_travel_with_others_of_their_turn_and_no_later_one_waits(store: Store) -> None:
     assert isinstance(store, RedisStore)
     lane: Any = store.connection("k")
     for _ in range(2):
