@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from time import thread_time
 from typing import Final
 
 from cachekit.loops import detached
@@ -34,6 +35,8 @@ class Activity:
     # were in the queue.
     _idle_at: float = 0.0
     _waited: float = 0.0
+    # The seconds for which the thread had computed by then. Since then it may have computed for other connections.
+    _idle_computed: float = 0.0
     # The bytes that have come of a batch without completing it, and the time at which that batch was sent.
     _arrived: int = 0
     _arrived_of: float = 0.0
@@ -87,15 +90,26 @@ class Activity:
 
     def note_wait(self) -> None:
         """Note for how long the batch, which has just been answered, kept others waiting."""
-        self._waited += self.servers_time
+        self._waited += max(0.0, self.servers_time - self._computed_since(self.asked_at))
 
     def note_idle(self) -> None:
         """Note that this process has computed, and waits for the server from now on."""
         self._idle_at = self._time()
+        self._idle_computed = thread_time()
 
     def waited(self, now: float) -> float:
         """Return for how many seconds this process has waited for batches while others were in the queue."""
-        return self._waited + (max(0.0, now - max(self.sent_at, self._idle_at)) if self.sent_at else 0.0)
+        if not self.sent_at:
+            return self._waited
+        waiting = now - max(self.sent_at, self._idle_at) - self._computed_since(self.sent_at)
+        return self._waited + max(0.0, waiting)
+
+    def _computed_since(self, sent_at: float) -> float:
+        """Return for how long the thread has computed since it was idle, if that was after the batch had been sent.
+
+        A cluster has a connection to each node: the answers of one are handed out while another is waited for.
+        """
+        return thread_time() - self._idle_computed if self._idle_at >= sent_at else 0.0
 
     def stand_still(self, began: float, ended: float) -> None:
         """Take the time between the two moments, in which the event loop stood still, out of every duration."""

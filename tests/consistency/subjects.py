@@ -63,6 +63,7 @@ class Item:
 
 
 Load = Callable[[int], Awaitable[Item]]
+LoadMany = Callable[[Sequence[int]], Awaitable[dict[int, Item]]]
 Commit = Callable[[Sequence[int]], Awaitable[None]]
 
 
@@ -99,6 +100,7 @@ class CachekitSubject:
         observer: Gets the events of the cache.
         timeout: The option of the cache, in seconds.
         lease: The option of the functions, in seconds.
+        load_many: Loads several keys, for a batch.
         change_source: Writes one key, and returns what it has written: what is put.
         near: How many results are kept in this process as well; 0 for no near cache.
         stale: The options about stale values.
@@ -118,6 +120,7 @@ class CachekitSubject:
         timeout: float,
         lease: float,
         change_source: Load,
+        load_many: LoadMany,
         near: int = 0,
         stale: CachedOptions | None = None,
         tags: bool = False,
@@ -131,7 +134,7 @@ class CachekitSubject:
             return await load(key)
 
         async def items(keys: Sequence[int]) -> dict[int, Item]:
-            return {key: await load(key) for key in keys}
+            return await load_many(keys)
 
         async def change(key: int) -> Item:
             return await change_source(key)
@@ -263,6 +266,7 @@ class NaiveSubject:
         timeout: float,
         lease: float,
         change_source: Load,
+        load_many: LoadMany,
         near: int = 0,
         stale: CachedOptions | None = None,
         tags: bool = False,

@@ -233,6 +233,7 @@ class Worker:
             ttl=self.ttl,
             observer=self.observe,
             change_source=self.change,
+            load_many=self.load_many,
             timeout=settings.timeout,
             lease=settings.lease,
             near=settings.near,
@@ -268,6 +269,16 @@ class Worker:
             self.note(key, f"{op.label} load ends")
         op.loaded = Item(key, version, next(self.loads))
         return op.loaded
+
+    async def load_many(self, keys: Sequence[int]) -> dict[int, Item]:
+        """Load one key after the other. A batch that fails has failed for all of its keys, and pauses all of them."""
+        first = {key: self.board.version(key) for key in keys}
+        try:
+            return {key: await self.load(key) for key in keys}
+        except (LoadError, asyncio.CancelledError):
+            for key, version in first.items():
+                self.board.note_failed(key, version)
+            raise
 
     async def fail(self, op: Op) -> None:
         """Raise an error now and then. With stale windows do so often, or hang for longer than any timeout."""
