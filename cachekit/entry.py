@@ -218,11 +218,12 @@ def _parse_line(line: bytes) -> _Metadata | None:
         return None
     if not isinstance(members, dict):
         return None
-    sealed, tags, absent = "E" in members, members.pop("T", None), "A" in members
+    sealed, tagged, absent = "E" in members, "T" in members, "A" in members
+    tags = members.pop("T", None)
     forms = (members.pop("E", 1), members.pop("A", 1))
     if any(type(form) is not int or form != 1 for form in forms) or any(name[:1].isupper() for name in members):
         return None
-    if b'"T"' in line and not (isinstance(tags, dict) and all(isinstance(one, str) for one in tags.values())):
+    if tagged and not (isinstance(tags, dict) and all(isinstance(one, str) for one in tags.values())):
         return None
     stale, load, ttl = (members.get(name, 0) for name in "sdt")
     if not _is_time(stale) or not _is_time(load) or not _is_time(ttl):

@@ -76,6 +76,11 @@ def test_members_in_lower_case_that_are_unknown_are_ignored(
     assert parse(raw) == Entry(orjson.dumps(value), 60.0, 0.02, 0.005, expiries > 0)
 
 
+def test_a_text_that_looks_like_the_name_of_a_member_is_none() -> None:
+    assert parse(b'1\n{"new":"T","s":60000}') == Entry(b"1", 60.0)
+    assert parse(b'1\n{"T":null}') is None
+
+
 @pytest.mark.parametrize("name", ["T", "A", "Stale", "É"])
 def test_a_member_that_begins_with_a_capital_letter_makes_an_entry_a_miss(name: str) -> None:
     assert parse(b"1\n" + orjson.dumps({name: None, "s": 1})) is None
