@@ -16,6 +16,7 @@ from cachekit.keys import escape
 from cachekit.stores.base import Want
 from cachekit.tags import tag_key
 from cachekit.testing import FailingStore, FakeClock, memory_cache
+from tests.kit.bare import Bare
 from tests.kit.cluster import RedisCluster
 from tests.kit.servers import RedisServer
 from tests.kit.stale import PATIENCE, put, raw_at, turns, two_caches, watch
@@ -232,15 +233,6 @@ async def test_a_written_value_is_a_hit_of_a_batch(cache: Cache) -> None:
 
 
 async def test_a_store_without_tags_loads_all_ids_and_stores_none(caplog: pytest.LogCaptureFixture) -> None:
-    class Bare:
-        def __init__(self) -> None:
-            self._inner = FailingStore()
-
-        def __getattr__(self, name: str) -> Any:
-            if name in {"get_tagged", "open_tags", "run_tagged"}:
-                raise AttributeError(name)
-            return getattr(self._inner, name)
-
     async with Cache(Bare()) as cache:  # type: ignore[arg-type]
         users = Users(cache)
         for _ in range(2):

@@ -17,6 +17,7 @@ from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Fill, Script
 from cachekit.tags import tag_key
 from cachekit.testing import FailingStore, FakeClock, memory_cache
+from tests.kit.bare import Bare
 from tests.kit.servers import RedisServer
 from tests.kit.stale import PATIENCE, raw_at, turns, two_caches, watch
 
@@ -293,15 +294,6 @@ async def test_a_value_of_another_type_is_refused_and_the_key_is_invalidated(cac
 
 
 async def test_a_store_without_tags_takes_no_value_in_hand(caplog: pytest.LogCaptureFixture) -> None:
-    class Bare:
-        def __init__(self) -> None:
-            self._inner = FailingStore()
-
-        def __getattr__(self, name: str) -> Any:
-            if name in {"get_tagged", "open_tags", "run_tagged"}:
-                raise AttributeError(name)
-            return getattr(self._inner, name)
-
     cache = Cache(Bare())  # type: ignore[arg-type]
     source = Source(cache)
     await source.put("new")

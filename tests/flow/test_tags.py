@@ -18,6 +18,7 @@ from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, Sto
 from cachekit.sealing import new_key
 from cachekit.tags import tag_key
 from cachekit.testing import FailingStore, FakeClock, memory_cache
+from tests.kit.bare import Bare
 
 T = 5.0  # seconds that a verb may take: a noisy machine is no failure
 
@@ -578,18 +579,6 @@ async def test_a_tag_that_cannot_be_opened_leaves_the_result_unstored_and_the_le
         async with asyncio.timeout(T):
             while (await cache._store.get_with_lease("app:member:ann", T))[1] is not None:
                 await asyncio.sleep(0.005)
-
-
-class Bare:
-    """A store by somebody else that has no tags: `MemoryStore` without them."""
-
-    def __init__(self) -> None:
-        self._inner = FailingStore()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in {"get_tagged", "open_tags", "run_tagged", "sweep", "servers_of"}:
-            raise AttributeError(name)
-        return getattr(self._inner, name)
 
 
 async def test_a_store_without_tags_leaves_the_calls_uncached(caplog: pytest.LogCaptureFixture) -> None:
