@@ -15,7 +15,19 @@ from typing import Final, TypeAlias
 
 import psutil
 
-from cachekit.events import BreakerClosed, BreakerOpened, Event, Filled, Hit, Loaded, Missed, StoreFailed
+from cachekit.events import (
+    BreakerClosed,
+    BreakerOpened,
+    Event,
+    Filled,
+    Hit,
+    LoadBegan,
+    Loaded,
+    Missed,
+    NotStored,
+    Shared,
+    StoreFailed,
+)
 
 MOST_NOTES: Final = 1000
 """The most notes of each kind that are kept."""
@@ -24,7 +36,7 @@ LOADED, HIT, SHARED = 0, 1, 2
 """A call ran the function, or found the value, or got that of another call's load."""
 
 # One of them for each call or more: they are not kept.
-_COMMON: Final = (Hit, Missed, Loaded, Filled, StoreFailed)
+_COMMON: Final = (Hit, Missed, LoadBegan, Loaded, Shared, Filled, NotStored, StoreFailed)
 
 Floats: TypeAlias = MutableSequence[float]
 

@@ -5,10 +5,14 @@ invalidated.
 
 The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, the stores keep*::
 
+    _cli/             the command: doctor, check, explain, keys, get, ttl, invalidate, erase, clear
+    testing.py        tools for the tests of an application: an off switch, loads and events of a block, a clock, a
+                      store that fails on cue, a cache in memory
+    describing.py     what a decorated function was decorated with
     functions.py      the default cache: cached, invalidates, cache_get, cache_set, cache_delete, configure,
                       default_cache, using
     snapshots.py      RollingWindow, SnapshotStore, Snapshot
-    testing.py        tools for the tests of an application: a clock, a store that fails on cue, a cache in memory
+    instrumentation/  metrics and traces, counted from events: prometheus, opentelemetry, and facts for both
     cache.py          Cache: puts the parts together and owns their life
     decorators.py     the decorators, and the functions that they return
     _flow/            how one call goes
@@ -23,6 +27,7 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       write, commit   invalidations
       warm            many calls before the first user
       runtime         the objects that all calls of a cache share
+      scopes, caches  the parts of a cache; all caches of the process: the switch, and observers
     _tiers/           where values are
       values, windows, leases, tags, tagged_many   in the store; generations, the fence of windows; seals
       sweeping        removes everything of a prefix
@@ -31,13 +36,15 @@ The map of the tree. Imports go downwards only; *the flow asks, the tiers hold, 
       outcome, incidents, reporter, background    serve them all
     stores/           who keeps bytes
       base, scripts   the protocol, and its atomic steps
-      memory, redis   the two stores; keyspace, the keys of the one in memory; unusable, for a bad URL
+      memory, redis   the two stores; keyspace, the keys of the one in memory; empty, for a cache that is
+                      off; unusable, for a bad URL
       single          many keys at a store that has verbs for one
       network, sentinel, cluster    the servers of a store, and which one has a key
       lane, operations, deadlines, activity   one connection, and the commands on it; large, for large replies
       tracking        the feed of changes
       sweeping        which keys a scan finds
-      connect, names, translate     URLs, host names, foreign errors
+      connect, credentials, names, translate     URLs, logins, host names, foreign errors
+      visits          how a tool asks one server at a time
     keys.py codecs.py entry.py freshness.py sealing.py tags.py     pure: no I/O, no clock
     marking.py comparing.py rebuilding.py     pure: a second form, what came back, and what msgspec cannot build
     urls.py           where a store is

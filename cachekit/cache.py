@@ -8,18 +8,20 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
+from cachekit._flow.caches import CACHES, off_by_environment, off_runtime
 from cachekit._flow.commit import after_commit
 from cachekit._flow.plan import KnownTemplates
 from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration
 from cachekit._flow.put import touch
 from cachekit._flow.runtime import Runtime
+from cachekit._flow.scopes import Scopes
 from cachekit._flow.tagged import read_by_hand
 from cachekit._flow.write import Invalidation, clear, commit, invalidate, store, store_many
 from cachekit._tiers.background import Background
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Guard, Settings
 from cachekit._tiers.journal import Journal
-from cachekit._tiers.near import NearTier
+from cachekit._tiers.near import NearTier, ScopedNear
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.tags import Wanted
@@ -31,6 +33,7 @@ from cachekit.config import (
     DEFAULT_NEAR_BYTES,
     DEFAULT_TIMEOUT,
     check_prefix,
+    check_scope,
     parse_count,
     parse_duration,
 )
@@ -50,9 +53,9 @@ from cachekit.keys import PATTERN, is_pattern
 from cachekit.sealing import VARIABLE, Keys, Sealer
 from cachekit.stores.base import Store
 from cachekit.stores.connect import open_store
+from cachekit.stores.credentials import Credentials
 from cachekit.stores.memory import MemoryStore
 from cachekit.tags import is_name, is_tag, tag_keys
-from cachekit.urls import url_from_environment
 
 T = TypeVar("T")
 
@@ -73,6 +76,22 @@ def open_sealer(keys: Keys | None) -> Sealer | None:
         given = os.environ.get(VARIABLE, "")
         return Sealer(given, VARIABLE) if given else None
     return Sealer(keys)
+
+
+def _opened(url: str | Store | None, credentials: Credentials | None, clock: Clock | None) -> Store:
+    if url is None or isinstance(url, str):
+        return open_store(url, credentials=credentials, clock=clock)
+    if credentials is not None:
+        message = "a Store has connections of its own; give the credentials to cachekit.stores.open_store"
+        raise ConfigurationError(message)
+    if isinstance(url, type) and isinstance(url, Store):
+        # The class has the verbs of its instances, but no store is behind them.
+        message = f"a cache is opened on a store, not on its class; write Cache({url.__name__}())"
+        raise ConfigurationError(message)
+    if not isinstance(url, Store):
+        message = f"a cache is opened by a URL or on a Store, not on a {type(url).__name__}"
+        raise ConfigurationError(message)
+    return url
 
 
 class Cache:
@@ -96,6 +115,9 @@ class Cache:
             as `cachekit.new_key` makes them; text with commas between them; or a callable that returns either, for a
             key service. Without them, those of ``CACHEKIT_KEYS``; None for no keys in any case. Values and items are
             sealed with the first key and opened with any; what none opens is a miss. Needs the extra ``encryption``.
+        credentials: Is asked for user and password at every connect, and once more when the server refuses them: for
+            passwords that change. A function, plain or ``async``, that returns a password or ``(user, password)``, or
+            a ``CredentialProvider`` of redis-py. Calls do not fail while a password changes: docs/operations.md.
         clock: Tells the time; for tests (`cachekit.testing.FakeClock`).
 
     Raises:
@@ -125,36 +147,72 @@ class Cache:
         near_bytes: int = DEFAULT_NEAR_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         keys: Keys | None = (),
+        credentials: Credentials | None = None,
         clock: Clock | None = None,
     ) -> None:
         if isinstance(clock, type):
             message = f"clock={clock.__name__} is a class; write clock={clock.__name__}()"
             raise ConfigurationError(message)
-        clock = clock or SystemClock()
         seconds = parse_duration(timeout, "timeout")
         prefix = check_prefix(prefix)
         entries = DEFAULT_NEAR if near is None else parse_count(near, "near")
         weight = parse_count(near_bytes, "near_bytes")
         settings = Settings(prefix, seconds, parse_count(max_bytes, "max_bytes"), open_sealer(keys))
-        if url is None or isinstance(url, str):
-            self._store = open_store(url_from_environment() if url is None else url, clock=clock)
-        elif isinstance(url, type) and isinstance(url, Store):
-            # The class has the verbs of its instances, but no store is behind them.
-            message = f"a cache is opened on a store, not on its class; write Cache({url.__name__}())"
-            raise ConfigurationError(message)
-        elif isinstance(url, Store):
-            self._store = url
-        else:
-            message = f"a cache is opened by a URL or on a Store, not on a {type(url).__name__}"
-            raise ConfigurationError(message)
+        self._store = _opened(url, credentials, clock)
         self._prefix = prefix
         self._known = KnownTemplates()
-        reporter, background = Reporter(clock), Background()
-        guard = Guard(self._store, settings, background, reporter)
-        journal = Journal(reporter)
+        reporter, background = Reporter(clock or SystemClock()), Background()
+        guard = self._guard = Guard(self._store, settings, background, reporter)
         near_tier = NearTier(guard, entries, weight, reporter) if guard.tracks else None
-        coherence = Coherence(guard, journal, near_tier, background)
-        self.runtime: Runtime = Runtime(guard, coherence, reporter, background, near=near is not None)
+        coherence = Coherence(guard, Journal(reporter), near_tier, background)
+        self.own: Runtime = Runtime(guard, coherence, reporter, background, near=near is not None)
+        """Its runtime, also while it is off."""
+        self._off = off_by_environment()
+        self.runtime: Runtime = self.own
+        """What its calls use: another one while it is off."""
+        self._scopes: Scopes[Cache] = Scopes()
+        CACHES.add(self)
+
+    def scoped(self, prefix: str) -> Cache:
+        """Return a cache whose keys have ``prefix`` behind that of this one, on the same connections: for a tenant.
+
+        It has the settings of this cache, and shares its limits: the near cache, the loads in the background, the
+        circuit breaker and the log. `observe` observes both. `clear` removes the keys with both prefixes. The same
+        prefix gives the same object, so it may be asked for in each request. It ends with this cache: its own `aclose`
+        does nothing.
+
+        Args:
+            prefix: Ends in a character that is no letter or digit: in a colon, best, since an id that is written as
+                ``cachekit.keys.escape(id)`` holds none.
+
+        Raises:
+            ConfigurationError: ``prefix`` cannot stand before a key, or does not tell where it ends.
+
+        Example:
+            >>> import asyncio
+            >>> cache = Cache("memory://", prefix="myapp:")
+            >>> @cached(key="color", ttl=600)
+            ... async def color() -> str:
+            ...     return "loaded"
+            >>> async def main() -> None:
+            ...     await cache.scoped("tenant-7:").set("color", "blue", ttl=60)
+            ...     for tenant in (7, 8):
+            ...         with using(cache.scoped(f"tenant-{tenant}:")):
+            ...             print(await color())
+            >>> asyncio.run(main())
+            blue
+            loaded
+            >>> cache.scoped("tenant-7:")
+            Cache(MemoryStore(maxsize=10000), prefix='myapp:tenant-7:')
+        """
+        return self._scopes.get(check_scope(prefix), self._scope)
+
+    def _scope(self, prefix: str) -> Cache:
+        return _Scope(self, prefix, self._guard.scoped(prefix))
+
+    def switch(self, *, off: bool) -> None:
+        """Be off from now on, or on. `cachekit.testing.disabled` turns all caches off; see ``CACHEKIT_DISABLED``."""
+        self.runtime = off_runtime() if off or self._off else self.own
 
     def __repr__(self) -> str:
         return f"Cache({self._store!r}, prefix={self._prefix!r})"
@@ -164,13 +222,13 @@ class Cache:
     @with_options_in_signature
     def cached(self, key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
         """Cache the results of an async function in this cache; see `cachekit.cached`."""
-        if options.get("private") and self.runtime.sealer is None:
+        if options.get("private") and self.own.sealer is None and not self.runtime.reporter.off:
             raise ConfigurationError(NO_KEYS)
         return make_cached(lambda: self.runtime, self._known, key, options)
 
     def cached_many(self, key: str, *, each: str, **options: Unpack[CachedManyOptions]) -> ManyDecorator:
         """Cache the results of an async function of many ids in this cache; see `cachekit.cached_many`."""
-        if options.get("private") and self.runtime.sealer is None:
+        if options.get("private") and self.own.sealer is None and not self.runtime.reporter.off:
             raise ConfigurationError(NO_KEYS)
         return make_cached_many(lambda: self.runtime, self._known, key, each, options)
 
@@ -489,17 +547,18 @@ class Cache:
 
         Observers are called in line, so they should be quick. An exception of an observer is logged once and
         goes no further. The events are in `cachekit.events`: hits, misses, loads and fills of decorated functions,
-        invalidations, and failures.
+        invalidations, and failures. docs/observe.md has a table. `cachekit.instrumentation` counts them for Prometheus
+        and OpenTelemetry.
 
         Example:
             >>> import asyncio
             >>> cache = Cache("memory://")
-            >>> stop = cache.observe(print)
+            >>> stop = cache.observe(lambda event: print(type(event).__name__, event.keys, event.acknowledged))
             >>> _ = asyncio.run(cache.delete("greeting"))
-            Invalidated(keys=('greeting',), acknowledged=True)
+            Invalidated ('greeting',) True
             >>> stop()
         """
-        return self.runtime.reporter.observe(observer)
+        return self.own.reporter.observe(observer)
 
     @property
     def healthy(self) -> bool:
@@ -525,7 +584,7 @@ class Cache:
             >>> Cache("memory://").loading_in_background
             0
         """
-        return len(self.runtime.loading)
+        return len(self.own.loading)
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -535,7 +594,7 @@ class Cache:
         Each of the first three gets a second at most. A load that takes longer is cancelled. Keys that the store has
         not acknowledged by then are logged. The cache can be used again afterwards.
         """
-        await self.runtime.aclose()
+        await self.own.aclose(self._scopes.runtimes())
         await self._store.aclose()
 
     async def __aenter__(self) -> Self:
@@ -545,3 +604,35 @@ class Cache:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class _Scope(Cache):
+    """A part of another cache: see `Cache.scoped`.
+
+    Args:
+        whole: The cache that it is a part of.
+        scope: Stands behind the prefix of that.
+        guard: The door to the store for such keys.
+    """
+
+    def __init__(self, whole: Cache, scope: str, guard: Guard) -> None:
+        self._whole = whole
+        self._behind = scope
+        self._store = whole._store  # noqa: SLF001 - of its own kind, here and below
+        self._prefix = whole._prefix + scope  # noqa: SLF001
+        self._known = KnownTemplates()
+        one = whole.own
+        near = None if one.coherence.near is None else ScopedNear(one.coherence.near, scope)
+        coherence = Coherence(guard, Journal(one.reporter), near, one.background)
+        self.own: Runtime = Runtime(guard, coherence, one.reporter, one.background, near=one.near)
+        self.own.loading = one.loading
+        self._off = whole._off  # noqa: SLF001
+        self.runtime: Runtime = self.own
+        CACHES.add(self, scope=True)
+
+    def scoped(self, prefix: str) -> Cache:
+        """Return a cache whose keys have both prefixes behind that of the cache; see `Cache.scoped`."""
+        return self._whole.scoped(self._behind + check_scope(prefix))
+
+    async def aclose(self) -> None:
+        """Do nothing: the cache that it is a part of closes the connections."""

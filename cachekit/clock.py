@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
     """Tells the time; all values are seconds."""
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards: for durations and for expiry in process."""
+        """Seconds that never go backwards: for durations and incidents."""
         ...
 
     def time(self) -> float:
-        """Seconds since the epoch, UTC: for timestamps that other processes read."""
+        """Seconds since the epoch, UTC: for expiry in memory, and for timestamps that other processes read."""
         ...
 
 
@@ -25,3 +25,7 @@ class SystemClock:
 
     monotonic: staticmethod[[], float] = staticmethod(time.monotonic)
     time: staticmethod[[], float] = staticmethod(time.time)
+
+
+LIVE: Final[Clock] = time
+"""The same clocks, looked up in their module each time: freezegun puts others there."""

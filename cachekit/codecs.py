@@ -325,12 +325,18 @@ def _refuse_unknown(annotation: Any) -> None:
         return
     # Of a generic class, such as `Iterable[int]`, msgspec says the same as of any other.
     kind = typing.get_origin(annotation) or annotation
-    if isinstance(kind, type) and not is_model(annotation) and _is_unknown(annotation):
+    if isinstance(kind, type) and not is_model(annotation) and is_unknown(annotation):
         message = f"no way to build a {_name(annotation)} from JSON"
         raise TypeError(message)
 
 
-def _is_unknown(kind: type) -> bool:
+def is_unknown(kind: type) -> bool:
+    """Tell whether no value of the class ``kind`` can be built from JSON.
+
+    Example:
+        >>> is_unknown(bytes), is_unknown(Codec)
+        (False, True)
+    """
     with contextlib.suppress(TypeError):
         return isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
     # Known, and refused for another reason: see `Builder`.

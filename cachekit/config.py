@@ -117,3 +117,17 @@ def check_prefix(prefix: object) -> str:
         return prefix
     message = f'prefix={prefix!r} cannot stand before a key; write text without blanks or braces, such as "myapp:"'
     raise ConfigurationError(message)
+
+
+def check_scope(prefix: object) -> str:
+    """Return ``prefix`` when it may stand between the prefix of a cache and its keys.
+
+    Raises:
+        ConfigurationError: It may not stand before a key, is empty, or ends in a letter or digit: then the keys of
+            ``t1`` and ``t10`` could be the same.
+    """
+    if isinstance(prefix, str) and prefix and not prefix[-1].isalnum():
+        return check_prefix(prefix)
+    form = f"{prefix}:" if isinstance(prefix, str) and prefix else "tenant-7:"
+    message = f'scoped({prefix!r}) does not tell where the prefix ends; write scoped("{form}")'
+    raise ConfigurationError(message)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from cachekit._flow.batch import serve_many
 from cachekit._flow.batch_plan import MOST as MOST_IDS
 from cachekit._flow.batch_plan import BatchPlan, BatchPolicy, plan_alone, plan_many
 from cachekit._flow.batch_write import invalidate_ids, invalidate_many
 from cachekit._flow.plan import CallPlan, KnownTemplates
-from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy, meant
 from cachekit._flow.put import Put, PutPlan, set_call, touch_call, ttl_of_call, write_through, writing
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
@@ -64,6 +65,12 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 D = TypeVar("D", bound=Callable[..., object])
 
 Lookup: TypeAlias = Callable[[], Runtime]
+
+Plan: TypeAlias = "CallPlan[..., Any] | BatchPlan[Any, Any] | WritePlan[..., Any] | PutPlan[..., Any]"
+
+DECORATED: Final[WeakKeyDictionary[Plan, Lookup]] = WeakKeyDictionary()
+"""The plan of each decorated function of this process, and how its cache is found: for tools that list them
+(`cachekit.describing`). It keeps no function alive, and no call looks here."""
 
 
 class _Decorated(ObjectProxy):
@@ -136,7 +143,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
 
         Raises:
             TypeError: The arguments do not fit the function.
-            RenderError: An argument has no stable text form.
+            RenderError: An argument has no stable text form. The message says which, and what to write.
 
         Example:
             >>> from cachekit import cached
@@ -146,7 +153,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             >>> profile.key("42")
             'profile:42'
         """
-        return self._self_plan.render(*self._self_bound, *args, **kwargs)
+        return self._self_plan.key(self._self_bound + args, kwargs)
 
     async def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Miss:
         """Return the cached value, or `MISS` when there is none, its TTL is over, or the store fails. Never loads.
@@ -270,7 +277,8 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             loading
             4 True 4
         """
-        return await invalidate(self._self_runtime(), [_own_tag(self._self_plan, "cached")])
+        own = _own_tag(self._self_plan, "cached")
+        return await invalidate(self._self_runtime(), [own], function=self._self_plan.name)
 
     async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store ``value`` as the result of this call. Returns whether the store confirmed it.
@@ -347,6 +355,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
                 # The descriptor stays outside: it binds the function inside.
                 return type(function)(decorate(function.__func__))
             plan: PutPlan[..., Any] = PutPlan(function, one)
+            DECORATED[plan] = runtime
             return PuttingFunction(function, plan, runtime)
 
         decorated: Callable[P2, CoroutineType[Any, Any, R]] = decorate(function)
@@ -442,8 +451,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
 
         Raises:
             ConfigurationError: An option makes no sense.
-            DecorationError: The function is no ``async def``, or its parameters do not say which one has the ids, or it
-                lacks a parameter of a tag.
+            DecorationError: It is no ``async def``, lacks a parameter of a tag, or does not say which one has the ids.
 
         Example:
             >>> import asyncio
@@ -468,7 +476,9 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
 
         def decorate(function: Any) -> Any:
             function, binds = _unwrapped(function, "many")
-            return CachedManyFunction(function, plan_many(function, one, each, policy), runtime, binds)
+            plan = plan_many(function, one, each, policy)
+            DECORATED[plan] = runtime
+            return CachedManyFunction(function, plan, runtime, binds)
 
         return decorate
 
@@ -655,7 +665,8 @@ class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
         Raises:
             ConfigurationError: The function has no tag of its own.
         """
-        return await invalidate(self._self_runtime(), [_own_tag(self._self_plan.one, "cached_many")])
+        one = self._self_plan.one
+        return await invalidate(self._self_runtime(), [_own_tag(one, "cached_many")], function=one.name)
 
 
 class CachedManyFunction(BoundCachedManyFunction[P, K, V]):
@@ -749,9 +760,10 @@ def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options
     try:
         policy = Policy(**options)
     except TypeError as error:
-        names = ", ".join(inspect.signature(Policy).parameters)
-        message = f"@cached: {error}; its options are {names}, of which ttl is needed: write @cached(ttl=600)"
-        raise TypeError(message) from None
+        names = [*inspect.signature(Policy).parameters]
+        choices = f"its options are {', '.join(names)}, of which ttl is needed: write @cached(ttl=600)"
+        message = f"@cached: {_wrong_option(options, names) or error}; {choices}"
+        raise DecorationError(message) from None
 
     if policy.private:
         runtime = _with_keys(runtime)
@@ -760,6 +772,7 @@ def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options
         function, binds = _unwrapped(function)
         plan: CallPlan[..., Any] = CallPlan(function, key, policy, of_class=binds == "class")
         known.add(plan)
+        DECORATED[plan] = runtime
         return (CachedFunction if plan.tags is None else TaggedFunction)(function, plan, runtime, binds)
 
     return decorate
@@ -774,8 +787,9 @@ def make_cached_many(
     try:
         policy = Policy(**rest)
     except TypeError as error:
-        message = f"@cached_many: {error}; it needs key, each and ttl: write @cached_many({_MANY})"
-        raise TypeError(message) from None
+        wrong = _wrong_option(rest, [*inspect.signature(Policy).parameters, *_OF_BATCH])
+        message = f"@cached_many: {wrong or error}; it needs key, each and ttl: write @cached_many({_MANY})"
+        raise DecorationError(message) from None
     batch_policy = BatchPolicy(**of_batch)
     if policy.private:
         runtime = _with_keys(runtime)
@@ -784,9 +798,19 @@ def make_cached_many(
         function, binds = _unwrapped(function, "cached_many")
         plan = plan_alone(function, key, each, (policy, batch_policy))
         known.add(plan.one)
+        DECORATED[plan] = runtime
         return CachedManyFunction(function, plan, runtime, binds)
 
     return decorate
+
+
+def _wrong_option(options: Mapping[str, object], names: Sequence[str]) -> str | None:
+    """Return what to write in place of the first of ``options`` that is none of ``names``."""
+    name = next((name for name in options if name not in names), None)
+    if name is None:
+        return None
+    instead = meant(name, names)
+    return f"there is no option {name}=" + (f"; write {instead}" if instead else "")
 
 
 _OF_BATCH: Final = frozenset(inspect.signature(BatchPolicy).parameters)
@@ -804,7 +828,7 @@ def _with_keys(runtime: Lookup) -> Lookup:
 
     def lookup() -> Runtime:
         found = runtime()
-        if found.sealer is None:
+        if found.sealer is None and not found.reporter.off:
             raise ConfigurationError(NO_KEYS)
         return found
 
@@ -870,6 +894,7 @@ def make_invalidates(runtime: Lookup, options: Invalidation) -> Callable[[F], F]
             # The descriptor stays outside: it binds the function inside.
             return type(function)(decorate(function.__func__))
         plan: WritePlan[..., Any] = WritePlan(function, options)
+        DECORATED[plan] = runtime
         return InvalidatingFunction(function, plan, runtime)
 
     return decorate

@@ -194,7 +194,10 @@ def parse(raw: bytes, *, sealed: bool = False, tagged: bool = False, absent: boo
         return Entry(raw)
     data, _, line = raw.partition(b"\n")
     # A function has few second lines, or few that are often read.
-    metadata = _parse_often(line) if len(line) <= _SHORT else _parse_line(line)
+    parse_line = (
+        _parse_often if len(line) <= _SHORT else _parse_tagged if tagged and len(line) <= _LONG else _parse_line
+    )
+    metadata = parse_line(line)
     if metadata is None:
         return None
     stale, load, ttl, expired, is_sealed, tags, is_absent = metadata
@@ -234,6 +237,11 @@ def _parse_line(line: bytes) -> _Metadata | None:
 _SHORT: Final = 60
 
 _parse_often: Final = lru_cache(1024)(_parse_line)
+
+_LONG: Final = 200
+"""The bytes of a line with tags that is remembered, at most: of values that are read as often as others."""
+
+_parse_tagged: Final = lru_cache(4096)(_parse_line)
 
 
 def _is_time(value: object) -> bool:

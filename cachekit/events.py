@@ -1,6 +1,7 @@
 """Events: facts as frozen values, for metrics, for tests, for a panel that shows hits and misses.
 
-An event names keys, durations and causes. It never holds a value, the text of a snapshot or a password.
+One class is one fact. An event names keys, functions (``module.qualname``), durations in seconds, and causes. It never
+holds a value, the text of a snapshot or a password. docs/observe.md has a table of all of them.
 """
 
 from __future__ import annotations
@@ -10,12 +11,31 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+# --- calls ----------------------------------------------------------------------------------------
+
 
 class Hit(Struct, frozen=True):
-    """A value was found and handed out; ``near`` tells whether it was found in this process, without asking Redis."""
+    """A call of ``function`` found a value and handed it out; ``seconds`` is how long the store took.
+
+    ``near`` tells whether it was found in this process, without asking Redis.
+    """
 
     key: str
+    function: str
     near: bool = False
+    seconds: float = 0.0
+
+
+class Missed(Struct, frozen=True):
+    """The store answered after ``seconds``, and has no value, or none that decodes. A failure is a `StoreFailed`.
+
+    ``looked`` tells that no load follows: ``.peek()`` and ``.take()`` never load.
+    """
+
+    key: str
+    function: str
+    seconds: float = 0.0
+    looked: bool = False
 
 
 class ServedStale(Struct, frozen=True):
@@ -32,64 +52,153 @@ class ServedStale(Struct, frozen=True):
     function: str
     age: float
     why: str
+    seconds: float = 0.0
+    """How long the store took, if ``why`` is ``"revalidate"``."""
+
+
+class Shared(Struct, frozen=True):
+    """A call that found no value has the result of a load that another call made, in this process or in another.
+
+    It waited for ``seconds``. ``error`` is the type of the exception if that load raised: then this call raises it.
+    """
+
+    key: str
+    function: str
+    seconds: float
+    error: str = ""
+
+
+class Bypassed(Struct, frozen=True):
+    """A call asked no cache, since the code around it is changing the key: inside ``after_commit`` or ``writing``."""
+
+    key: str
+    function: str
+
+
+# --- loads and fills ------------------------------------------------------------------------------
+
+
+class LoadBegan(Struct, frozen=True):
+    """The decorated function is about to run, for one key, or for the keys of a batch.
+
+    ``by`` is ``"call"``, ``"refresh"``, or ``"background"`` for a load without a caller that waits for it. For each key
+    a `Loaded`, a `LoadFailed` or a `LoadCancelled` follows in the same task.
+    """
+
+    keys: tuple[str, ...]
+    function: str
+    by: str = "call"
+
+
+class Loaded(Struct, frozen=True):
+    """The decorated function ran and returned, after ``seconds``; ``by`` as in `LoadBegan`. A batch tells each key."""
+
+    key: str
+    function: str
+    seconds: float
+    by: str = "call"
 
 
 class LoadFailed(Struct, frozen=True):
-    """A load of ``function`` failed, with an ``error`` of that type, and its callers do not see it.
+    """A load of ``function`` failed after ``seconds``, with an ``error`` of that type; ``by`` as in `LoadBegan`.
 
-    It was in the background, or a stale value stood in for it.
+    ``raised`` tells whether its caller sees the error. It does not if a stale value stands in for it, or if the load
+    was in the background. Calls that had joined it are `Shared`, or `ServedStale`.
     """
 
     key: str
     function: str
     error: str
+    seconds: float = 0.0
+    by: str = "call"
+    raised: bool = False
 
 
-class Missed(Struct, frozen=True):
-    """The store answered, and has no value, or no value that decodes. A failure of the store is a `StoreFailed`."""
-
-    key: str
-
-
-class Loaded(Struct, frozen=True):
-    """The decorated function ran and returned, after ``seconds``."""
+class LoadCancelled(Struct, frozen=True):
+    """A load was cancelled after ``seconds``, with its caller. If others wait for it, one of them loads anew."""
 
     key: str
+    function: str
     seconds: float
+    by: str = "call"
 
 
 class Filled(Struct, frozen=True):
-    """A loaded value was stored for ``ttl`` seconds."""
+    """A value of ``function``, loaded or in hand, was stored for ``ttl`` seconds.
+
+    ``seconds`` is from the end of the load, or from the moment at which the value was handed over, until the store
+    has confirmed it: encoding, comparing and the round trip.
+    """
 
     key: str
+    function: str
     ttl: float
+    seconds: float = 0.0
+
+
+class NotStored(Struct, frozen=True):
+    """A value of ``function``, loaded or in hand, was not stored. There is one ``reason`` for each value.
+
+    ``"when"``: the option ``when`` said no, or raised. ``"ttl"``: the option ``ttl`` raised, or gave no duration.
+    ``"round trip"``: it would not come back as it is. ``"size"``: it has more JSON than ``max_bytes``. ``"void"``: it
+    was invalidated, or another value was put in its place, since its load began. ``"lease"``: another load
+    of the key held the lease and went on for too long, or was around this one. ``"store"``: the store failed, and may
+    have the value all the same. ``"tags"``: its tags were not known before the load or the write. ``"seal"``: there was
+    no key to seal it with.
+    """
+
+    key: str
+    function: str
+    reason: str
+
+
+class Uncached(Struct, frozen=True):
+    """A step of caching was skipped for a call of ``function``; ``key`` is ``""`` where there is none.
+
+    ``reason`` is ``"argument"`` (no stable text form), ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (a
+    ttl by hand that makes no sense), ``"annotation"`` (the return annotation cannot be used), ``"ids"`` (a batch
+    returned ids that it was not asked for), ``"untimed"`` (the store does not tell how much is left of a value, so the
+    function has no stale values), ``"untagged"`` (the store has no tags), ``"unswept"`` (the store cannot be looked
+    through), ``"seal"`` (no key opens the store's bytes) or ``"value"`` (a snapshot has to be a text and a number).
+    A value that was not stored is a `NotStored`.
+    """
+
+    function: str
+    reason: str
+    key: str = ""
+
+
+# --- invalidations --------------------------------------------------------------------------------
 
 
 class Invalidated(Struct, frozen=True, repr_omit_defaults=True):
-    """Keys, and ``tags``, were invalidated; ``acknowledged`` tells whether the store confirmed it.
+    """Keys, and ``tags``, were invalidated; ``acknowledged`` tells whether the store confirmed it, after ``seconds``.
 
-    ``soft``: they were expired by hand, so that their values may stand in for loads that fail.
+    ``soft``: they were expired by hand, so that their values may stand in for loads that fail. ``function`` is the one
+    whose call invalidated, or whose value it was; ``""`` by hand, and for keys that ``after_commit`` has collected.
     """
 
     keys: tuple[str, ...]
     acknowledged: bool
     soft: bool = False
     tags: tuple[str, ...] = ()
+    function: str = ""
+    seconds: float = 0.0
 
 
-class Uncached(Struct, frozen=True):
-    """A step of caching was skipped for a call of the function ``name``.
+class InvalidationsReplayed(Struct, frozen=True):
+    """``count`` invalidations that the store had not acknowledged have reached it by a replay."""
 
-    ``reason`` is ``"argument"`` (no stable text form), ``"value"`` (would not make the round trip),
-    ``"size"`` (more JSON than ``max_bytes``), ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (``when``
-    or ``ttl`` raised or answered nonsense), ``"annotation"`` (the return annotation cannot be used), ``"untimed"`` (the
-    store does not tell how much is left of a value, so the function has no stale values), ``"untagged"`` (the store has
-    no tags) or ``"seal"`` (no key opens
-    the store's bytes, or the keys could not be had).
-    """
+    count: int
 
-    name: str
-    reason: str
+
+class InvalidationsLost(Struct, frozen=True):
+    """``count`` invalidations may not reach the store: the journal was full, or the cache was closed."""
+
+    count: int
+
+
+# --- the store ------------------------------------------------------------------------------------
 
 
 class StoreFailed(Struct, frozen=True):
@@ -138,29 +247,22 @@ class NearResumed(Struct, frozen=True):
     seconds: float
 
 
-class InvalidationsReplayed(Struct, frozen=True):
-    """``count`` invalidations that the store had not acknowledged have reached it by a replay."""
-
-    count: int
-
-
-class InvalidationsLost(Struct, frozen=True):
-    """``count`` invalidations may not reach the store: the journal was full, or the cache was closed."""
-
-    count: int
-
-
 Event: TypeAlias = (
     Hit
-    | ServedStale
     | Missed
+    | ServedStale
+    | Shared
+    | Bypassed
+    | LoadBegan
     | Loaded
     | LoadFailed
+    | LoadCancelled
     | Filled
+    | NotStored
+    | Uncached
     | Invalidated
     | InvalidationsReplayed
     | InvalidationsLost
-    | Uncached
     | StoreFailed
     | StoreRecovered
     | BreakerOpened

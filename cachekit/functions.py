@@ -28,6 +28,7 @@ from cachekit.decorators import (
 from cachekit.errors import ConfigurationError
 from cachekit.sealing import Keys
 from cachekit.stores.base import Store
+from cachekit.stores.credentials import Credentials
 from cachekit.stores.unusable import UnusableStore
 
 _lock: Final = threading.Lock()
@@ -44,6 +45,7 @@ def configure(
     timeout: float = DEFAULT_TIMEOUT,
     near: int | None = None,
     keys: Keys | None = (),
+    credentials: Credentials | None = None,
 ) -> Cache:
     """Set the default cache of this process and return it.
 
@@ -57,6 +59,7 @@ def configure(
         timeout: Seconds that all cache work of one call may take together.
         near: How many results are kept in this process as well.
         keys: Of private functions and of snapshots (see `Cache`).
+        credentials: Is asked for user and password (see `Cache`).
 
     Raises:
         ConfigurationError: A setting makes no sense.
@@ -66,10 +69,14 @@ def configure(
         Cache(MemoryStore(maxsize=10000), prefix='myapp:')
     """
     global _configured  # noqa: PLW0603 - the one default cache of a process is a global by its nature
-    if isinstance(url, Cache) and (prefix or timeout != DEFAULT_TIMEOUT or near is not None or keys != ()):
+    given = prefix or timeout != DEFAULT_TIMEOUT or near is not None or keys != () or credentials is not None
+    if isinstance(url, Cache) and given:
         message = "configure() was given a Cache and settings for one; give them to the Cache"
         raise ConfigurationError(message)
-    cache = url if isinstance(url, Cache) else Cache(url, prefix=prefix, timeout=timeout, near=near, keys=keys)
+    if isinstance(url, Cache):
+        cache = url
+    else:
+        cache = Cache(url, prefix=prefix, timeout=timeout, near=near, keys=keys, credentials=credentials)
     with _lock:
         _configured = cache
     return cache
@@ -97,6 +104,13 @@ def default_cache() -> Cache:
     if isinstance(cache, _Uncached):
         raise ConfigurationError(cache.reason)
     return cache
+
+
+def forget_default() -> None:
+    """Let the default cache be as in a fresh process: looked up in the environment, at the next need."""
+    global _configured  # noqa: PLW0603 - see configure
+    with _lock:
+        _configured = None
 
 
 @contextmanager

@@ -455,6 +455,33 @@ def compile_default_key(
     return key
 
 
+def parameters_alone(template: str) -> list[str]:
+    """Return the parameters that a ``template``, which `compile_key` has accepted, names without a part of them.
+
+    Example:
+        >>> parameters_alone("item:<item>:<user.id>")
+        ['item']
+    """
+    return re.findall(r"<(\w+)>", template)
+
+
+def without_text(names: Iterable[str], arguments: Mapping[str, object]) -> dict[str, str]:
+    """Return the parameters among ``names`` whose arguments have no stable text form, and what kind each is of.
+
+    Example:
+        >>> without_text(["user", "request"], {"user": 7, "request": object()})
+        {'request': 'builtins.object'}
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            render(arguments[name])
+        except RenderError:
+            kind = type(arguments[name])
+            found[name] = f"{kind.__module__}.{kind.__qualname__}"
+    return found
+
+
 def compile_fit(signature: inspect.Signature) -> Fit:
     """Compile a function that does nothing, and raises TypeError for arguments that do not fit ``signature``."""
     namespace: dict[str, Any] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from time import monotonic
+from types import BuiltinFunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -43,7 +44,9 @@ def future_factory(loop: AbstractEventLoop) -> Callable[[], Future[Any]]:
 
 def clock_of(loop: AbstractEventLoop) -> Callable[[], float]:
     """Return the clock of ``loop``. That of asyncio is `time.monotonic` behind a method, which a hit need not pay."""
-    return monotonic if type(loop).time is BaseEventLoop.time else loop.time
+    # A tool that freezes time puts a function of Python here, and may leave the loop its own time.
+    usual = type(loop).time is BaseEventLoop.time and isinstance(monotonic, BuiltinFunctionType)
+    return monotonic if usual else loop.time
 
 
 class PerLoop(Generic[T]):

@@ -67,7 +67,6 @@ class RollingWindow:
             message = f"key={key!r} is no key of a window: {PATTERN}"
             raise ConfigurationError(message)
         self._cache = cache
-        self._runtime = cache.runtime
         self._key = key
         self._form = WindowForm(_ITEM, parse_count(limit, "limit"), parse_duration(ttl), _sealer(cache, keys))
 
@@ -78,7 +77,7 @@ class RollingWindow:
             Whether the store confirmed it. An item that is not plain JSON gives False, too. So does a push
             behind a `forget` inside an `after_commit` block: both wait for the end of the block.
         """
-        return await push(self._runtime, self._key, dict(item), self._form)
+        return await push(self._cache.runtime, self._key, dict(item), self._form)
 
     async def recent(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` items, newest first; [] when there are none or the store fails.
@@ -91,7 +90,7 @@ class RollingWindow:
         count = min(index(count), self._form.limit)
         if count < 1:
             return []
-        return await self._runtime.windows.recent(self._key, count, self._form)
+        return await self._cache.runtime.windows.recent(self._key, count, self._form)
 
     async def forget(self) -> bool:
         """Delete the whole window (`Cache.erase`). Returns whether the store acknowledged it.
@@ -196,7 +195,7 @@ class SnapshotStore:
 def _sealer(cache: Cache, keys: Keys | Sealer | None) -> Sealer | None:
     if isinstance(keys, Sealer):
         return keys
-    return cache.runtime.sealer if isinstance(keys, tuple) and not keys else open_sealer(keys)
+    return cache.own.sealer if isinstance(keys, tuple) and not keys else open_sealer(keys)
 
 
 def _snapshot(item: dict[str, Any]) -> Snapshot | None:

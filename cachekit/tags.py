@@ -96,6 +96,21 @@ def line_of(tags: Tags) -> bytes:
     return b"\n" + orjson.dumps({"T": tags})
 
 
+def members_of(standing: Mapping[str, object]) -> dict[str, bytes]:
+    """Return by the key of a tag its member of the second line of an entry, for those that have a generation.
+
+    Example:
+        >>> members_of({"~{team:7}": b"g0123456789abcde", "~{team:8}": None})
+        {'~{team:7}': b'"team:7":"g0123456789abcde"'}
+    """
+    match, written, start = _GENERATION.fullmatch, orjson.dumps, len(MARK)
+    return {
+        key: written(key[start:-1]) + b':"' + one + b'"'
+        for key, one in standing.items()
+        if type(one) is bytes and match(one)
+    }
+
+
 def read_line(line: bytes) -> tuple[list[str], list[bytes]] | None:
     r"""Return the keys of the tags in the second ``line`` of an entry, and their generations.
 

@@ -1,17 +1,179 @@
-"""Tools for the tests of an application: a clock to move, a store that fails on cue, a cache in memory."""
+"""Tools for the tests of an application; docs/testing.md shows each with pytest, anyio, unittest and FastAPI.
+
+===================  ==============================================================================================
+`disabled`           a block in which calls run undecorated
+`memory_cache`       a cache in this process, with a clock to move
+`reset`              the default cache is as in a fresh process
+`capture_events`     a block whose events come as a list
+`assert_loads`       a block in which so many loads have to happen
+`FakeClock`          a clock that stands still until it is moved
+`FailingStore`       a store that fails on cue
+===================  ==============================================================================================
+
+The blocks hold for all caches of the process, in every thread, task and event loop: a fixture, the test, and an
+application that runs in a thread of its own are in different contexts.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Generic, NoReturn, TypeVar
 
+from cachekit._flow.caches import CACHES
 from cachekit.cache import Cache
 from cachekit.clock import Clock
 from cachekit.config import DEFAULT_MAXSIZE
 from cachekit.errors import StoreError, StoreUnavailableError
+from cachekit.events import Event, Loaded, LoadFailed
+from cachekit.functions import forget_default
 from cachekit.sealing import Keys
 from cachekit.stores.memory import MemoryStore
 
-__all__ = ["FailingStore", "FakeClock", "memory_cache"]
+__all__ = [
+    "FailingStore",
+    "FakeClock",
+    "assert_loads",
+    "capture_events",
+    "disabled",
+    "memory_cache",
+    "reset",
+]
+
+T = TypeVar("T")
+
+
+class _Block(AbstractContextManager[T], Generic[T]):
+    """A ``with`` block that is no decorator: above an ``async def`` it would end before the function begins."""
+
+    def __init__(self, inside: AbstractContextManager[T]) -> None:
+        self._inside = inside
+
+    def __enter__(self) -> T:
+        return self._inside.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._inside.__exit__(kind, error, traceback)
+
+    def __call__(self, function: object) -> NoReturn:
+        """Refuse to decorate.
+
+        Raises:
+            TypeError: In any case.
+        """
+        name = getattr(function, "__qualname__", repr(function))
+        message = f"this is a block, and no decorator; write it as `with` inside {name}, or in a fixture"
+        raise TypeError(message)
+
+
+def disabled() -> AbstractContextManager[None]:
+    """Turn all caches off inside a ``with`` block: calls run undecorated, each of them.
+
+    Nothing is read, stored, logged or told to observers. ``healthy`` is True, invalidations return True, ``.peek()``
+    and ``.take()`` give `MISS`, `Cache.get` its default, and what stores returns False. Calls of functions of many ids
+    still return a dict in the order of the ids. Blocks nest. What is cached stays, for the time afterwards.
+
+    The environment does the same for a whole process, where ``CACHEKIT_DISABLED`` is any text but ``0``, ``false``,
+    ``no`` and ``off`` when a cache is made.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> @cached(key="square:<x>", ttl=600)
+        ... async def square(x: int) -> int:
+        ...     print("running")
+        ...     return x * x
+        >>> with disabled():
+        ...     print(asyncio.run(square(2)), asyncio.run(square(2)))
+        running
+        running
+        4 4
+    """
+    return _Block(CACHES.off())
+
+
+def reset() -> None:
+    """Forget what `configure` has set: the default cache is made anew, from the environment, at its next use.
+
+    The cache itself is not closed, and a `using` block goes on.
+
+    Example:
+        >>> import os
+        >>> os.environ["CACHEKIT_URL"] = "memory://?maxsize=7"
+        >>> _ = configure("memory://")
+        >>> reset()
+        >>> default_cache()
+        Cache(MemoryStore(maxsize=7), prefix='')
+        >>> del os.environ["CACHEKIT_URL"]
+        >>> reset()
+    """
+    forget_default()
+
+
+def capture_events() -> AbstractContextManager[list[Event]]:
+    """Give the events of all caches (`cachekit.events`) that happen inside a ``with`` block, as a list that grows.
+
+    Example:
+        >>> import asyncio
+        >>> cache = memory_cache()
+        >>> with capture_events() as events:
+        ...     _ = asyncio.run(cache.delete("greeting"))
+        >>> [(type(event).__name__, event.keys, event.acknowledged) for event in events]
+        [('Invalidated', ('greeting',), True)]
+    """
+    return _Block(_capture())
+
+
+@contextmanager
+def _capture() -> Generator[list[Event], None, None]:
+    events: list[Event] = []
+    with CACHES.observed(events.append):
+        yield events
+
+
+def assert_loads(count: int) -> AbstractContextManager[list[Event]]:
+    """Fail unless decorated functions have been loaded ``count`` times when a ``with`` block ends normally.
+
+    A load that fails counts, and one that is cancelled does not. A function of many ids counts once for each id that it
+    loads. A call that has no key, or that comes while caches are off, is no load: it runs undecorated.
+
+    Returns:
+        The events of the block, as `capture_events` does.
+
+    Raises:
+        AssertionError: There were more or fewer loads; the message names their keys.
+
+    Example:
+        >>> import asyncio
+        >>> _ = configure("memory://")
+        >>> @cached(key="square:<x>", ttl=600)
+        ... async def square(x: int) -> int:
+        ...     return x * x
+        >>> with assert_loads(1):
+        ...     print(asyncio.run(square(2)), asyncio.run(square(2)))
+        4 4
+        >>> with assert_loads(0):
+        ...     print(asyncio.run(square(3)))
+        Traceback (most recent call last):
+        AssertionError: 0 loads were to happen, and 1 did: square:3
+    """
+    return _Block(_count_loads(count))
+
+
+@contextmanager
+def _count_loads(count: int) -> Generator[list[Event], None, None]:
+    with capture_events() as events:
+        yield events
+    loaded = [event.key for event in events if isinstance(event, (Loaded, LoadFailed))]
+    if len(loaded) != count:
+        why = "; caches are off" if CACHES.are_off else ""
+        keys = f": {', '.join(loaded)}" if loaded else ""
+        message = f"{count} load{'s' * (count != 1)} {'was' if count == 1 else 'were'} to happen, and {len(loaded)} did"
+        raise AssertionError(message + keys + why)
 
 
 class FakeClock:
@@ -70,6 +232,29 @@ class FailingStore(MemoryStore):
         """Work again."""
         self.error = None
 
+    def failing(self, error: StoreError | None = None) -> AbstractContextManager[None]:
+        """Do as `fail` inside a ``with`` block, and as `recover` when it ends.
+
+        Example:
+            >>> import asyncio
+            >>> store = FailingStore()
+            >>> cache = Cache(store)
+            >>> with store.failing():
+            ...     print(asyncio.run(cache.set("key", 1, ttl=60)), cache.healthy)
+            False False
+            >>> asyncio.run(cache.set("key", 1, ttl=60))
+            True
+        """
+        return _Block(self._fail_inside(error))
+
+    @contextmanager
+    def _fail_inside(self, error: StoreError | None) -> Generator[None, None, None]:
+        self.fail(error)
+        try:
+            yield
+        finally:
+            self.recover()
+
 
 class _Gate:
     """A lock that opens only while its store is not failing."""
@@ -87,8 +272,10 @@ class _Gate:
         self._lock.release()
 
 
-def memory_cache(*, clock: FakeClock | None = None, prefix: str = "", keys: Keys | None = ()) -> Cache:
+def memory_cache(*, clock: Clock | None = None, prefix: str = "", keys: Keys | None = ()) -> Cache:
     """Return a cache in memory; with a `FakeClock`, entries expire when the clock is moved.
+
+    Without one they expire by the time of the system, which freezegun and time-machine move.
 
     Example:
         >>> import asyncio

@@ -1,8 +1,10 @@
-"""Snapshots of a text in progress, and a learner that gathers the corrections of the writer.
+"""Snapshots of a text in progress: a learner gathers the corrections of the writer from them.
 
 Run it:
 
     python -m examples.adaptive_loop [--redis redis://localhost:6379/0]
+
+It needs no server: without --redis it is in memory.
 
 It saves five versions of a paragraph. After each save it reads the last two snapshots, and prints their
 difference and the time that this took, in milliseconds. Removed words stand in [-brackets-], added words

@@ -4,6 +4,8 @@ Run it:
 
     python -m examples.passkey_challenge [--redis redis://localhost:6379/0]
 
+It needs no server: without --redis it is in memory.
+
 It prints a challenge in a panel, then a table of steps, each with its outcome and its time in milliseconds:
 the challenge is created (a miss), replaced by `refresh` when a reload of the page wants a new one, answered (accepted),
 answered again (refused). Of 50 concurrent takers of a login challenge exactly one gets

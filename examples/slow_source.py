@@ -4,6 +4,8 @@ Run it:
 
     python -m examples.slow_source [--redis redis://localhost:6379/0]
 
+It needs no server: without --redis it is in memory.
+
 Five functions cache the price of one thing for 0.8 seconds. They differ in their options. The source takes 100 ms at
 first, then two seconds, then it raises, then it is well again. Callers ask every 20 ms. The table says for each
 function how many calls were answered at once (in 50 ms), how many had to wait, how many failed, and how often the

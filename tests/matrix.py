@@ -38,7 +38,11 @@ AREAS: Final[Mapping[str, tuple[str, ...]]] = {
     "failures": ("tests/servers/test_failures.py",),
     "cluster": ("tests/servers/test_cluster.py", "tests/kit/test_cluster.py"),
     "Sentinel": ("tests/servers/test_sentinel.py", "tests/kit/test_sentinel.py"),
-    "TLS and permissions": ("tests/servers/test_security.py", "tests/kit/test_tls.py"),
+    "TLS and permissions": (
+        "tests/servers/test_security.py",
+        "tests/servers/test_credentials.py",
+        "tests/kit/test_tls.py",
+    ),
 }
 """The areas that depend on a server, and the files and folders of their tests."""
 

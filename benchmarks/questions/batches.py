@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -28,12 +28,16 @@ def ids(hits: int) -> list[int]:
     return [*range(hits), *[next(_fresh) for _ in range(IDS - hits)]]
 
 
+TAGS: Final = ["number:<number>", "numbers"]
+"""One of each id's own, and one that all share."""
+
+
 @asynccontextmanager
-async def batch(url: str, hits: int = HITS) -> AsyncGenerator[Run, None]:
+async def batch(url: str, hits: int = HITS, tags: Sequence[str] = ()) -> AsyncGenerator[Run, None]:
     """Ask for 100 ids in one call of a batch function."""
     async with Cache(url, timeout=5) as cache:
 
-        @cache.cached_many(key="bench:<number>", each="numbers", ttl=TTL)
+        @cache.cached_many(key=f"bench:{'tagged:' if tags else ''}<number>", each="numbers", ttl=TTL, tags=tags)
         async def documents(numbers: list[int]) -> dict[int, dict[str, Any]]:
             return dict.fromkeys(numbers, DOCUMENT)
 
@@ -99,4 +103,15 @@ QUESTIONS = [
     Question("batch-gathered", WORK, batch, GATHERED, 20),
     Question("batch-by-hand", WORK, batch, HAND, 30, ratio(1.5)),
     Question("batch-hits", "100 ids, all of them hits", partial(batch, hits=IDS), ALL_HITS, 30),
+    Question(
+        "batch-tags", f"{WORK}, with tags", partial(batch, tags=TAGS), ("the same without tags", batch), 30, ratio(2.5)
+    ),
+    Question(
+        "batch-tags-hits",
+        "100 ids with tags, all of them hits",
+        partial(batch, hits=IDS, tags=TAGS),
+        ("the same without tags", partial(batch, hits=IDS)),
+        30,
+        ratio(2),
+    ),
 ]

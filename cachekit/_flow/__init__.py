@@ -33,4 +33,6 @@
     write.py     invalidations
     commit.py    invalidations held back until a transaction has committed
     runtime.py   everything that the calls of one cache share
+    scopes.py    the parts of one cache, each with a prefix of its own
+    caches.py    all caches: the switch that turns them off, and observers of all
 """

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from cachekit._flow.call import Call
 from cachekit._flow.commit import leave_blocks
 from cachekit._flow.flight import AGAIN, PAUSED, Flight
-from cachekit._flow.load import lead
+from cachekit._flow.load import lead, load_failed
 from cachekit._flow.nesting import leave_all
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.verdict import Verdict
@@ -31,10 +31,12 @@ def load_soon(call: Call[Any], flight: Flight, copy: Copy) -> bool:
     """Load for ``flight`` in a task of its own. Returns False when there are too many already."""
     runtime = call.runtime
 
-    def failed(error: Exception) -> None:
-        runtime.reporter.load_failed(call.plan.name, call.key, error)
+    own = in_background(call, runtime, copy)
 
-    return start_behind(runtime, flight.loop, lambda: _load(in_background(call, runtime, copy), flight), failed)
+    def failed(error: Exception) -> None:
+        load_failed(own, flight, error, raised=False)
+
+    return start_behind(runtime, flight.loop, lambda: _load(own, flight), failed)
 
 
 def in_background(call: Call[Any], runtime: Runtime, copy: Copy) -> Call[Any]:

@@ -8,7 +8,7 @@ in two, therefore never wait for each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import CoroutineType
 from typing import Any, TypeVar, cast
 
@@ -22,7 +22,7 @@ from cachekit._flow.batch_tags import BatchTags
 from cachekit._flow.call import Call
 from cachekit._flow.commit import BLOCKS, runs_uncached
 from cachekit._flow.joining import ReadResult
-from cachekit._flow.read import emit_outcome
+from cachekit._flow.read import bypass, emit_outcome
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.stale import note_seen
 from cachekit._flow.verdict import SERVE, SERVE_LOAD, verdict_on
@@ -80,8 +80,8 @@ async def _serve(runtime: Runtime, plan: BatchPlan[K, V], args: tuple[Any, ...],
     gather = Gather(asked, [*keys.loose])
     if left or keys.loose:
         budget = runtime.budget()
-        found, begun = await _read(runtime, asked, left, budget, (near, tags)) if left else ((), {})
-        members = _sort(runtime, asked, keys.first, (left, found, begun), (budget, values, tags))
+        read = await _read(runtime, asked, left, (budget, values, tags), near) if left else ((), (), {})
+        members = _sort(runtime, asked, keys.first, read, (budget, values, tags))
         if one.soft_timeout is not None:
             members = load_softly(asked, members, gather)
         # What was no hit, and what is waited for already.
@@ -102,12 +102,12 @@ async def _serve(runtime: Runtime, plan: BatchPlan[K, V], args: tuple[Any, ...],
 def _render(runtime: Runtime, asked: Asked[Any, Any], tags: BatchTags | None) -> _Keys:
     """Return the keys of all ids."""
     one, reporter = asked.plan.one, runtime.reporter
-    if tags is not None and not tags.supported:
+    if reporter.off or (tags is not None and not tags.supported):
         return _Keys([None] * len(asked.ids), {}, dict.fromkeys(asked.ids))
     keys = _Keys([], {}, {})
     inside_block, failed, key_of = bool(BLOCKS.get()), False, (asked if tags is None else tags).key_of
     uncached = runs_uncached if tags is None else tags.runs_uncached
-    if not inside_block and (rendered := _all_rendered(key_of, asked.ids)) is not None:
+    if not inside_block and (rendered := _all_rendered(asked, tags)) is not None:
         keys.by_id.extend(rendered)
         keys.first.update(dict.fromkeys(rendered))
         # Backwards, so that the first id with a key stands for the others.
@@ -120,6 +120,7 @@ def _render(runtime: Runtime, asked: Asked[Any, Any], tags: BatchTags | None) ->
             reporter.skipped(one.name, "argument", str(error))
             key, failed = None, True
         if key is not None and inside_block and uncached(runtime, key):
+            bypass(runtime, one, key)
             key = None
         keys.by_id.append(key)
         if key is None:
@@ -131,10 +132,10 @@ def _render(runtime: Runtime, asked: Asked[Any, Any], tags: BatchTags | None) ->
     return keys
 
 
-def _all_rendered(key_of: Callable[[K], str], ids: Sequence[K]) -> list[str] | None:
-    """Return the key of each of ``ids``, in one step; None if one of them has none."""
+def _all_rendered(asked: Asked[Any, Any], tags: BatchTags | None) -> list[str] | None:
+    """Return the keys of all ids, in one step; None if one of them has none."""
     try:
-        return [*map(key_of, ids)]
+        return [*map(asked.key_of, asked.ids)] if tags is None else tags.render_all()
     except RenderError:
         return None
 
@@ -149,7 +150,7 @@ def _near_hits(runtime: Runtime, asked: Asked[Any, Any], keys: _Keys, near: Near
     values = {key: value for key in keys.first if (value := near.find(key, codec)) is not MISS}
     if reporter.observers:
         for key in values:
-            reporter.emit(Hit(key, near=True))
+            reporter.emit(Hit(key, asked.plan.one.name, near=True))
     return values
 
 
@@ -157,19 +158,22 @@ async def _read(
     runtime: Runtime,
     asked: Asked[Any, Any],
     keys: Sequence[str],
-    budget: Budget,
-    how: tuple[NearTier | None, BatchTags | None],
-) -> tuple[Sequence[Outcome], Mapping[str, ReadResult]]:
-    """Read all keys in one round trip. Return the outcomes, and more of those keys of which a load has begun here."""
-    near, tags = how
+    into: tuple[Budget, dict[str, Any], BatchTags | None],
+    near: NearTier | None,
+) -> tuple[Sequence[str], Sequence[Outcome], Mapping[str, ReadResult]]:
+    """Read all keys in one round trip. Return them, the outcomes, and more of those of which a load has begun here.
+
+    Keys whose values were put ``into`` the others already are left out.
+    """
+    budget, values_by_key, tags = into
     if tags is not None:
-        return await tags.read(keys, budget, near)
+        return await tags.read(keys, budget, near, values_by_key)
     one, flights, values = asked.plan.one, runtime.flights, runtime.values
     codec = one.codec(runtime.reporter)
     reading = Reading(one.windows, near is not None)
     begun = {key: flight for key in keys if (flight := flights.find_begun(key))} if flights.open_loops else {}
     if not begun:
-        return await values.read_many(keys, codec, budget, reading), {}
+        return keys, await values.read_many(keys, codec, budget, reading), {}
     rest = [key for key in keys if key not in begun]
     budgets = [Budget(budget.left) for _ in begun]
     # With their leases, in one round trip with the others.
@@ -181,7 +185,7 @@ async def _read(
         for (key, flight), (outcome, holder) in zip(begun.items(), with_leases, strict=True)
     }
     others = iter(outcomes)
-    return [results[key].outcome if key in results else next(others) for key in keys], results
+    return keys, [results[key].outcome if key in results else next(others) for key in keys], results
 
 
 def _without_hits(
@@ -212,7 +216,7 @@ def _sort(
     usual = one.windows is None and not reporter.observers
     for key, outcome in _without_hits(keys, outcomes, values) if usual else zip(keys, outcomes, strict=True):
         if reporter.observers:
-            emit_outcome(runtime, one, key, outcome)
+            emit_outcome(runtime, one, key, outcome, budget)
         verdict = SERVE if type(outcome) is Found and one.windows is None else verdict_on(outcome)
         if verdict is SERVE or verdict is SERVE_LOAD:
             # The table says that it was found.

@@ -13,7 +13,7 @@ from cachekit._flow.batch_gather import Gather
 from cachekit._flow.batch_load import Member, flight_of
 from cachekit._flow.batch_plan import Asked
 from cachekit._flow.joining import Joining, board
-from cachekit._flow.load import abandon
+from cachekit._flow.load import abandon, load_failed
 from cachekit._flow.stale import hand_out
 from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.leases import Seen
@@ -86,7 +86,10 @@ def _start(asked: Asked[Any, Any], led: Sequence[Member], copy: Copy) -> bool:
 
     def failed(error: Exception) -> None:
         for member in own:
-            runtime.reporter.load_failed(member.call.plan.name, member.call.key, error)
+            landed = flight_of(member).landed
+            # Of many loads, some may have succeeded, or not have begun.
+            if landed is not None and landed.error is not None:
+                load_failed(member.call, flight_of(member), error, raised=False)
 
     gather = Gather(asked, alone=True)
     return start_behind(runtime, flight_of(led[0]).loop, lambda: gather.load(own), failed)

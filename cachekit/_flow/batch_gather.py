@@ -12,9 +12,10 @@ from cachekit._flow.batch_plan import Asked
 from cachekit._flow.flight import ABSENT, AGAIN, PAUSED, Landed, State, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.lease import Wait
-from cachekit._flow.load import Following, Sharing, abandon
+from cachekit._flow.load import Following, Sharing, abandon, load_failed, tell_shared
 from cachekit._flow.stale import hand_out, in_place_of, share_result
 from cachekit._flow.verdict import LOAD
+from cachekit.errors import RoundTripError
 from cachekit.stores.scripts import Lease
 
 _SHORTEST: Final = 0.001
@@ -131,7 +132,9 @@ class Gather:
                 self._end(member, answer, own=True)
             else:
                 member.wait = member.wait or Wait(flight_of(member), member.call.plan.policy.lease)
-                (mine if member.wait.is_over(answer) else self._held).append(member)
+                if over := member.wait.is_over(answer):
+                    flight_of(member).unleased = "lease"
+                (mine if over else self._held).append(member)
         if self._held and not mine:
             # As in `lease.acquire`: to wait for the load of another process is no work of the cache.
             budget.left = left
@@ -145,9 +148,13 @@ class Gather:
             found = await load_group(group)
         except one.failures as error:
             if one.windows is None or loose or self._alone:
+                self._raised(mine, error)
                 raise
             await self._stand_in(mine, error)
             return
+        except Exception as error:
+            self._raised(mine, error)
+            raise
         for member in mine:
             if member.one in found:
                 self.values[member.call.key] = found[member.one]
@@ -157,6 +164,15 @@ class Gather:
         reporter = mine[0].call.runtime.reporter if mine else None
         if reporter is not None and reporter.incidents:
             reporter.resolved(one.name, "load")
+
+    def _raised(self, mine: Sequence[Member], error: Exception) -> None:
+        """Tell observers that the caller sees the error of a load; one in the background is told by who began it."""
+        one = self._asked.plan.one
+        # As in `cachekit._flow.stale`.
+        if self._alone or (one.policy.strict and isinstance(error, RoundTripError)):
+            return
+        for member in mine:
+            load_failed(member.call, flight_of(member), error, raised=True)
 
     async def _stand_in(self, mine: Sequence[Member], error: Exception) -> None:
         """Let the members whose load has failed have their own stale values.
@@ -168,10 +184,11 @@ class Gather:
             *[in_place_of(member.call, member.result, flight_of(member), error) for member in mine]
         )
         if any(standing is None for standing in found):
+            self._raised(mine, error)
             raise error
         for member, standing in zip(mine, found, strict=True):
             call = member.call
-            call.runtime.reporter.load_failed(call.plan.name, call.key, error)
+            load_failed(call, flight_of(member), error, raised=False)
             if standing is not None:
                 why = "offline" if call.spare is None else "error"
                 self.values[call.key] = hand_out(call, standing, why)
@@ -244,6 +261,9 @@ class Gather:
             member.flight, member.result = None, ReadResult(member.result.outcome)
             self._open.append(member)
         elif own and landed is not PAUSED:
+            if call.runtime.reporter.observers:
+                call.waited += 0.0 if member.wait is None else member.wait.seconds
+                tell_shared(call, landed)
             self.values[call.key] = landed.value
         else:
             self.values[call.key] = share_result(call, member.result, flight_of(member), landed)

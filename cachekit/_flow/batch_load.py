@@ -40,7 +40,7 @@ from cachekit._flow.verdict import LOAD, Verdict
 from cachekit._tiers.leases import Question
 from cachekit.entry import Entry
 from cachekit.errors import RoundTripError
-from cachekit.events import Loaded
+from cachekit.events import LoadBegan, LoadCancelled, Loaded
 from cachekit.loops import detached
 from cachekit.stores.scripts import Lease
 
@@ -178,10 +178,15 @@ async def load_group(group: Group) -> Mapping[Any, Any]:
         flight.become(LOADING)
         if flight.lease is not None:
             renew_from_now(member.call, flight.lease)
-    began = time.monotonic()
+    reporter = group.members[0].call.runtime.reporter if group.members else None
+    watched = reporter is not None and bool(reporter.observers)
+    if watched:
+        _tell_began(group)
+    began, returned = time.monotonic(), False
     try:
         with inside_of(Flight("", group.asked.plan, asyncio.get_running_loop()), group.led):
             found = _checked(group, await _run(group))
+        returned = True
     # As in `cachekit._flow.load.lead`.
     except Exception as error:
         for member in group.members:
@@ -190,15 +195,33 @@ async def load_group(group: Group) -> Mapping[Any, Any]:
                 flight.land(Landed(error=copied(error, outside) if flight.awaited else error))
                 give_up(member.call, flight, error)
         raise
-    reporter = group.members[0].call.runtime.reporter if group.members else None
-    if reporter is not None and reporter.observers:
-        for member in group.members:
-            reporter.emit(Loaded(member.call.key, time.monotonic() - began))
+    finally:
+        if watched:
+            _tell_ended(group, time.monotonic() - began, returned=returned)
     fills, refused = _land_all(group, found, began)
     await _fill_all(fills)
     if refused is not None:
         raise refused
     return found
+
+
+def _tell_began(group: Group) -> None:
+    call = group.members[0].call
+    keys = tuple([member.call.key for member in group.members])
+    call.runtime.reporter.emit(LoadBegan(keys, call.plan.name, call.by))
+
+
+def _tell_ended(group: Group, seconds: float, *, returned: bool) -> None:
+    """Tell observers that the function has returned, or was cancelled. A failure is told by who knows who sees it."""
+    failed = not returned and isinstance(sys.exception(), Exception)
+    ended = time.monotonic()
+    for member in group.members:
+        call, flight = member.call, flight_of(member)
+        flight.ended, flight.took = ended, seconds
+        if returned:
+            call.runtime.reporter.emit(Loaded(call.key, call.plan.name, seconds, call.by))
+        elif not failed:
+            call.runtime.reporter.emit(LoadCancelled(call.key, call.plan.name, seconds, call.by))
 
 
 # Not `async`, as in `load`.
@@ -349,4 +372,4 @@ async def _fill_all(fills: Sequence[_Fill]) -> None:
     answers = await coherence.fill_many(steps, first.budget)
     for fill, filled in zip(fills, answers, strict=True):
         if filled is not True or first.runtime.reporter.observers:
-            note_fill(fill.member.call, flight_of(fill.member), fill.filling.ttl, filled)
+            note_fill(fill.member.call, flight_of(fill.member), fill.filling, filled)

@@ -25,6 +25,7 @@ from cachekit.keys import parameters_of
 
 K = TypeVar("K")
 V = TypeVar("V")
+R = TypeVar("R")
 
 MOST: Final = 500
 """The ids of one call of a batch function, unless it says another number."""
@@ -126,7 +127,10 @@ class Asked(Struct, Generic[K, V], eq=False):
 
         It raises a `RenderError` if the id, or a common argument, has no stable text form.
         """
-        render = self.plan.one.render
+        return self.of_each(self.plan.one.render)
+
+    def of_each(self, render: Callable[..., R]) -> Callable[[K], R]:
+        """Return ``render``, a function of the arguments of one call, as a function of its id."""
         if not (self.head or self.tail or self.named):
             # The usual case, and a call less for each id.
             return render

@@ -22,8 +22,9 @@ from cachekit._tiers.guard import Budget
 from cachekit._tiers.leases import Question
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import Down, Found, Outcome
-from cachekit._tiers.tags import TaggedOutcome, Wanted
+from cachekit._tiers.tags import TaggedOutcome, Wanted, wanted_of
 from cachekit._tiers.values import Reading
+from cachekit.events import Hit
 from cachekit.stores.base import Want
 from cachekit.stores.scripts import Gone, Lease
 from cachekit.tags import Tags, are_known
@@ -43,6 +44,8 @@ class BatchTags:
         self._plan = cast("TagPlan", asked.plan.one.tags)
         self._codec = asked.plan.one.codec(runtime.reporter)
         self._wanted: dict[str, Wanted] = {}
+        # By key, the keys of its tags, where all were rendered in one step.
+        self._tags: dict[str, list[str]] = {}
         self._found: dict[str, TaggedOutcome] = {}
         self._names: tuple[str, ...] | None = None
         # The number of the call among all calls with tags. Its questions come behind it.
@@ -57,6 +60,24 @@ class BatchTags:
     def near(self) -> bool:
         """Whether the values may be kept near: not if their tags are known from them alone."""
         return not self._plan.from_result
+
+    def render_all(self) -> list[str]:
+        """Return the keys of all ids, and note their tags, in few steps if that is possible for this function.
+
+        Raises:
+            RenderError: One of them has none.
+        """
+        asked, quick = self._asked, self._plan.quick
+        if quick is None:
+            return [*map(self.key_of, asked.ids)]
+        keys, tags_of = [*map(asked.key_of, asked.ids)], asked.of_each(quick)
+        if keys:
+            tags = [*map(tags_of, asked.ids)] if asked.plan.own_tags else [tags_of(asked.ids[0])] * len(keys)
+            self._tags = dict(zip(keys, tags, strict=True))
+            if len(self._tags) < len(keys):
+                # Backwards, so that the first id with a key stands for the others.
+                self._tags.update(zip(reversed(keys), reversed(tags), strict=True))
+        return keys
 
     @property
     def key_of(self) -> Callable[[Any], str]:
@@ -73,6 +94,12 @@ class BatchTags:
             return key
 
         return key_of
+
+    def _wanted_of(self, key: str) -> Wanted:
+        wanted = self._wanted.get(key)
+        if wanted is None:
+            wanted = self._wanted[key] = wanted_of(key, self._tags[key], self._codec, self._asked.plan.one.windows)
+        return wanted
 
     def _wanted_at(self, key: str, one: Any) -> Wanted:
         plan, names = self._plan, self._names
@@ -94,17 +121,27 @@ class BatchTags:
     # --- reading ----------------------------------------------------------------------------------
 
     async def read(
-        self, keys: Sequence[str], budget: Budget, near: NearTier | None
-    ) -> tuple[Sequence[Outcome], Mapping[str, ReadResult]]:
-        """Read all keys and their tags in one round trip. Return the outcomes, and more of each that was no hit."""
+        self, keys: Sequence[str], budget: Budget, near: NearTier | None, values: dict[str, Any]
+    ) -> tuple[Sequence[str], Sequence[Outcome], Mapping[str, ReadResult]]:
+        """Read all keys and their tags in one round trip.
+
+        Plain hits are put into ``values``. Returns the other keys, their outcomes, and more of each that was no hit.
+        """
         runtime, one = self._runtime, self._asked.plan.one
-        flights = runtime.flights
+        flights, reporter = runtime.flights, runtime.reporter
         begun = {key: flight for key in keys if (flight := flights.find_begun(key))} if flights.open_loops else {}
-        rest = [self._wanted[key] for key in keys if key not in begun]
+        if (
+            self._tags
+            and one.quick_tags
+            and near is None
+            and not (begun or reporter.incidents or runtime.coherence.journal)
+        ):
+            return await self._read_plain(keys, budget, values)
+        rest = [self._wanted_of(key) for key in keys if key not in begun]
         budgets = [Budget(budget.left) for _ in begun]
         # With their leases.
         alone = [
-            runtime.tagged.read(self._wanted[key], own, Want.HOLDER) for key, own in zip(begun, budgets, strict=True)
+            runtime.tagged.read(self._wanted_of(key), own, Want.HOLDER) for key, own in zip(begun, budgets, strict=True)
         ]
         many = runtime.tagged_many.read(rest, budget, Reading(one.windows, near is not None))
         found, with_leases = await asyncio.gather(many, asyncio.gather(*alone))
@@ -119,7 +156,26 @@ class BatchTags:
             for key, found in self._found.items()
             if type(found.outcome) is not Found or one.windows is not None
         }
-        return outcomes, results
+        return keys, outcomes, results
+
+    async def _read_plain(
+        self, keys: Sequence[str], budget: Budget, values: dict[str, Any]
+    ) -> tuple[Sequence[str], Sequence[Outcome], Mapping[str, ReadResult]]:
+        """Return as `read`, for a call without anything unusual."""
+        runtime, tags = self._runtime, self._tags
+        asked = tags if len(keys) == len(tags) else {key: tags[key] for key in keys}
+        hits, others = await runtime.tagged_many.read_plain(asked, self._codec, budget)
+        values |= hits
+        if runtime.reporter.observers:
+            name, seconds = self._asked.plan.one.name, runtime.timeout - budget.left
+            for key in hits:
+                runtime.reporter.emit(Hit(key, name, seconds=seconds))
+        self._wanted = {wanted.key: wanted for wanted, _ in others}
+        self._found = {wanted.key: found for wanted, found in others}
+        results = {
+            wanted.key: read_result(wanted, found, None) for wanted, found in others if type(found.outcome) is not Found
+        }
+        return [*self._found], [found.outcome for _, found in others], results
 
     def _teach(self) -> None:
         for key, found in self._found.items():

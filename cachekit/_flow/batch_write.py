@@ -25,7 +25,7 @@ async def invalidate_ids(runtime: Runtime, asked: Asked[Any, Any]) -> bool:
         except RenderError as error:
             runtime.reporter.skipped(one.name, "argument", str(error))
             rendered = False
-    return await _invalidate(runtime, keys) and rendered
+    return await _invalidate(runtime, keys, one.name) and rendered
 
 
 async def invalidate_many(runtime: Runtime, plan: CallPlan[..., Any], calls: Iterable[tuple[Any, ...]]) -> bool:
@@ -36,8 +36,8 @@ async def invalidate_many(runtime: Runtime, plan: CallPlan[..., Any], calls: Ite
     """
     keys = [plan.key_of(runtime.reporter, args, {}) for args in calls]
     rendered = [key for key in keys if key is not None]
-    return await _invalidate(runtime, rendered) and len(rendered) == len(keys)
+    return await _invalidate(runtime, rendered, plan.name) and len(rendered) == len(keys)
 
 
-async def _invalidate(runtime: Runtime, keys: list[str]) -> bool:
-    return not keys or await invalidate(runtime, [*dict.fromkeys(keys)])
+async def _invalidate(runtime: Runtime, keys: list[str], function: str) -> bool:
+    return not keys or await invalidate(runtime, [*dict.fromkeys(keys)], function=function)

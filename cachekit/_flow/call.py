@@ -37,6 +37,10 @@ class Call(Struct, Generic[R], eq=False):
     """A stale value of its own, which stands in for a load that fails. It is never given to another call."""
     alone: bool = False
     """Whether it has no caller: its load goes on in the background."""
+    refreshes: bool = False
+    """Whether it loads whatever is cached."""
+    waited: float = 0.0
+    """Seconds for which it has waited for loads of others, if anybody observes."""
 
     tagging: Tagging | None = None
     """Its tags, if the function has any."""
@@ -49,6 +53,11 @@ class Call(Struct, Generic[R], eq=False):
             return False
         tags = () if self.tagging is None else tag_keys(self.tagging.wanted.names)
         return coherence.pending(self.key) or any(map(coherence.journal.holds, tags))
+
+    @property
+    def by(self) -> str:
+        """Why its load runs, as events have it."""
+        return "background" if self.alone else "refresh" if self.refreshes else "call"
 
     async def read_again(self) -> Outcome:
         """Return the value that stands by now."""

@@ -118,6 +118,12 @@ class Flight(Struct, eq=False):
     """The flights that callers inside the load wait for, or lead, and how many of them."""
     timed_out: bool = False
     """Whether its load took longer than the ``load_timeout``."""
+    unleased: str = "store"
+    """Why its result is not stored if it has no lease: the reason of a `cachekit.events.NotStored`."""
+    ended: float = 0.0
+    """The `time.monotonic` at which its load ended, if anybody observes."""
+    took: float = 0.0
+    """Seconds until then."""
     pausing: asyncio.Task[Paused | Down] | None = None
     """The task that puts a pause in the place of the lease, after its load has failed."""
     tags: Tags | None = None

@@ -64,7 +64,7 @@ def board(flights: Flights, key: str, plan: object, result: ReadResult) -> tuple
         return flight, joining
     if joining is Joining.ALONE:
         # A function that calls itself runs as if undecorated.
-        return Flight(key, plan, asyncio.get_running_loop()), joining
+        return Flight(key, plan, asyncio.get_running_loop(), unleased="lease"), joining
     opened = flights.open(key, plan)
     if joining is Joining.FOLLOW:
         # All calls that come meanwhile share it, rather than load beside the earlier one.

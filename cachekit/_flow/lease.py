@@ -79,10 +79,13 @@ async def acquire(call: Call[Any], flight: Flight) -> Landed | None:
         if isinstance(taken, bytes):
             unreadable = taken
         elif not isinstance(taken, Lease):
+            if wait is not None:
+                call.waited += wait.seconds
             return taken
         else:
             wait = wait or Wait(flight, call.plan.policy.lease)
             if wait.is_over(taken):
+                flight.unleased = "lease"
                 return None
             # While the other load is alive, waiting for it is no work of the cache: it is the load, shared.
             call.budget.left = left
@@ -171,14 +174,20 @@ def new_token() -> bytes:
 class Wait:
     """Counts how long a caller has waited for loads of other processes, and for how many."""
 
-    __slots__ = ("_backoff", "_flight", "_holders", "_lease", "_waited")
+    __slots__ = ("_backoff", "_began", "_flight", "_holders", "_lease", "_waited")
 
     def __init__(self, flight: Flight, lease: float) -> None:
         self._flight = flight
         self._lease = lease
         self._holders: set[bytes] = set()
         self._waited = 0.0
+        self._began = time.monotonic()
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began to wait."""
+        return time.monotonic() - self._began
 
     def is_over(self, other: Lease) -> bool:
         """Tell whether ``other``, which another load holds, is not waited for."""

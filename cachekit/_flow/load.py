@@ -20,11 +20,11 @@ from cachekit._flow.lease import acquire, load_timeout_of, pause, release, renew
 from cachekit._flow.nesting import enter, leave, waiting_for
 from cachekit._flow.tagged_lease import with_tags
 from cachekit._flow.verdict import LOAD, Verdict
-from cachekit._tiers.coherence import Confirm
+from cachekit._tiers.coherence import Confirm, Confirmation
 from cachekit._tiers.guard import Budget
 from cachekit.entry import Entry
 from cachekit.errors import DecodeError, RoundTripError
-from cachekit.events import Filled, Loaded
+from cachekit.events import Filled, LoadBegan, LoadCancelled, Loaded, LoadFailed, Shared
 from cachekit.freshness import dated
 from cachekit.loops import detached
 from cachekit.stores.scripts import Copy
@@ -44,23 +44,20 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
             landed = await _acquire(call, flight, verdict)
         if landed is not None:
             flight.land(landed)
-            value: R = landed.value
-            return value
+            return _found(call, landed)
         began = time.monotonic()
         run = enter(flight)
         try:
             result = await _run(call, flight)
         finally:
             leave(flight, run)
-        if call.runtime.reporter.observers:
-            call.runtime.reporter.emit(Loaded(call.key, time.monotonic() - began))
         filling = land_result(call, flight, result, began)
         # Here, not in a coroutine of its own: every miss would pay for it.
         if filling is not None:
             leases = call.runtime.leases
             filled = await leases.fill(call.key, filling.data, filling.token, filling.lasts, call.budget)
             if filled is not True or call.runtime.reporter.observers:
-                note_fill(call, flight, filling.ttl, filled)
+                note_fill(call, flight, filling, filled)
         return result
     # An exception of the function passes through here as it is. All callers that wait get copies of it, made now: its
     # caller may change it before their turn comes.
@@ -76,12 +73,67 @@ async def lead(call: Call[R], flight: Flight, verdict: Verdict) -> R:
             call.runtime.flights.close(flight)
 
 
+def _found(call: Call[R], landed: Landed) -> R:
+    """Return the value that a call has found when it asked for the lease."""
+    # Not one that says that nothing is to be loaded.
+    if landed.entry is not None and call.runtime.reporter.observers:
+        tell_shared(call, landed)
+    value: R = landed.value
+    return value
+
+
+async def _watched(call: Call[R], flight: Flight, running: Coroutine[Any, Any, R]) -> R:
+    """Await ``running``, the function of a load, and tell observers when it begins and how it ends.
+
+    All of that is told in the context in which the function runs: an observer may set a context variable for it.
+    """
+    reporter, name, by = call.runtime.reporter, call.plan.name, call.by
+    reporter.emit(LoadBegan((call.key,), name, by))
+    began, returned = time.monotonic(), False
+    try:
+        result = await running
+        returned = True
+    finally:
+        flight.ended = time.monotonic()
+        flight.took = flight.ended - began
+        if not returned:
+            _tell_failed(call, flight)
+    reporter.emit(Loaded(call.key, name, flight.took, by))
+    return result
+
+
+def _tell_failed(call: Call[Any], flight: Flight) -> None:
+    """Tell observers that a load ends with the exception that is raised now.
+
+    Where a stale value may stand in, or nobody waits for the load, the failure is told once that is known.
+    """
+    error = sys.exception()
+    if not isinstance(error, Exception):
+        call.runtime.reporter.emit(LoadCancelled(call.key, call.plan.name, flight.took, call.by))
+    elif (call.plan.windows is None or call.refreshes) and not call.alone:
+        load_failed(call, flight, error, raised=True)
+
+
+def load_failed(call: Call[Any], flight: Flight, error: Exception, *, raised: bool) -> None:
+    """Tell observers that a load has failed, and the log if its caller does not see that: it was not ``raised``."""
+    reporter, name, kind = call.runtime.reporter, call.plan.name, type(error).__name__
+    if not raised:
+        reporter.log(
+            name, "load", f"loads of {name} raise {kind}; its callers get stale values, or do not see it otherwise"
+        )
+    if reporter.observers:
+        reporter.emit(LoadFailed(call.key, name, kind, flight.took, call.by, raised))
+
+
 async def share(call: Call[Any], flight: Flight) -> Landed | None:
     """Wait for the load of another caller. Returns None when this caller was promoted: it has to load itself."""
     joined = next(call.runtime.numbers)
+    began = time.monotonic() if call.runtime.reporter.observers else 0.0
     try:
         with waiting_for(flight):
             landed = await flight.join()
+        if began:
+            call.waited += time.monotonic() - began
         if landed is None and flight.lease is not None:
             renew_from_now(call, flight.lease)
         return _shared(call, landed, joined)
@@ -111,6 +163,7 @@ class Sharing:
         self._call = call
         self._flight = flight
         self._joined = next(call.runtime.numbers)
+        self._began = time.monotonic() if call.runtime.reporter.observers else 0.0
         self._waiting = waiting_for(flight)
         self._waiting.__enter__()
         self.waiter: asyncio.Future[Landed | None] = flight.add_waiter()
@@ -118,6 +171,8 @@ class Sharing:
     def result(self) -> Landed | None:
         """Return what `share` returns, when the ``waiter`` is done."""
         self._waiting.__exit__(None, None, None)
+        if self._began:
+            self._call.waited += time.monotonic() - self._began
         landed = self.waiter.result()
         if landed is None and self._flight.lease is not None:
             renew_from_now(self._call, self._flight.lease)
@@ -167,6 +222,8 @@ class Following:
 
 def result_of(call: Call[R], landed: Landed) -> R:
     """Return the value of a shared load, to each caller its own if it makes the round trip; or raise its error."""
+    if call.runtime.reporter.observers:
+        tell_shared(call, landed)
     if landed.error is not None:
         raise_copy(landed.error)
     value: R = landed.value
@@ -175,6 +232,14 @@ def result_of(call: Call[R], landed: Landed) -> R:
         with contextlib.suppress(DecodeError):
             value = call.codec.decode(landed.entry.data)
     return value
+
+
+def tell_shared(call: Call[Any], landed: Landed) -> None:
+    """Tell observers that ``call`` has the result of a load that another call made."""
+    if call.alone:
+        return
+    error = "" if landed.error is None else type(landed.error).__name__
+    call.runtime.reporter.emit(Shared(call.key, call.plan.name, call.waited, error))
 
 
 async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Landed | None:
@@ -200,9 +265,8 @@ async def _acquire(call: Call[Any], flight: Flight, verdict: Verdict) -> Landed 
 def _run(call: Call[R], flight: Flight) -> Coroutine[Any, Any, R]:
     """Run the function, for its ``load_timeout`` at most."""
     seconds = call.plan.load_timeout if not call.alone else load_timeout_of(call)
-    if seconds is None:
-        return call.plan.function(*call.args, **call.kwargs)
-    return _within(seconds, call, flight)
+    running = call.plan.function(*call.args, **call.kwargs) if seconds is None else _within(seconds, call, flight)
+    return running if not call.runtime.reporter.observers else _watched(call, flight, running)
 
 
 def _begun(call: Call[R]) -> Coroutine[Any, Any, R]:
@@ -270,14 +334,23 @@ class Filling(Struct, frozen=True):
     ttl: float
 
 
+def land_unleased(call: Call[R], flight: Flight, result: R) -> None:
+    """Land with the result of a load without a lease: it is not stored."""
+    call.runtime.reporter.not_stored(call.plan.name, call.key, "void" if flight.void else flight.unleased)
+    flight.land(Landed(result, call.runtime.values.encoded(result, call.codec) if flight.awaited else None))
+
+
 def land_result(call: Call[R], flight: Flight, result: R, began: float) -> Filling | None:
     """Land with the result of a load that began at that `time.monotonic`. Return the fill that is to follow, if any."""
-    runtime, held = call.runtime, flight.lease
+    runtime, held, entry = call.runtime, flight.lease, None
     if held is None:
-        flight.land(Landed(result, runtime.values.encoded(result, call.codec) if flight.awaited else None))
+        land_unleased(call, flight, result)
         return None
-    ttl = call.plan.ttl_of(result, runtime.reporter)
-    entry = runtime.values.encoded(result, call.codec) if ttl is not None or flight.awaited else None
+    ttl = call.plan.ttl_of(result, runtime.reporter, call.key)
+    if ttl is not None:
+        entry = runtime.values.encoded(result, call.codec, call.key)
+    elif flight.awaited:
+        entry = runtime.values.encoded(result, call.codec)
     # Every caller that waits goes on now; only this one waits for the fill.
     stop_renewing(held)
     flight.land(Landed(result, entry))
@@ -285,6 +358,8 @@ def land_result(call: Call[R], flight: Flight, result: R, began: float) -> Filli
         entry = with_tags(call, flight, entry, result, ttl)
     stored = None if ttl is None or entry is None or flight.void else stored_form(call, entry, ttl, began)
     if ttl is None or stored is None:
+        if flight.void and ttl is not None and entry is not None:
+            runtime.reporter.not_stored(call.plan.name, call.key, "void")
         # Behind a stale value that stays, every call would begin a load whose result is not stored.
         behind = call.seen is not None and call.seen.copy is Copy.BACKGROUND and not flight.void
         (pause if behind else release)(call, flight)
@@ -293,25 +368,35 @@ def land_result(call: Call[R], flight: Flight, result: R, began: float) -> Filli
     return Filling(data, held.token, lasts, ttl)
 
 
-def note_fill(call: Call[Any], flight: Flight, ttl: float, filled: bool | Confirm) -> None:  # noqa: FBT001 - an answer
-    """Note how the fill of a result for ``ttl`` seconds ended, or will end."""
+def note_fill(call: Call[Any], flight: Flight, filling: Filling, filled: Confirmation | Confirm) -> None:
+    """Note how the fill of a result ended, or will end."""
     if callable(filled):
         # The queue of this process is long. The value is returned, and the fill goes on without its caller.
-        call.runtime.background.start(flight.loop, _confirm, call, flight, ttl, filled)
+        call.runtime.background.start(flight.loop, _confirm, call, flight, filling, filled)
     else:
-        _filled(call, flight, ttl, filled=filled)
+        _filled(call, flight, filling, filled)
 
 
-async def _confirm(call: Call[Any], flight: Flight, ttl: float, confirm: Confirm) -> None:
-    _filled(call, flight, ttl, filled=await confirm())
+async def _confirm(call: Call[Any], flight: Flight, filling: Filling, confirm: Confirm) -> None:
+    _filled(call, flight, filling, await confirm())
 
 
-def _filled(call: Call[Any], flight: Flight, ttl: float, *, filled: bool) -> None:
-    reporter = call.runtime.reporter
-    if not filled:
+def _filled(call: Call[Any], flight: Flight, filling: Filling, filled: Confirmation) -> None:
+    if filled is not True:
         release(call, flight)
-    elif reporter.observers:
-        reporter.emit(Filled(call.key, ttl))
+    if call.runtime.reporter.observers:
+        tell_filled(call, filled, filling.ttl, flight.ended)
+
+
+def tell_filled(call: Call[Any], filled: object, ttl: float, began: float) -> None:
+    """Tell observers how a fill for ``ttl`` seconds ended, which began at that `time.monotonic`; 0: it is not known.
+
+    ``filled``: True, False if it was voided, and anything else if the store has failed, or has not answered in time.
+    """
+    if filled is True:
+        call.runtime.reporter.emit(Filled(call.key, call.plan.name, ttl, time.monotonic() - began if began else 0.0))
+    else:
+        call.runtime.reporter.not_stored(call.plan.name, call.key, "void" if filled is False else "store")
 
 
 def stored_form(call: Call[Any], entry: Entry, ttl: float, began: float) -> tuple[bytes, float] | None:
@@ -358,15 +443,15 @@ async def load_inside(call: Call[R], block: Block) -> R:
 
 def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: float) -> bool:
     """Let ``block`` store the result when it ends. Returns False when it will not be stored."""
-    held, reporter = flight.lease, call.runtime.reporter
-    ttl = call.plan.ttl_of(result, reporter)
-    entry = None if ttl is None else call.runtime.values.encoded(result, call.codec)
-    # With tags it would record generations that the block may be about to remove.
-    stored = None if ttl is None or entry is None or call.tagging is not None else stored_form(call, entry, ttl, began)
-    if not block.open:
-        # The block has ended meanwhile, and has invalidated the key.
+    held = flight.lease
+    if not block.open or held is None:
+        # The block has ended meanwhile, and has invalidated the key; or the store failed.
+        call.runtime.reporter.not_stored(call.plan.name, call.key, "store" if block.open else "void")
+        if block.open:
+            block.invalidate([call.key])
         return False
-    if held is None or stored is None:
+    stored = _form_inside(call, result, began)
+    if stored is None:
         block.invalidate([call.key])
         return False
     stop_renewing(held)
@@ -376,10 +461,25 @@ def _fill_later(call: Call[R], flight: Flight, block: Block, result: R, began: f
     return True
 
 
+def _form_inside(call: Call[R], result: R, began: float) -> tuple[bytes, float] | None:
+    """Return the bytes to store for a result that was loaded inside a block, and for how long; None for none."""
+    reporter = call.runtime.reporter
+    ttl = call.plan.ttl_of(result, reporter, call.key)
+    entry = None if ttl is None else call.runtime.values.encoded(result, call.codec, call.key)
+    if ttl is None or entry is None:
+        return None
+    if call.tagging is not None:
+        # It would record generations that the block may be about to remove.
+        reporter.not_stored(call.plan.name, call.key, "tags")
+        return None
+    return stored_form(call, entry, ttl, began)
+
+
 async def fill_inside(call: Call[Any], data: bytes, token: bytes, lasts: float, budget: Budget) -> bool:
     """Store a value whose block has ended. One that is not confirmed in time is followed by an invalidation."""
-    filled = await call.runtime.leases.fill(call.key, data, token, lasts, budget) is True
-    if filled and call.runtime.reporter.observers:
+    began = time.monotonic() if call.runtime.reporter.observers else 0.0
+    filled = await call.runtime.leases.fill(call.key, data, token, lasts, budget)
+    if call.runtime.reporter.observers:
         stale = 0.0 if call.plan.windows is None else call.plan.windows.longest
-        call.runtime.reporter.emit(Filled(call.key, lasts - stale))
-    return filled
+        tell_filled(call, filled, lasts - stale, began)
+    return filled is True

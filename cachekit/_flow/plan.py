@@ -30,6 +30,8 @@ from cachekit.keys import (
     compile_key,
     default_head,
     fitting_counts,
+    parameters_alone,
+    without_text,
 )
 
 P = ParamSpec("P")
@@ -60,8 +62,7 @@ class CallPlan(Generic[P, R]):
         self.near: bool | None = policy.near if policy.offline is None else True
         self.windows: Windows | None = policy.windows
         """None for a function without an option about stale values: its calls go the short way."""
-        # Seconds by now: the policy has parsed it.
-        self.load_timeout: float | None = cast("float | None", policy.load_timeout)
+        self.load_timeout: float | None = cast("float | None", policy.load_timeout)  # the policy has parsed it
         self.soft_timeout: float | None = cast("float | None", policy.soft_timeout)
         self.failures: tuple[type[Exception], ...] = (
             *cast("tuple[type[Exception], ...]", policy.stale_on),
@@ -74,6 +75,7 @@ class CallPlan(Generic[P, R]):
             compile_default_key(function, signature, of_class=of_class) if key is None else compile_key(key, signature)
         )
         self.has_template: bool = key is not None
+        self._of_class = of_class
         self.arguments: Arguments = arguments_of(policy, signature, key, self.name, of_class=of_class)
         self.template: str = default_head(function) if key is None else key
         self.tags: TagPlan | None = TagPlan(policy.tags, signature, self.template) if policy.tags else None
@@ -119,11 +121,52 @@ class CallPlan(Generic[P, R]):
         try:
             key = self.render(*args, **kwargs)
         except RenderError as error:
-            reporter.skipped(self.name, "argument", str(error))
+            reporter.skipped(self.name, "argument", self.why(error, reporter, args, kwargs))
             return None
         if reporter.incidents:
             reporter.resolved(self.name, "argument")
         return key
+
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return the key of a call.
+
+        Raises:
+            TypeError: The arguments do not fit the function's signature.
+            RenderError: An argument cannot be rendered.
+        """
+        try:
+            return self.render(*args, **kwargs)
+        except RenderError as error:
+            reason = self._explain(args, kwargs) or str(error)
+        raise RenderError(reason)
+
+    def why(self, error: RenderError, reporter: Reporter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return for people why these arguments have no key, and what to write."""
+        # While the incident goes on nobody reads it.
+        told = (self.name, "argument") in reporter.incidents
+        return (None if told else self._explain(args, kwargs)) or str(error)
+
+    def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """Return which parameters keep the key from being rendered, and what to write; None if none does alone."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        first, *others = self.signature.parameters or ("",)
+        names = [first, *others] if not self._of_class else others
+        if self.has_template:
+            names = parameters_alone(self.template)
+        wrong = without_text(names, bound.arguments)
+        kinds = " and ".join(f"{name} ({kind})" for name, kind in wrong.items())
+        part = f"<{next(iter(wrong), '')}.id>"
+        if not wrong:
+            return None
+        if self.has_template:
+            return f"its key has {kinds}, which has no stable text form; name a part of it, such as {part}"
+        own = [f"<{first}.__name__>"] if self._of_class else []
+        template = ":".join([self.function.__name__, *own, *[f"<{name}>" for name in names if name not in wrong]])
+        return (
+            f'its default key has all parameters, and {kinds} cannot be part of a key; write key="{template}", and in '
+            f"it a part such as {part} if results depend on that"
+        )
 
     def codec(self, reporter: Reporter) -> Codec:
         """Return the codec of the return annotation.
@@ -144,20 +187,28 @@ class CallPlan(Generic[P, R]):
         self.built_codec = codec
         return codec
 
-    def ttl_of(self, result: R, reporter: Reporter) -> float | None:
-        """Return for how many seconds ``result`` is stored, or None when it is not."""
+    def ttl_of(self, result: R, reporter: Reporter, key: str) -> float | None:
+        """Return for how many seconds ``result`` is stored at ``key``, or None when it is not: observers are told."""
+        policy, option = self.policy, "ttl"
         try:
-            ttl = self.policy.ttl_of(result)
+            if policy.when is not None:
+                option = "when"
+                if not policy.wants(result):
+                    reporter.not_stored(self.name, key, option)
+                    return None
+                option = "ttl"
+            ttl = policy.ttl_of(result)
         # The user's policy is no part of the function: it must not break a call that has its result.
         except NoAnswerError as error:
-            reporter.skipped(self.name, "policy", str(error))
-            return None
+            why = str(error)
         except Exception as error:
-            reporter.skipped(self.name, "policy", f"its when or ttl raised {type(error).__name__}")
-            return None
-        if ttl is not None:
+            why = f"its {option} raised {type(error).__name__}"
+        else:
             reporter.resolved(self.name, "policy")
-        return ttl
+            return ttl
+        reporter.log(self.name, "policy", f"{self.name} is not cached: {why}")
+        reporter.not_stored(self.name, key, option)
+        return None
 
     def _make_codec(self) -> Codec:
         """Return the codec of the return annotation, or one of plain JSON when it cannot be used.

@@ -6,6 +6,7 @@ begin, when its caller has gone. They need arguments that outlive the call (`Pol
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import random
@@ -180,15 +181,22 @@ class Policy(Struct, frozen=True, kw_only=True):
         """The options that were given and that let a load go on when its caller has gone."""
         return tuple(name for name in _BEHIND if getattr(self, name) is not None)
 
-    def ttl_of(self, result: Any) -> float | None:
-        """Return for how many seconds ``result`` is stored, or None when it is not.
+    def wants(self, result: Any) -> bool:
+        """Return the answer of ``when``, for a policy that has it.
 
         Raises:
-            NoAnswerError: ``when`` or ``ttl`` returned a coroutine, which was closed, another awaitable or a generator.
-            Exception: Any that ``when`` or ``ttl`` raises; a `ConfigurationError` for a duration that makes no sense.
+            NoAnswerError: It returned a coroutine, which was closed, another awaitable or a generator.
+            Exception: Any that ``when`` raises.
         """
-        if self.when is not None and not _answer(self.when(result), "when"):
-            return None
+        return self.when is None or bool(_answer(self.when(result), "when"))
+
+    def ttl_of(self, result: Any) -> float:
+        """Return for how many seconds ``result`` is stored, if ``when`` lets it be.
+
+        Raises:
+            NoAnswerError: ``ttl`` returned a coroutine, which was closed, another awaitable or a generator.
+            Exception: Any that ``ttl`` raises; a `ConfigurationError` for a duration that makes no sense.
+        """
         # Seconds already, unless it depends on the result.
         option: Any = self.ttl
         ttl: float = parse_duration(_answer(option(result), "ttl")) if callable(option) else option
@@ -213,6 +221,44 @@ _EXAMPLES: Final = {
     "soft_timeout": '"200ms"',
     "offline": '"60s"',
 }
+
+
+_MEANT: Final = {
+    **dict.fromkeys(
+        ("expire", "expires", "expires_in", "expiry", "expiration", "timeout", "max_age", "seconds", "ttl_seconds"),
+        "ttl=600",
+    ),
+    **dict.fromkeys(("prefix", "namespace", "key_prefix", "name"), 'key="profile:<user_id>"'),
+    **dict.fromkeys(("key_builder", "builder", "key_func", "keyfn", "make_key"), 'key="profile:<user_id>"'),
+    **dict.fromkeys(("condition", "unless", "skip_if", "skip_cache_func", "cache_if"), "when=lambda result: …"),
+    **dict.fromkeys(("swr", "stale", "stale_ttl", "early_ttl"), 'stale_while_revalidate="1m"'),
+    **dict.fromkeys(("early", "beta", "refresh"), 'refresh_ahead="auto"'),
+    **dict.fromkeys(("fallback", "stale_on_error"), 'stale_if_error="1h"'),
+    **dict.fromkeys(("maxsize", "max_size", "size", "local"), "near=True, and Cache(url, near=10_000) for how many"),
+    **dict.fromkeys(("lock", "protected", "single_flight"), "nothing: calls of one key share a load in any case"),
+    **dict.fromkeys(
+        ("serializer", "coder", "codec", "pickle_type", "encoder", "response_model"),
+        "nothing: the return annotation tells the type that comes back",
+    ),
+    **dict.fromkeys(
+        ("cache", "backend", "store", "redis", "client", "url"),
+        "nothing: the cache is that of configure(), or decorate with cache.cached",
+    ),
+}
+"""What to write for options that other libraries have."""
+
+
+def meant(name: str, options: Sequence[str]) -> str | None:
+    """Return what to write in place of an option ``name`` that is not among ``options``; None if nobody knows.
+
+    Example:
+        >>> meant("expire", ["ttl", "tags"]), meant("tag", ["ttl", "tags"])
+        ('ttl=600', 'tags=…')
+    """
+    if name in _MEANT:
+        return _MEANT[name]
+    close = difflib.get_close_matches(name, options, 1)
+    return f"{close[0]}=…" if close else None
 
 
 def _parse_tags(value: object) -> tuple[str | bool, ...]:

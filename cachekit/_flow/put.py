@@ -22,7 +22,7 @@ from cachekit._flow.call import Call
 from cachekit._flow.commit import BLOCKS, Block, Write, block_for, block_for_any, open_block, runs_uncached
 from cachekit._flow.flight import Flight
 from cachekit._flow.lease import release, seize, stop_renewing
-from cachekit._flow.load import fill_inside, stored_form
+from cachekit._flow.load import fill_inside, stored_form, tell_filled
 from cachekit._flow.plan import CallPlan, check_function, describe
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.stale import UNTIMED
@@ -30,9 +30,9 @@ from cachekit._flow.tagged_lease import with_tags
 from cachekit._flow.tagged_put import tagging_of_put, touch_tags
 from cachekit._flow.tagging import TagPlan
 from cachekit._flow.write import invalidate
+from cachekit._tiers.guard import Budget
 from cachekit._tiers.outcome import Found
 from cachekit.errors import DecorationError, RenderError
-from cachekit.events import Filled
 from cachekit.freshness import Freshness
 from cachekit.keys import Fit, KeyFunction, compile_fit, compile_key, fits
 
@@ -57,7 +57,7 @@ async def set_call(
         RoundTripError: It would not come back as it is, of a function with ``strict=True``.
     """
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None:
+    if key is None or runtime.reporter.off:
         return False
     call = Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), args, kwargs)
     if plan.tags is not None:
@@ -67,17 +67,27 @@ async def set_call(
         entry = _entry_of(call, value)
     finally:
         if entry is None:
-            await invalidate(runtime, [key])
+            await invalidate(runtime, [key], function=plan.name)
     if entry is None:
         return False
-    data, lasts, _ = entry
     # Later callers do not join a load that began before.
     runtime.flights.void([key])
     block = block_for(runtime, key) if BLOCKS.get() else None
     if block is not None:
-        block.write(key, Write(partial(runtime.coherence.set, key, data, lasts)))
+        block.write(key, Write(partial(_set, call, entry)))
         return False
-    return await runtime.coherence.set(key, data, lasts, runtime.budget())
+    return await _set(call, entry, runtime.budget())
+
+
+async def _set(call: Call[Any], entry: tuple[bytes, float, float], budget: Budget) -> bool:
+    """Store an ``entry`` that `_entry_of` has returned. Returns whether the store confirmed it."""
+    data, lasts, ttl = entry
+    reporter = call.runtime.reporter
+    began = time.monotonic() if reporter.observers else 0.0
+    stored = await call.runtime.coherence.set(call.key, data, lasts, budget)
+    if reporter.observers:
+        tell_filled(call, stored or None, ttl, began)
+    return stored
 
 
 async def _set_with_tags(call: Call[R], plan: TagPlan, value: R) -> bool:
@@ -136,10 +146,14 @@ def _entry_of(call: Call[R], value: R, flight: Flight | None = None) -> tuple[by
     ``flight``: has the tags that stood before it was written.
     """
     runtime = call.runtime
-    ttl = call.plan.ttl_of(value, runtime.reporter)
-    entry = None if ttl is None else runtime.values.encoded(value, call.codec)
+    ttl = call.plan.ttl_of(value, runtime.reporter, call.key)
+    entry = None if ttl is None else runtime.values.encoded(value, call.codec, call.key)
     if ttl is not None and entry is not None and call.plan.tags is not None:
-        entry = None if call.tagging is None or flight is None else with_tags(call, flight, entry, value, ttl)
+        if call.tagging is None or flight is None:
+            # It cannot have its tags.
+            runtime.reporter.not_stored(call.plan.name, call.key, "tags")
+            return None
+        entry = with_tags(call, flight, entry, value, ttl)
     if ttl is None or entry is None:
         return None
     # No load has brought it, so it is unknown how long one takes.
@@ -192,7 +206,7 @@ async def writing(
 ) -> AsyncGenerator[Put[R], None]:
     """Write the source of one call's value inside the block, and hand the value to the `Put`."""
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None:
+    if key is None or runtime.reporter.off:
         yield Put()
         return
     call = Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), args, kwargs)
@@ -241,7 +255,7 @@ async def _fail(call: Call[Any], flight: Flight) -> None:
     runtime, key = call.runtime, call.key
     try:
         if isinstance(sys.exception(), Exception):
-            await invalidate(runtime, [key])
+            await invalidate(runtime, [key], function=call.plan.name)
             return
         # A cancellation waits for nobody. The key is a miss in this process from now on, and the journal removes it.
         runtime.flights.void([key])
@@ -260,6 +274,8 @@ async def _store(call: Call[R], flight: Flight, value: Any, block: Block | None)
     held, filled, kept = flight.lease, False, False
     try:
         entry = None if held is None or value is _NOTHING else _entry_of(call, value, flight)
+        if held is None and value is not _NOTHING:
+            call.runtime.reporter.not_stored(call.plan.name, call.key, flight.unleased)
         if held is not None and entry is not None:
             data, lasts, ttl = entry
             stop_renewing(held)
@@ -269,10 +285,12 @@ async def _store(call: Call[R], flight: Flight, value: Any, block: Block | None)
                 kept = True
                 return False
             budget = call.runtime.budget()
+            began = time.monotonic() if call.runtime.reporter.observers else 0.0
             # One that is not confirmed in time counts as refused.
-            filled = await call.runtime.coherence.fill(call.key, data, held.token, lasts, budget) is True
-            if filled and call.runtime.reporter.observers:
-                call.runtime.reporter.emit(Filled(call.key, ttl))
+            answer = await call.runtime.coherence.fill(call.key, data, held.token, lasts, budget)
+            filled = answer is True
+            if call.runtime.reporter.observers:
+                tell_filled(call, answer, ttl, began)
     finally:
         if not filled and not kept:
             await _fail_or_invalidate(call, flight)
@@ -284,7 +302,7 @@ async def _fail_or_invalidate(call: Call[Any], flight: Flight) -> None:
         await _fail(call, flight)
         return
     try:
-        await invalidate(call.runtime, [call.key])
+        await invalidate(call.runtime, [call.key], function=call.plan.name)
     finally:
         release(call, flight)
 
@@ -351,6 +369,8 @@ async def _write_through(runtime: Runtime, plan: PutPlan[..., R], args: tuple[An
         runtime.reporter.incident(plan.name, "argument", text)
         return await plan.function(*args, **kwargs)
     runtime.reporter.resolved(plan.name, "argument")
+    if runtime.reporter.off:
+        return await plan.function(*args, **kwargs)
     one = plan.one
     call = Call(runtime, one, key, one.codec(runtime.reporter), runtime.budget(), args, kwargs)
     async with writing_of(call, plan.tags) as put:

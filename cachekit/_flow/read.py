@@ -20,7 +20,7 @@ from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
 from cachekit.codecs import Codec
 from cachekit.errors import RenderError
-from cachekit.events import Hit, Missed, ServedStale
+from cachekit.events import Bypassed, Hit, Missed, ServedStale
 from cachekit.freshness import FRESH, Freshness
 
 R = TypeVar("R")
@@ -57,8 +57,11 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
         return await keyless(runtime, plan, args, kwargs)
     reporter = runtime.reporter
     if reporter.incidents:
+        if reporter.off:
+            return await plan.function(*args, **kwargs)
         reporter.resolved(plan.name, "argument")
     if BLOCKS.get() and runs_uncached(runtime, key):
+        bypass(runtime, plan, key)
         return await plan.function(*args, **kwargs)
     codec = plan.built_codec or plan.codec(reporter)
     coherence = runtime.coherence
@@ -66,12 +69,11 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     # A key in the journal is a miss, here too.
     if near is not None and not len(coherence.journal) and (value := near.find(key, codec)) is not MISS:
         if reporter.observers:
-            reporter.emit(Hit(key, near=True))
+            reporter.emit(Hit(key, plan.name, near=True))
         hit: R = value
         return hit
     budget, flights, windows = runtime.budget(), runtime.flights, plan.windows
-    result: ReadResult | None = None
-    # Nearly always no shard has failed, and no key is being loaded.
+    result: ReadResult | None = None  # nearly always no shard has failed, and no key is being loaded
     if runtime.circuits and (rejected := coherence.rejected(key)) is not None:
         result = ReadResult(rejected, flights.find_begun(key) if flights.open_loops else None)
         outcome: Outcome = rejected
@@ -83,12 +85,11 @@ async def serve(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...],
     else:
         outcome = await runtime.values.read_timed(key, codec, budget, windows)
     if reporter.observers:
-        emit_outcome(runtime, plan, key, outcome)
+        emit_outcome(runtime, plan, key, outcome, budget)
     fresh = windows is None or (type(outcome) is Found and outcome.freshness is FRESH)
     verdict = OF_FRESH[type(outcome)] if fresh else verdict_on(outcome)
     if verdict is SERVE:
-        # The table says that it was found.
-        found: R = cast("Found", outcome).value
+        found: R = cast("Found", outcome).value  # the table says that it was found
         return found
     way = _load if windows is None else serve_stale
     return await way(Call(runtime, plan, key, codec, budget, args, kwargs), result or ReadResult(outcome), verdict)
@@ -143,9 +144,9 @@ async def _join(call: Call[R], flight: Flight, result: ReadResult, verdict: Verd
 async def refresh(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Load now and fill, also if a value is cached. A load that is going on does not overwrite it."""
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None:
+    if key is None or runtime.reporter.off:
         return await plan.function(*args, **kwargs)
-    call = Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), args, kwargs)
+    call = Call(runtime, plan, key, plan.codec(runtime.reporter), runtime.budget(), args, kwargs, refreshes=True)
     block = block_for(runtime, key) if BLOCKS.get() else None
     if block is not None:
         return await load_inside(call, block)
@@ -172,21 +173,42 @@ async def _without_loading(
     kwargs: dict[str, Any],
 ) -> R | Miss:
     key = plan.key_of(runtime.reporter, args, kwargs)
-    if key is None or (BLOCKS.get() and runs_uncached(runtime, key)):
+    if key is None:
         return MISS
-    outcome = await read(key, plan.codec(runtime.reporter), runtime.budget())
+    if BLOCKS.get() and runs_uncached(runtime, key):
+        bypass(runtime, plan, key)
+        return MISS
+    budget = runtime.budget()
+    outcome = await read(key, plan.codec(runtime.reporter), budget)
     if runtime.reporter.observers:
-        emit_outcome(runtime, plan, key, outcome)
+        emit_look(runtime, plan, key, outcome, budget)
     return outcome.value if isinstance(outcome, Found) else MISS
 
 
-def emit_outcome(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome) -> None:
-    """Tell observers the outcome of a read; a failure is told where it happened."""
+def emit_outcome(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome, budget: Budget) -> None:
+    """Tell observers the outcome of a read within ``budget``; a failure is told where it happened."""
+    seconds = runtime.timeout - budget.left
     if isinstance(outcome, Found):
         freshness = outcome.freshness
         if freshness is Freshness.STALE:
-            runtime.reporter.emit(ServedStale(key, plan.name, outcome.stale_for, "revalidate"))
-        else:
-            runtime.reporter.emit(Hit(key) if freshness in {Freshness.FRESH, Freshness.DUE} else Missed(key))
-    elif isinstance(outcome, Miss):
-        runtime.reporter.emit(Missed(key))
+            runtime.reporter.emit(ServedStale(key, plan.name, outcome.stale_for, "revalidate", seconds))
+            return
+        if freshness is FRESH or freshness is Freshness.DUE:
+            runtime.reporter.emit(Hit(key, plan.name, seconds=seconds))
+            return
+    if isinstance(outcome, (Found, Miss)):
+        runtime.reporter.emit(Missed(key, plan.name, seconds))
+
+
+def emit_look(runtime: Runtime, plan: CallPlan[..., Any], key: str, outcome: Outcome, budget: Budget) -> None:
+    """Tell observers the outcome of a read that no load follows."""
+    if isinstance(outcome, Miss):
+        runtime.reporter.emit(Missed(key, plan.name, runtime.timeout - budget.left, looked=True))
+    else:
+        emit_outcome(runtime, plan, key, outcome, budget)
+
+
+def bypass(runtime: Runtime, plan: CallPlan[..., Any], key: str) -> None:
+    """Tell observers that a call asks no cache: the code around it is changing the key."""
+    if runtime.reporter.observers:
+        runtime.reporter.emit(Bypassed(key, plan.name))

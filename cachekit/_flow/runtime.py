@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from cachekit._tiers.values import Values
 from cachekit._tiers.windows import Windows
 from cachekit.loops import PerLoop
 from cachekit.sealing import Sealer
+from cachekit.stores.base import Store
 
 DRAIN: Final = 1.0
 """Seconds that closing a cache spends on leases that are to be given back, at most, and as much on the journal."""
@@ -50,6 +51,8 @@ class Runtime:
         self.near = near
         self.budget: Callable[[], Budget] = guard.budget
         """Returns the deadline of one call."""
+        self.timeout: float = guard.timeout
+        """The whole of it, in seconds."""
         self.circuits: Mapping[asyncio.AbstractEventLoop, Mapping[str, Circuit]] = guard.circuits
         """Empty while the store is healthy, so the hot path tests only its truth."""
         seals = Seals(guard.sealer, guard.with_prefix, reporter)
@@ -75,12 +78,28 @@ class Runtime:
         self.giving_back: set[asyncio.Task[None]] = set()
         """The tasks that give leases back."""
 
-    async def aclose(self) -> None:
-        """End the background work, and send the rest of the journal, for at most `DRAIN` seconds each."""
-        self.coherence.replay.cancel()
+    @property
+    def store(self) -> Store:
+        """The store, for tools that look at it without the tiers."""
+        return self._guard.store
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the cache."""
+        (prefix,) = self._guard.with_prefix([""])
+        return prefix
+
+    async def aclose(self, scopes: Sequence[Runtime] = ()) -> None:
+        """End the background work, and send the rest of the journal, for at most `DRAIN` seconds each.
+
+        ``scopes`` have the same background, and journals of their own.
+        """
+        coherences = [self.coherence, *[scope.coherence for scope in scopes]]
+        for coherence in coherences:
+            coherence.replay.cancel()
         # First: when they end, they give leases back.
         await self.loading.drain(DRAIN)
         await self.background.drain(DRAIN)
-        await self.coherence.aclose(DRAIN)
+        await asyncio.gather(*[coherence.aclose(DRAIN) for coherence in coherences])
         await self.background.aclose()
         self._guard.close()

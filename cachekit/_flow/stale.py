@@ -16,11 +16,12 @@ from cachekit._flow.background import load_soon
 from cachekit._flow.call import Call
 from cachekit._flow.flight import PAUSED, Flight, Landed, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
-from cachekit._flow.load import abandon, counts_as_failure, lead, result_of, share
+from cachekit._flow.load import abandon, counts_as_failure, lead, load_failed, result_of, share
 from cachekit._flow.verdict import LOAD, SERVE_LOAD, Verdict
 from cachekit._tiers.leases import Seen
 from cachekit._tiers.outcome import Down, Found, Outcome
 from cachekit.entry import EXPIRED
+from cachekit.errors import RoundTripError
 from cachekit.events import Hit, ServedStale
 from cachekit.freshness import Freshness
 from cachekit.stores.scripts import Copy, Paused
@@ -103,14 +104,26 @@ async def _lead(call: Call[R], result: ReadResult, flight: Flight, verdict: Verd
     except call.plan.failures as error:
         standing = await in_place_of(call, result, flight, error)
         if standing is None:
+            _tell_raised(call, flight, error)
             raise
-        reporter.load_failed(call.plan.name, call.key, error)
+        load_failed(call, flight, error, raised=False)
         return hand_out(call, standing, "offline" if call.spare is None else "error")
+    except Exception as error:
+        _tell_raised(call, flight, error)
+        raise
     if flight.landed is PAUSED and call.spare is not None:
         return hand_out(call, call.spare, "paused")
     if reporter.incidents:
         reporter.resolved(call.plan.name, "load")
     return value
+
+
+def _tell_raised(call: Call[Any], flight: Flight, error: Exception) -> None:
+    """Tell observers that the caller of a load sees its ``error``, if they were not told when the load ended."""
+    # A strict function refuses its result after the load has ended well.
+    refused = call.codec.strict and isinstance(error, RoundTripError)
+    if call.plan.windows is not None and not refused:
+        load_failed(call, flight, error, raised=True)
 
 
 def share_result(call: Call[R], result: ReadResult, flight: Flight, landed: Landed) -> R:
@@ -195,6 +208,6 @@ def hand_out(call: Call[R], found: Found, why: str) -> R:
         if found.freshness in _AT_HAND:
             reporter.emit(ServedStale(call.key, call.plan.name, found.stale_for, why))
         else:
-            reporter.emit(Hit(call.key))
+            reporter.emit(Hit(call.key, call.plan.name))
     value: R = found.value
     return value

@@ -19,7 +19,7 @@ from cachekit._flow.flight import Flight
 from cachekit._flow.joining import ReadResult
 from cachekit._flow.load import lead, load_inside
 from cachekit._flow.plan import CallPlan
-from cachekit._flow.read import emit_outcome
+from cachekit._flow.read import bypass, emit_look, emit_outcome
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.stale import serve_stale
 from cachekit._flow.tagging import Tagging, TagPlan
@@ -27,12 +27,12 @@ from cachekit._flow.verdict import SERVE, Verdict, verdict_on
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.near import NearTier
 from cachekit._tiers.outcome import MISS, Found, Miss, Outcome
-from cachekit._tiers.tags import TaggedOutcome, Wanted, value_in
+from cachekit._tiers.tags import TaggedOutcome, Wanted, value_in, wanted_of
 from cachekit.errors import RenderError
 from cachekit.events import Hit
 from cachekit.freshness import FRESH, Freshness
 from cachekit.stores.base import TaggedValue, Want
-from cachekit.tags import line_in, name_of
+from cachekit.tags import line_in
 
 R = TypeVar("R")
 
@@ -82,7 +82,7 @@ async def serve_with_tags(runtime: Runtime, plan: CallPlan[..., R], args: tuple[
     # While the journal holds anything, it is asked.
     if near is not None and not len(coherence.journal) and (value := near.find(key, codec)) is not MISS:
         if reporter.observers:
-            reporter.emit(Hit(key, near=True))
+            reporter.emit(Hit(key, plan.name, near=True))
         hit: R = value
         return hit
     flights = runtime.flights
@@ -94,14 +94,13 @@ async def serve_with_tags(runtime: Runtime, plan: CallPlan[..., R], args: tuple[
         found = value_in(answer.value, tags, answer.tags, codec)
         if found is not MISS:
             if reporter.observers:
-                reporter.emit(Hit(key))
+                reporter.emit(Hit(key, plan.name, seconds=runtime.timeout - budget.left))
             served: R = found
             return served
-    names = dict.fromkeys(map(name_of, tags))
-    if isinstance(answer, TaggedValue) and len(names) < len(tags):
+    wanted = wanted_of(key, tags, codec)
+    if isinstance(answer, TaggedValue) and len(wanted.names) < len(tags):
         # Two templates have given one name.
         answer = replace(answer, tags=[*dict(zip(tags, answer.tags, strict=True)).values()])
-    wanted = Wanted(key, tuple(names), codec)
     outcome = await tagged.conclude(wanted, answer, budget)
     result: R = await _go_on(_Begun(runtime, plan, wanted, began, budget), outcome, args, kwargs)
     return result
@@ -121,14 +120,14 @@ class _Begun(Struct, frozen=True):
 
 
 async def _serve_on(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    wanted = _wanted(runtime, plan, args, kwargs)
-    if wanted is None or _runs_uncached(runtime, wanted):
+    wanted = None if runtime.reporter.off else _wanted(runtime, plan, args, kwargs)
+    if wanted is None or _runs_uncached(runtime, plan, wanted):
         return await plan.function(*args, **kwargs)
     coherence, flights = runtime.coherence, runtime.flights
     near = coherence.near if (runtime.near if plan.near is None else plan.near) and wanted.least is None else None
     if near is not None and not len(coherence.journal) and (value := near.find(wanted.key, wanted.codec)) is not MISS:
         if runtime.reporter.observers:
-            runtime.reporter.emit(Hit(wanted.key, near=True))
+            runtime.reporter.emit(Hit(wanted.key, plan.name, near=True))
         hit: R = value
         return hit
     earlier = flights.find_begun(wanted.key) if flights.open_loops else None
@@ -142,7 +141,7 @@ async def _go_on(begun: _Begun, found: TaggedOutcome, args: tuple[Any, ...], kwa
     """Return the result of a call that has read ``found``."""
     runtime, plan, wanted, outcome = begun.runtime, begun.plan, begun.wanted, found.outcome
     if runtime.reporter.observers:
-        emit_outcome(runtime, plan, wanted.key, outcome)
+        emit_outcome(runtime, plan, wanted.key, outcome, begun.budget)
     if isinstance(outcome, Found) and wanted.least is not None:
         # So that the next hit takes one round trip.
         cast("TagPlan", plan.tags).teach(wanted.key, tuple(found.tags))
@@ -183,7 +182,7 @@ def _wanted(runtime: Runtime, plan: CallPlan[..., Any], args: tuple[Any, ...], k
         key = plan.render(*args, **kwargs)
         names = tags.names(args, kwargs)
     except RenderError as error:
-        reporter.skipped(plan.name, "argument", str(error))
+        reporter.skipped(plan.name, "argument", plan.why(error, reporter, args, kwargs))
         return None
     if reporter.incidents:
         reporter.resolved(plan.name, "argument")
@@ -212,9 +211,12 @@ def tagging_of(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted, found
     return Tagging(Wanted(wanted.key, known, wanted.codec, wanted.windows), began, suffix=suffix)
 
 
-def _runs_uncached(runtime: Runtime, wanted: Wanted) -> bool:
-    """Tell whether the running code is to invalidate the key, or a tag, or is writing the key."""
-    return any_runs_uncached(runtime, wanted.stored)
+def _runs_uncached(runtime: Runtime, plan: CallPlan[..., Any], wanted: Wanted) -> bool:
+    """Tell, observers as well, whether the running code is to invalidate the key, or a tag, or is writing the key."""
+    if not any_runs_uncached(runtime, wanted.stored):
+        return False
+    bypass(runtime, plan, wanted.key)
+    return True
 
 
 # --- without loading, and loading in any case ------------------------------------------------------
@@ -222,11 +224,13 @@ def _runs_uncached(runtime: Runtime, wanted: Wanted) -> bool:
 
 async def refresh_tagged(runtime: Runtime, plan: CallPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Load now and fill, also if a value is cached. A load that is going on does not overwrite it."""
-    wanted = _wanted(runtime, plan, args, kwargs)
+    wanted = None if runtime.reporter.off else _wanted(runtime, plan, args, kwargs)
     if wanted is None:
         return await plan.function(*args, **kwargs)
     tagging = tagging_of(runtime, plan, wanted, TaggedOutcome(MISS, {}), next(runtime.numbers))
-    call = Call(runtime, plan, wanted.key, wanted.codec, runtime.budget(), args, kwargs, tagging=tagging)
+    call = Call(
+        runtime, plan, wanted.key, wanted.codec, runtime.budget(), args, kwargs, refreshes=True, tagging=tagging
+    )
     block = block_for_any(runtime, wanted.stored)
     if block is not None:
         return await load_inside(call, block)
@@ -238,10 +242,11 @@ async def peek_tagged(
 ) -> R | Miss:
     """Return the cached value if it is fresh and its tags stand, or MISS; never load."""
     wanted = _wanted(runtime, plan, args, kwargs)
-    if wanted is None or _runs_uncached(runtime, wanted):
+    if wanted is None or _runs_uncached(runtime, plan, wanted):
         return MISS
-    found = await runtime.tagged.read(wanted, runtime.budget())
-    return _fresh(runtime, plan, wanted, found.outcome)
+    budget = runtime.budget()
+    found = await runtime.tagged.read(wanted, budget)
+    return _fresh(runtime, plan, wanted, found.outcome, budget)
 
 
 async def take_tagged(
@@ -249,9 +254,10 @@ async def take_tagged(
 ) -> R | Miss:
     """Return the cached value and remove it in one step if it is fresh and its tags stand, or MISS; never load."""
     wanted = _wanted(runtime, plan, args, kwargs)
-    if wanted is None or _runs_uncached(runtime, wanted):
+    if wanted is None or _runs_uncached(runtime, plan, wanted):
         return MISS
-    return _fresh(runtime, plan, wanted, await runtime.tagged.take(wanted, runtime.budget()))
+    budget = runtime.budget()
+    return _fresh(runtime, plan, wanted, await runtime.tagged.take(wanted, budget), budget)
 
 
 async def ttl_of_tagged(
@@ -259,7 +265,7 @@ async def ttl_of_tagged(
 ) -> float | None:
     """Return how many seconds are left of the TTL of a cached value whose tags stand; None when there is none."""
     wanted = _wanted(runtime, plan, args, kwargs)
-    if wanted is None or _runs_uncached(runtime, wanted):
+    if wanted is None or _runs_uncached(runtime, plan, wanted):
         return None
     outcome = (await runtime.tagged.read(wanted, runtime.budget(), Want.TTL)).outcome
     if not isinstance(outcome, Found) or outcome.freshness not in {FRESH, Freshness.DUE}:
@@ -267,10 +273,10 @@ async def ttl_of_tagged(
     return outcome.left - outcome.entry.stale
 
 
-def _fresh(runtime: Runtime, plan: CallPlan[..., R], wanted: Wanted, outcome: Outcome) -> R | Miss:
+def _fresh(runtime: Runtime, plan: CallPlan[..., R], wanted: Wanted, outcome: Outcome, budget: Budget) -> R | Miss:
     fresh = outcome if not isinstance(outcome, Found) or outcome.freshness is FRESH else MISS
     if runtime.reporter.observers:
-        emit_outcome(runtime, plan, wanted.key, fresh)
+        emit_look(runtime, plan, wanted.key, fresh, budget)
     return fresh.value if isinstance(fresh, Found) else MISS
 
 

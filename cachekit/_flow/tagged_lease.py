@@ -88,12 +88,14 @@ def with_tags(call: Call[Any], flight: Flight, entry: Entry, result: object, ttl
         named = tagging.plan or plan
         names = named.all_names(result, call.args, call.kwargs) if plan.from_result else tagging.wanted.names
     except RenderError as error:
-        call.runtime.reporter.skipped(call.plan.name, "argument", f"it stores no result: {error}")
+        call.runtime.reporter.log(call.plan.name, "argument", f"{call.plan.name} stores no result: {error}")
+        call.runtime.reporter.not_stored(call.plan.name, call.key, "tags")
         return None
     if plan.from_result:
         plan.teach(call.key, names)
     tags = flight.tags
     if tags is None or not tags.keys() >= {*names}:
+        call.runtime.reporter.not_stored(call.plan.name, call.key, "void" if flight.void else "tags")
         return None
     return replace(entry, tags={name: tags[name] for name in names})
 

@@ -30,7 +30,7 @@ def tagging_of_put(call: Call[Any], plan: TagPlan) -> Tagging | None:
     try:
         names = plan.names(call.args, call.kwargs)
     except RenderError as error:
-        runtime.reporter.skipped(call.plan.name, "argument", f"it stores no value in hand: {error}")
+        runtime.reporter.log(call.plan.name, "argument", f"{call.plan.name} stores no value in hand: {error}")
         return None
     if not has_tags(runtime, call.plan):
         return None

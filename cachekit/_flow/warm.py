@@ -100,6 +100,8 @@ async def warm(
 ) -> Warmed:
     """Call the function with each of ``calls``, so many at a time, and count the outcomes."""
     count = _Count()
+    if runtime.reporter.off:
+        return count.result()
     left = iter(calls)
     stop = runtime.reporter.observe(count.note)
     workers = [asyncio.create_task(_work(runtime, function, left, count, progress)) for _ in range(concurrency)]

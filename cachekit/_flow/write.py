@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import CoroutineType
@@ -149,12 +150,13 @@ def write(
 async def _write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     options = plan.options
     if options.around:
-        await invalidate(runtime, plan.keys_before(runtime.reporter, args, kwargs), soft=options.soft)
+        before = plan.keys_before(runtime.reporter, args, kwargs)
+        await invalidate(runtime, before, soft=options.soft, function=plan.name)
     call = plan.function(*args, **kwargs)
     result = await (call if not options.always else _in_any_case(runtime, plan, call, args, kwargs))
     keys = plan.keys_of(result, runtime.reporter, args, kwargs)
     if keys:
-        await invalidate(runtime, keys, soft=options.soft)
+        await invalidate(runtime, keys, soft=options.soft, function=plan.name)
     return result
 
 
@@ -175,7 +177,7 @@ async def _in_any_case(
         if not returned:
             keys = plan.keys_before(runtime.reporter, args, kwargs)
             if isinstance(sys.exception(), Exception):
-                await invalidate(runtime, keys, soft=plan.options.soft)
+                await invalidate(runtime, keys, soft=plan.options.soft, function=plan.name)
             else:
                 # Nothing is waited for: a cancellation is not delayed.
                 _invalidate_later(runtime, keys)
@@ -191,11 +193,12 @@ def _invalidate_later(runtime: Runtime, keys: Sequence[str]) -> None:
     runtime.coherence.invalidate_later(keys)
 
 
-async def invalidate(runtime: Runtime, keys: Sequence[str], *, soft: bool = False) -> bool:
+async def invalidate(runtime: Runtime, keys: Sequence[str], *, soft: bool = False, function: str = "") -> bool:
     """Invalidate ``keys``, or collect them for the end of an enclosing `after_commit`.
 
     The key of a tag is one as any other (`cachekit.tags`). Returns whether the store acknowledged it. If it did not,
-    the journal replays it. ``soft``: the values stay for loads that fail; the journal removes them.
+    the journal replays it. ``soft``: the values stay for loads that fail; the journal removes them. ``function``: the
+    name that events have for the caller.
     """
     if not keys:
         return True
@@ -203,14 +206,16 @@ async def invalidate(runtime: Runtime, keys: Sequence[str], *, soft: bool = Fals
     if block is not None:
         block.invalidate(keys, soft=soft)
         return False
-    return await _invalidate(runtime, keys, runtime.budget(), soft=soft)
+    return await _invalidate(runtime, keys, runtime.budget(), soft=soft, function=function)
 
 
-async def _invalidate(runtime: Runtime, keys: Sequence[str], budget: Budget, *, soft: bool = False) -> bool:
+async def _invalidate(
+    runtime: Runtime, keys: Sequence[str], budget: Budget, *, soft: bool = False, function: str = ""
+) -> bool:
     # First, so that no call that starts from now on joins a load that began before.
     runtime.flights.void(keys)
     coherence = runtime.coherence
-    acknowledged = False
+    acknowledged, began = False, time.monotonic() if runtime.reporter.observers else 0.0
     try:
         acknowledged = await (coherence.expire if soft else coherence.invalidate)(keys, budget)
     finally:
@@ -223,7 +228,9 @@ async def _invalidate(runtime: Runtime, keys: Sequence[str], budget: Budget, *, 
     if runtime.reporter.observers:
         named = tuple([key for key in keys if not is_tag(key)])
         tags = tuple([name_of(key) for key in keys if is_tag(key)])
-        runtime.reporter.emit(Invalidated(named, acknowledged, soft, tags))
+        runtime.reporter.emit(
+            Invalidated(named, acknowledged, soft, tags, function, time.monotonic() - began if began else 0.0)
+        )
     return acknowledged
 
 
@@ -242,7 +249,7 @@ async def invalidate_call(
 ) -> bool:
     """Invalidate the key of one call. Returns whether the store acknowledged it."""
     key = plan.key_of(runtime.reporter, args, kwargs)
-    return key is not None and await invalidate(runtime, [key])
+    return key is not None and await invalidate(runtime, [key], function=plan.name)
 
 
 async def expire_call(
@@ -251,7 +258,7 @@ async def expire_call(
     """Expire the value of one call by hand; without ``stale_if_error`` remove it. Returns as `invalidate_call`."""
     key = plan.key_of(runtime.reporter, args, kwargs)
     soft = plan.windows is not None and plan.windows.if_error > 0
-    return key is not None and await invalidate(runtime, [key], soft=soft)
+    return key is not None and await invalidate(runtime, [key], soft=soft, function=plan.name)
 
 
 async def store(runtime: Runtime, key: str, value: object, codec: Codec, ttl: float) -> bool:
@@ -263,7 +270,7 @@ async def store(runtime: Runtime, key: str, value: object, codec: Codec, ttl: fl
     if block is None:
         return await runtime.values.store(key, value, codec, ttl, runtime.budget())
     # Encoded now: the caller may go on changing the value.
-    entry = runtime.values.encoded(value, codec)
+    entry = runtime.values.encoded(value, codec, key)
     if entry is not None:
         block.write(key, Write(partial(runtime.coherence.set, key, entry.data, ttl)))
     return False
@@ -274,7 +281,7 @@ async def store_many(runtime: Runtime, values: Mapping[str, object], codec: Code
     entries: list[tuple[str, bytes]] = []
     held_back = False
     for key, value in values.items():
-        entry = runtime.values.encoded(value, codec)
+        entry = runtime.values.encoded(value, codec, key)
         block = block_for(runtime, key) if BLOCKS.get() else None
         if entry is not None and block is not None:
             block.write(key, Write(partial(runtime.coherence.set, key, entry.data, ttl)))
@@ -293,7 +300,7 @@ async def push(runtime: Runtime, key: str, item: Item, form: WindowForm) -> bool
     block = block_for(runtime, key) if BLOCKS.get() else None
     if block is None:
         return await runtime.windows.push(key, item, form)
-    entry = runtime.values.encoded(item, form.codec)
+    entry = runtime.values.encoded(item, form.codec, key)
     if entry is None:
         return False
     kept = form.codec.decode(entry.data)

@@ -34,8 +34,11 @@ from cachekit.stores.scripts import Expire, Fill, OpenWindow, Push, Touch
 
 T = TypeVar("T")
 
-Confirm: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
-"""Waits for a fill that is under way. Returns whether the store confirmed it."""
+Confirmation: TypeAlias = bool | Down
+"""Whether a value was stored: False if its load was voided, a `Down` if the store has failed."""
+
+Confirm: TypeAlias = Callable[[], Coroutine[Any, Any, Confirmation]]
+"""Waits for a fill that is under way."""
 
 _SOON: Final = 0.05
 """Seconds after which the journal is replayed for a caller that was cancelled."""
@@ -213,8 +216,8 @@ class Coherence:
             self.journal.stored(key, ttl, mark)
         return stored
 
-    async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> bool | Confirm:
-        """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did.
+    async def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> Confirmation | Confirm:
+        """Store loaded ``data`` if ``token`` still holds the lease. Returns whether it did, or the failure.
 
         When ``budget`` ends before that is known, the fill goes on, and its caller gets the function that waits for
         the answer.
@@ -232,9 +235,9 @@ class Coherence:
             self.journal.stored(key, ttl, mark)
         elif isinstance(answer, Unconfirmed):
             return partial(self._confirm, key, script, answer, mark)
-        return answer is True
+        return answer
 
-    async def fill_many(self, fills: Sequence[tuple[str, Fill]], budget: Budget) -> list[bool | Confirm]:
+    async def fill_many(self, fills: Sequence[tuple[str, Fill]], budget: Budget) -> list[Confirmation | Confirm]:
         """Do each fill at its key, as `fill` does, in one round trip."""
         mark, keys = self.journal.mark(), [key for key, _ in fills]
         budget.left = max(budget.left, _LEAST)
@@ -242,14 +245,14 @@ class Coherence:
             answers = await self._guard.run_many(fills, budget)
         finally:
             self._forget(keys)
-        filled: list[bool | Confirm] = []
+        filled: list[Confirmation | Confirm] = []
         for (key, script), answer in zip(fills, answers, strict=True):
             if answer is True:
                 self.journal.stored(key, script.ttl_ms / 1000, mark)
             if isinstance(answer, Unconfirmed):
                 filled.append(partial(self._confirm, key, script, answer, mark))
             else:
-                filled.append(answer is True)
+                filled.append(answer)
         return filled
 
     async def set_many(self, values: Sequence[tuple[str, bytes]], ttl: float, budget: Budget) -> list[bool]:
@@ -269,14 +272,14 @@ class Coherence:
         """Return the script that stores loaded ``data`` for ``ttl`` seconds if ``token`` still holds the lease."""
         return Fill(token, data, milliseconds(ttl), self._guard.timeout)
 
-    async def _confirm(self, key: str, script: Fill, unconfirmed: Unconfirmed, mark: int) -> bool:
+    async def _confirm(self, key: str, script: Fill, unconfirmed: Unconfirmed, mark: int) -> Confirmation:
         try:
             answer = await self._guard.confirm(key, script, unconfirmed)
         finally:
             self._forget([key])
         if answer is True:
             self.journal.stored(key, script.ttl_ms / 1000, mark)
-        return answer is True
+        return answer
 
     async def touch(self, key: str, ttl: float, budget: Budget) -> bool | bytes:
         """Let the value at ``key`` live for ``ttl`` seconds from now on. Returns whether there is one that is fresh.

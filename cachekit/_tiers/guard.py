@@ -7,10 +7,11 @@ there is no ``try`` about the store.
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, cast
 
 from msgspec import Struct
 
@@ -53,6 +54,9 @@ _LONG: Final = 0.05
 """Seconds of which a part may have been spent in this process. Less than that is counted as the server's."""
 
 _PAIR: Final = 2
+
+_LATE: Final = "congested"
+"""The cause of what is late because of this process."""
 
 _TIMED: Final = {"get_with_ttl": 2, "get_with_lease_and_ttl": 3, "get_and_delete_with_ttl": 2}
 """The verbs that tell the seconds of a value, and the length of their answers. The seconds stand last."""
@@ -136,6 +140,12 @@ class Guard:
         # much quiet at least: so while no incident is going on, nobody looks here.
         self._failed_at: dict[str | None, float] = {}
 
+    def scoped(self, prefix: str) -> Self:
+        """Return a door to the same store for keys with ``prefix`` behind that of this one; failures are one."""
+        scope = copy.copy(self)
+        scope._prefix = self._prefix + prefix  # noqa: SLF001 - of its own kind
+        return scope
+
     async def ask(
         self,
         verb: Callable[Concatenate[str, float, P], Awaitable[T]],
@@ -155,9 +165,7 @@ class Guard:
         if self.circuits and (rejection := self._breaker.rejects(self._shard(key) or "")):
             return self._report(self._operation(verb, args), rejection)
         if budget.left <= 0:
-            return self._failed(
-                self._operation(verb, args), self._shard(key), "timeout", "no time was left for the store"
-            )
+            return self._unasked(self._operation(verb, args), key)
         began = time.monotonic()
         try:
             answer = await verb(key, budget.left, *args, **kwargs)
@@ -277,8 +285,7 @@ class Guard:
     ) -> list[T | Down]:
         first = _key_of(questions[0])
         if budget.left <= 0:
-            text = "no time was left for the store"
-            return [self._failed(operation, self._shard(first), "timeout", text)] * len(questions)
+            return [self._unasked(operation, first)] * len(questions)
         began = time.monotonic()
         try:
             answers = await verb(questions, budget.left)
@@ -558,6 +565,13 @@ class Guard:
             self._failed_at[shard] = self._clock.monotonic()
         self._incidents.begin((shard, cause), f"{what} is left out for now: {text}")
         return self._report(operation, Down(cause, of_key))
+
+    def _unasked(self, operation: str, key: str) -> Down:
+        """Report that a call had no time left for ``operation``. The shard has not failed: nobody has asked it."""
+        why = f"earlier steps of a call took its whole timeout ({self.timeout:g} s)"
+        text = f"calls are left uncached for now: this process did not ask the store, since {why}"
+        self._incidents.begin((self._shard(key), _LATE), text)
+        return self._report(operation, Down(_LATE))
 
     def _report(self, operation: str, down: Down) -> Down:
         """Report to observers that ``operation`` came to ``down``."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from cachekit._tiers.coherence import Coherence, Confirm, milliseconds
+from cachekit._tiers.coherence import Coherence, Confirm, Confirmation, milliseconds
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
 from cachekit.errors import DENIED, UNSENDABLE
@@ -102,7 +102,9 @@ class Leases:
         ms = milliseconds(lease)
         return await self._guard.ask(self._store.seize_lease, key, budget, token, lease_ms=ms) is None
 
-    def fill(self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget) -> Awaitable[bool | Confirm]:
+    def fill(
+        self, key: str, data: bytes, token: bytes, ttl: float, budget: Budget
+    ) -> Awaitable[Confirmation | Confirm]:
         """Store loaded ``data`` for ``ttl``, if ``token`` still holds the lease, as `Coherence.fill` does."""
         return self._coherence.fill(key, data, token, ttl, budget)
 

@@ -391,6 +391,32 @@ class NearTier:
             state.settling = detached(get_running_loop().call_later, QUIET, self._settle, state)
 
 
+class ScopedNear(NearTier):
+    """The part of a near tier whose keys begin with a scope: the same entries, bounds and tracking.
+
+    Args:
+        whole: Of the cache.
+        scope: Stands behind the prefix of the cache.
+    """
+
+    def __init__(self, whole: NearTier, scope: str) -> None:
+        # Nothing of this is ever replaced.
+        self.__dict__.update(vars(whole))
+        self._scope = scope
+
+    def find(self, key: str, codec: Codec) -> Any:
+        return super().find(self._scope + key, codec)
+
+    def mark(self, key: str) -> Mark | None:
+        return super().mark(self._scope + key)
+
+    def last_known(self, key: str, codec: Codec, seconds: float) -> Found | None:
+        return super().last_known(self._scope + key, codec, seconds)
+
+    def forget(self, keys: Sequence[str]) -> None:
+        super().forget([self._scope + key for key in keys])
+
+
 def _heard_of(state: _LoopState) -> float:
     """Return until when all changes of the store are known: minus infinity if nothing was ever known."""
     # A store by somebody else may not tell.

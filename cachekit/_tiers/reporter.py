@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from cachekit._tiers.incidents import Incidents
 from cachekit.clock import Clock
-from cachekit.events import Event, LoadFailed, Observer, Uncached
+from cachekit.events import Event, NotStored, Observer, Uncached
 
 
 class Reporter:
@@ -16,6 +17,9 @@ class Reporter:
     """
 
     __slots__ = ("_calls", "clock", "incidents", "observers")
+
+    off: ClassVar[bool] = False
+    """Whether the cache is off: calls run undecorated. Looked at where `incidents` are, which a hit looks at anyway."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock: Clock = clock
@@ -54,26 +58,54 @@ class Reporter:
                 if self._calls.current:
                     self._calls.end(("observer", id(observer)))
 
-    def skipped(self, name: str, reason: str, why: str) -> None:
+    def skipped(self, name: str, reason: str, why: str, key: str = "") -> None:
         """Note that a call of ``name`` went uncached, for ``reason``; ``why`` explains it to people."""
-        self.incident(name, reason, f"{name} is not cached: {why}")
+        self.incident(name, reason, f"{name} is not cached: {why}", key)
 
-    def incident(self, name: str, reason: str, text: str) -> None:
+    def incident(self, name: str, reason: str, text: str, key: str = "") -> None:
         """Note that a step was left out for a call of ``name``, for ``reason``; ``text`` explains it to people."""
         self._calls.begin((name, reason), text)
         if self.observers:
-            self.emit(Uncached(name, reason))
+            self.emit(Uncached(name, reason, key))
 
-    def load_failed(self, name: str, key: str, error: Exception) -> None:
-        """Note that a load of ``name`` failed and no caller sees it."""
-        kind = type(error).__name__
-        self._calls.begin(
-            (name, "load"), f"loads of {name} raise {kind}; its callers get stale values, or do not see it otherwise"
-        )
+    def log(self, name: str, reason: str, text: str) -> None:
+        """Note an incident of calls of ``name`` in the log alone: its caller tells observers what happened."""
+        self._calls.begin((name, reason), text)
+
+    def not_stored(self, name: str, key: str, reason: str) -> None:
+        """Tell observers that a value of ``name`` was not stored at ``key``, for ``reason``."""
         if self.observers:
-            self.emit(LoadFailed(key, name, kind))
+            self.emit(NotStored(key, name, reason))
 
     def resolved(self, name: str, reason: str) -> None:
         """Note that ``name`` got past the step in which ``reason`` is found."""
         if self._calls.current:
             self._calls.end((name, reason))
+
+
+class SilentReporter(Reporter):
+    """The reporter of caches that are off: it tells nobody anything."""
+
+    __slots__ = ()
+
+    off = True
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._calls = _NoIncidents(clock)
+        # Never empty, so that calls look whether the cache is off.
+        self.incidents = {("off", ""): None}
+
+    def observe(self, observer: Observer) -> Callable[[], None]:  # noqa: ARG002 - nothing happens
+        return _nothing
+
+
+class _NoIncidents(Incidents[tuple[str, str | int]]):
+    """Notes nothing."""
+
+    def begin(self, key: tuple[str, str | int], text: str) -> None: ...
+
+    def end(self, key: tuple[str, str | int]) -> None: ...
+
+
+def _nothing() -> None: ...

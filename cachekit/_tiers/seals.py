@@ -56,7 +56,10 @@ class Seals:
         """Return ``entry`` with its value sealed for ``key`` and its metadata; None when there is no key for it."""
         form = replace(entry, sealed=True)
         sealed = self._seal(self.sealer, entry.data, self._place("value", key, form.metadata()), codec)
-        return None if sealed is None else replace(form, data=b'"%b"' % sealed)
+        if sealed is None:
+            self._reporter.not_stored(codec.name, key, "seal")
+            return None
+        return replace(form, data=b'"%b"' % sealed)
 
     def value_in(
         self, key: str, raw: bytes, codec: Codec, *, tagged: bool = False, absent: bool = False
@@ -82,7 +85,10 @@ class Seals:
     def of_item(self, sealer: Sealer, key: str, data: bytes, codec: Codec) -> bytes | None:
         """Return the item of the window at ``key`` in which ``data`` is sealed; None when there is no key."""
         sealed = self._seal(sealer, data, self._place("window", key), codec)
-        return None if sealed is None else b'{"%b":"%b"}' % (MEMBER.encode(), sealed)
+        if sealed is None:
+            self._reporter.not_stored(codec.name, key, "seal")
+            return None
+        return b'{"%b":"%b"}' % (MEMBER.encode(), sealed)
 
     def items_in(
         self, sealer: Sealer, key: str, items: Iterable[bytes], oldest: str, codec: Codec
@@ -120,7 +126,7 @@ class Seals:
                 raise SealError(message)  # noqa: TRY301 - one more reason to store nothing
             return b2a_base64(sealer.seal(data, where), newline=False)
         except SealError as error:
-            self._reporter.incident(codec.name, "seal", f"{codec.name} stores nothing: {error}")
+            self._reporter.log(codec.name, "seal", f"{codec.name} stores nothing: {error}")
             return None
 
     def _opened(self, sealer: Sealer | None, sealed: bytes, where: bytes, codec: Codec) -> bytes | None:

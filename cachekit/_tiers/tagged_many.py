@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import MISS, Distrusted, Down, Found, Outcome
-from cachekit._tiers.tags import AGAIN, TaggedOutcome, TaggedValues, Wanted, opening_for
+from cachekit._tiers.tags import AGAIN, TaggedOutcome, TaggedValues, Wanted, opening_for, put_values_in, wanted_of
 from cachekit._tiers.values import Reading, Values, keep_near
 from cachekit.codecs import Codec
 from cachekit.freshness import FRESH
@@ -73,8 +73,33 @@ class TaggedMany:
                     keep_near(mark, value, one.codec, reading.windows)
         return found
 
+    async def read_plain(
+        self, tags: Mapping[str, list[str]], codec: Codec, budget: Budget
+    ) -> tuple[dict[str, Any], list[tuple[Wanted, TaggedOutcome]]]:
+        """Return the values that are hits, by key, and the outcomes of the others, in one round trip.
+
+        The keys of the tags of each are ``tags``. Most values are plain JSON with their tags and nothing else: they
+        cost no object. It is for calls that find nothing in the journal, and keep nothing near.
+        """
+        distinct = dict.fromkeys(chain.from_iterable(tags.values()))
+        answers: list[Any] = await self._guard.get_many([*tags, *distinct], budget)
+        raw, standing = dict(zip(tags, answers, strict=False)), dict(zip(distinct, answers[len(tags) :], strict=True))
+        values: dict[str, Any] = {}
+        # Behind the store as well, as in `_conclude`.
+        others = [*tags] if self._coherence.journal else put_values_in(values, raw, tags, standing, codec)
+        wanted = [wanted_of(key, tags[key], codec) for key in others]
+        needed = dict.fromkeys([tag for one in wanted for tag in tag_keys(one.names)])
+        stand = _standing(needed, map(standing.__getitem__, needed))
+        found = [self._conclude(one, (raw[one.key], None), stand) for one in wanted]
+        return values, [*zip(wanted, await self._settled(wanted, found, budget), strict=True)]
+
     async def _read(self, wanted: Sequence[Wanted], budget: Budget, *, timed: bool) -> list[TaggedOutcome]:
-        found = await self._read_once(wanted, budget, timed=timed)
+        return await self._settled(wanted, await self._read_once(wanted, budget, timed=timed), budget)
+
+    async def _settled(
+        self, wanted: Sequence[Wanted], found: list[TaggedOutcome], budget: Budget
+    ) -> list[TaggedOutcome]:
+        """Return what was ``found``, and another answer for each that needs another question."""
         again = [place for place, one in enumerate(found) if one.outcome is AGAIN]
         if again:
             named = [self._named(wanted[place], found[place].raw) for place in again]
@@ -130,18 +155,16 @@ class TaggedMany:
         if coherence.journal and (override := coherence.override(wanted.key, tag_keys(wanted.names))):
             return TaggedOutcome(override, {})
         raw, left = answer
-        stand = [standing[name] for name in wanted.names]
-        down = raw if isinstance(raw, Down) else next((one for one in stand if isinstance(one, Down)), None)
-        if down is not None:
-            return TaggedOutcome(down, {})
-        value, tags = (
-            cast("bytes | None", raw),
-            cast("dict[str, str | None]", dict(zip(wanted.names, stand, strict=True))),
-        )
-        outcome = self._tagged.judged(wanted, value, tags, left, absent=True)
+        if isinstance(raw, Down):
+            return TaggedOutcome(raw, {})
+        # Two calls for each id of a batch would tell the type checkers no more.
+        tags: Any = dict(zip(wanted.names, map(standing.__getitem__, wanted.names), strict=True))
+        if Down in map(type, tags.values()):
+            return TaggedOutcome(next(one for one in tags.values() if isinstance(one, Down)), {})
+        outcome = self._tagged.judged(wanted, raw, tags, left, absent=True)
         stale = isinstance(outcome, Found) and outcome.freshness is not FRESH
         # A function without stale windows has no use for a stale value.
-        return TaggedOutcome(MISS if stale and wanted.windows is None else outcome, tags, raw=value)
+        return TaggedOutcome(MISS if stale and wanted.windows is None else outcome, tags, raw=raw)
 
     async def read_by_hand(self, keys: Sequence[str], codec: Codec, budget: Budget) -> list[Outcome]:
         """Return the value at each of ``keys``, whatever tags it has. With tags it takes two round trips for all."""
@@ -197,7 +220,7 @@ class TaggedMany:
         return {name: generation for group in alone for name, generation in group.items()}
 
 
-def _standing(tags: Iterable[str], answers: Sequence[bytes | Down | Distrusted | None]) -> Standing:
+def _standing(tags: Iterable[str], answers: Iterable[bytes | Down | Distrusted | None]) -> Standing:
     stand: dict[str, str | Down | None] = {}
     for tag, answer in zip(tags, answers, strict=True):
         stand[name_of(tag)] = answer if isinstance(answer, Down) else generations_of([cast("bytes | None", answer)])[0]

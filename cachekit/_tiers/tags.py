@@ -7,7 +7,7 @@ shard that is down makes the functions load that have a tag there, and no others
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import repeat
 from math import inf
 from typing import Any, Final, TypeVar, cast
@@ -25,7 +25,18 @@ from cachekit.errors import DecodeError
 from cachekit.freshness import FRESH, Windows, draw, judge
 from cachekit.stores.base import TaggedStore, TaggedValue, Want
 from cachekit.stores.scripts import OpenTags, Script
-from cachekit.tags import LONGEST, Tags, are_known, generations_of, line_of, new_generation, read_line, tag_keys
+from cachekit.tags import (
+    LONGEST,
+    Tags,
+    are_known,
+    generations_of,
+    line_of,
+    members_of,
+    name_of,
+    new_generation,
+    read_line,
+    tag_keys,
+)
 
 T = TypeVar("T")
 
@@ -173,16 +184,20 @@ class TaggedValues:
         if entry.absent:
             return Found(None, entry)
         windows = wanted.windows
-        found = self._values.found(entry, wanted.codec)
+        found = self._values.found(wanted.key, entry, wanted.codec)
         if left is None or not isinstance(found, Found):
             return found
+        # As in `Values`: most hits are neither due nor stale, and would pay for the calls.
+        if windows is not None and left - entry.stale > windows.earliest and not entry.expired:
+            return Found(found.value, entry, FRESH, left)
         early = 0.0 if windows is None or windows.ahead is None else draw(entry, windows, left - entry.stale)
         return Found(found.value, entry, judge(entry, left, windows, early), left)
 
     def _valid(self, wanted: Wanted, raw: bytes, tags: Tags, *, absent: bool) -> Entry | None:
         """Return the entry in ``raw`` if it has exactly ``tags``, and all stand; `_MORE` to ask for others."""
         known = are_known(tags)
-        if known and not wanted.codec.private and raw.endswith(line := line_of(tags)):
+        # With windows, most lines have other members as well.
+        if known and wanted.windows is None and not wanted.codec.private and raw.endswith(line := line_of(tags)):
             return Entry(raw[: -len(line)], tags=tags)
         entry = self._values.tagged(wanted.key, raw, wanted.codec, absent=absent)
         if entry is None or entry.tags is None:
@@ -309,6 +324,11 @@ def _tags(
     return tags if are_known(tags) else None
 
 
+def wanted_of(key: str, tags: Sequence[str], codec: Codec, windows: Windows | None = None) -> Wanted:
+    """Return the value at ``key`` with tags at the keys ``tags``. Two templates may have given one of them."""
+    return Wanted(key, tuple(dict.fromkeys(map(name_of, tags))), codec, windows)
+
+
 def value_in(raw: bytes | None, keys: list[str], tags: Sequence[bytes | None], codec: Codec) -> Any:
     """Return the value in ``raw`` if it has exactly the tags ``keys`` and nothing else, and ``tags`` stand there.
 
@@ -317,20 +337,51 @@ def value_in(raw: bytes | None, keys: list[str], tags: Sequence[bytes | None], c
     if raw is None or (start := raw.rfind(b"\n")) < 0:
         return MISS
     line = raw[start:]
-    known = _LINES.get(line)
-    if known is None:
-        known = read_line(line)
-        if known is None:
-            return MISS
-        if len(_LINES) >= _MOST_LINES:
-            _LINES.clear()
-        _LINES[line] = known
-    if known[0] != keys or known[1] != tags:
+    known = _LINES.get(line) or _read_anew(line)
+    if known is None or known[0] != keys or known[1] != tags:
         return MISS
     try:
         return codec.decode(raw[:start])
     except DecodeError:
         return MISS
+
+
+def put_values_in(
+    values: dict[str, Any],
+    raw: Mapping[str, Any],
+    tags: Mapping[str, list[str]],
+    standing: Mapping[str, Any],
+    codec: Codec,
+) -> list[str]:
+    """Put into ``values`` what `value_in` would return for each of ``raw``. Return the keys of the others.
+
+    By key, ``tags`` has the keys of its tags. By the key of a tag, ``standing`` has what stands there.
+    """
+    others: list[str] = []
+    member, decode, join = members_of(standing).__getitem__, codec.decode, b",".join
+    # Once for each id of a batch: a call of `value_in` would cost as much as all that it does. A line that is not
+    # remembered would cost more to read than to write, and batches ask for more ids than lines are remembered.
+    for key, one in raw.items():
+        try:
+            line = b'\n{"T":{' + join(map(member, tags[key])) + b"}}"
+            if type(one) is bytes and one.endswith(line):
+                values[key] = decode(one[: -len(line)])
+                continue
+        except (KeyError, DecodeError):
+            # One of its tags has no generation, or the bytes need a closer look.
+            pass
+        others.append(key)
+    return others
+
+
+def _read_anew(line: bytes) -> tuple[list[str], list[bytes]] | None:
+    """Return what is in a second ``line``, and remember it."""
+    known = read_line(line)
+    if known is not None:
+        if len(_LINES) >= _MOST_LINES:
+            _LINES.clear()
+        _LINES[line] = known
+    return known
 
 
 _LINES: Final[dict[bytes, tuple[list[str], list[bytes]]]] = {}

@@ -182,11 +182,13 @@ class Values:
 
     async def store(self, key: str, value: object, codec: Codec, ttl: float, budget: Budget) -> bool:
         """Store ``value`` for ``ttl`` seconds, in place of loads that are going on. Returns whether it is confirmed."""
-        entry = self.encoded(value, codec)
+        entry = self.encoded(value, codec, key)
         return entry is not None and await self._coherence.set(key, entry.data, ttl, budget)
 
-    def encoded(self, value: object, codec: Codec) -> Entry | None:
+    def encoded(self, value: object, codec: Codec, key: str | None = None) -> Entry | None:
         """Return the entry of ``value``; None, with one warning, when it is too large or would not come back as it is.
+
+        ``key`` is where it was to be stored: observers are told that it will not be. None: it is not to be stored.
 
         Raises:
             RoundTripError: It would not, and ``codec`` is strict.
@@ -194,17 +196,25 @@ class Values:
         try:
             entry = Entry(codec.encode(value, self._max_bytes))
         except TooLargeError as error:
-            self._reporter.skipped(codec.name, "size", str(error))
+            self._refuse(codec, "size", error, key)
             return None
         except RoundTripError as error:
             if codec.strict:
+                if key is not None:
+                    self._reporter.not_stored(codec.name, key, "round trip")
                 raise
-            self._reporter.skipped(codec.name, "value", str(error))
+            self._refuse(codec, "value", error, key)
             return None
         if self._reporter.incidents:
             self._reporter.resolved(codec.name, "value")
             self._reporter.resolved(codec.name, "size")
         return entry
+
+    def _refuse(self, codec: Codec, incident: str, error: Exception, key: str | None) -> None:
+        """Note that a value will not be stored at ``key``: it is too large, or would not come back as it is."""
+        self._reporter.log(codec.name, incident, f"{codec.name} is not cached: {error}")
+        if key is not None:
+            self._reporter.not_stored(codec.name, key, "size" if incident == "size" else "round trip")
 
     def sealed(self, key: str, entry: Entry, codec: Codec) -> Entry | None:
         """Return ``entry`` as it stands at ``key`` for a private function; None, with one warning, if it cannot be."""
@@ -227,7 +237,7 @@ class Values:
         if type(raw) is not bytes:
             if isinstance(raw, (Down, Distrusted)):
                 return raw
-            raw = None if raw is None else self._as_bytes(raw, codec)
+            raw = None if raw is None else self._as_bytes(key, raw, codec)
             if raw is None:
                 return MISS
         entry = parse(raw) if not codec.private else self._seals.value_in(key, raw, codec)
@@ -239,7 +249,7 @@ class Values:
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
-            self._reporter.skipped(codec.name, "bytes", str(error))
+            self._reporter.skipped(codec.name, "bytes", str(error), key)
             return MISS
         if self._reporter.incidents:
             self._reporter.resolved(codec.name, "bytes")
@@ -264,7 +274,7 @@ class Values:
             return cast("Down | Distrusted", answer)
         raw, left = answer
         if type(raw) is not bytes:
-            raw = None if raw is None else self._as_bytes(raw, codec)
+            raw = None if raw is None else self._as_bytes(key, raw, codec)
         if raw is None:
             return MISS
         entry = parse(raw) if not codec.private else self._seals.value_in(key, raw, codec)
@@ -275,7 +285,7 @@ class Values:
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
-            self._reporter.skipped(codec.name, "bytes", str(error))
+            self._reporter.skipped(codec.name, "bytes", str(error), key)
             return MISS
         if self._reporter.incidents:
             self._reporter.resolved(codec.name, "bytes")
@@ -294,20 +304,21 @@ class Values:
             return parse(raw, tagged=True, absent=absent)
         return self._seals.value_in(key, raw, codec, tagged=True, absent=absent)
 
-    def found(self, entry: Entry, codec: Codec) -> Found | Miss:
-        """Return the value of ``entry``; bytes that do not decode are a miss, with one warning."""
+    def found(self, key: str, entry: Entry, codec: Codec) -> Found | Miss:
+        """Return the value of ``entry`` at ``key``; bytes that do not decode are a miss, with one warning."""
         try:
             value = codec.decode(entry.data)
         except DecodeError as error:
-            self._reporter.skipped(codec.name, "bytes", str(error))
+            self._reporter.skipped(codec.name, "bytes", str(error), key)
             return MISS
         if self._reporter.incidents:
             self._reporter.resolved(codec.name, "bytes")
         return Found(value, entry)
 
-    def _as_bytes(self, raw: object, codec: Codec) -> bytes | None:
+    def _as_bytes(self, key: str, raw: object, codec: Codec) -> bytes | None:
         # The stores of this package return nothing but bytes; one by somebody else may.
         if isinstance(raw, (bytes, bytearray, memoryview)):
             return bytes(raw)
-        self._reporter.skipped(codec.name, "bytes", f"the store returned a {type(raw).__name__} in place of bytes")
+        text = f"the store returned a {type(raw).__name__} in place of bytes"
+        self._reporter.skipped(codec.name, "bytes", text, key)
         return None

@@ -68,7 +68,7 @@ class Windows:
         return await self._push(key, partial(Push, item=data, limit=form.limit, ttl_ms=milliseconds(form.ttl)), budget)
 
     def _written(self, key: str, item: dict[str, object], form: WindowForm) -> bytes | None:
-        entry = self._values.encoded(item, form.codec)
+        entry = self._values.encoded(item, form.codec, key)
         if entry is None or form.sealer is None:
             return None if entry is None else entry.data
         return self._seals.of_item(form.sealer, key, entry.data, form.codec)

@@ -5,6 +5,7 @@
     base.py        Store, the protocol of semantic verbs
     single.py      many keys at a store that has verbs for one
     memory.py      MemoryStore, in this process
+    empty.py       EmptyStore, which keeps nothing: in place of the store of a cache that is off
     unusable.py    UnusableStore, which never answers: in place of a URL that makes no sense
     keyspace.py    its keys: values, windows and leases
     redis.py       RedisStore: the verbs as commands
@@ -18,9 +19,11 @@
     deadlines.py   one timer for the deadlines of all operations
     sweeping.py    which keys a scan looks for, and which of those it finds are to go
     tracking.py    the feed: a server reports the keys that changed
-    connect.py     makes connections and stores from a URL
+    connect.py     makes connections and stores from a URL; open_store, for users
+    credentials.py user and password of a connection, which may change
     names.py       looks host names up, off the application's threads
     translate.py   turns foreign errors into ours, and is the only module that does
+    visits.py      how a tool asks one server at a time, and sees each answer
     scripts.py     atomic steps at a key and its lease: each for Redis and in memory
     lua/           scripts, each with a comment that says what it promises
 """
@@ -38,11 +41,14 @@ from cachekit.stores.base import (
     Want,
     Window,
 )
+from cachekit.stores.connect import open_store
+from cachekit.stores.credentials import Credentials
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.scripts import Lease, OpenTags, Script
 
 __all__ = [
+    "Credentials",
     "Lease",
     "ManyStore",
     "MemoryStore",
@@ -59,4 +65,5 @@ __all__ = [
     "TrackingStore",
     "Want",
     "Window",
+    "open_store",
 ]

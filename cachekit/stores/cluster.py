@@ -61,12 +61,16 @@ class Cluster:
         seeds: The nodes by which the others are found.
         connect_to: Makes connections to a node.
         deadlines: The timer of the operations, and of its own, which ask the nodes for the slots.
+        renews: Whether the next connection may have another login.
     """
 
-    def __init__(self, seeds: Sequence[Endpoint], connect_to: ConnectTo, deadlines: Deadlines) -> None:
+    def __init__(
+        self, seeds: Sequence[Endpoint], connect_to: ConnectTo, deadlines: Deadlines, *, renews: bool = False
+    ) -> None:
         self._seeds = seeds
         self._deadlines = deadlines
         self._connect_to = connect_to
+        self.renews: bool = renews
         self._address = deadlines.address
         # The master of each slot, or None; and every node of the last answer, its replicas included.
         self._masters: list[Endpoint | None] = _no_masters()
@@ -338,7 +342,7 @@ class Cluster:
             return error
         masters, nodes = _parse_slots(reply, node)
         if not nodes:
-            return _slots_error(reply, node)
+            return slots_error(reply, node)
         moved = bool(self._tracked) and masters != self._masters
         self._masters, self._nodes = masters, nodes
         self._follow_nodes({node for node in masters if node is not None}, moved=moved)
@@ -397,7 +401,7 @@ def _parse_slots(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None],
         match row:
             case [int(first), int(last), *members] if members and first in _ALL_SLOTS and last in _ALL_SLOTS[first:]:
                 # The master stands first, its replicas behind it.
-                master, *replicas = [_endpoint_of(member, asked) for member in members]
+                master, *replicas = [endpoint_of(member, asked) for member in members]
                 if master is None:
                     return masters, set()
                 masters[first : last + 1] = [master] * (last + 1 - first)
@@ -407,13 +411,14 @@ def _parse_slots(reply: object, asked: Endpoint) -> tuple[list[Endpoint | None],
     return masters, nodes
 
 
-def _slots_error(reply: object, node: Endpoint) -> StoreError:
+def slots_error(reply: object, node: Endpoint) -> StoreError:
+    """Return the error for a ``reply`` to CLUSTER SLOTS that names no servers."""
     if isinstance(reply, ResponseError) and "cluster support disabled" in str(reply):
         return StoreRefusedError("no cluster", f"{node} is in no cluster; write redis://{node} to use it alone")
     return translate(reply, str(node)) if isinstance(reply, ResponseError) else garbage_error(str(node))
 
 
-def _endpoint_of(member: object, asked: Endpoint) -> Endpoint | None:
+def endpoint_of(member: object, asked: Endpoint) -> Endpoint | None:
     """Return the endpoint of a node; None if ``member`` describes no node.
 
     A node that does not know its own name is on the host that was asked.

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from cachekit.clock import Clock
 from cachekit.errors import ConfigurationError
 from cachekit.stores.base import Store
 from cachekit.stores.cluster import Cluster
+from cachekit.stores.credentials import Credentials, Logins, check_credentials
+from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import Connect, ConnectTo
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.names import resolve
 from cachekit.stores.network import SingleServer
 from cachekit.stores.redis import RedisStore
 from cachekit.stores.sentinel import SentinelMaster, Sentinels
-from cachekit.urls import TLS, ClusterURL, Login, MemoryURL, SentinelURL, ServerURL, UnixURL, parse
+from cachekit.stores.translate import refuses_login
+from cachekit.urls import (
+    TLS,
+    ClusterURL,
+    Endpoint,
+    Login,
+    MemoryURL,
+    SentinelURL,
+    ServerURL,
+    StoreURL,
+    UnixURL,
+    parse,
+    url_from_environment,
+)
+
+Make: TypeAlias = Callable[..., AbstractConnection]
+"""Makes a connection that is not connected yet, from a user, a password, and what else is left open."""
 
 # Each setting is given, since redis-py's defaults differ between its entry points and its releases.
 _SETTINGS: Final[dict[str, Any]] = {
@@ -49,31 +70,36 @@ _KEEPALIVE: Final[dict[int, int]] = {
 
 def connector(url: ServerURL | UnixURL) -> Connect:
     """Return a function that connects to the server of ``url``. TLS is verified, host name included."""
+    return _connecting(url)(Logins(url.login))
+
+
+def _connecting(url: ServerURL | UnixURL) -> Callable[[Logins], Connect]:
     if isinstance(url, UnixURL):
-        settings: dict[str, Any] = {**_SETTINGS, **_login(url.login), "db": url.db, "protocol": url.protocol}
-        return lambda: _connect(UnixDomainSocketConnection(path=url.path, **settings))
-    return _connector_to(url, url.login, url.db)(url.host, url.port)
+        settings: dict[str, Any] = {**_SETTINGS, "path": url.path, "db": url.db, "protocol": url.protocol}
+        return lambda logins: partial(_connect, partial(UnixDomainSocketConnection, **settings), logins)
+    make = _connection_of(url, url.db)
+    return lambda logins: _connect_to(make, logins)(url.host, url.port)
 
 
 def sentinels_of(url: SentinelURL) -> Sentinels:
     """Return the sentinels of ``url``, with their login and the TLS settings of the master."""
-    to_sentinel = _connector_to(url, url.sentinel_login)
+    to_sentinel = _connect_to(_connection_of(url), Logins(url.sentinel_login))
     return Sentinels(url.service, [to_sentinel(*sentinel) for sentinel in url.sentinels], str(url))
 
 
-def _connector_to(url: ServerURL | SentinelURL | ClusterURL, login: Login, db: int = 0) -> ConnectTo:
-    """Return a function that makes connections as ``login``, with the TLS settings of ``url``."""
-    settings: dict[str, Any] = {**_SETTINGS, **_login(login), "db": db, "protocol": url.protocol}
+def _connection_of(url: ServerURL | SentinelURL | ClusterURL, db: int = 0) -> Make:
+    """Return what makes a connection to a host and a port, with the TLS settings of ``url``. They are checked now."""
+    settings: dict[str, Any] = {**_SETTINGS, "db": db, "protocol": url.protocol}
     settings |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     kind: type[Connection] = Connection
     if url.tls is not None:
         kind = SSLConnection
         settings |= _tls(url.tls)
-    return lambda host, port: lambda: _connect(kind(host=host, port=port, **settings), host)
+    return partial(kind, **settings)
 
 
-def _login(login: Login) -> dict[str, Any]:
-    return {"username": login.username, "password": login.password}
+def _connect_to(make: Make, logins: Logins) -> ConnectTo:
+    return lambda host, port: partial(_connect, partial(make, host=host, port=port), logins, host)
 
 
 def _tls(tls: TLS) -> dict[str, Any]:
@@ -85,9 +111,20 @@ def _tls(tls: TLS) -> dict[str, Any]:
     return {**files, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
 
-async def _connect(connection: AbstractConnection, host: str | None = None) -> AbstractConnection:
+async def _connect(make: Make, logins: Logins, host: str | None = None) -> AbstractConnection:
     if host is not None:
         await resolve(host)
+    try:
+        return await _connected(make, await logins.now())
+    except RedisError as refusal:
+        if not logins.change or not refuses_login(refusal):
+            raise
+    # The password may have changed since it was asked for.
+    return await _connected(make, await logins.now())
+
+
+async def _connected(make: Make, login: Login) -> AbstractConnection:
+    connection = make(username=login.username, password=login.password)
     async with AsyncExitStack() as stack:
         # redis-py leaves the socket open when it is cancelled in the middle of the handshake.
         stack.push_async_callback(connection.disconnect, nowait=True)
@@ -96,29 +133,76 @@ async def _connect(connection: AbstractConnection, host: str | None = None) -> A
     return connection
 
 
-def open_store(url: str, *, clock: Clock) -> Store:
-    """Return the store that ``url`` names; nothing is connected yet.
+def open_store(url: str | None = None, *, credentials: Credentials | None = None, clock: Clock | None = None) -> Store:
+    """Return the store that ``url`` names: for several caches on the same connections, or for a store of your own.
+
+    Nothing is connected yet. `Cache` takes the store in place of a URL.
+
+    Args:
+        url: As for `cachekit.Cache`; None for that of the environment.
+        credentials: As for `cachekit.Cache`.
+        clock: Tells the time of a store in memory.
 
     Raises:
-        ConfigurationError: The URL has an unknown scheme or option.
+        ConfigurationError: The URL has an unknown scheme or option, or takes no ``credentials``.
+
+    Example:
+        >>> from cachekit.stores import open_store
+        >>> store = open_store("redis://localhost:6379/0")
+        >>> users, orders = Cache(store, prefix="users:"), Cache(store, prefix="orders:")
+        >>> users
+        Cache(RedisStore(redis://localhost:6379/0), prefix='users:')
     """
-    match parse(url):
+    parsed = parse(url_from_environment() if url is None else url)
+    if credentials is not None:
+        check_credentials(credentials)
+        _check_takes_credentials(parsed)
+    match parsed:
         case MemoryURL() as memory:
             return MemoryStore(maxsize=memory.maxsize, clock=clock)
         case ClusterURL() as cluster:
-            return _cluster_store(cluster)
+            return _cluster_store(cluster, credentials)
         case SentinelURL() as sentinel:
-            return _sentinel_store(sentinel)
+            return _sentinel_store(sentinel, credentials)
         case server:
-            connect, address = connector(server), str(server)
-            return RedisStore(lambda deadlines: SingleServer(connect, deadlines), address)
+            connect = _connecting(server)
+            return RedisStore(
+                lambda deadlines, logins: SingleServer(connect(logins), deadlines, renews=logins.change),
+                str(server),
+                logins=partial(Logins, server.login, credentials),
+            )
 
 
-def _cluster_store(url: ClusterURL) -> RedisStore:
-    connect_to, address = _connector_to(url, url.login), str(url)
-    return RedisStore(lambda deadlines: Cluster(url.nodes, connect_to, deadlines), address, apart=True)
+def _check_takes_credentials(url: StoreURL) -> None:
+    if isinstance(url, MemoryURL):
+        message = "memory:// has no login; leave credentials= out"
+        raise ConfigurationError(message)
+    if url.login.password is not None:
+        message = "there is a password in the URL, and credentials= give one; leave one of them out"
+        raise ConfigurationError(message)
 
 
-def _sentinel_store(url: SentinelURL) -> RedisStore:
-    sentinels, connect_to, address = sentinels_of(url), _connector_to(url, url.login, url.db), str(url)
-    return RedisStore(lambda deadlines: SentinelMaster(sentinels, connect_to, deadlines), address)
+def _cluster_store(url: ClusterURL, credentials: Credentials | None) -> RedisStore:
+    make = _connection_of(url)
+
+    def open_cluster(deadlines: Deadlines, logins: Logins) -> Cluster:
+        return Cluster(url.nodes, _connect_to(make, logins), deadlines, renews=logins.change)
+
+    return RedisStore(open_cluster, str(url), apart=True, logins=partial(Logins, url.login, credentials))
+
+
+def _sentinel_store(url: SentinelURL, credentials: Credentials | None) -> RedisStore:
+    sentinels, make = sentinels_of(url), _connection_of(url, url.db)
+
+    def open_master(deadlines: Deadlines, logins: Logins) -> SentinelMaster:
+        return SentinelMaster(sentinels, _connect_to(make, logins), deadlines, renews=logins.change)
+
+    return RedisStore(open_master, str(url), logins=partial(Logins, url.login, credentials))
+
+
+def member_connector(url: ClusterURL | SentinelURL, place: Endpoint, *, sentinel: bool = False) -> Connect:
+    """Return a function that connects to ``place``, one of the servers to which ``url`` leads, or of its sentinels."""
+    login, database = url.login, 0
+    if isinstance(url, SentinelURL):
+        login, database = (url.sentinel_login, 0) if sentinel else (url.login, url.db)
+    return _connect_to(_connection_of(url, database), Logins(login))(*place)

@@ -16,13 +16,14 @@ class Keyspace:
 
     Args:
         maxsize: The most keys. The least recently used key makes room for a new one.
-        clock: Tells the time.
+        clock: Tells the time. Keys end by its ``time``, as in Redis: tools that freeze the time of a test move that
+            alone.
     """
 
     def __init__(self, maxsize: int, clock: Clock) -> None:
         self._maxsize = maxsize
         self._clock = clock
-        # Least recently used first. Each value with the time of its expiry, by the monotonic clock.
+        # Least recently used first. Each value with the time of its expiry.
         self._entries: OrderedDict[str, tuple[bytes | list[bytes], float]] = OrderedDict()
         # By key, the token of a lease and the time of its expiry. There are as many as there are loads and windows.
         self._leases: dict[str, tuple[bytes, float]] = {}
@@ -44,7 +45,7 @@ class Keyspace:
         if entry is None:
             return None
         value, expires = entry
-        if expires <= self._clock.monotonic():
+        if expires <= self._clock.time():
             self._drop(key)
             return None
         if not isinstance(value, kind):
@@ -65,7 +66,7 @@ class Keyspace:
         """
         entry = self._entries.get(key)
         # In line, and with one look at the clock: a hit would pay for the call of `find` and for another look.
-        if entry is not None and (left := entry[1] - self._clock.monotonic()) > 0 and isinstance(entry[0], bytes):
+        if entry is not None and (left := entry[1] - self._clock.time()) > 0 and isinstance(entry[0], bytes):
             self._entries.move_to_end(key)
             return entry[0], left
         return self.find(key, bytes), 0.0
@@ -88,7 +89,7 @@ class Keyspace:
 
     def seconds_left(self, key: str) -> float:
         """Return for how many seconds the value at ``key`` will be there; 0.0 if there is none."""
-        return max(0.0, self._entries[key][1] - self._clock.monotonic()) if key in self._entries else 0.0
+        return max(0.0, self._entries[key][1] - self._clock.time()) if key in self._entries else 0.0
 
     def append(self, key: str, more: bytes) -> None:
         """Put ``more`` behind the bytes at ``key``, which keep their expiry."""
@@ -97,7 +98,7 @@ class Keyspace:
 
     def put(self, key: str, value: bytes | list[bytes], ttl_ms: int) -> None:
         """Store ``value`` for ``ttl_ms``."""
-        self._entries[key] = (value, self._clock.monotonic() + ttl_ms / 1000)
+        self._entries[key] = (value, self._clock.time() + ttl_ms / 1000)
         self._entries.move_to_end(key)
         while len(self._entries) > self._maxsize:
             self._drop(next(iter(self._entries)))
@@ -115,14 +116,14 @@ class Keyspace:
     def holder(self, key: str) -> bytes | None:
         """Return the token that holds the lease of ``key``."""
         token, expires = self._leases.get(key, (None, 0.0))
-        if token is not None and expires <= self._clock.monotonic():
+        if token is not None and expires <= self._clock.time():
             del self._leases[key]
             return None
         return token
 
     def hold(self, key: str, token: bytes, lease_ms: int) -> None:
         """Let ``token`` hold the lease of ``key`` for ``lease_ms``."""
-        self._leases[key] = (token, self._clock.monotonic() + lease_ms / 1000)
+        self._leases[key] = (token, self._clock.time() + lease_ms / 1000)
 
     def release(self, key: str) -> None:
         """Remove the lease of ``key``."""

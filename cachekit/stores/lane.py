@@ -33,6 +33,7 @@ from cachekit.stores.activity import LARGE_WRITE, Activity
 from cachekit.stores.deadlines import GRAIN, Deadlines
 from cachekit.stores.operations import ManyGet, MultiGet, Operation, Read, Scripted, gathered
 from cachekit.stores.translate import (
+    LOGIN,
     congested_error,
     ends_connection,
     garbage_error,
@@ -94,6 +95,9 @@ _NOTHING: Final = object()
 
 class Owner(Protocol):
     """The network that opened a lane, seen from the lane."""
+
+    renews: bool
+    """Whether the next connection may have another login."""
 
     def resend(self, operations: list[Operation]) -> None:
         """Send ``operations`` on another connection: this one broke before they were sent or answered."""
@@ -565,6 +569,8 @@ class Lane(asyncio.Protocol):
     ) -> bool:
         """Send ``operation``, which was refused, in another way if there is one; return whether that was done."""
         owner = self._owner()
+        if owner is not None and owner.renews and all(error.cause == LOGIN for error in errors):
+            return self._sent_by_another_login(operation, len(errors))
         if isinstance(operation, MultiGet):
             if not isinstance(errors[0], KeyRefusedError) and errors[0].cause not in {"MOVED", "ASK"}:
                 return False
@@ -580,6 +586,17 @@ class Lane(asyncio.Protocol):
             self._queue_up(operation)
             return True
         return owner is not None and owner.redirect(operation, error_replies)
+
+    def _sent_by_another_login(self, operation: Operation | MultiGet, refusals: int) -> bool:
+        """Leave ``operation``, of which so many replies refused the login, to the next connection; once.
+
+        Nothing of it was done. This connection ends when its batch is answered.
+        """
+        if operation.replies > refusals and not (isinstance(operation, MultiGet) or operation.repeatable):
+            return False
+        for one in operation.reads if isinstance(operation, MultiGet) else [operation]:
+            self._queue_up(one)
+        return True
 
     def eof_received(self) -> None:
         """End, and let the transport close itself: an operation that is put from now on would never be sent."""

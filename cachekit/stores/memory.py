@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeVar
 
-from cachekit.clock import Clock, SystemClock
+from cachekit.clock import LIVE, Clock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
 from cachekit.errors import StoreError
 from cachekit.stores.base import Sweep, TaggedValue, Window
@@ -23,7 +23,7 @@ class MemoryStore:
 
     Args:
         maxsize: The most keys, at least 1. The least recently used key makes room for a new one.
-        clock: Tells the time. Tests move it.
+        clock: Tells the time. Tests move it (docs/testing.md); without one it is the time of the system, as in Redis.
 
     Raises:
         ConfigurationError: ``maxsize`` is not a whole number of at least 1.
@@ -35,7 +35,7 @@ class MemoryStore:
 
     def __init__(self, *, maxsize: int = DEFAULT_MAXSIZE, clock: Clock | None = None) -> None:
         self._maxsize = parse_count(maxsize, "maxsize")
-        self._keyspace = Keyspace(self._maxsize, clock or SystemClock())
+        self._keyspace = Keyspace(self._maxsize, clock or LIVE)
         self._lock: AbstractContextManager[object] = threading.Lock()
 
     def __repr__(self) -> str:

@@ -78,11 +78,13 @@ class SingleServer:
     Args:
         connect: Makes the connection.
         deadlines: The timer of the operations.
+        renews: Whether the next connection may have another login.
     """
 
-    def __init__(self, connect: Connect, deadlines: Deadlines) -> None:
+    def __init__(self, connect: Connect, deadlines: Deadlines, *, renews: bool = False) -> None:
         self._connect = connect
         self._deadlines = deadlines
+        self.renews: bool = renews
         self._address = deadlines.address
         self._lane: Lane | None = None
         self._large = LargeReplies(deadlines)

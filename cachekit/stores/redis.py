@@ -20,6 +20,7 @@ from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError, UnconfirmedError
 from cachekit.loops import PerLoop
 from cachekit.stores.base import Sweep, TaggedValue, Tracking, Want, Window, time_left
+from cachekit.stores.credentials import Logins
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.network import Network
 from cachekit.stores.operations import (
@@ -74,10 +75,11 @@ class LoopState(Struct, frozen=True):
     loop: asyncio.AbstractEventLoop
     network: Network
     deadlines: Deadlines
+    logins: Logins
 
-    def close(self) -> list[asyncio.Task[None]]:
+    def close(self) -> list[asyncio.Task[Any]]:
         self.deadlines.close()
-        return self.network.close()
+        return [*self.network.close(), *self.logins.close()]
 
 
 class RedisStore:
@@ -87,12 +89,20 @@ class RedisStore:
         open_network: Makes the connections of one event loop.
         address: Of the server or servers, for messages, the password masked.
         apart: Whether keys are at several servers.
+        logins: Returns user and password for the connections of one event loop.
 
     A verb costs one round trip, and a second one when the server has forgotten a script. Nothing is connected before
     the first verb.
     """
 
-    def __init__(self, open_network: Callable[[Deadlines], Network], address: str, *, apart: bool = False) -> None:
+    def __init__(
+        self,
+        open_network: Callable[[Deadlines, Logins], Network],
+        address: str,
+        *,
+        apart: bool = False,
+        logins: Callable[[], Logins],
+    ) -> None:
         self._address = address
         self.apart: bool = apart
         # The scripts are read now, since reading would block the event loop. They are not read at import, which
@@ -100,7 +110,7 @@ class RedisStore:
         _read_scripts()
         # A partial, not a method: a method refers to the store, so a dropped store would live until a garbage
         # collection, and so would its connections.
-        self._loops: PerLoop[LoopState] = PerLoop(partial(_open_state, open_network, address))
+        self._loops: PerLoop[LoopState] = PerLoop(partial(_open_state, open_network, address, logins))
         # The two verbs of a hit look into it directly, which saves a call.
         self._states = self._loops.states
         weakref.finalize(self, _close_all, self._states).atexit = False
@@ -633,9 +643,11 @@ def _submit(state: LoopState, operation: Operation) -> asyncio.Future[object]:
     return operation.future
 
 
-def _open_state(open_network: Callable[[Deadlines], Network], address: str) -> LoopState:
-    deadlines = Deadlines(address)
-    return LoopState(deadlines.loop, open_network(deadlines), deadlines)
+def _open_state(
+    open_network: Callable[[Deadlines, Logins], Network], address: str, make_logins: Callable[[], Logins]
+) -> LoopState:
+    deadlines, logins = Deadlines(address), make_logins()
+    return LoopState(deadlines.loop, open_network(deadlines, logins), deadlines, logins)
 
 
 def _is_values(reply: object, many: int) -> TypeGuard[list[bytes | None]]:

@@ -118,12 +118,15 @@ class SentinelMaster(SingleServer):
         sentinels: The sentinels that are asked.
         connect_to: Makes connections to a server.
         deadlines: The timer of the operations.
+        renews: As for `SingleServer`.
     """
 
-    def __init__(self, sentinels: Sentinels, connect_to: ConnectTo, deadlines: Deadlines) -> None:
+    def __init__(
+        self, sentinels: Sentinels, connect_to: ConnectTo, deadlines: Deadlines, *, renews: bool = False
+    ) -> None:
         # The lane and each feed connect at times of their own, so they may be connected to different masters.
         self._lane_route = Route(self._connect_to_master)
-        super().__init__(self._lane_route, deadlines)
+        super().__init__(self._lane_route, deadlines, renews=renews)
         self._sentinels = sentinels
         self._connect_to = connect_to
         self._master: Master | None = None

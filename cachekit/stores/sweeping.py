@@ -19,7 +19,17 @@ def scan_pattern(prefix: str) -> str:
         >>> print(scan_pattern("app:"), scan_pattern("a*b:"))
         *app:* *a\*b:*
     """
-    return f"*{_SPECIAL.sub(_escaped, prefix)}*" if prefix else "*"
+    return f"*{literal(prefix)}*" if prefix else "*"
+
+
+def literal(text: str) -> str:
+    r"""Return a pattern that ``text`` alone matches.
+
+    Example:
+        >>> print(literal("a*b:"))
+        a\*b:
+    """
+    return _SPECIAL.sub(_escaped, text)
 
 
 _SPECIAL: Final = re.compile(r"[\[\]*?^\\-]")

@@ -66,7 +66,8 @@ FAULTS: Final = (
         "congested",
         CongestedError,
         Fate.STAYS_OPEN,
-        "late because of this process: it waited behind others, or bytes of a large reply are still coming",
+        "late because of this process: it waited behind others, bytes of a large reply are still coming, or no time "
+        "was left to ask",
     ),
     Fault("queue full", QueueFullError, Fate.STAYS_OPEN, "131,072 operations, or 64 MiB of them, wait already"),
     Fault(UNSENDABLE, KeyRefusedError, Fate.STAYS_OPEN, "a lone surrogate in a key"),
@@ -136,6 +137,9 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (foreign.AuthenticationError, "AUTH"),
     (foreign.AuthorizationError, "AUTH"),
 )
+LOGIN: Final = "AUTH"
+"""The cause of a refused login."""
+
 _LOGIN: Final = frozenset({"NOAUTH", "WRONGPASS", "DENIED"})
 _CODE: Final = re.compile(r"-?([A-Z][A-Z0-9]+)\b")
 
@@ -163,6 +167,11 @@ def translate(error: BaseException, address: str) -> StoreError:
         return StoreUnavailableError("unavailable", f"{address} cannot be reached ({_reason(error)})")
     kind_of_error = type(error).__name__
     return StoreUnavailableError(kind_of_error, f"the connection to {address} failed ({kind_of_error})")
+
+
+def refuses_login(error: BaseException) -> bool:
+    """Return whether a server says by ``error`` that it does not know this user, or not with this password."""
+    return translate(error, "").cause == LOGIN
 
 
 def ends_connection(error: StoreError) -> bool:

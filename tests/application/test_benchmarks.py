@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 from redis import Redis
 
 import cachekit
+from benchmarks import instructions
 from benchmarks.__main__ import ON_THE_PAGE, PARTS, main
 from benchmarks.against import CALLS
 from benchmarks.against import main as against
@@ -143,14 +145,14 @@ async def test_a_burst_is_over_when_all_is_filled(monkeypatch: pytest.MonkeyPatc
     for key in ("a", "b"):
         await asyncio.sleep(0)
         assert not over.done()
-        tape.observe(Filled(key, 1))
+        tape.observe(Filled(key, "f", 1))
     await over
 
 
 async def test_a_burst_is_over_when_no_more_fills_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warmup, "QUIET", 0.01)
     tape = warmup.Tape(2)
-    tape.observe(Filled("a", 1))
+    tape.observe(Filled("a", "f", 1))
     await tape.settled()
     assert tape.filled == 1
 
@@ -223,9 +225,20 @@ def test_a_checkout_is_compared_with_another_in_pairs() -> None:
     assert rows == [*CALLS]
 
 
-def test_a_folder_that_is_no_checkout_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", instructions.KINDS)
+def test_calls_whose_instructions_are_counted_are_made(kind: str, redis_server: RedisServer) -> None:
+    """By the worker; the count itself needs valgrind, and minutes."""
+    words = ["-P", instructions.__file__, "elsewhere", "--kind", kind, "--calls", "3", "--url", redis_server.url]
+    environment = os.environ | {"PYTHONPATH": str(Path(cachekit.__file__).parent.parent)}
+    subprocess.run([sys.executable, *words], env=environment, check=True)
+
+
+@pytest.mark.parametrize("compare", [against, instructions.main])
+def test_a_folder_that_is_no_checkout_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, compare: Callable[[list[str]], None]
+) -> None:
     with pytest.raises(SystemExit):
-        against([str(tmp_path)])
+        compare([str(tmp_path)])
     assert "name another checkout, such as a git worktree" in capsys.readouterr().err
 
 

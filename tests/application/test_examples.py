@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import os
@@ -59,6 +60,76 @@ def steps(printed: str) -> list[str]:
 def flat(printed: str) -> str:
     """Return running text, without the frames and the line ends of its panels."""
     return " ".join(printed.replace("│", " ").split())
+
+
+# --- all of them ------------------------------------------------------------------------------------
+
+
+def test_the_examples_are_listed_with_how_to_run_them_and_whether_they_need_a_server() -> None:
+    done = subprocess.run([sys.executable, "-m", "examples"], cwd=ROOT, capture_output=True, check=True, text=True)
+    parts = done.stdout.strip().split("\n\n")
+    about, commands = parts[::2], [line.strip() for line in parts[1::2]]
+    names = [text.partition(":")[0] for text in about]
+    assert {*names} >= {module.__name__.rpartition(".")[2] for module in [*MODULES, slow_source]} | {"writing_coach"}
+    for name, text, command in zip(names, about, commands, strict=True):
+        title, shows, server = text.splitlines()
+        assert command.startswith(f"python -m examples.{name}")
+        assert (bool(title), bool(shows.strip()), "server" in server) == (True, True, True)
+
+
+HIDDEN = """
+import runpy, sys
+
+def without(finder):
+    def find_spec(name, path=None, target=None):
+        return None if name in {hidden!r} else finder.find_spec(name, path, target)
+
+    return type("Without", (), {{"find_spec": staticmethod(find_spec)}})
+
+sys.meta_path[:] = [without(finder) for finder in sys.meta_path]
+runpy.run_module({module!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "lacks"),
+    [
+        ("examples.error_profile", "rich"),
+        ("examples.writing_coach", "uvicorn"),
+        ("examples.writing_coach", "sqlalchemy"),
+        ("examples.observability", "promql_parser"),
+    ],
+)
+def test_an_example_without_its_extra_names_it(module: str, lacks: str) -> None:
+    program = HIDDEN.format(hidden=[lacks], module=module)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False, text=True)
+    assert done.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: No module named '{lacks}': the examples need it; write pip install '.[examples]'"
+    )
+
+
+def test_the_list_needs_no_extra_and_names_what_is_not_installed() -> None:
+    program = HIDDEN.format(hidden=["rich", "uvicorn"], module="examples")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == "Not installed: rich, uvicorn. Write pip install '.[examples]'"
+
+
+def test_what_an_example_imports_and_cachekit_does_not_is_of_the_extra() -> None:
+    own = {"cachekit", "examples", "pydantic", *sys.stdlib_module_names}
+    files = [*(ROOT / "examples").rglob("*.py")]
+    imported = {
+        name.partition(".")[0]
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [str(node.module)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported - own <= examples.OF_THE_EXTRA
 
 
 # --- each of them ---------------------------------------------------------------------------------

@@ -332,7 +332,7 @@ class Worker:
             if event.key.startswith("own:"):
                 return
             self.observe_key(event, op, label)
-        elif isinstance(event, (ServedStale, LoadFailed)):
+        elif isinstance(event, ServedStale) or (isinstance(event, LoadFailed) and not event.raised):
             self.observe_stale(event, op, label)
         elif isinstance(event, (NearPaused, NearResumed)):
             self.count("near paused" if isinstance(event, NearPaused) else "near resumed")

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from cachekit import MISS, Cache, CachedFunction
-from cachekit.events import BreakerOpened, Filled, Hit, Loaded, LoadFailed, Missed, ServedStale
+from cachekit.events import BreakerOpened, Filled, Hit, LoadBegan, Loaded, LoadFailed, Missed, ServedStale
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import AcquireStaleLease, PauseLease, Script
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
 from tests.kit.stale import DOWN, HOUR, PATIENCE, WINDOWS, Source, put, raw_at, reasons, turns, two_caches, watch
+from tests.kit.telling import bare
 from tests.kit.waiting import until
 
 
@@ -29,7 +30,7 @@ async def test_a_fresh_value_is_a_hit_and_nothing_is_loaded(cache: Cache, source
     call, events = decorated(cache, source), watch(cache)
     await put(cache, "k", "old", left=1)
     assert await call() == "old"
-    assert events == [Hit("k")]
+    assert bare(events) == [Hit("k", "")]
     assert source.asked == 0
 
 
@@ -120,7 +121,8 @@ async def test_a_failure_in_the_background_is_an_event_and_two_log_records(
         failures[:] = [event for event in events if isinstance(event, LoadFailed)]
 
     await until(lambda: len(failures) >= 3, fail)
-    assert failures[0] == LoadFailed("k", f"{Source.__module__}.Source.load", "ValueError")
+    assert failures[0].function == f"{Source.__module__}.Source.load"
+    assert bare(failures)[0] == LoadFailed("k", "", "ValueError", by="background")
     warnings = [text for text in caplog.messages if "ValueError" in text]
     assert len(warnings) == 1
     source.error = None
@@ -165,7 +167,8 @@ async def test_a_stale_value_stands_in_for_a_load_that_fails(cache: Cache, sourc
     source.error = DOWN
     assert await call() == "old"
     kinds = [type(event) for event in events]
-    assert kinds == [Missed, LoadFailed, ServedStale]
+    assert kinds == [Missed, LoadBegan, LoadFailed, ServedStale]
+    assert LoadFailed("k", "", "ConnectionError", raised=False) in bare(events)
     assert reasons(events) == ["error"]
 
 
@@ -862,4 +865,4 @@ async def test_the_round_trips_are_those_of_the_docs(source: Source) -> None:
 async def test_a_hit_emits_one_event_and_loads_emit_their_own(cache: Cache, source: Source) -> None:
     call, events = decorated(cache, source), watch(cache)
     await call()
-    assert [type(event) for event in events] == [Missed, Loaded, Filled]
+    assert [type(event) for event in events] == [Missed, LoadBegan, Loaded, Filled]

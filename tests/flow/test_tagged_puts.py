@@ -12,7 +12,7 @@ import pytest_asyncio
 from cachekit import MISS, Cache, CachedFunction
 from cachekit.entry import parse
 from cachekit.errors import DecorationError, StoreUnavailableError
-from cachekit.events import Filled, Invalidated
+from cachekit.events import Filled, Invalidated, NotStored, Uncached
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Fill, Script
 from cachekit.tags import tag_key
@@ -20,6 +20,7 @@ from cachekit.testing import FailingStore, FakeClock, memory_cache
 from tests.kit.bare import Bare
 from tests.kit.servers import RedisServer
 from tests.kit.stale import PATIENCE, raw_at, turns, two_caches, watch
+from tests.kit.telling import bare
 
 DAY = 86_400.0
 
@@ -70,7 +71,7 @@ async def test_a_written_value_is_a_hit_until_one_of_its_tags_is_invalidated(sto
     async with two_caches(store_url) as (here, elsewhere):
         source, reader, events = Source(here), Source(elsewhere), watch(here)
         await source.put("new")
-        assert Filled("member:7", 60) in events
+        assert Filled("member:7", "", 60) in bare(events)
         assert await reader.member(7, 1) == await source.member(7, 1) == [7, 1, "new"]
         assert source.loads == reader.loads == 0
         assert await elsewhere.invalidate_tags("team:1")
@@ -96,7 +97,7 @@ async def test_a_written_value_records_the_generations_from_before_the_write(cac
 async def test_a_set_value_has_the_tags_that_stood_then(cache: Cache) -> None:
     source, events = Source(cache), watch(cache)
     assert await source.member.set([7, 1, "set"], 7, 1)
-    assert [event for event in events if isinstance(event, Filled)] == [Filled("member:7", 60)]
+    assert [event for event in bare(events) if isinstance(event, Filled)] == [Filled("member:7", "", 60)]
     assert await source.member(7, 1) == [7, 1, "set"]
     assert source.loads == 0
     await cache.invalidate_tags("team:1")
@@ -225,7 +226,7 @@ async def test_a_fill_that_was_not_heard_of_is_followed_by_an_invalidation() -> 
     await source.put("new")
     assert not await source.member.set([7, 1, "set"], 7, 1)
     assert await raw_at(cache, "member:7") == (None, None)
-    assert events.count(Invalidated(("member:7",), acknowledged=True)) == 2
+    assert bare(events).count(Invalidated(("member:7",), acknowledged=True)) == 2
 
 
 async def test_while_the_store_is_down_a_write_is_kept_in_the_journal() -> None:
@@ -266,23 +267,27 @@ async def test_a_set_that_is_cancelled_leaves_the_key_to_the_journal(monkeypatch
 
 async def test_a_tag_that_cannot_be_opened_leaves_no_value_and_no_lease(cache: Cache) -> None:
     source = Source(cache)
+    events = watch(cache)
     # A foreign value, which is no generation.
     await cache._store.set(tag_key("team:1"), PATIENCE, b"12", ttl_ms=60_000)
     await source.put("new")
     assert await raw_at(cache, "member:7") == (None, None)
     assert not await source.member.set([7, 1, "set"], 7, 1)
     assert await raw_at(cache, "member:7") == (None, None)
+    assert [event for event in bare(events) if isinstance(event, NotStored)] == [NotStored("member:7", "", "tags")] * 2
 
 
 async def test_an_argument_that_names_no_tag_leaves_no_value(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
-    source = Source(cache)
+    source, events = Source(cache), watch(cache)
     await source.put("new")
     wrong: Any = object()
     async with source.member.writing(7, wrong) as put:
         put(await source.write("newer"))
     assert (await raw_at(cache, "member:7"))[0] is None
     assert not await source.member.set([7, 1, "set"], 7, wrong)
-    assert caplog.text.count("it stores no value in hand") == 1
+    assert caplog.text.count("member stores no value in hand") == 1
+    told = [event for event in bare(events) if isinstance(event, (Filled, NotStored, Uncached))]
+    assert told == [Filled("member:7", "", 60), *[NotStored("member:7", "", "tags")] * 2]
 
 
 async def test_a_value_of_another_type_is_refused_and_the_key_is_invalidated(cache: Cache) -> None:

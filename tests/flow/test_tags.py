@@ -14,11 +14,12 @@ import pytest_asyncio
 from cachekit import MISS, Cache, ConfigurationError, DecorationError
 from cachekit.cache import open_sealer
 from cachekit.entry import parse
-from cachekit.events import Event, Filled, Hit, Invalidated, Loaded, Missed, StoreFailed
+from cachekit.events import Event, Filled, Hit, Invalidated, LoadBegan, Loaded, Missed, StoreFailed
 from cachekit.sealing import new_key
 from cachekit.tags import tag_key
 from cachekit.testing import FailingStore, FakeClock, memory_cache
 from tests.kit.bare import Bare
+from tests.kit.telling import bare
 
 T = 5.0  # seconds that a verb may take: a noisy machine is no failure
 
@@ -110,7 +111,8 @@ async def test_a_function_that_names_tags_invalidates_them_in_one_step(functions
     await functions.member("ann", 7)
     await functions.member("bob", 8)
     await write(1, [7, 8])
-    assert functions.events[-1] == Invalidated(("page:1",), True, False, ("team:7", "team:8", "author:7"))
+    assert functions.events[-1].function == f"{__name__}.{write.__qualname__}"
+    assert bare(functions.events)[-1] == Invalidated(("page:1",), True, False, ("team:7", "team:8", "author:7"))
     assert [await functions.member("ann", 7), await functions.member("bob", 8)] == [["ann", 3], ["bob", 4]]
 
 
@@ -660,7 +662,8 @@ async def test_events_of_a_tagged_function_are_those_of_any_other() -> None:
     for _ in range(2):
         await functions.member("ann", 7)
     kinds = [type(event) for event in functions.events]
-    assert kinds == [Missed, Loaded, Filled, Hit]
+    assert kinds == [Missed, LoadBegan, Loaded, Filled, Hit]
+    assert {event.function for event in functions.events} == {functions.member._self_plan.name}
 
 
 async def test_a_method_with_tags_binds_its_instance() -> None:

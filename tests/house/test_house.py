@@ -19,15 +19,18 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 # The modules that may catch everything, and the reason of each.
 BROAD = {
     "_flow/background.py": "the user's function: no caller sees the failure of its load, which is an event",
+    "_flow/batch_gather.py": "a failed load is told to observers, and raised again as it is",
     "_flow/batch_load.py": "a failed load is shared as its exception, and raised again as it is",
     "_flow/load.py": "a failed load is shared as its exception, and raised again as it is",
     "_flow/plan.py": "the user's policy and annotations",
+    "_flow/stale.py": "a failed load is told to observers, and raised again as it is",
     "_flow/warm.py": "the user's function: its failure is counted, and the rest is warmed",
     "_tiers/guard.py": "the store",
     "_tiers/reporter.py": "observers",
     "codecs.py": "code of the user's types",
     "keys.py": "properties of the user's objects",
     "sealing.py": "the user's callable of keys",
+    "stores/credentials.py": "the user's callable of credentials",
     "stores/lane.py": "the edge to redis-py",
     "stores/tracking.py": "the edge to redis-py",
 }

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from enum import Enum, auto
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from tests.kit.ports import free_port
 
@@ -20,6 +21,8 @@ CHUNK: Final = 65_536
 BACKLOG: Final = 128
 # The answer of a server of another kind; no reply of Redis begins with an H.
 GARBAGE: Final = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+Rewrite: TypeAlias = Callable[[bytes], bytes]
 
 
 class Fault(Enum):
@@ -45,6 +48,8 @@ class Fault(Enum):
     """The first half of a chunk of replies arrives, then the connection is closed in order (FIN)."""
     GARBAGE = auto()
     """Each chunk of replies is replaced by bytes that are no RESP."""
+    REWRITE = auto()
+    """Each chunk of replies is passed through the proxy's ``rewrite``. A short reply is one chunk."""
 
 
 # With these faults nobody can connect.
@@ -59,6 +64,7 @@ class FaultProxy:
     Args:
         target_port: The port of the server.
         target_host: Its address.
+        rewrite: Gets a chunk of replies, and returns what the client gets, with REWRITE.
 
     Attributes:
         port: The port of the proxy.
@@ -72,11 +78,12 @@ class FaultProxy:
         ...     await proxy.heal()
     """
 
-    def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
+    def __init__(self, target_port: int, target_host: str = "127.0.0.1", *, rewrite: Rewrite = bytes) -> None:
         self.port = free_port()
         self.accepted = 0
         self.seen = bytearray()
         self._target = (target_host, target_port)
+        self.rewrite = rewrite
         self._fault = Fault.NONE
         self._seconds = 0.0
         self._connections: dict[asyncio.Task[None], _Connection] = {}
@@ -188,7 +195,7 @@ class FaultProxy:
                 _reset_when_closed(client)
                 client.close()
                 continue
-            connection = _Connection(client, self._target, self._fault, self._seconds, self.seen)
+            connection = _Connection(client, self._target, self._fault, self._seconds, self)
             self._connections[connection.task] = connection
             connection.task.add_done_callback(self._connections.pop)
 
@@ -204,14 +211,15 @@ class _Connection:
     """One client's connection, and the one to the server behind it; `task` ends with them."""
 
     def __init__(
-        self, client: socket.socket, target: tuple[str, int], fault: Fault, seconds: float, seen: bytearray
+        self, client: socket.socket, target: tuple[str, int], fault: Fault, seconds: float, proxy: FaultProxy
     ) -> None:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each chunk, and each dripped byte, at once
         self._client = client
         self._fault = fault
         self._seconds = seconds
-        self._seen = seen
+        self._seen = proxy.seen
+        self._rewrite = proxy.rewrite
         self._dead = fault is Fault.HALF_OPEN
         self._switched = asyncio.Event()
         self.task = asyncio.create_task(self._run(target))
@@ -297,6 +305,8 @@ class _Connection:
                 # A close while requests are unread would be a reset: its own end is closed, theirs is read on.
                 self._client.shutdown(socket.SHUT_WR)
                 self._dead = True
+            case Fault.REWRITE:
+                await self._send(self._rewrite(reply))
             case Fault.GARBAGE:
                 await self._send(GARBAGE)
             case _:

@@ -248,6 +248,19 @@ async def test_garbage_arrives_instead_of_replies(proxy: FaultProxy, client: Cli
     assert await client.ping() == PONG
 
 
+async def test_replies_are_rewritten_and_requests_are_not(redis_server: RedisServer) -> None:
+    async with FaultProxy(redis_server.port, rewrite=lambda reply: reply.replace(b"one", b"two")) as proxy:
+        with socket.create_connection(("127.0.0.1", proxy.port)) as sock:
+            sock.setblocking(False)
+            client = Client(sock)
+            await proxy.set(Fault.REWRITE)
+            await client.send(b"SET k one\r\n")
+            assert await client.receive() == b"+OK\r\n"
+            await client.send(b"GET k\r\n")
+            assert await client.receive() == b"$3\r\ntwo\r\n"
+    assert redis_server.cli("GET", "k") == b"one"
+
+
 async def test_a_fault_may_apply_to_existing_connections_alone(proxy: FaultProxy) -> None:
     for fault in (Fault.HALF_OPEN, Fault.RESET):
         # The loop gets no turn between the connect and the fault: the connection exists all the same.

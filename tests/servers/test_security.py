@@ -268,6 +268,7 @@ async def tagged_denials(url: str) -> set[str]:
             await tagged.set(1, 1)
             async with tagged.writing(2) as put:
                 put(2)
+            await tagged.ttl(2)
             await tagged.touch(2, 600)
             await cache.get_many(["tagged:1", "tagged:2"])
             await tagged.take(1)

@@ -32,8 +32,11 @@ from cachekit import (
 )
 from cachekit._tiers.guard import Budget, Guard
 from cachekit._tiers.outcome import Down
+from cachekit.events import Event
+from cachekit.stores import Store, open_store
 from cachekit.stores.base import Window
 from cachekit.stores.scripts import Fill
+from cachekit.testing import FailingStore, assert_loads, capture_events, disabled, reset
 
 
 class Profile:
@@ -466,3 +469,32 @@ async def many_and_in_hand(team: Team) -> None:
     assert_type(await cache.get_many(["a"]), dict[str, Any])
     assert_type(await cache.set_many({"a": 1}, ttl="1m"), bool)
     assert_type(await cache.delete_many({"a", "b"}), bool)
+
+
+class Provider:
+    def get_credentials(self) -> tuple[str, str]:
+        return "user", "token"
+
+
+async def fetch_token() -> str:
+    return "token"
+
+
+async def for_teams() -> None:
+    for credentials in (lambda: "token", lambda: ("user", "token"), fetch_token, Provider()):
+        assert_type(Cache("redis://localhost", credentials=credentials), Cache)
+    assert_type(configure("redis://localhost", credentials=fetch_token), Cache)
+    assert_type(cache.scoped("tenant-7:"), Cache)
+    store = open_store("redis://localhost", credentials=Provider())
+    assert_type(store, Store)
+    Cache(store, prefix="users:")
+
+
+def in_tests() -> None:
+    with disabled() as nothing:
+        assert_type(nothing, None)
+    with capture_events() as events, assert_loads(1) as same:
+        assert_type(events, list[Event])
+        assert_type(same, list[Event])
+    with FailingStore().failing():
+        reset()
