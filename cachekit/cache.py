@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
@@ -11,12 +11,12 @@ from typing import Any, Final, Self, TypeVar, Unpack
 from cachekit._flow.caches import CACHES, off_by_environment, off_runtime
 from cachekit._flow.commit import after_commit
 from cachekit._flow.plan import KnownTemplates
-from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy
 from cachekit._flow.put import touch
 from cachekit._flow.runtime import Runtime
 from cachekit._flow.scopes import Scopes
 from cachekit._flow.tagged import read_by_hand
-from cachekit._flow.write import Invalidation, clear, commit, invalidate, store, store_many
+from cachekit._flow.write import Invalidation, InvalidationOptions, clear, commit, invalidate, store, store_many
 from cachekit._tiers.background import Background
 from cachekit._tiers.coherence import Coherence
 from cachekit._tiers.guard import Guard, Settings
@@ -219,7 +219,7 @@ class Cache:
 
     # --- decorating -----------------------------------------------------------------------------
 
-    @with_options_in_signature
+    @with_options_in_signature(Policy)
     def cached(self, key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
         """Cache the results of an async function in this cache; see `cachekit.cached`."""
         if options.get("private") and self.own.sealer is None and not self.runtime.reporter.off:
@@ -232,12 +232,10 @@ class Cache:
             raise ConfigurationError(NO_KEYS)
         return make_cached_many(lambda: self.runtime, self._known, key, each, options)
 
-    def invalidates(
-        self, *keys: str, tags: Sequence[str] = (), soft: bool = False, always: bool = False, around: bool = False
-    ) -> Callable[[F], F]:
+    @with_options_in_signature(Invalidation)
+    def invalidates(self, *keys: str, **options: Unpack[InvalidationOptions]) -> Callable[[F], F]:
         """Invalidate keys and tags of this cache after an async function has returned; see `cachekit.invalidates`."""
-        options = Invalidation(keys=keys, tags=tags, soft=soft, always=always, around=around)
-        return make_invalidates(lambda: self.runtime, options)
+        return make_invalidates(lambda: self.runtime, keys, options)
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         """Hold invalidations back until a block ends normally, so that a database commits first.

@@ -14,12 +14,14 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 from weakref import WeakKeyDictionary
 
+from msgspec import Struct
+
 from cachekit._flow.batch import serve_many
 from cachekit._flow.batch_plan import MOST as MOST_IDS
 from cachekit._flow.batch_plan import BatchPlan, BatchPolicy, plan_alone, plan_many
 from cachekit._flow.batch_write import invalidate_ids, invalidate_many
 from cachekit._flow.plan import CallPlan, KnownTemplates
-from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy, meant
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy, meant, nearest
 from cachekit._flow.put import Put, PutPlan, set_call, touch_call, ttl_of_call, write_through, writing
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Runtime
@@ -32,7 +34,15 @@ from cachekit._flow.tagged import (
     ttl_of_tagged,
 )
 from cachekit._flow.warm import Warmed, Warming, warm
-from cachekit._flow.write import Invalidation, WritePlan, expire_call, invalidate, invalidate_call, write
+from cachekit._flow.write import (
+    Invalidation,
+    InvalidationOptions,
+    WritePlan,
+    expire_call,
+    invalidate,
+    invalidate_call,
+    write,
+)
 from cachekit._tiers.outcome import Miss
 from cachekit.config import parse_count, parse_duration
 from cachekit.errors import ConfigurationError, DecorationError
@@ -882,28 +892,40 @@ class PuttingFunction(_Writer[P, R]):
         return write_through(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
 
-def make_invalidates(runtime: Lookup, options: Invalidation) -> Callable[[F], F]:
+def make_invalidates(runtime: Lookup, keys: tuple[str, ...], options: InvalidationOptions) -> Callable[[F], F]:
     """Return the decorator that invalidates in the cache that ``runtime`` looks up."""
-    for template in options.keys:
+    for template in keys:
         if not isinstance(template, str):
             message = f'@invalidates takes key templates, not {template!r}; write @invalidates("profile:<user_id>")'
             raise DecorationError(message)
+    try:
+        invalidation = Invalidation(keys=keys, **options)
+    except TypeError:
+        names = [*InvalidationOptions.__annotations__]
+        name = next(name for name in options if name not in names)
+        instead = nearest(name, names) or '@invalidates("profile:<user_id>") or @invalidates(tags=["team:<team_id>"])'
+        message = f"@invalidates: there is no option {name}=; write {instead}; its options are {', '.join(names)}"
+        raise DecorationError(message) from None
 
     def decorate(function: Any) -> Any:
         if isinstance(function, (classmethod, staticmethod)):
             # The descriptor stays outside: it binds the function inside.
             return type(function)(decorate(function.__func__))
-        plan: WritePlan[..., Any] = WritePlan(function, options)
+        plan: WritePlan[..., Any] = WritePlan(function, invalidation)
         DECORATED[plan] = runtime
         return InvalidatingFunction(function, plan, runtime)
 
     return decorate
 
 
-def with_options_in_signature(function: D) -> D:
-    """Let people and tools see the options of ``cached`` by name, with their defaults."""
-    written = inspect.signature(function)
-    named = [one for one in written.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    signature = written.replace(parameters=[*named, *inspect.signature(Policy).parameters.values()])
-    function.__signature__ = signature  # type: ignore[attr-defined]
-    return function
+def with_options_in_signature(struct: type[Struct]) -> Callable[[D], D]:
+    """Let people and tools see the options that ``struct`` holds by name, with their defaults."""
+
+    def advertise(function: D) -> D:
+        written = inspect.signature(function)
+        named = [one for one in written.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        options = [one for one in inspect.signature(struct).parameters.values() if one.name not in written.parameters]
+        function.__signature__ = written.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+        return function
+
+    return advertise

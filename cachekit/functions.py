@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Unpack
 
 from cachekit._flow.plan import KnownTemplates
-from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration
+from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy
 from cachekit._flow.runtime import Runtime
-from cachekit._flow.write import Invalidation
+from cachekit._flow.write import Invalidation, InvalidationOptions
 from cachekit._tiers.incidents import LOGGER
 from cachekit.cache import Cache
 from cachekit.config import DEFAULT_TIMEOUT
@@ -188,7 +188,7 @@ def _runtime() -> Runtime:
     return _default().runtime
 
 
-@with_options_in_signature
+@with_options_in_signature(Policy)
 def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDecorator:
     """Cache the results of an async function in the default cache; `Cache.cached` does so in a cache of your own.
 
@@ -264,9 +264,8 @@ def cached_many(key: str, *, each: str, **options: Unpack[CachedManyOptions]) ->
     return make_cached_many(_runtime, _known, key, each, options)
 
 
-def invalidates(
-    *keys: str, tags: Sequence[str] = (), soft: bool = False, always: bool = False, around: bool = False
-) -> Callable[[F], F]:
+@with_options_in_signature(Invalidation)
+def invalidates(*keys: str, **options: Unpack[InvalidationOptions]) -> Callable[[F], F]:
     """Invalidate keys and tags of the default cache after an async function has returned normally, in one round trip.
 
     When it raises, nothing is invalidated. A failure of the cache never reaches the caller. The function keeps its
@@ -275,6 +274,7 @@ def invalidates(
     Args:
         keys: Templates as for `cached`. Placeholders such as ``<return.id>`` use the result. ``"profile:<*ids>"`` names
             a key for each element of a collection.
+        options: The options below, by name.
         tags: Templates of tags: all values that depend on them are invalidated. They may use the result as well.
         soft: Whether the values of functions with ``stale_if_error`` stay, to stand in for loads that fail and for
             nothing else (`CachedFunction.expire`). All other values are removed. Not together with ``tags``.
@@ -284,15 +284,15 @@ def invalidates(
             from then on no call is served what was cached before it. Placeholders of the result count afterwards alone.
 
     Raises:
-        DecorationError: At decoration: not an ``async def``, no template, or one that names no parameter.
+        DecorationError: At decoration: not an ``async def``, no template, one that names no parameter, or an unknown
+            option.
         ConfigurationError: An option makes no sense.
 
     Example:
         >>> @invalidates("profile:<user_id>")
         ... async def record_errors(user_id: str, errors: list[str]) -> None: ...
     """
-    options = Invalidation(keys=keys, tags=tags, soft=soft, always=always, around=around)
-    return make_invalidates(_runtime, options)
+    return make_invalidates(_runtime, keys, options)
 
 
 async def cache_get(key: str) -> Any:

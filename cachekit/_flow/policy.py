@@ -255,8 +255,11 @@ def meant(name: str, options: Sequence[str]) -> str | None:
         >>> meant("expire", ["ttl", "tags"]), meant("tag", ["ttl", "tags"])
         ('ttl=600', 'tags=…')
     """
-    if name in _MEANT:
-        return _MEANT[name]
+    return _MEANT.get(name) or nearest(name, options)
+
+
+def nearest(name: str, options: Sequence[str]) -> str | None:
+    """Return that one of ``options`` whose name is like ``name``, as it is written; None without one."""
     close = difflib.get_close_matches(name, options, 1)
     return f"{close[0]}=…" if close else None
 

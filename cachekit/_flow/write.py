@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import CoroutineType
-from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, cast
 
 from msgspec import Struct
 
@@ -30,6 +30,15 @@ R = TypeVar("R")
 
 Item: TypeAlias = dict[str, object]
 """Of a window."""
+
+
+class InvalidationOptions(TypedDict, total=False):
+    """The options of `cachekit.invalidates` for type checkers: those of `Invalidation`, which has the defaults."""
+
+    tags: Sequence[str]
+    soft: bool
+    always: bool
+    around: bool
 
 
 class Invalidation(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient
 
-from cachekit import Cache, DecorationError, RenderError, cached, cached_many, using
+from cachekit import Cache, DecorationError, RenderError, cached, cached_many, invalidates, using
 from cachekit.events import Event, StoreFailed
 from cachekit.stores import MemoryStore
 from cachekit.testing import memory_cache
@@ -128,6 +128,21 @@ def test_an_unknown_option_of_a_batch_says_what_to_write_in_its_place() -> None:
         cached_many("user:<user_id>", each="user_ids", expire=60)  # type: ignore[call-arg]
     with pytest.raises(DecorationError, match=r"there is no option max_bath=; write max_batch=…"):
         cached_many("user:<user_id>", each="user_ids", ttl=60, max_bath=60)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("tag", r"write tags=…; its options are tags, soft, always, around"),
+        ("alway", r"write always=…"),
+        ("key", r'write @invalidates\("profile:<user_id>"\)'),
+        ("expire", r'write @invalidates\("profile:<user_id>"\)'),
+    ],
+)
+def test_an_unknown_option_of_invalidates_says_what_to_write_in_its_place(option: str, said: str) -> None:
+    for decorator in (invalidates, Cache("memory://").invalidates):
+        with pytest.raises(DecorationError, match=rf"^@invalidates: there is no option {option}=; {said}"):
+            decorator(**{option: "profile:<user_id>"})  # type: ignore[arg-type]
 
 
 # --- a call without time ---------------------------------------------------------------------------------
