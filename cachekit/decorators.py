@@ -24,7 +24,7 @@ from cachekit._flow.plan import CallPlan, KnownTemplates
 from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy, meant, nearest
 from cachekit._flow.put import Put, PutPlan, set_call, touch_call, ttl_of_call, write_through, writing
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
-from cachekit._flow.runtime import Runtime
+from cachekit._flow.runtime import Lookup, Runtime
 from cachekit._flow.tagged import (
     peek_tagged,
     refresh_tagged,
@@ -74,13 +74,18 @@ V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 D = TypeVar("D", bound=Callable[..., object])
 
-Lookup: TypeAlias = Callable[[], Runtime]
-
 Plan: TypeAlias = "CallPlan[..., Any] | BatchPlan[Any, Any] | WritePlan[..., Any] | PutPlan[..., Any]"
 
-DECORATED: Final[WeakKeyDictionary[Plan, Lookup]] = WeakKeyDictionary()
-"""The plan of each decorated function of this process, and how its cache is found: for tools that list them
+DECORATED: Final[WeakKeyDictionary[Plan, None]] = WeakKeyDictionary()
+"""The plan of each decorated function of this process, in the order of their decoration: for tools that list them
 (`cachekit.describing`). It keeps no function alive, and no call looks here."""
+
+
+def _note(plan: Plan, runtime: Lookup) -> None:
+    # The plan holds the way to its cache. As a value of the dictionary it would keep the plan alive for ever where the
+    # cache leads to the function, as an observer of it may.
+    plan.lookup = runtime
+    DECORATED[plan] = None
 
 
 class _Decorated(ObjectProxy):
@@ -365,7 +370,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
                 # The descriptor stays outside: it binds the function inside.
                 return type(function)(decorate(function.__func__))
             plan: PutPlan[..., Any] = PutPlan(function, one)
-            DECORATED[plan] = runtime
+            _note(plan, runtime)
             return PuttingFunction(function, plan, runtime)
 
         decorated: Callable[P2, CoroutineType[Any, Any, R]] = decorate(function)
@@ -487,7 +492,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         def decorate(function: Any) -> Any:
             function, binds = _unwrapped(function, "many")
             plan = plan_many(function, one, each, policy)
-            DECORATED[plan] = runtime
+            _note(plan, runtime)
             return CachedManyFunction(function, plan, runtime, binds)
 
         return decorate
@@ -782,7 +787,7 @@ def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options
         function, binds = _unwrapped(function)
         plan: CallPlan[..., Any] = CallPlan(function, key, policy, of_class=binds == "class")
         known.add(plan)
-        DECORATED[plan] = runtime
+        _note(plan, runtime)
         return (CachedFunction if plan.tags is None else TaggedFunction)(function, plan, runtime, binds)
 
     return decorate
@@ -808,7 +813,7 @@ def make_cached_many(
         function, binds = _unwrapped(function, "cached_many")
         plan = plan_alone(function, key, each, (policy, batch_policy))
         known.add(plan.one)
-        DECORATED[plan] = runtime
+        _note(plan, runtime)
         return CachedManyFunction(function, plan, runtime, binds)
 
     return decorate
@@ -912,7 +917,7 @@ def make_invalidates(runtime: Lookup, keys: tuple[str, ...], options: Invalidati
             # The descriptor stays outside: it binds the function inside.
             return type(function)(decorate(function.__func__))
         plan: WritePlan[..., Any] = WritePlan(function, invalidation)
-        DECORATED[plan] = runtime
+        _note(plan, runtime)
         return InvalidatingFunction(function, plan, runtime)
 
     return decorate

@@ -13,9 +13,9 @@ from msgspec import Struct
 from cachekit._flow.batch_plan import BatchPlan
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.put import PutPlan
-from cachekit._flow.runtime import Runtime
+from cachekit._flow.runtime import Lookup, Runtime
 from cachekit._flow.write import WritePlan
-from cachekit.decorators import DECORATED, Lookup, Plan
+from cachekit.decorators import DECORATED, Plan
 from cachekit.errors import CachekitError, DecorationError
 from cachekit.stores.memory import MemoryStore
 
@@ -134,7 +134,7 @@ def decorated(function: Any) -> Decorated:
     while one is not None:
         plan = getattr(one, "_self_plan", None)
         if plan is not None and plan in DECORATED:
-            return Decorated(_KINDS[_class_of(plan)], plan, DECORATED[plan])
+            return Decorated(_KINDS[_class_of(plan)], plan, plan.lookup)
         one = getattr(one, "__wrapped__", None)
     name = getattr(function, "__qualname__", repr(function))
     message = f"{name} is not decorated with @cached, @cached_many, @invalidates or .puts"
@@ -143,7 +143,7 @@ def decorated(function: Any) -> Decorated:
 
 def all_decorated() -> list[Decorated]:
     """Return every decorated function of this process that is alive, in the order of their decoration."""
-    return [Decorated(_KINDS[_class_of(plan)], plan, lookup) for plan, lookup in [*DECORATED.items()]]
+    return [Decorated(_KINDS[_class_of(plan)], plan, plan.lookup) for plan in [*DECORATED]]
 
 
 _KINDS: Final[dict[type, Kind]] = {

@@ -18,6 +18,7 @@ from msgspec.structs import force_setattr
 from cachekit._flow.arguments import Arguments, arguments_of
 from cachekit._flow.plan import CallPlan, check_function, describe, return_annotation
 from cachekit._flow.policy import Duration, Policy
+from cachekit._flow.runtime import Lookup
 from cachekit._flow.tagging import TagPlan
 from cachekit.config import parse_count, parse_duration
 from cachekit.errors import DecorationError
@@ -60,6 +61,9 @@ class BatchPlan(Generic[K, V]):
     Raises:
         DecorationError: A tag names a parameter that the function lacks.
     """
+
+    lookup: Lookup
+    """How its cache is found; its decorator sets it."""
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from cachekit._flow.arguments import Arguments, arguments_of
 from cachekit._flow.policy import NoAnswerError, Policy
+from cachekit._flow.runtime import Lookup
 from cachekit._flow.tagging import TagPlan
 from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
@@ -50,6 +51,9 @@ class CallPlan(Generic[P, R]):
     Raises:
         DecorationError: The function or the template cannot be decorated.
     """
+
+    lookup: Lookup
+    """How its cache is found; its decorator sets it."""
 
     def __init__(
         self, function: Callable[P, Coroutine[Any, Any, R]], key: str | None, policy: Policy, *, of_class: bool = False

@@ -24,7 +24,7 @@ from cachekit._flow.flight import Flight
 from cachekit._flow.lease import release, seize, stop_renewing
 from cachekit._flow.load import fill_inside, stored_form, tell_filled
 from cachekit._flow.plan import CallPlan, check_function, describe
-from cachekit._flow.runtime import Runtime
+from cachekit._flow.runtime import Lookup, Runtime
 from cachekit._flow.stale import UNTIMED
 from cachekit._flow.tagged_lease import with_tags
 from cachekit._flow.tagged_put import tagging_of_put, touch_tags
@@ -317,6 +317,9 @@ class PutPlan(Generic[P, R]):
     Raises:
         DecorationError: It cannot be decorated, or lacks a parameter of the key or of a tag.
     """
+
+    lookup: Lookup
+    """How its cache is found; its decorator sets it."""
 
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], one: CallPlan[..., R]) -> None:
         signature = check_function(function, "puts")

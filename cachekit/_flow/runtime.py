@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from cachekit._flow.flight import Flights
 from cachekit._flow.renewal import Renewals
@@ -103,3 +103,7 @@ class Runtime:
         await asyncio.gather(*[coherence.aclose(DRAIN) for coherence in coherences])
         await self.background.aclose()
         self._guard.close()
+
+
+Lookup: TypeAlias = Callable[[], Runtime]
+"""How a decorated function finds its cache, at each call."""

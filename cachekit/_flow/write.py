@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from cachekit._flow.commit import BLOCKS, Changes, Write, block_for, open_block
 from cachekit._flow.plan import CallPlan, check_function, describe
-from cachekit._flow.runtime import Runtime
+from cachekit._flow.runtime import Lookup, Runtime
 from cachekit._flow.tagging import compile_tags, of_result
 from cachekit._tiers.guard import Budget
 from cachekit._tiers.reporter import Reporter
@@ -83,6 +83,9 @@ class WritePlan(Generic[P, R]):
     Raises:
         DecorationError: The function or a template cannot be decorated.
     """
+
+    lookup: Lookup
+    """How its cache is found; its decorator sets it."""
 
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], options: Invalidation) -> None:
         signature = check_function(function, "invalidates")

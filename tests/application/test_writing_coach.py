@@ -681,7 +681,7 @@ async def test_a_profile_is_invalidated_once_the_database_has_committed(tmp_path
         assert happened == ["Committed", "Invalidated"]
         assert (await error_profile("42", database)).total == 1
         hit = await error_profile("42", database)
-    assert happened[2:] == ["Missed", "Loaded", "Filled", "Hit"]
+    assert happened[2:] == ["Missed", "LoadBegan", "Loaded", "Filled", "Hit"]
     assert [*hit.days.values()][-1] == 1
     await database.engine.dispose()
 
