@@ -42,11 +42,12 @@ def load_softly(asked: Asked[Any, Any], members: Sequence[Member], gather: Gathe
     Returns the members that are loaded as all others.
     """
     led: list[Member] = []
+    spares: list[Found] = []
     others: list[Member] = []
     for member in members:
         call = member.call
-        soft_timeout = call.plan.soft_timeout
-        if call.spare is None or soft_timeout is None:
+        spare, soft_timeout = call.spare, call.plan.soft_timeout
+        if spare is None or soft_timeout is None:
             others.append(member)
             continue
         member.flight, joining = board(call.runtime.flights, call.key, call.plan, member.result)
@@ -57,13 +58,13 @@ def load_softly(asked: Asked[Any, Any], members: Sequence[Member], gather: Gathe
         member.ends = asyncio.get_running_loop().time() + soft_timeout
         if joining is not Joining.JOIN:
             led.append(member)
+            spares.append(spare)
         else:
             gather.share(member)
     if led and not _start(asked, led, Copy.HELD):
         _abandon(led)
-        for member in led:
-            if member.call.spare is not None:
-                gather.values[member.call.key] = hand_out(member.call, member.call.spare, "busy")
+        for member, spare in zip(led, spares, strict=True):
+            gather.values[member.call.key] = hand_out(member.call, spare, "busy")
         return others
     for member in led:
         gather.share(member)
