@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cachekit._flow.batch_load import Group, Member, acquire_all, flight_of, load_group
 from cachekit._flow.batch_plan import Asked
-from cachekit._flow.flight import ABSENT, AGAIN, PAUSED, Landed, State, is_open
+from cachekit._flow.flight import ABSENT, AGAIN, PAUSED, Landed, is_open
 from cachekit._flow.joining import Joining, ReadResult, board
 from cachekit._flow.lease import Wait
 from cachekit._flow.load import Following, Sharing, abandon, load_failed, tell_shared
@@ -41,7 +41,7 @@ class Gather:
         # To be loaded, held by loads of other processes, and loaded by other callers of this process.
         self._open: deque[Member] = deque()
         self._loose = deque(loose)
-        self._held: list[Member] = []
+        self._held: list[tuple[Member, Wait]] = []
         self._shared: dict[asyncio.Future[Landed | None], tuple[Member, Sharing]] = {}
         # Those that follow an earlier load, which is not theirs.
         self._following: dict[asyncio.Future[None], tuple[Member, Following]] = {}
@@ -95,10 +95,11 @@ class Gather:
             # It has a flight when another caller has left that to it, or when it was held by another process.
             if member.flight is None and not self._boards(member):
                 continue
-            if flight_of(member).after is None:
+            after = flight_of(member).after
+            if after is None:
                 led.append(member)
             else:
-                following = Following(member.call, flight_of(member))
+                following = Following(member.call, flight_of(member), after)
                 self._following[following.follower] = (member, following)
         return led
 
@@ -131,10 +132,12 @@ class Gather:
                 member.call.runtime.flights.close(flight_of(member))
                 self._end(member, answer, own=True)
             else:
-                member.wait = member.wait or Wait(flight_of(member), member.call.plan.policy.lease)
-                if over := member.wait.is_over(answer):
+                wait = member.wait = member.wait or Wait(flight_of(member), member.call.plan.policy.lease)
+                if wait.is_over(answer):
                     flight_of(member).unleased = "lease"
-                (mine if over else self._held).append(member)
+                    mine.append(member)
+                else:
+                    self._held.append((member, wait))
         if self._held and not mine:
             # As in `lease.acquire`: to wait for the load of another process is no work of the cache.
             budget.left = left
@@ -183,15 +186,14 @@ class Gather:
         found = await asyncio.gather(
             *[in_place_of(member.call, member.result, flight_of(member), error) for member in mine]
         )
-        if any(standing is None for standing in found):
+        known = [standing for standing in found if standing is not None]
+        if len(known) < len(found):
             self._raised(mine, error)
             raise error
-        for member, standing in zip(mine, found, strict=True):
+        for member, standing in zip(mine, known, strict=True):
             call = member.call
             load_failed(call, flight_of(member), error, raised=False)
-            if standing is not None:
-                why = "offline" if call.spare is None else "error"
-                self.values[call.key] = hand_out(call, standing, why)
+            self.values[call.key] = hand_out(call, standing, "offline" if call.spare is None else "error")
 
     # --- the loads of others ----------------------------------------------------------------------
 
@@ -219,19 +221,17 @@ class Gather:
             self._led.append(member)
             self._open.append(member)
         self._end_soft()
-        self._open.extend(self._held)
+        self._open.extend([member for member, _ in self._held])
         self._held.clear()
 
     def _pause(self) -> float | None:
         """Return for how many seconds to wait, at most."""
         pauses: list[float] = []
-        for place, member in enumerate(self._held):
-            if member.wait is None:
-                continue
-            if place:
-                member.wait.note(pauses[0])
+        for _, wait in self._held:
+            if pauses:
+                wait.note(pauses[0])
             else:
-                pauses.append(member.wait.next_pause())
+                pauses.append(wait.next_pause())
         now = asyncio.get_running_loop().time()
         ends = [member.ends - now for member, _ in self._shared.values() if member.ends is not None]
         ends += [following.ends - now for _, following in self._following.values()]
@@ -282,5 +282,5 @@ class Gather:
                 continue
             if flight.landed is not None:
                 member.call.runtime.flights.close(flight)
-            elif flight.state is not State.ABANDONED:
+            else:
                 abandon(member.call, flight)

@@ -264,12 +264,11 @@ async def _within(seconds: float, group: Group) -> Any:
 def _time_out(group: Group, message: str) -> None:
     for member in group.members:
         flight, call = flight_of(member), member.call
-        if flight.landed is None:
-            error = TimeoutError(message)
-            flight.timed_out = True
-            flight.land(Landed(error=error))
-            call.runtime.flights.close(flight)
-            give_up(call, flight, error)
+        error = TimeoutError(message)
+        flight.timed_out = True
+        flight.land(Landed(error=error))
+        call.runtime.flights.close(flight)
+        give_up(call, flight, error)
 
 
 def _checked(group: Group, found: object) -> Mapping[Any, Any]:
@@ -319,9 +318,8 @@ def _land_all(group: Group, found: Mapping[Any, Any], began: float) -> tuple[lis
         except RoundTripError as error:
             refused = refused or error
             flight = flight_of(member)
-            if flight.landed is None:
-                flight.land(Landed(error=copied(error)))
-                give_up(member.call, flight, error)
+            flight.land(Landed(error=copied(error)))
+            give_up(member.call, flight, error)
             continue
         if filling is not None:
             fills.append(_Fill(member, filling))

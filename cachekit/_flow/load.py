@@ -193,20 +193,19 @@ class Following:
 
     Args:
         call: Of the caller.
-        flight: Its own flight. From now on it waits for the one before it.
+        flight: Its own flight.
+        after: The one of the earlier load. From now on the caller waits for it.
     """
 
-    def __init__(self, call: Call[Any], flight: Flight) -> None:
+    def __init__(self, call: Call[Any], flight: Flight, after: Flight) -> None:
         self._call = call
         self._flight = flight
+        self._after = after
         self._began = time.monotonic()
-        self._waiting = [waiting_for(flight)]
+        self._waiting = [waiting_for(flight), waiting_for(after)]
         self.ends: float = flight.loop.time() + call.budget.left
         """When it is not waited for any longer, by the clock of the event loop."""
-        self.follower: asyncio.Future[None] = flight.loop.create_future()
-        if flight.after is not None:
-            self._waiting.append(waiting_for(flight.after))
-            self.follower = flight.after.add_follower()
+        self.follower: asyncio.Future[None] = after.add_follower()
         for waiting in self._waiting:
             waiting.__enter__()
 
@@ -214,9 +213,8 @@ class Following:
         """Wait no more: the earlier load has ended, or its time is over, or the caller leaves."""
         for waiting in self._waiting:
             waiting.__exit__(None, None, None)
-        if self._flight.after is not None:
-            self._flight.after.remove_follower(self.follower)
-            self._flight.after = None
+        self._after.remove_follower(self.follower)
+        self._flight.after = None
         self._call.budget.left -= time.monotonic() - self._began
 
 
@@ -299,12 +297,11 @@ async def _within(seconds: float, call: Call[R], flight: Flight) -> R:
 
 def _time_out(call: Call[Any], flight: Flight, message: str) -> None:
     """End a flight whose load takes too long: all callers that wait get the error, and the next one loads anew."""
-    if flight.landed is None:
-        error = TimeoutError(message)
-        flight.timed_out = True
-        flight.land(Landed(error=error))
-        call.runtime.flights.close(flight)
-        give_up(call, flight, error)
+    error = TimeoutError(message)
+    flight.timed_out = True
+    flight.land(Landed(error=error))
+    call.runtime.flights.close(flight)
+    give_up(call, flight, error)
 
 
 def give_up(call: Call[Any], flight: Flight, error: Exception) -> None:

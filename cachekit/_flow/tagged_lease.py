@@ -7,13 +7,13 @@ generations that came in the same round trip, and with no others.
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 from msgspec.structs import replace
 
 from cachekit._flow.call import Call
 from cachekit._flow.flight import ABSENT, Flight, Landed
-from cachekit._flow.tagging import Tagging
+from cachekit._flow.tagging import Tagging, TagPlan
 from cachekit._tiers.coherence import milliseconds
 from cachekit._tiers.leases import Seen
 from cachekit._tiers.outcome import Down, Found
@@ -79,9 +79,8 @@ def with_tags(call: Call[Any], flight: Flight, entry: Entry, result: object, ttl
 
     A result of which not all tags were opened teaches their names to the next load, or write.
     """
-    plan, tagging = call.plan.tags, call.tagging
-    if plan is None or tagging is None:
-        return entry
+    # It is asked for calls that have opened their tags.
+    plan, tagging = cast("TagPlan", call.plan.tags), cast("Tagging", call.tagging)
     kept = ttl + (0.0 if call.plan.windows is None else call.plan.windows.longest)
     plan.longest = max(plan.longest, kept)
     try:
