@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import copy_context
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from cachekit import MISS, Cache, SnapshotStore, _flow
+from cachekit import MISS, Cache, RollingWindow, SnapshotStore, _flow
+from cachekit.events import NotStored
 from cachekit.stores.base import Store
 from cachekit.stores.memory import MemoryStore
 from cachekit.testing import FailingStore
+from tests.kit.stale import raw_at, watch
 
 
 @pytest_asyncio.fixture
@@ -57,6 +61,45 @@ async def test_a_forget_after_a_save_leaves_nothing(cache: Cache) -> None:
         await store.save_snapshot("42", "secret", 1)
         await store.forget("42")
     assert await texts(store) == []
+
+
+async def test_a_value_that_is_no_json_is_not_stored_at_the_end_of_the_block_either(cache: Cache) -> None:
+    words = RollingWindow(cache, "words:7", limit=5, ttl=60)
+    await cache.set("k", "old", ttl=60)
+    await words.push({"text": "old"})
+    async with cache.after_commit():
+        await cache.delete("k")
+        await words.forget()
+        assert not await cache.set("k", object(), ttl=60)
+        assert not await words.push({"text": object()})
+    assert await cache.get("k", MISS) is MISS
+    assert await words.recent(5) == []
+
+
+async def test_of_many_values_those_that_are_to_be_invalidated_wait_for_the_end_of_the_block(cache: Cache) -> None:
+    async with cache.after_commit():
+        await cache.delete("a")
+        assert not await cache.set_many({"a": 1, "b": 2}, ttl=60)
+        assert await raw_at(cache, "a") == (None, None)
+        assert (await raw_at(cache, "b"))[0] == b"2"
+    assert await cache.get_many(["a", "b"]) == {"a": 1, "b": 2}
+
+
+async def test_a_block_that_is_closed_from_elsewhere_leaves_the_block_there_open() -> None:
+    cache = Cache("memory://")
+    await cache.set("k", "stays", ttl=60)
+
+    async def strays() -> None:
+        async with cache.after_commit():
+            await asyncio.Event().wait()
+
+    stray = strays()
+    copy_context().run(stray.send, None)
+    async with cache.after_commit():
+        stray.close()
+        assert not await cache.delete("k"), "it waits for the commit"
+        assert (await raw_at(cache, "k"))[0] == b'"stays"'
+    assert await cache.get("k") is None
 
 
 DELETED, FIRST, SECOND = None, "first", "second"
@@ -188,6 +231,40 @@ async def test_a_refresh_whose_result_is_not_to_be_stored_leaves_the_key_invalid
         await count.invalidate()
         await cache.set("n", 7, ttl=60)
         assert await count.refresh() == 2
+    assert await count.peek() is MISS
+
+
+async def test_a_refresh_while_the_store_is_down_leaves_the_key_invalidated() -> None:
+    store = FailingStore()
+    async with Cache(store) as cache:
+        count, events = counting(cache), watch(cache)
+        await count()
+        async with cache.after_commit():
+            await count.invalidate()
+            await cache.set("n", 7, ttl=60)
+            with store.failing():
+                assert await count.refresh() == 2
+        assert [event.reason for event in events if isinstance(event, NotStored)] == ["store"]
+        assert await count.peek() is MISS
+
+
+async def test_a_refresh_that_outlives_its_block_stores_nothing(cache: Cache) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @cache.cached(key="n", ttl=60)
+    async def count() -> str:
+        began.set()
+        await go_on.wait()
+        return "of the block"
+
+    events = watch(cache)
+    async with cache.after_commit():
+        await count.invalidate()
+        refresh = asyncio.create_task(count.refresh())
+        await began.wait()
+    go_on.set()
+    assert await refresh == "of the block"
+    assert [event.reason for event in events if isinstance(event, NotStored)] == ["void"]
     assert await count.peek() is MISS
 
 

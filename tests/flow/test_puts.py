@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections.abc import AsyncIterator
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from cachekit import MISS, Cache, CachedFunction
+from cachekit import MISS, Cache, CachedFunction, Put
 from cachekit.errors import ConfigurationError, DecorationError, RoundTripError
 from cachekit.events import Filled, Invalidated
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Fill, Script
 from cachekit.testing import FailingStore, FakeClock
+from tests.kit.bare import Bare
 from tests.kit.stale import PATIENCE, put, raw_at, turns, two_caches, watch
 from tests.kit.telling import bare
 from tests.kit.waiting import until
@@ -31,6 +35,10 @@ async def cache(store_url: str) -> AsyncIterator[Cache]:
     async with Cache(store_url, timeout=5) as cache:
         yield cache
         assert not cache.runtime.flights.open_loops, "a flight was left open"
+
+
+async def greeting(user_id: int, language: str = "en") -> str:
+    return f"hello {user_id} in {language}"
 
 
 class Source:
@@ -205,6 +213,98 @@ async def test_a_block_that_puts_nothing_or_raises_invalidates(cache: Cache) -> 
     assert await source.name.peek(7) is MISS
 
 
+async def test_a_written_value_of_another_type_is_an_error_where_that_is_asked_for_and_invalidates(
+    cache: Cache,
+) -> None:
+    source = Source(cache, strict=True)
+    await source.name(7)
+    with pytest.raises(RoundTripError):
+        async with source.name.writing(7) as put:
+            put("text")  # type: ignore[arg-type]
+    assert await source.name.peek(7) is MISS
+
+
+def test_a_put_shows_no_value() -> None:
+    put: Put[str] = Put()
+    put("SECRET")
+    assert "SECRET" not in repr(put)
+
+
+async def test_a_write_that_is_closed_from_elsewhere_leaves_the_block_there_open() -> None:
+    cache = Cache("memory://")
+    source = Source(cache)
+    await source.name.set(Name("stays"), 8)
+
+    async def write() -> None:
+        async with source.name.writing(7):
+            await asyncio.Event().wait()
+
+    stray = write()
+    copy_context().run(stray.send, None)
+    async with cache.after_commit():
+        await source.name.invalidate(8)
+        stray.close()
+        assert not await source.name.invalidate(8), "it waits for the commit"
+        assert (await raw_at(cache, "name:8"))[0] is not None
+    assert await source.name.peek(8) is MISS
+    await cache.aclose()
+
+
+def test_a_write_whose_loop_has_ended_leaves_its_key_to_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache("memory://")
+    source = Source(cache)
+    raised: list[object] = []
+
+    async def write() -> None:
+        async with source.name.writing(7):
+            await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    # It is told of each task that was destroyed while it was pending.
+    loop.set_exception_handler(lambda *_: None)
+    tasks = [loop.create_task(write())]
+    loop.run_until_complete(turns())
+    loop.close()
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    tasks.clear()
+    gc.collect()
+    assert raised == []
+    assert cache.runtime.coherence.journal.batch() == ["name:7"]
+
+
+async def test_a_commit_that_is_cancelled_during_its_writes_leaves_their_keys_to_the_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    cache = Cache(store, timeout=PATIENCE)
+    source = Source(cache)
+    await source.name(7)
+    asked, run = asyncio.Event(), store.run
+
+    async def hang(key: str, timeout: float, script: Script[Any]) -> Any:
+        if isinstance(script, Fill):
+            asked.set()
+            await asyncio.Event().wait()
+        return await run(key, timeout, script)
+
+    async def write() -> None:
+        async with cache.after_commit():
+            await source.name.invalidate(7)
+            async with source.name.writing(7) as put:
+                put(await source.write("new"))
+
+    monkeypatch.setattr(store, "run", hang)
+    task = asyncio.create_task(write())
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    monkeypatch.undo()
+    assert cache.runtime.coherence.journal.holds("name:7")
+    assert await source.name(7) == Name("new"), "never the old one"
+    await cache.aclose()
+
+
 async def test_a_write_that_is_cancelled_invalidates_without_waiting(cache: Cache) -> None:
     source = Source(cache)
     await source.name(7)
@@ -347,6 +447,66 @@ def test_a_function_that_puts_has_the_parameters_of_the_key() -> None:
         source.name.puts(lambda user_id: None)  # type: ignore[arg-type,return-value]
 
 
+async def test_arguments_that_do_not_fit_a_function_that_puts_are_an_error_of_the_call(cache: Cache) -> None:
+    source = Source(cache)
+
+    @source.name.puts
+    async def rename(user_id: int, text: str) -> Name:
+        return await source.write(text)
+
+    with pytest.raises(TypeError, match=r"rename.*text"):
+        rename(7)  # type: ignore[call-arg]
+    assert source.text == "old"
+
+
+async def test_a_function_that_puts_without_a_key_for_its_arguments_returns_and_stores_nothing(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source(cache)
+
+    @source.name.puts
+    async def rename(user_id: Any, text: str) -> Name:
+        return await source.write(text)
+
+    assert await rename(object(), "new") == Name("new")
+    assert source.text == "new"
+    assert "may now be out of date" in caplog.text
+
+
+async def test_a_function_that_puts_has_the_arguments_of_a_default_key_in_any_order(cache: Cache) -> None:
+    name = cache.cached(ttl=60)(greeting)
+
+    @name.puts
+    async def rename(new: str, language: str, user_id: int = 7) -> str:
+        return new
+
+    assert await rename("Ada", "en") == "Ada"
+    assert await name(7) == "Ada"
+    assert await name(7, "de") == "hello 7 in de"
+
+
+def test_a_function_that_puts_has_all_arguments_of_a_default_key() -> None:
+    name = Cache("memory://").cached(ttl=60)(greeting)
+    with pytest.raises(DecorationError, match=r"rename lacks language, .* give it a key="):
+
+        @name.puts
+        async def rename(user_id: int) -> str: ...
+
+
+async def test_a_static_method_puts(cache: Cache) -> None:
+    source = Source(cache)
+
+    class Service:
+        @source.name.puts
+        @staticmethod
+        async def rename(user_id: int, text: str) -> Name:
+            return await source.write(text)
+
+    assert await Service.rename(7, "static") == await source.name(7) == Name("static")
+    assert await Service().rename(7, "again") == await source.name(7) == Name("again")
+    assert source.loads == 0
+
+
 # --- ttl and touch ------------------------------------------------------------------------------------
 
 
@@ -405,6 +565,31 @@ async def test_touch_of_what_was_invalidated_here_does_nothing() -> None:
     assert not await source.name.touch(7, 600)
     store.recover()
     await cache.aclose()
+
+
+async def test_a_value_that_is_to_be_invalidated_has_no_ttl_and_is_not_touched(cache: Cache) -> None:
+    source = Source(cache)
+    await source.name(7)
+    async with cache.after_commit():
+        await source.name.invalidate(7)
+        assert await source.name.ttl(7) is None
+        assert not await source.name.touch(7, "1h")
+
+
+async def test_without_a_store_that_tells_ttls_there_is_none_and_one_warning_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Untimed(Bare):
+        def __init__(self) -> None:
+            super().__init__()
+            del self.get_with_lease_and_ttl  # type: ignore[attr-defined]
+
+    async with Cache(Untimed()) as cache:  # type: ignore[arg-type]
+        source = Source(cache)
+        await source.name(7)
+        assert [await source.name.ttl(7) for _ in range(2)] == [None, None]
+        assert [text for text in caplog.messages if "TimedStore" in text] == caplog.messages
+        assert len(caplog.messages) == 1
 
 
 async def test_touch_needs_a_ttl_that_makes_sense(cache: Cache) -> None:

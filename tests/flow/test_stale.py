@@ -11,7 +11,7 @@ import pytest
 from cachekit import MISS, Cache, CachedFunction
 from cachekit.events import BreakerOpened, Filled, Hit, LoadBegan, Loaded, LoadFailed, Missed, ServedStale
 from cachekit.stores.memory import MemoryStore
-from cachekit.stores.scripts import AcquireStaleLease, PauseLease, Script
+from cachekit.stores.scripts import AcquireStaleLease, PauseLease, ReleaseLease, Script, SeizeLease
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
 from tests.kit.stale import DOWN, HOUR, PATIENCE, WINDOWS, Source, put, raw_at, reasons, turns, two_caches, watch
@@ -416,6 +416,23 @@ async def test_a_leader_whose_value_was_replaced_meanwhile_gets_the_new_one(cach
     assert await leader == "set by hand"
 
 
+async def test_a_value_that_was_replaced_during_a_load_that_fails_is_a_hit_to_observers(
+    cache: Cache, source: Source
+) -> None:
+    call = decorated(cache, source)
+    await put(cache, "k", "old", left=-100)
+    source.open.clear()
+    leader = asyncio.create_task(call())
+    await source.began.wait()
+    await put(cache, "k", "set by hand", left=60)
+    events = watch(cache)
+    source.error = DOWN
+    source.open.set()
+    assert await leader == "set by hand"
+    assert [event.key for event in events if isinstance(event, Hit)] == ["k"]
+    assert reasons(events) == []
+
+
 async def test_what_the_journal_holds_has_no_value_that_stands_in() -> None:
     store = FailingStore()
     async with Cache(store) as cache:
@@ -788,6 +805,41 @@ async def test_a_store_that_is_lost_when_the_pause_is_set_costs_no_caller_its_va
         await put(cache, "k", "old", left=-100)
         source.error = DOWN
         assert await call() == "old"
+
+
+async def test_a_stale_value_stands_in_for_a_load_that_got_no_lease_from_a_store_that_failed(source: Source) -> None:
+    async def fail(store: MemoryStore, _key: str) -> None:
+        raise OSError
+
+    async with Cache(Meanwhile(AcquireStaleLease, fail)) as cache:
+        call = decorated(cache, source)
+        await put(cache, "k", "old", left=-100)
+        source.error = DOWN
+        assert await call() == "old"
+        assert source.asked == 1
+
+
+async def test_a_caller_whose_shared_load_did_not_begin_waits_for_another_one(source: Source) -> None:
+    """A load in the background finds its lease held, by a load of another process, and gives up."""
+    joined: list[asyncio.Task[Any]] = []
+    here, theirs = asyncio.get_running_loop(), b"0" * 24
+
+    async def act(store: MemoryStore, key: str) -> None:
+        if joined:
+            await store.run(key, PATIENCE, ReleaseLease(theirs))
+            return
+        await put(cache, "k", "older", left=-100)
+        joined.append(asyncio.create_task(call()))
+        await until(lambda: any(flight.awaited for flight in cache.runtime.flights.open_loops[here].values()))
+        await store.run(key, PATIENCE, SeizeLease(theirs, 60_000))
+
+    async with Cache(Meanwhile(AcquireStaleLease, act), timeout=PATIENCE) as cache:
+        call = decorated(cache, source, soft_timeout=PATIENCE)
+        await put(cache, "k", "old", left=-5)
+        assert await call() == "old"
+        await until(lambda: joined)
+        assert await joined[0] == "new"
+        assert source.asked == 1
 
 
 async def test_a_store_that_fails_is_asked_once_and_the_function_runs_as_undecorated(source: Source) -> None:
