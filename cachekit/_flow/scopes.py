@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, Generic, Protocol, TypeVar
 
 from cachekit._flow.runtime import Runtime
@@ -54,6 +55,8 @@ class Scopes(Generic[S]):
             return [scope.own for scope in self._alive.values()]
 
     def _let_go(self) -> None:
-        idle = next((prefix for prefix, scope in self._kept.items() if not scope.own.coherence.journal), None)
+        # Without the last one: it is about to be used, and an invalidation may have to wait in it then.
+        others = islice(self._kept.items(), len(self._kept) - 1)
+        idle = next((prefix for prefix, scope in others if not scope.own.coherence.journal), None)
         if idle is not None:
             del self._kept[idle]

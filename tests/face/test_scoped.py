@@ -276,6 +276,22 @@ def test_scopes_that_nobody_needs_leave() -> None:
     assert cache.scoped("held:") is held
 
 
+async def test_a_scope_whose_invalidations_wait_is_kept_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scopes, "MOST", 2)
+    store = FailingStore()
+    async with Cache(store) as cache:
+        for number in range(4):
+            await cache.scoped(f"{number}:").set("key", "old", ttl=60)
+        store.fail()
+        for number in range(4):
+            assert not await cache.scoped(f"{number}:").delete("key")
+        gc.collect()
+        store.recover()
+        assert [await cache.scoped(f"{number}:").get("key") for number in range(4)] == [None] * 4
+
+
 async def test_an_outage_is_one_incident_for_all_tenants(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "cachekit")
     store = FailingStore(clock=(clock := FakeClock()))
