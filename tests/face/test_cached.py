@@ -887,6 +887,16 @@ async def test_an_annotation_may_name_a_type_that_is_defined_further_down() -> N
     assert type(await function()) is DefinedBelow
 
 
+async def test_an_annotation_may_name_a_type_that_is_there_by_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    @memory_cache().cached(key="k", ttl=60)
+    async def function() -> Later:  # type: ignore[name-defined]  # noqa: F821
+        return Point(1, "a")
+
+    monkeypatch.setitem(globals(), "Later", Point)
+    assert await function() == await function() == Point(1, "a")
+    assert type(await function.peek()) is Point
+
+
 async def test_a_parameter_that_only_checkers_know_leaves_the_return_annotation_in_use() -> None:
     @memory_cache().cached(key="k", ttl=60)
     async def function(session: OnlyForCheckers | None = None) -> Point:  # type: ignore[name-defined]  # noqa: F821
@@ -1169,6 +1179,44 @@ async def test_invalidates_may_name_the_result(cache: Cache) -> None:
 
     assert await create(7) == Point(7, "a")
     assert [await cache.get("user:7"), await cache.get("user:8")] == [None, 1]
+
+
+@pytest.mark.parametrize("ids", [7, "78", (one for one in "78")], ids=["number", "text", "iterator"])
+async def test_invalidates_for_each_element_needs_a_collection(
+    cache: Cache, caplog: pytest.LogCaptureFixture, ids: Any
+) -> None:
+    events: list[Event] = []
+    cache.observe(events.append)
+    await cache.set("user:7", 1, ttl=60)
+
+    @cache.invalidates("user:<*ids>")
+    async def write(ids: Any) -> str:
+        return "written"
+
+    assert await write(ids) == "written"
+    assert await cache.get("user:7") == 1
+    assert [text for text in caplog.messages if "needs a collection" in text]
+    assert not [event for event in events if isinstance(event, Invalidated)], "nothing was sent"
+
+
+async def test_invalidates_for_elements_that_cannot_be_read_says_so(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lazy(list[int]):
+        def __iter__(self) -> Any:
+            raise ConnectionError("SECRET")
+
+    @cache.invalidates("user:<*ids>", always=True)
+    async def write(ids: list[int]) -> None:
+        raise LookupError
+
+    events: list[Event] = []
+    cache.observe(events.append)
+    with pytest.raises(LookupError):
+        await write(Lazy())
+    [text] = [text for text in caplog.messages if "cannot be read (ConnectionError)" in text]
+    assert "SECRET" not in text
+    assert not [event for event in events if isinstance(event, Invalidated)], "nothing was sent"
 
 
 def test_invalidates_refuses_a_pattern_at_decoration() -> None:

@@ -440,6 +440,11 @@ def test_private_without_keys_is_an_error_at_decoration() -> None:
         memory_cache().cached(key="notes:<user_id>", ttl=600, private=True)
 
 
+def test_a_private_batch_without_keys_is_an_error_at_decoration() -> None:
+    with pytest.raises(ConfigurationError, match=r"write Cache\(url, keys=\[key\]\) or set CACHEKIT_KEYS"):
+        memory_cache().cached_many(key="notes:<user_id>", each="user_ids", ttl=600, private=True)
+
+
 async def test_private_with_a_default_cache_without_keys_is_an_error_of_each_call_and_stores_nothing() -> None:
     runs = 0
 

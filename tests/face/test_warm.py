@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cachekit import Cache, CachedFunction, Warmed
+from cachekit._flow.warm import MOST_ERRORS
 from cachekit.errors import ConfigurationError
 from cachekit.testing import FailingStore, memory_cache
 
@@ -95,6 +96,16 @@ async def test_a_call_without_a_key_fails_and_does_not_run() -> None:
 
     assert (await f.warm([(object(),)])).failed == 1
     assert runs == 0
+
+
+async def test_all_calls_that_fail_are_counted_and_the_first_errors_are_kept() -> None:
+    @memory_cache().cached(key="n:<n>", ttl=60)
+    async def f(n: int) -> int:
+        raise LookupError(n)
+
+    warmed = await f.warm([(n,) for n in range(2 * MOST_ERRORS)], concurrency=1)
+    assert warmed.failed == 2 * MOST_ERRORS
+    assert [error.args for error in warmed.errors] == [(n,) for n in range(MOST_ERRORS)]
 
 
 async def test_arguments_that_do_not_fit_are_the_callers_error() -> None:

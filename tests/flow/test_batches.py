@@ -258,6 +258,21 @@ async def test_methods_and_classmethods_load_many(cache: Cache) -> None:
     assert await Shop.taxes(["tea"]) == await shop.taxes(["tea"]) == {"tea": "Shop"}
 
 
+async def test_a_batch_of_a_class_is_called_by_its_class_too(cache: Cache) -> None:
+    class Shop:
+        @cache.cached_many(key="price:<sku>", each="skus", ttl=60)
+        async def prices(self, skus: list[str]) -> dict[str, str]:
+            return dict.fromkeys(skus, type(self).__name__)
+
+        @cache.cached_many(key="tax:<sku>", each="skus", ttl=60)
+        @staticmethod
+        async def taxes(skus: list[str]) -> dict[str, str]:
+            return dict.fromkeys(skus, "static")
+
+    assert await Shop.prices(Shop(), ["tea"]) == await Shop().prices(["tea"]) == {"tea": "Shop"}
+    assert await Shop.taxes(["tea"]) == await Shop().taxes(["tea"]) == {"tea": "static"}
+
+
 async def test_ids_after_a_star_are_given_so(cache: Cache) -> None:
     @cache.cached_many(key="k:<x>", each="xs", ttl=60)
     async def load(*xs: int) -> dict[int, int]:

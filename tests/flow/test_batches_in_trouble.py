@@ -187,6 +187,30 @@ async def test_each_id_is_loaded_as_soon_as_the_load_that_it_follows_has_ended()
     await cache.aclose()
 
 
+async def test_a_batch_does_not_wait_for_an_earlier_one_whose_load_of_the_id_has_ended() -> None:
+    store = FailingStore()
+    cache = Cache(store, timeout=PATIENCE)
+    store.fail()
+    hangs, began = asyncio.Event(), asyncio.Event()
+
+    @cache.cached_many(key="n:<x>", each="xs", ttl=60, max_batch=1)
+    async def numbers(xs: list[int]) -> dict[int, int]:
+        if xs == [2]:
+            began.set()
+            await hangs.wait()
+        return {x: x for x in xs}
+
+    earlier = asyncio.create_task(numbers([1, 2]))
+    await began.wait()
+    async with asyncio.timeout(PATIENCE / 2):
+        assert await numbers([1]) == {1: 1}
+    assert not earlier.done()
+    hangs.set()
+    assert await earlier == {1: 1, 2: 2}
+    store.recover()
+    await cache.aclose()
+
+
 async def test_a_cancelled_batch_that_follows_a_load_leaves_its_ids_to_the_batch_that_waits_for_it() -> None:
     store = FailingStore()
     cache = Cache(store, timeout=PATIENCE)

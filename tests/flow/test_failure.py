@@ -193,6 +193,18 @@ async def test_an_exception_that_cannot_be_copied_reaches_all_callers_as_it_is()
     assert first.error_count() == 1
 
 
+async def test_an_exception_whose_copy_would_have_another_type_reaches_all_callers_as_it_is() -> None:
+    def make() -> Exception:
+        error = OSError("the disk")
+        # From these arguments Python makes a FileNotFoundError.
+        error.args = (2, "the disk")
+        return error
+
+    first, second = await failures(Cache("memory://"), make, plain, plain)
+    assert first is second
+    assert type(first) is OSError
+
+
 async def test_the_context_of_an_exception_that_cannot_be_copied_is_no_callers() -> None:
     def make() -> Exception:
         try:

@@ -21,6 +21,7 @@ from tests.kit.bare import Bare
 from tests.kit.servers import RedisServer
 from tests.kit.stale import PATIENCE, raw_at, turns, two_caches, watch
 from tests.kit.telling import bare
+from tests.kit.waiting import until
 
 DAY = 86_400.0
 
@@ -494,6 +495,38 @@ async def test_touch_of_a_value_whose_tag_is_in_the_journal_or_is_to_be_invalida
     assert not await source.member.touch(7, 1, 60)
     monkeypatch.undo()
     await cache.aclose()
+
+
+async def test_a_value_whose_tag_is_to_be_invalidated_has_no_ttl(cache: Cache) -> None:
+    source = Source(cache)
+    await source.member(7, 1)
+    async with cache.after_commit():
+        await cache.invalidate_tags("members")
+        assert await source.member.ttl(7, 1) is None
+    await source.member(7, 1)
+    assert 55 < (await source.member.ttl(7, 1) or 0) <= 60
+
+
+async def test_a_value_with_metadata_that_this_version_cannot_read_is_touched(cache: Cache) -> None:
+    await cache._store.set("k", PATIENCE, b'1\n{"T":{"team:7":"later"},"New":1}', ttl_ms=60_000)
+    assert await cache.touch("k", "1h")
+    *_, left = await cache._store.get_with_lease_and_ttl("k", PATIENCE)  # type: ignore[attr-defined]
+    assert left > 3_500
+
+
+async def test_a_result_whose_tag_cannot_be_rendered_is_returned_and_not_stored(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    @cache.cached(key="k", ttl=60, tags=["author:<return[author]>"])
+    async def post() -> dict[str, int]:
+        return {"id": 7}
+
+    events = watch(cache)
+    assert await post() == await post() == {"id": 7}
+    assert [event.reason for event in events if isinstance(event, NotStored)] == ["tags", "tags"]
+    assert len([text for text in caplog.messages if "stores no result" in text]) == 1
+    await until(lambda: not cache.runtime.giving_back)
+    assert await raw_at(cache, "k") == (None, None)
 
 
 async def test_many_values_are_read_by_hand_as_long_as_their_tags_stand(cache: Cache) -> None:

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from cachekit import MISS, Cache, ConfigurationError, DecorationError
+from cachekit._flow import tagging
 from cachekit.cache import open_sealer
 from cachekit.entry import parse
 from cachekit.events import Event, Filled, Hit, Invalidated, LoadBegan, Loaded, Missed, StoreFailed
@@ -19,7 +20,10 @@ from cachekit.sealing import new_key
 from cachekit.tags import tag_key
 from cachekit.testing import FailingStore, FakeClock, memory_cache
 from tests.kit.bare import Bare
+from tests.kit.servers import RedisServer
+from tests.kit.stale import two_caches
 from tests.kit.telling import bare
+from tests.kit.waiting import until
 
 T = 5.0  # seconds that a verb may take: a noisy machine is no failure
 
@@ -169,6 +173,36 @@ async def test_a_value_with_tags_is_read_by_hand_as_long_as_they_stand(functions
     assert await functions.cache.get("member:ann") == ["ann", 1]
     await functions.cache.invalidate_tags("team:7")
     assert await functions.cache.get("member:ann") is None
+
+
+async def test_two_templates_that_give_one_name_are_one_tag(functions: Functions) -> None:
+    runs = 0
+
+    @functions.cache.cached(key="match:<home>:<guest>", ttl=60, tags=["team:<home>", "team:<guest>"])
+    async def match(home: int, guest: int) -> int:
+        nonlocal runs
+        runs += 1
+        return runs
+
+    assert [await match(7, 7), await match(7, 7)] == [1, 1]
+    await functions.cache.invalidate_tags("team:7")
+    assert [await match(7, 7), await match(7, 7)] == [2, 2]
+
+
+async def test_tags_of_results_that_were_forgotten_here_are_learned_from_the_values(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tagging, "MOST_HINTS", 1)
+    for post_id in (1, 2):
+        # The first load teaches its tags, the second one is stored with them.
+        await functions.post(post_id)
+        await functions.post(post_id)
+    assert functions.runs == 4
+    plan = functions.post._self_plan.tags
+    assert [post_id for post_id in (1, 2) if plan.hint(f"post:{post_id}") is not None] == [2]
+    assert (await functions.post(1)).run == 2
+    await functions.cache.invalidate_tags("author:7")
+    assert (await functions.post(1)).run == 5
 
 
 async def test_everything_of_a_function_is_invalidated_at_once(functions: Functions) -> None:
@@ -469,6 +503,42 @@ async def test_a_function_without_stale_windows_takes_no_stale_value_of_one_that
         clock.advance(11)
         assert await after.peek() is MISS
         assert await after() == await after() == 2
+
+
+async def test_a_value_with_a_stale_window_that_is_stored_while_a_call_waits_is_what_it_gets(store_url: str) -> None:
+    async with two_caches(store_url, prefix="app:") as (here, elsewhere):
+        runs, begun, go_on = 0, asyncio.Event(), asyncio.Event()
+
+        async def page(number: int) -> int:
+            nonlocal runs
+            runs += 1
+            begun.set()
+            await go_on.wait()
+            return runs
+
+        options: dict[str, Any] = {"key": "page:<number>", "ttl": 60, "tags": ["pages"]}
+        first = asyncio.create_task(here.cached(**options, stale_if_error=60)(page)(1))
+        await begun.wait()
+        waiting = asyncio.create_task(elsewhere.cached(**options)(page)(1))
+        await until(lambda: elsewhere.runtime.flights.open_loops)
+        go_on.set()
+        assert [await first, await waiting] == [1, 1]
+        assert runs == 1
+
+
+async def test_observers_hear_of_a_near_hit_of_a_function_with_tags_and_stale_values(redis_server: RedisServer) -> None:
+    async with Cache(redis_server.url, near=100, timeout=T) as cache:
+        events: list[Event] = []
+        cache.observe(events.append)
+
+        @cache.cached(key="page:<number>", ttl=60, tags=["pages"], stale_if_error=60)
+        async def page(number: int) -> int:
+            return number
+
+        async def look() -> None:
+            assert await page(7) == 7
+
+        await until(lambda: Hit("page:7", "", near=True) in bare(events), look)
 
 
 async def test_a_value_is_replaced_in_the_background_with_its_tags() -> None:

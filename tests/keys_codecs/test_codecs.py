@@ -83,6 +83,26 @@ class Box(Generic[T]):
     content: T
 
 
+@dataclasses.dataclass
+class Shelf(Generic[T]):
+    first: T
+    others: list[T]
+    label: str
+
+
+class Opaque:
+    """A class that no JSON says how to build."""
+
+
+@dataclasses.dataclass
+class Holds:
+    opaque: Opaque
+
+
+class Page(pydantic.BaseModel):
+    at: pydantic.HttpUrl
+
+
 class Row(TypedDict):
     pair: tuple[int, str]
     colour: Colour
@@ -845,6 +865,9 @@ def test_a_value_that_would_not_come_back_as_it_was_is_refused(annotation: Any, 
         (Listed, lambda: Listed(1, BERLIN)),
         (Box[dt.datetime], lambda: Box(BERLIN)),
         (Box[Cat | Dog], lambda: Box(Dog(name="a", barks=False))),
+        (list[Annotated[dt.datetime, "of a zone"]], lambda: [BERLIN]),
+        (Shelf[dt.datetime], lambda: Shelf(BERLIN, [BERLIN], "a")),
+        (Page, lambda: Page(at=pydantic.HttpUrl("https://example.org/a"))),
         (Kennel, lambda: Kennel(Dog(name="a", barks=False), Mixed.HALF)),
         (Gallery, lambda: Gallery([Oblong(size=1), Round()])),
         (Framed, lambda: Framed(Oblong())),
@@ -868,6 +891,16 @@ def test_code_of_the_users_types_that_raises_while_decoding_is_a_decode_error(mo
     monkeypatch.setattr(RefusesToBeBuilt, "armed", True)
     with pytest.raises(DecodeError, match=r"into RefusesToBeBuilt \(RuntimeError\)$"):
         codec.decode(raw)
+
+
+def test_a_moment_with_an_offset_that_its_zone_does_not_have_is_a_decode_error() -> None:
+    with pytest.raises(DecodeError):
+        Codec(dt.datetime).decode(b'"2026-07-01T12:00:00+05:00[Europe/Berlin]"')
+
+
+def test_a_field_of_a_class_that_nobody_can_build_is_a_decode_error() -> None:
+    with pytest.raises(DecodeError):
+        Codec(Holds).decode(b'{"opaque":{}}')
 
 
 def test_a_model_of_the_wrong_content_makes_no_warning_that_quotes_it() -> None:
@@ -918,6 +951,13 @@ def test_an_annotation_that_cannot_be_decoded_stores_nothing_wrong(annotation: A
         ({1: 2}, {1: 2.0}),
         ({1: 2, 3: 4}, {3: 4, 1: 2}),
         ([1], [1, 2]),
+        ([1, "a"], ["a", 1]),
+        (
+            [with_attribute(Text("a"), "note", 1), Text("b")],
+            [Text("a"), with_attribute(Text("b"), "note", 1)],
+        ),
+        ([with_attribute(Text("a"), "note", 1), Text("b")], [with_attribute(Text("a"), "note", True), Text("b")]),
+        (Page(at=pydantic.HttpUrl("https://example.org/a")), Page(at=pydantic.HttpUrl("https://example.org/b"))),
         ({1}, {1, 2}),
         (Point(1, "a"), (1, "a")),
         (Point(1, "a"), Point(True, "a")),
@@ -966,6 +1006,17 @@ def test_equal_values_of_other_types_are_not_the_same(a: object, b: object) -> N
     assert not same(b, a)
     assert same(a, a)
     assert same(b, b)
+
+
+def test_comparisons_of_classes_that_are_made_at_run_time_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = len(comparing._comparisons) + 5
+    monkeypatch.setattr(comparing, "_MOST_CLASSES", most)
+    for number in range(20):
+        kind = dataclasses.make_dataclass(f"Made{number}", ["x"])
+        assert same(kind(1), kind(1))
+        assert not same(kind(1), kind(True))
+        assert len(comparing._comparisons) <= most + 1
+    assert not same(1, 1.0)
 
 
 def test_an_object_whose_state_cannot_be_seen_is_the_same_as_no_other() -> None:

@@ -241,6 +241,29 @@ async def test_a_load_that_had_begun_before_a_clear_is_not_stored(store_url: str
         assert await f() == 2
 
 
+async def test_a_load_that_had_begun_before_a_clear_that_fails_is_not_stored_either() -> None:
+    store = FailingStore()
+    async with Cache(store, prefix="mine:", timeout=T) as cache:
+        begun, go_on, runs = asyncio.Event(), asyncio.Event(), 0
+
+        @cache.cached(key="cold", ttl=60)
+        async def f() -> int:
+            nonlocal runs
+            runs += 1
+            own = runs
+            begun.set()
+            await go_on.wait()
+            return own
+
+        first = asyncio.create_task(f())
+        await begun.wait()
+        with store.failing():
+            assert not await cache.clear()
+        go_on.set()
+        assert await first == 1
+        assert await f() == 2
+
+
 async def test_clear_empties_the_near_tier(bench: Bench) -> None:
     await bench.warm(1, 2)
     bench.version = 1
