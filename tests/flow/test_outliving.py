@@ -17,12 +17,14 @@ import pytest
 import pytest_asyncio
 
 from cachekit import Cache, SnapshotStore
+from cachekit._flow import lease
 from cachekit._flow.commit import Changes, open_block
 from cachekit._flow.flight import Landed
 from cachekit._flow.lease import MOST_GIVING_BACK
 from cachekit._flow.nesting import inside
 from cachekit._tiers.journal import LIMIT
 from cachekit.loops import future_factory
+from cachekit.stores.scripts import ReleaseLease, Script
 from cachekit.testing import FailingStore
 from tests import ROOT
 from tests.kit.servers import RedisServer
@@ -221,9 +223,16 @@ async def test_a_coroutine_that_is_closed_inside_another_load_leaves_that_one_as
 # --- loops that end -------------------------------------------------------------------------------------
 
 
-def test_a_loop_closed_with_callers_in_it_leaves_no_flight_and_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = Cache("memory://")
+@pytest.mark.parametrize("down", [False, True], ids=["sharing", "following"])
+def test_a_loop_closed_with_callers_in_it_leaves_no_flight_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch, *, down: bool
+) -> None:
+    store = FailingStore()
+    cache = Cache(store, timeout=PATIENCE)
     raised: list[object] = []
+    if down:
+        # A caller follows an earlier load, of which the store cannot tell whether it was invalidated.
+        store.fail()
 
     @cache.cached(key="k", ttl=60)
     async def load() -> int:
@@ -393,6 +402,90 @@ async def test_the_leases_of_an_outage_that_were_not_given_back_delay_nobody_in_
         store.recover()
         async with asyncio.timeout(PATIENCE):
             assert [await load(i) for i in range(MOST_GIVING_BACK + 10)] == list(range(MOST_GIVING_BACK + 10))
+
+
+async def test_few_leases_of_an_outage_are_remembered_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 5
+    monkeypatch.setattr(lease, "MOST_LEFT_BEHIND", most)
+    store = FailingStore()
+    over = asyncio.Event()
+    async with Cache(store) as cache:
+
+        @cache.cached(key="k:<i>", ttl=60, lease=3600)
+        async def load(i: int) -> int:
+            await over.wait()
+            return i
+
+        loads = [asyncio.create_task(load(i)) for i in range(2 * MOST_GIVING_BACK)]
+        await until(lambda: all(cache.runtime.flights.find_begun(f"k:{i}") for i in range(len(loads))))
+        store.fail()
+        over.set()
+        assert await asyncio.gather(*loads) == [*range(len(loads))]
+        assert len(cache.runtime.left_behind) == len(cache.runtime.owed) == most
+        store.recover()
+
+
+async def test_a_lease_that_is_owed_is_given_back_though_the_store_fails_once_more() -> None:
+    class FailsOnceMore(FailingStore):
+        released: int | None = None
+
+        async def run(self, key: str, timeout: float, script: Script[Any]) -> Any:
+            if isinstance(script, ReleaseLease) and self.released is not None:
+                self.released += 1
+                if self.released == 2:
+                    raise ConnectionError
+            return await super().run(key, timeout, script)
+
+    store = FailsOnceMore()
+    over = asyncio.Event()
+    keys = [f"k:{i}" for i in range(2 * MOST_GIVING_BACK)]
+    async with Cache(store) as cache:
+
+        @cache.cached(key="k:<i>", ttl=60, lease=3600)
+        async def load(i: int) -> int:
+            await over.wait()
+            return i
+
+        loads = [asyncio.create_task(load(i)) for i in range(len(keys))]
+        await until(lambda: all(cache.runtime.flights.find_begun(key) for key in keys))
+        store.fail()
+        over.set()
+        await asyncio.gather(*loads)
+        await turns()
+        assert cache.runtime.owed
+        store.released = 0
+        store.recover()
+        await until(lambda: not cache.runtime.giving_back)
+        assert [key for key in keys if (await store.get_with_lease(key, PATIENCE))[1]] == []
+
+
+async def test_leases_that_all_fail_to_be_given_back_at_once_delay_nobody_in_this_process() -> None:
+    store = FailingStore()
+    count = 3 * MOST_GIVING_BACK
+    over, landed = asyncio.Event(), list[int]()
+
+    def when(result: int) -> bool:
+        landed.append(result)
+        if len(landed) == count:
+            store.fail()
+        return len(landed) > count
+
+    async with Cache(store) as cache:
+
+        @cache.cached(key="k:<i>", ttl=60, lease=3600, when=when)
+        async def load(i: int) -> int:
+            await over.wait()
+            return i
+
+        loads = [asyncio.create_task(load(i)) for i in range(count)]
+        await until(lambda: all(cache.runtime.flights.find_begun(f"k:{i}") for i in range(count)))
+        over.set()
+        await asyncio.gather(*loads)
+        await turns()
+        assert len(cache.runtime.giving_back) <= MOST_GIVING_BACK
+        store.recover()
+        async with asyncio.timeout(PATIENCE):
+            assert [await load(i) for i in range(count)] == [*range(count)]
 
 
 async def test_all_leases_that_were_held_when_the_store_failed_are_given_back_when_it_answers_again() -> None:

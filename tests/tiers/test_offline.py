@@ -13,6 +13,7 @@ from cachekit import Cache, CachedFunction
 from cachekit._tiers import near
 from cachekit._tiers.near import NearTier
 from cachekit.events import Hit, LoadFailed, ServedStale
+from cachekit.testing import FailingStore
 from tests.kit.servers import RedisServer
 from tests.kit.stale import DOWN, HOUR, Source, put, watch
 from tests.kit.telling import bare
@@ -248,6 +249,16 @@ async def test_no_near_value_stands_in_for_a_function_without_the_option(
     source.error = DOWN
     with pytest.raises(ConnectionError):
         await call()
+
+
+async def test_where_the_store_lets_nothing_be_kept_near_nothing_stands_in(source: Source) -> None:
+    store = FailingStore()
+    async with Cache(store) as memory:
+        call = decorated(memory, source)
+        assert await call() == "new"
+        source.error = DOWN
+        with store.failing(), pytest.raises(ConnectionError):
+            await call()
 
 
 async def test_all_callers_of_a_load_that_fails_offline_get_the_near_value(
