@@ -589,8 +589,8 @@ class Cache:
     async def aclose(self) -> None:
         """End loads in the background, give leases back, send the rest of the journal; close the connections.
 
-        Each of the first three gets a second at most. A load that takes longer is cancelled. Keys that the store has
-        not acknowledged by then are logged. The cache can be used again afterwards.
+        Each of the first three gets a second at most. A load that takes longer is cancelled. The log tells how many
+        keys the store has not acknowledged by then. The cache can be used again afterwards.
         """
         await self.own.aclose(self._scopes.runtimes())
         await self._store.aclose()
