@@ -181,20 +181,20 @@ class Deadlines:
         if max(self._earliest, self._rests_until) > began + GRAIN:
             self._beat()
             return
-        lanes: dict[Judge | None, list[HasDeadline]] = {}
+        lanes: dict[Judge, list[HasDeadline]] = {}
+        in_no_lane_yet: list[HasDeadline] = []
         # The event loop calls up to one tick of its clock early.
         for operation in self.pending:
             if operation.deadline <= began + GRAIN:
-                lanes.setdefault(operation.lane, []).append(operation)
-        for operation in lanes.pop(None, ()):
-            # In no lane yet.
+                others = in_no_lane_yet if operation.lane is None else lanes.setdefault(operation.lane, [])
+                others.append(operation)
+        for operation in in_no_lane_yet:
             operation.deadline = operation.due
             if operation.deadline <= began + GRAIN:
                 operation.expire()
         for lane, overdue in lanes.items():
-            if lane is not None:
-                # As of when the search began: it may take long itself.
-                lane.judge(overdue, began)
+            # As of when the search began: it may take long itself.
+            lane.judge(overdue, began)
         now = self.time()
         self._rests_until = now + max(GRAIN, _SHARE * (now - began))
         self._earliest = min([operation.deadline for operation in self.pending], default=math.inf)

@@ -350,12 +350,9 @@ class TaggedRead(Read):
         return [*pttl, pack("MGET", *self.names)]
 
     def succeed(self, reply: object) -> None:
-        if not self.timed:
-            self.settle(None, reply)
-        elif isinstance(reply, list) and len(reply) == 2:  # noqa: PLR2004 - one for each command
-            self.settle(reply[0], reply[1])
-        else:
-            self.fail_as_garbage()
+        # Timed, it has one reply for each of its two commands: `result_of` returns both.
+        pttl, values = cast("list[object]", reply) if self.timed else (None, reply)
+        self.settle(pttl, values)
 
     def settle(self, pttl: object, values: object) -> None:
         """Take the replies to PTTL, if it was asked for, and to MGET."""

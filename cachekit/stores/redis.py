@@ -585,10 +585,14 @@ class RedisStore:
         written, state = self._pack(command), self._loops.get()
         return _submit(state, Operation(key, written, 1, state.deadlines.after(timeout), delivery))
 
-    def _send_transaction(self, key: str, commands: tuple[Command, ...], timeout: float) -> asyncio.Future[object]:
+    def _send_transaction(
+        self, key: str, commands: tuple[Command, ...], timeout: float
+    ) -> asyncio.Future[list[object]]:
         written = b"".join(map(self._pack, (("MULTI",), *commands, ("EXEC",))))
         state = self._loops.get()
-        return _submit(state, Operation(key, written, len(commands) + 2, state.deadlines.after(timeout)))
+        operation = Operation(key, written, len(commands) + 2, state.deadlines.after(timeout))
+        state.network.submit(operation)
+        return operation.future
 
     def _lease(self, key: str) -> bytes:
         try:
@@ -620,9 +624,7 @@ class RedisStore:
             self._check(reply)
             raise self._reject(key)
 
-    def _check_transaction(self, replies: object, commands: int, key: str) -> list[object]:
-        if not isinstance(replies, list):
-            raise self._reject(key)
+    def _check_transaction(self, replies: list[object], commands: int, key: str) -> list[object]:
         results = replies[-1]
         # The error of a command that was refused in the queue says more than the EXECABORT that follows from it.
         for reply in [*replies[:-1], *(results if isinstance(results, list) else [results])]:

@@ -10,11 +10,12 @@ import pytest
 import pytest_asyncio
 
 from cachekit.clock import SystemClock
-from cachekit.errors import KeyRefusedError, StoreGarbageError, StoreRefusedError, StoreTimeoutError
+from cachekit.entry import lease_key
+from cachekit.errors import KeyRefusedError, StoreGarbageError, StoreRefusedError
 from cachekit.stores.base import Sweep, Want
 from cachekit.stores.connect import open_store
 from cachekit.stores.redis import RedisStore
-from cachekit.stores.scripts import AcquireLease, OpenTags
+from cachekit.stores.scripts import AcquireLease, OpenTags, Paused, PauseLease, ReleaseLease
 from cachekit.tags import new_generation
 from tests.kit.scripted import ScriptedServer
 from tests.kit.servers import RedisServer
@@ -146,3 +147,51 @@ async def test_a_script_at_a_key_that_cannot_be_sent_fails_alone(store: RedisSto
     refused, taken = await store.run_many([("\ud800", LEASE), ("k", LEASE)], T)
     assert isinstance(refused, KeyRefusedError)
     assert getattr(taken, "mine", None)
+
+
+# --- reads that travel together -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"), [(NONSENSE, StoreGarbageError), (b"-BUSY a script is running\r\n", StoreRefusedError)]
+)
+@pytest.mark.parametrize("want", [Want.NOTHING, Want.TTL, Want.HOLDER])
+async def test_each_of_several_reads_with_tags_has_the_error_of_all(
+    scripted: ScriptedServer, store: RedisStore, reply: bytes, kind: type[Exception], want: int
+) -> None:
+    scripted.answer = reply
+    # The first one is sent at once and alone, the others together.
+    reads = [store.get_tagged(f"{{k}}:{n}", T, ["{k}"], want) for n in range(4)]
+    answers = await asyncio.gather(*reads, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [kind] * 4
+    scripted.answer = None
+    assert (await store.get_tagged("k", T, ["{k}:1"], want)).value is None
+
+
+@pytest.mark.parametrize("gone", range(3))
+async def test_a_caller_of_a_timed_read_that_is_gone_disturbs_no_other(store: RedisStore, gone: int) -> None:
+    await store.set("k", T, b"v", ttl_ms=MINUTE)
+    reads = [asyncio.ensure_future(store.get_with_ttl("k", T)) for _ in range(3)]
+    reads[gone].cancel()
+    answers = await asyncio.gather(*reads, return_exceptions=True)
+    assert [answer for n, answer in enumerate(answers) if n != gone] == [(b"v", pytest.approx(60, abs=10))] * 2
+    assert await store.get("k", T) == b"v"
+
+
+# --- the end of an event loop -------------------------------------------------------------------------------
+
+
+async def test_leases_are_left_to_their_end_while_the_event_loop_ends(
+    redis_server: RedisServer, store: RedisStore
+) -> None:
+    """A loop that ends cancels every task. To give leases back would need new connections, and keep it from ending."""
+    await store.seize_lease("k", T, TOKEN, lease_ms=MINUTE)
+    lanes = [task for task in asyncio.all_tasks() if task.get_name().startswith("cachekit lane")]
+    for lane in lanes:
+        lane.cancel()
+    await asyncio.wait(lanes)
+    assert await store.run("k", T, ReleaseLease(TOKEN)) is False
+    steps: Any = [("k", ReleaseLease(TOKEN)), ("k", PauseLease(TOKEN, MINUTE))]
+    assert await store.run_many(steps, T) == [False, Paused.LOST]
+    assert redis_server.cli("GET", lease_key("k")) == TOKEN
+    assert store.connection("k") is None
