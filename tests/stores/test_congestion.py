@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,11 @@ import uvloop
 from cachekit import Cache
 from cachekit.clock import SystemClock
 from cachekit.config import DEFAULT_TIMEOUT
-from cachekit.errors import CongestedError, QueueFullError, StoreError, StoreTimeoutError
+from cachekit.errors import CongestedError, QueueFullError, StoreError, StoreTimeoutError, UnconfirmedError
 from cachekit.events import BreakerClosed, BreakerOpened, Event, Filled, StoreFailed
 from cachekit.stores import Store
 from cachekit.stores.activity import Activity, unwritten
-from cachekit.stores.base import TimingStore
+from cachekit.stores.base import ManyStore, TimingStore
 from cachekit.stores.connect import open_store
 from cachekit.stores.lane import BATCH, CONNECT_PATIENCE
 from cachekit.stores.scripts import AcquireLease, Fill, Put
@@ -33,6 +34,7 @@ from tests.kit.witness import Witness
 TIMEOUT = 0.3
 T = 5.0
 MINUTE = 60_000
+TOKEN = b"0123456789abcdef01234567"
 BIG = "x" * 100_000
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -425,3 +427,68 @@ async def test_a_store_whose_server_is_slow_counts_all_of_its_time(proxy: FaultP
     took = time.monotonic() - started
     assert isinstance(slow, TimingStore)
     assert slow.time_lost("k", took) < TIMEOUT / 3
+
+
+# --- fills that are left behind -----------------------------------------------------------------------------
+
+
+async def behind_a_large_reply(server: RedisServer, proxy: FaultProxy, store: Store) -> asyncio.Future[object]:
+    """Begin to read a value that arrives slowly, so that what is asked next waits behind it."""
+    server.cli("SET", "big", BIG)
+    await proxy.set(Fault.DRIP, seconds=0.02)
+    reading = asyncio.ensure_future(store.get("big", T))
+    await asyncio.sleep(0)
+    return reading
+
+
+async def test_a_fill_that_is_left_behind_tells_its_result_when_it_comes(
+    redis_server: RedisServer, proxy: FaultProxy, slow: Store
+) -> None:
+    assert isinstance(slow, ManyStore)
+    await slow.seize_lease("k", T, TOKEN, lease_ms=MINUTE)
+    reading = await behind_a_large_reply(redis_server, proxy, slow)
+    steps = [("k", Fill(TOKEN, b"v", MINUTE, TIMEOUT)), ("other", Fill(TOKEN, b"v", MINUTE, TIMEOUT))]
+    mine, others = await slow.run_many(steps, TIMEOUT)
+    assert isinstance(mine, UnconfirmedError)
+    assert isinstance(others, UnconfirmedError)
+    await proxy.heal()
+    # It held the lease of one of them.
+    assert (await mine.result(), await others.result()) == (True, False)
+    assert redis_server.cli("GET", "k") == b"v"
+    await reading
+
+
+async def test_a_fill_that_is_left_behind_is_given_up_in_the_end(
+    redis_server: RedisServer, proxy: FaultProxy, slow: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The default lease, without which a fill means nothing.
+    monkeypatch.setattr("cachekit.stores.operations.FILL", 2 * TIMEOUT)
+    reading = await behind_a_large_reply(redis_server, proxy, slow)
+    with pytest.raises(UnconfirmedError) as left:
+        await slow.run("k", TIMEOUT, Fill(TOKEN, b"v", MINUTE, TIMEOUT))
+    with pytest.raises(CongestedError):
+        await left.value.result()
+    await proxy.heal()
+    await reading
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["set", "set_many"])
+async def test_a_value_by_hand_whose_time_is_over_after_its_first_step_is_not_sent(
+    redis_server: RedisServer, proxy: FaultProxy, slow: Store, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """A value that was sent behind its deadline could land behind an invalidation that was acknowledged later."""
+    assert isinstance(slow, ManyStore)
+    redis_server.cli("CONFIG", "RESETSTAT")
+    # By each look at the clock the server has taken more than the whole timeout.
+    moved = iter(range(100))
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 2 * T * next(moved))
+    monkeypatch.setattr("cachekit.stores.redis.time", clock)
+    monkeypatch.setattr(slow, "time_lost", lambda _key, _seconds: 0.0)
+    if many:
+        assert [type(one) for one in await slow.set_many([("k", b"v")], T, ttl_ms=MINUTE)] == [StoreTimeoutError]
+    else:
+        with pytest.raises(StoreTimeoutError):
+            await slow.set("k", T, b"v", ttl_ms=MINUTE)
+    commands = redis_server.cli("INFO", "commandstats")
+    assert "cmdstat_set" in commands
+    assert not {"cmdstat_eval", "cmdstat_evalsha"} & {*commands}

@@ -6,6 +6,7 @@ import asyncio
 import select
 import weakref
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,18 +15,20 @@ from redis.asyncio.connection import AbstractConnection
 
 from cachekit import Cache
 from cachekit.clock import SystemClock
-from cachekit.errors import KeyRefusedError, StoreError, StoreGarbageError
+from cachekit.errors import KeyRefusedError, QueueFullError, StoreError, StoreGarbageError, StoreRefusedError
 from cachekit.stores import RedisStore, Store, TimedStore
 from cachekit.stores.connect import connector, open_store
 from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import Lane
 from cachekit.stores.network import SingleServer
 from cachekit.stores.operations import Read, TimedMultiGet, TimedRead
+from cachekit.stores.scripts import Put
 from cachekit.urls import parse
 from tests.kit.cluster import RedisCluster
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer
 from tests.kit.servers import RedisServer
+from tests.kit.waiting import until
 
 T = 5.0
 MINUTE = 60_000
@@ -261,13 +264,7 @@ async def test_a_value_is_stored_though_the_server_has_just_closed_the_idle_conn
     """It must not be sent twice, so it is not sent on a connection that has ended."""
     store = open_store(own_server.url, clock=SystemClock())
     assert isinstance(store, RedisStore)
-    await store.get("connected", T)
-    lane = store._loops.get().network.connection("k")
-    assert lane is not None
-    assert lane._transport is not None
-    own_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    # The event loop gets no turn in which it could see the end.
-    select.select([lane._transport.get_extra_info("socket")], [], [], T)
+    await ended(own_server, store)
     await store.set("k", T, b"v", ttl_ms=MINUTE)
     assert own_server.cli("GET", "k") == b"v"
     await store.aclose()
@@ -335,3 +332,107 @@ async def test_connecting_may_take_as_long_as_the_operation_that_waits_for_it(
     finally:
         deadlines.close()
         await asyncio.wait(network.close())
+
+
+async def test_values_of_many_are_stored_though_the_server_has_just_closed_the_idle_connection(
+    own_server: RedisServer,
+) -> None:
+    store = open_store(own_server.url, clock=SystemClock())
+    assert isinstance(store, RedisStore)
+    await ended(own_server, store)
+    assert await store.set_many([("a", b"1"), ("b", b"2")], T, ttl_ms=MINUTE) == [True, True]
+    assert own_server.cli("MGET", "a", "b") == [b"1", b"2"]
+    await store.aclose()
+
+
+async def test_a_system_that_tells_no_end_of_a_connection_at_once_stores_it_all_the_same(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows is such a system. The event loop finds the end in its next turn."""
+    monkeypatch.setattr("cachekit.stores.lane.select", SimpleNamespace())
+    store = open_store(own_server.url, clock=SystemClock())
+    assert isinstance(store, RedisStore)
+    await ended(own_server, store)
+    await store.set("k", T, b"v", ttl_ms=MINUTE)
+    assert own_server.cli("GET", "k") == b"v"
+    await store.aclose()
+
+
+async def ended(server: RedisServer, store: RedisStore) -> None:
+    """Connect ``store``, and have the server end its connection. The event loop gets no turn in which it sees that."""
+    await store.get("connected", T)
+    lane = store.connection("k")
+    assert isinstance(lane, Lane)
+    assert lane._transport is not None
+    server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    select.select([lane._transport.get_extra_info("socket")], [], [], T)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "cause"),
+    [
+        (b"-ERR max number of clients reached\r\n", StoreRefusedError, "MAXCLIENTS"),
+        (b"+HELLO\r\n", StoreGarbageError, "garbage"),
+    ],
+)
+async def test_the_last_words_of_a_server_are_the_error_of_those_that_wait(
+    said: bytes, kind: type[StoreError], cause: str
+) -> None:
+    def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        connect = connector(parse(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+
+        async def connect_until_it_has_spoken() -> AbstractConnection:
+            connection: Any = await connect()
+            await until(lambda: connection._reader._buffer)
+            return connection
+
+        deadlines = Deadlines("here")
+        network = SingleServer(connect_until_it_has_spoken, deadlines)
+        read = Read("k", T, deadlines)
+        network.submit(read)
+        with pytest.raises(kind) as raised:
+            await read.future
+        assert raised.value.cause == cause
+        deadlines.close()
+        await asyncio.wait(network.close() or [asyncio.ensure_future(asyncio.sleep(0))])
+
+
+async def test_a_connection_whose_only_operation_found_no_room_serves_the_next(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachekit.stores.lane.QUEUE_BYTES", 100_000)
+    store = open_store(redis_server.url, clock=SystemClock())
+    assert isinstance(store, RedisStore)
+    with pytest.raises(QueueFullError):
+        await store.run("k", T, Put(b"0" * 24, b"x" * 200_000, MINUTE))
+    lane = store.connection("k")
+    assert isinstance(lane, Lane)
+    await until(lambda: lane._transport)
+    assert await store.get("k", T) is None
+    assert store.connection("k") is lane
+    await store.aclose()
+
+
+async def test_an_answer_that_comes_after_the_deadline_changes_nothing_that_a_caller_has(
+    redis_server: RedisServer,
+) -> None:
+    keys = [f"k{n}" for n in range(8)]
+    for key in keys:
+        redis_server.cli("SET", key, "late")
+    async with FaultProxy(redis_server.port) as proxy:
+        store = open_store(proxy.url, clock=SystemClock())
+        assert isinstance(store, RedisStore)
+        await store.get("connected", T)
+        await proxy.set(Fault.DELAY, seconds=3600, new=False)
+        found = await store.get_many_with_ttl(keys, 0.05)
+        before = [*found]
+        assert all(isinstance(one, StoreError) for one in before)
+        await proxy.heal()
+        # Its answer comes behind theirs.
+        assert await store.get("k0", T) == b"late"
+        assert found == before
+        await store.aclose()

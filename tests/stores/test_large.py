@@ -263,3 +263,68 @@ async def test_calls_are_hits_while_a_large_value_arrives_and_its_own_caller_wai
         assert loads.count("small") <= 1
         assert not [event for event in events if isinstance(event, BreakerOpened)]
         await proxy.heal()
+
+
+async def test_a_large_value_is_known_by_its_size_also_when_it_is_read_with_its_time(
+    redis_server: RedisServer, proxy: FaultProxy, store: RedisStore
+) -> None:
+    assert await (await arriving(redis_server, store, proxy)) == LARGE
+    await proxy.heal()
+    network = store._loops.get().network
+    value, _ = await store.get_with_ttl("large", PATIENCE)
+    assert value == LARGE
+    assert [*network._large.keys] == ["large"]  # type: ignore[attr-defined]
+    redis_server.cli("SET", "large", SMALL)
+    assert (await store.get_with_ttl("large", PATIENCE))[0] == SMALL
+    assert not network._large.keys  # type: ignore[attr-defined]
+
+
+async def test_of_many_keys_the_large_ones_are_read_on_the_second_connection(
+    redis_server: RedisServer, proxy: FaultProxy, store: RedisStore
+) -> None:
+    assert await (await arriving(redis_server, store, proxy)) == LARGE
+    # It opens the connection in place of the one that is for large values now.
+    assert await store.get("small", PATIENCE) is None
+    redis_server.cli("SET", "small", SMALL)
+    both = asyncio.ensure_future(store.get_many_with_ttl(["large", "small"], PATIENCE))
+    assert await store.get("small", PATIENCE) == SMALL
+    assert not both.done()
+    large, small = await both
+    assert (large[0], small[0]) == (LARGE, SMALL)  # type: ignore[index]
+    assert (await store.get_many_with_ttl(["large"], PATIENCE))[0][0] == LARGE  # type: ignore[index]
+    # Keys of which none is large may stand in one command, as always.
+    assert await store.get_many(["small"] * 6, PATIENCE) == [SMALL] * 6
+
+
+async def test_reads_that_travel_with_a_large_one_are_read_each_by_itself_from_then_on(
+    redis_server: RedisServer, proxy: FaultProxy, store: RedisStore
+) -> None:
+    redis_server.cli("SET", "large", LARGE)
+    redis_server.cli("SET", "small", SMALL)
+    await proxy.set(Fault.DELAY, seconds=0.05, new=False)
+    lane = store.connection("k")
+    # The first one is sent at once, and the others as one.
+    reading = asyncio.gather(*[store.get(key, PATIENCE) for key in ("first", "small", "large")])
+    await until(lambda: store.connection("k") is not lane)
+    network = store._loops.get().network
+    assert {*network._large.keys} == {"small", "large"}  # type: ignore[attr-defined]
+    assert await reading == [None, SMALL, LARGE]
+
+
+async def test_a_large_value_keeps_its_connection_while_another_one_is_arriving_on_the_second(
+    redis_server: RedisServer, proxy: FaultProxy, store: RedisStore
+) -> None:
+    """There is no third connection."""
+    redis_server.cli("SET", "two", LARGE)
+    first = await arriving(redis_server, store, proxy, "one")
+    # The rest of it is held back for as long as the other one takes.
+    await proxy.set(Fault.DELAY, seconds=3600, new=False)
+    await proxy.set(Fault.DELAY, seconds=0.02, existing=False)
+    assert await store.get("small", PATIENCE) is None
+    lane = store.connection("two")
+    assert await store.get("two", PATIENCE) == LARGE
+    assert store.connection("two") is lane
+    assert not first.done()
+    await proxy.heal()
+    assert await first == LARGE
+    assert proxy.accepted == 2
