@@ -5,17 +5,26 @@ No call fails by nonsense, and nothing grows. A late answer is waited for, as lo
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
+import pytest_asyncio
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 
 from cachekit import Cache
+from cachekit.clock import SystemClock
+from cachekit.errors import QueueFullError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from cachekit.events import Event, StoreFailed
+from cachekit.stores.base import Sweep
 from cachekit.stores.cluster import Cluster
+from cachekit.stores.connect import open_store
 from cachekit.stores.redis import RedisStore
+from tests.kit.cluster import slot_of
 from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.scripted import ScriptedServer
 from tests.kit.servers import RedisServer
-from tests.kit.waiting import PATIENCE
+from tests.kit.waiting import PATIENCE, until
 
 
 def bulk(text: bytes) -> bytes:
@@ -120,3 +129,123 @@ async def test_a_cluster_that_is_far_away_is_used_if_the_timeout_allows_it(
         async with Cache(url, timeout=PATIENCE) as cache:
             assert await cache.set("k", 1, ttl=60)
             assert await cache.get("k") == 1
+
+
+@pytest_asyncio.fixture
+async def partial(redis_server: RedisServer) -> AsyncIterator[ScriptedServer]:
+    """A cluster of one node, in which the slot of ``k`` has no master."""
+    async with ScriptedServer(redis_server.port) as scripted:
+        lost = slot_of("k")
+        node = b"*2\r\n" + bulk(b"") + b":%d\r\n" % scripted.port
+        rows = [b"*3\r\n:%d\r\n:%d\r\n" % ends + node for ends in ((0, lost - 1), (lost + 1, SLOTS - 1))]
+        scripted.always[b"CLUSTER"] = b"*2\r\n" + b"".join(rows)
+        yield scripted
+
+
+@pytest_asyncio.fixture
+async def store(partial: ScriptedServer) -> AsyncIterator[RedisStore]:
+    store = open_store(partial.url.replace("redis:", "redis+cluster:"), clock=SystemClock())
+    assert isinstance(store, RedisStore)
+    yield store
+    await store.aclose()
+
+
+async def test_a_key_whose_slot_has_no_master_is_refused_until_it_has_one(
+    partial: ScriptedServer, store: RedisStore
+) -> None:
+    assert await store.get("other", PATIENCE) is None
+    for key in ("k", "{k}:2"):
+        with pytest.raises(StoreRefusedError) as refused:
+            await store.get(key, PATIENCE)
+        assert refused.value.cause == "CLUSTERDOWN"
+    partial.always[b"CLUSTER"] = row(0, SLOTS - 1, bulk(b""), b":%d\r\n" % partial.port)
+
+    async def ask() -> None:
+        answers.append(*await asyncio.gather(store.get("k", PATIENCE), return_exceptions=True))
+
+    answers: list[object] = []
+    await until(lambda: answers and answers[-1] is None, ask)
+
+
+async def test_nothing_is_swept_while_a_slot_has_no_master(store: RedisStore) -> None:
+    """What it would have is not looked through."""
+    with pytest.raises(StoreRefusedError):
+        await store.servers_of("other", PATIENCE)
+
+
+async def test_a_server_that_is_no_master_any_more_is_not_swept(store: RedisStore) -> None:
+    await store.get("other", PATIENCE)
+    with pytest.raises(StoreUnavailableError):
+        await store.sweep("", PATIENCE, Sweep("127.0.0.1:1"))
+
+
+# --- operations that wait for the slots ---------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def silent(redis_server: RedisServer) -> AsyncIterator[FaultProxy]:
+    """A node that has all slots, and that does not answer before it is healed."""
+    async with ScriptedServer(redis_server.port) as scripted, FaultProxy(scripted.port) as proxy:
+        scripted.always[b"CLUSTER"] = row(0, SLOTS - 1, bulk(b""), b":%d\r\n" % proxy.port)
+        await proxy.set(Fault.HOLD)
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def waiting(silent: FaultProxy) -> AsyncIterator[RedisStore]:
+    store = open_store(silent.url.replace("redis:", "redis+cluster:"), clock=SystemClock())
+    assert isinstance(store, RedisStore)
+    yield store
+    await store.aclose()
+
+
+async def test_operations_that_wait_for_the_slots_are_bounded(
+    silent: FaultProxy, waiting: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachekit.stores.cluster.QUEUE", 3)
+    asked = [asyncio.ensure_future(waiting.get(f"k{n}", PATIENCE)) for n in range(3)]
+    with pytest.raises(QueueFullError):
+        await waiting.get("full", PATIENCE)
+    # An operation whose caller is gone makes room.
+    asked[1].cancel()
+    await asyncio.sleep(0)
+    room = asyncio.ensure_future(waiting.get("room", PATIENCE))
+    await silent.heal()
+    assert await asyncio.gather(asked[0], asked[2], room) == [None] * 3
+
+
+async def test_an_operation_whose_caller_is_gone_is_not_sent_when_the_slots_are_known(
+    redis_server: RedisServer, silent: FaultProxy, waiting: RedisStore
+) -> None:
+    redis_server.cli("CONFIG", "RESETSTAT")
+    gone = asyncio.ensure_future(waiting.seize_lease("gone", PATIENCE, b"t" * 24, lease_ms=60_000))
+    stays = asyncio.ensure_future(waiting.get("k", PATIENCE))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await silent.heal()
+    assert await stays is None
+    assert "cmdstat_set" not in redis_server.cli("INFO", "commandstats")
+
+
+async def test_an_operation_that_waits_for_the_slots_has_no_more_time_than_its_deadline(waiting: RedisStore) -> None:
+    with pytest.raises(StoreTimeoutError):
+        await waiting.get("k", 0.1)
+
+
+async def test_an_operation_waits_on_though_the_nodes_have_not_answered_the_first_question(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachekit.stores.cluster._PATIENCE", 0.05)
+    async with ScriptedServer(redis_server.port) as scripted, FaultProxy(scripted.port) as proxy:
+        scripted.always[b"CLUSTER"] = row(0, SLOTS - 1, bulk(b""), b":%d\r\n" % proxy.port)
+        store = open_store(proxy.url.replace("redis:", "redis+cluster:"), clock=SystemClock())
+        await proxy.set(Fault.HALF_OPEN)
+        short = asyncio.ensure_future(store.get("k", 0.1))
+        await until(lambda: proxy.accepted)
+        patient = asyncio.ensure_future(store.get("k", PATIENCE))
+        with pytest.raises(StoreTimeoutError):
+            await short
+        # The question had as long as the operation that it was for. What it was asked on stays dead.
+        await proxy.heal()
+        assert await patient is None
+        await store.aclose()
