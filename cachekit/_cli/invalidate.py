@@ -41,7 +41,8 @@ async def run(options: argparse.Namespace, out: Output) -> int:
     if not options.yes and not out.confirm(f"invalidate every value with {' or '.join(options.tag)}?"):
         return nothing(out, "invalidated")
     async with Cache(url_of(options), prefix=options.prefix, timeout=TIMEOUT, keys=None) as cache:
-        if not await cache.invalidate_tags(*options.tag):
-            cause = "unacknowledged"
-            raise StoreUnavailableError(cause, "the store did not acknowledge it")
+        acknowledged = await cache.invalidate_tags(*options.tag)
+    if not acknowledged:
+        cause = "unacknowledged"
+        raise StoreUnavailableError(cause, "the store did not acknowledge it")
     return finish(out, "invalidated", len(options.tag), whole=True, thing="tag")

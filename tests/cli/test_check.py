@@ -10,18 +10,20 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, SecretStr
+from typing_extensions import TypeAliasType
 
 from cachekit import Cache, CachekitError, cached
 from cachekit._cli import main
 from cachekit._cli.annotations import has_form, has_no_form, hints_of, lost_parts
 from cachekit._cli.check import examine
 from cachekit._cli.findings import Finding
+from cachekit._cli.modules import named_by_hand
 from cachekit._cli.overlap import common_key
 from cachekit.describing import describe
 from cachekit.errors import DecorationError
@@ -150,6 +152,47 @@ async def by_hand(name: str, user: int, book: int) -> None:
     assert found_in("by_hand") == []
 
 
+def test_a_tag_of_the_function_itself_that_nothing_invalidates_is_found(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+from cachekit import Cache
+cache = Cache("memory://")
+@cache.cached(key="page:<number>", ttl=600, tags=[True])
+async def page(number: int) -> str: ...
+"""
+    (tmp_path / "own_tag.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert found_in("own_tag") == [("unused-tag", "page")]
+
+
+def test_the_keys_of_a_dict_are_keys_by_hand(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+from cachekit import Cache
+cache = Cache("memory://")
+@cache.invalidates("greeting:<name>", "settings")
+async def write(name: str) -> None: ...
+async def by_hand(name: str, more: dict[str, int]) -> None:
+    await cache.set_many({f"greeting:{name}": 1, "settings": 2, **more}, ttl=60)
+"""
+    (tmp_path / "by_dict.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert found_in("by_dict") == []
+
+
+def test_a_module_without_source_names_nothing_by_hand() -> None:
+    assert not named_by_hand([sys]).tags
+
+
+def test_a_package_that_a_module_lacks_is_not_taken_for_the_module(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lacking.py").write_text("import a_package_that_is_not_installed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_installed"):
+        main(["check", "lacking"])
+
+
 def test_a_module_may_run_an_event_loop_when_it_is_imported(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +293,10 @@ class Node:
     lock: Opaque | None = None
 
 
+UserId = NewType("UserId", int)
+Secrets = TypeAliasType("Secrets", list[Opaque])
+
+
 @pytest.mark.parametrize(
     ("annotation", "lost"),
     [
@@ -261,6 +308,8 @@ class Node:
         (Literal["a", "b"], []),
         (tuple[int, ...], []),
         (Annotated[list[int], "a note"], []),
+        (UserId, []),
+        (list[Secrets], ["[…][…]: Opaque"]),
         (Opaque, ["all of it: Opaque"]),
         (list[Opaque], ["[…]: Opaque"]),
         (tuple[int, Opaque], ["[1]: Opaque"]),
@@ -290,6 +339,10 @@ def test_the_parts_that_do_not_come_back_are_named(annotation: Any, lost: list[s
         ("x", Annotated[Opaque, "Depends()"], True),
         ("x", list[Opaque], True),
         ("x", Node, True),
+        ("x", UserId, False),
+        ("x", Secrets, True),
+        ("x", TypeVar("T"), False),
+        ("x", object, False),
     ],
 )
 def test_an_argument_without_a_text_is_known_by_its_type_or_its_name(

@@ -7,8 +7,10 @@ import datetime as dt
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -20,14 +22,16 @@ from cachekit._cli.certificates import check_certificate, check_files
 from cachekit._cli.doctor import examine, needs_of
 from cachekit._cli.lines import Line, Patient, Status
 from cachekit._cli.rights import FEATURES, check_rights
-from cachekit.errors import ConfigurationError
+from cachekit._cli.topology import check_cluster
+from cachekit.errors import ConfigurationError, StoreTimeoutError
 from cachekit.stores.visits import masters_of, refused_by, visit
-from cachekit.urls import TLS, parse
+from cachekit.urls import TLS, ClusterURL, parse
 from tests import ROOT
 from tests.kit.binaries import SERVERS, ServerBinary, first_server, label, server_or_failure
 from tests.kit.cluster import RedisCluster
 from tests.kit.ports import free_port
 from tests.kit.proxy import Fault, FaultProxy
+from tests.kit.scripted import ScriptedServer
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
 from tests.kit.sizes import sized
@@ -231,6 +235,36 @@ async def test_latency_a_server_that_is_far_away(redis_server: RedisServer) -> N
     assert line.status is Status.FAULT
 
 
+async def test_latency_that_leaves_little_time_for_a_miss_is_a_warning(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = Patient(url=parse(redis_server.url), prefix="myapp:", timeout=0.3, needs=needs_of(""))
+    (door,) = await masters_of(patient.url, patient.patience)
+    # Each round trip takes a tenth of a second, by this clock.
+    looks = (n / 10 for n in range(1000))
+    clock = SimpleNamespace(monotonic=time.monotonic, perf_counter=lambda: next(looks))
+    monkeypatch.setattr(server_module, "time", clock)
+    async with visit(door, 30.0) as server:
+        line = await server_module.check_latency(server, door, patient)
+    assert (line.status, "three round trips" in line.advice) == (Status.WARNING, True)
+
+
+async def test_version_a_proxy_that_does_not_know_hello(redis_server: RedisServer) -> None:
+    async with ScriptedServer(redis_server.port, {b"HELLO": b"-ERR unknown command 'HELLO'\r\n"}) as scripted:
+        line = only(await examined(scripted.url), "version")
+    assert (line.status, "+hello" in line.advice) == (Status.UNKNOWN, True)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_connection_a_server_that_falls_silent_when_its_rights_are_asked_for(redis_server: RedisServer) -> None:
+    """Nothing is known about its rights then: none of them is missing."""
+    async with ScriptedServer(redis_server.port, {b"ACL": b""}) as scripted:
+        patient = Patient(url=parse(scripted.url), prefix="myapp:", timeout=0.1, needs=needs_of("all"))
+        (door,) = await masters_of(patient.url, patient.patience)
+        with pytest.raises(StoreTimeoutError):
+            await check_rights(door, patient)
+
+
 @pytest.mark.parametrize(("hours", "word"), [(1, "ahead"), (-1, "behind")])
 async def test_clock_a_server_that_lives_in_another_time(redis_server: RedisServer, hours: int, word: str) -> None:
     def shifted(reply: bytes) -> bytes:
@@ -306,6 +340,24 @@ async def test_rights_a_pattern_of_keys_that_is_missing_is_named(start_server: S
     line = of_user(await rights_of(as_app(server.url)), "calls")
     named = {key for key in KEYS if key in line.text.split()}
     assert (line.status, named) == (Status.FAULT, {*KEYS} - {*keys})
+
+
+@pytest.mark.parametrize("without", [{"+get"}, {"+get", "+set"}], ids=["get", "get and set"])
+async def test_rights_a_pattern_of_keys_is_tried_by_the_commands_that_are_allowed(
+    start_server: START, without: set[str]
+) -> None:
+    server = start_server(user("~myapp:*", *[right for right in ALL if right not in without], *NEAR))
+    text = of_user(await rights_of(as_app(server.url)), "calls").text.split()
+    assert {*without, "~{myapp:*"} <= {*text}
+    assert "~myapp:*" not in text
+
+
+async def test_rights_a_pattern_of_keys_that_no_command_can_try_is_not_said_to_be_missing(start_server: START) -> None:
+    without = {"+get", "+set", "+unlink"}
+    server = start_server(user("~myapp:*", *[right for right in ALL if right not in without], *NEAR))
+    text = of_user(await rights_of(as_app(server.url)), "calls").text.split()
+    assert {"+get", "+set"} <= {*text}
+    assert not {*KEYS} & {*text}
 
 
 async def test_rights_that_cannot_be_tried_are_unknown(start_server: START) -> None:
@@ -523,6 +575,33 @@ async def test_cluster_a_node_that_is_down_and_slots_that_nobody_has(start_serve
 async def test_cluster_a_server_that_is_in_none(redis_server: RedisServer) -> None:
     lines = await examined(redis_server.url.replace("redis://", "redis+cluster://").removesuffix("/0"))
     assert "it is in no cluster" in only(lines, "connection").text
+
+
+class Node(ScriptedServer):
+    """A node of a cluster that says what the test wants about its slots and its role."""
+
+    slots = b""
+
+    def _answer(self, command: list[bytes]) -> bytes | None:
+        if command[0].upper() == b"CLUSTER" and command[1].upper() == b"SLOTS":
+            return self.slots
+        return super()._answer(command)
+
+
+@pytest.mark.parametrize(("role", "fault"), [(b"master", False), (b"slave", True)])
+async def test_cluster_a_master_that_says_that_it_is_a_replica(
+    redis_server: RedisServer, role: bytes, fault: bool
+) -> None:
+    hello = b"*2\r\n$4\r\nrole\r\n$%d\r\n%b\r\n" % (len(role), role)
+    async with Node(redis_server.port, {b"HELLO": hello}) as master, Node(redis_server.port) as replica:
+        nodes = b"".join(b"*2\r\n$0\r\n\r\n:%d\r\n" % node.port for node in (master, replica))
+        master.slots = b"*1\r\n*4\r\n:0\r\n:16383\r\n" + nodes
+        url = parse(master.url.replace("redis:", "redis+cluster:").removesuffix("/0"))
+        assert isinstance(url, ClusterURL)
+        lines = by_check(await check_cluster(url, 30.0))
+    assert ("cluster" in faults(lines)) is fault
+    assert any("says that it is a replica" in line.text for line in lines["cluster"]) is fault
+    assert (only(lines, "replicas").status, only(lines, "replicas").text) == (Status.OK, "1 of 1 masters")
 
 
 # --- the command --------------------------------------------------------------------------------------------

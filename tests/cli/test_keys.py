@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +18,11 @@ import pytest
 from cachekit import Cache, RollingWindow
 from cachekit._cli import MISSING, main
 from cachekit._cli.existing import Wanted, existing
-from tests.kit.cluster import RedisCluster
+from cachekit._cli.output import Output
+from cachekit.keys import render
+from tests.kit.cluster import RedisCluster, slot_of
 from tests.kit.ports import free_port
+from tests.kit.scripted import ScriptedServer
 from tests.kit.servers import RedisServer
 
 Make = Callable[[str], ModuleType]
@@ -161,6 +166,35 @@ def test_bytes_of_another_program_are_no_value(one_server: Shop, own_server: Red
 
 
 @pytest.mark.server
+def test_get_tells_for_how_long_a_value_with_a_stale_window_is_fresh(
+    application: Make, own_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = application(own_server.url)
+    asyncio.run(shop.stale(1))
+    own_server.cli("PEXPIRE", "shop:stale:1", 700_000)
+    assert main(["get", "stale:1", "--url", own_server.url, "--prefix", "shop:", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert 650 < told["ttl"] <= 700
+    assert 50 < told["fresh"] <= 100
+
+
+def test_a_key_whose_slot_has_no_master_is_an_error(
+    redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def look() -> tuple[int, str]:
+        lost = slot_of("k")
+        async with ScriptedServer(redis_server.port) as scripted:
+            node = b"*2\r\n$0\r\n\r\n:%d\r\n" % scripted.port
+            rows = [b"*3\r\n:%d\r\n:%d\r\n" % ends + node for ends in ((0, lost - 1), (lost + 1, 16383))]
+            scripted.always[b"CLUSTER"] = b"*2\r\n" + b"".join(rows)
+            url = scripted.url.replace("redis:", "redis+cluster:").removesuffix("/0")
+            status = await asyncio.to_thread(main, ["get", "k", "--url", url, "--prefix", ""])
+        return status, capsys.readouterr().err
+
+    status, told = asyncio.run(look())
+    assert (status, "has no master" in told) == (1, True)
+
+
 def test_ttl_prints_for_how_long_a_key_lives(shop: Shop) -> None:
     status, told = shop.run("ttl", "profile:1")
     assert (status, 0 < told["ttl"] <= 600) == (0, True)
@@ -234,6 +268,24 @@ def test_a_tag_is_invalidated_by_its_name(shop: Shop) -> None:
     assert shop.run("invalidate", "--tag", "team:reds", "--yes")[0] == 0
     assert "~{team:reds}" not in shop.keys("--tags")
     assert shop.run("invalidate", "--tag", "team:reds")[0] == 1, "nobody was asked"
+
+
+def test_a_person_is_shown_the_first_of_many_keys_and_how_many_more_there_are(
+    one_server: Shop, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_server.cli("MSET", *[part for n in range(12) for part in (f"shop:more:{n}", "1")])
+    monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    _, _, asked = one_server.told("invalidate", "more:*")
+    assert asked.count("  more:") == 10
+    assert "and 2 more" in asked
+    assert "invalidate 12 keys?" in asked
+
+
+def test_what_the_store_has_not_acknowledged_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    for argv in (["--tag", "team:reds"], ["profile:1", "profile:2"]):
+        assert main(["invalidate", *argv, "--yes", "--url", url]) == 1
+        assert "did not acknowledge it" in capsys.readouterr().err
 
 
 @pytest.mark.server
@@ -399,6 +451,40 @@ def test_explain_says_that_a_store_in_memory_is_another_processes(
     assert "its store is in memory" in explained(capsys, "shop_of_a_test:profile", "7")[1]["why"][1]
 
 
+def test_explain_reads_the_arguments_of_methods_and_those_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = """
+from cachekit import Cache
+cache = Cache("memory://")
+class Calendar:
+    @cache.cached(key="days:<name>:<days>", ttl=60)
+    async def days(self, name: str, *days: int) -> list[int]: ...
+"""
+    (tmp_path / "calendar_of_a_test.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = explained(capsys, "calendar_of_a_test:Calendar.days", "ann", "1", "2")[1]
+    assert told["key"] == f"days:ann:{render((1, 2))}"
+    assert main(["explain", "calendar_of_a_test:Calendar.days", "ann", "1", "soon"]) == 2
+    assert "days='soon' is no int" in capsys.readouterr().err
+
+
+def test_explain_says_that_a_store_of_somebody_else_cannot_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = """
+from cachekit import Cache
+from tests.kit.bare import Bare
+cache = Cache(Bare())
+@cache.cached(key="k:<x>", ttl=60)
+async def f(x: int) -> int: ...
+"""
+    (tmp_path / "foreign_of_a_test.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["explain", "foreign_of_a_test:f", "1"]) == 2
+    assert "cannot be looked into" in capsys.readouterr().err
+
+
 # --- the program ----------------------------------------------------------------------------------------------
 
 
@@ -410,6 +496,22 @@ def test_without_rich_the_command_names_its_extra(
     monkeypatch.setitem(sys.modules, "rich", None)
     assert main(["keys"]) == 2
     assert capsys.readouterr().err == f"{MISSING}\n"
+
+
+def test_an_installation_that_is_broken_is_not_blamed_on_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cachekit._cli.program", None)
+    with pytest.raises(ModuleNotFoundError, match="program"):
+        main(["keys"])
+
+
+def test_advice_stands_below_the_text_of_its_line_however_often_it_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    Output().advise("write the same word " * 5)
+    lines = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    texts = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert len(texts) > 2
+    assert all(text.startswith(" " * 29) and text[29] != " " for text in texts)
 
 
 def test_the_module_runs_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
