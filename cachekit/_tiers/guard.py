@@ -36,6 +36,7 @@ from cachekit.stores.base import (
     ManyStore,
     ProbingStore,
     Store,
+    Sweep,
     TaggedStore,
     TaggedValue,
     TimedStore,
@@ -442,12 +443,21 @@ class Guard:
         """
         if args and isinstance(args[0], Script):
             if verb == getattr(self.store, "run_tagged", None):
-                return isinstance(answer, tuple) and len(answer) == _PAIR and args[0].is_result(answer[0])
+                pair = isinstance(answer, tuple) and len(answer) == _PAIR
+                return (
+                    pair and args[0].is_result(answer[0]) and _is_list(answer[1], len(cast("Sequence[str]", args[1])))
+                )
             return args[0].is_result(answer)
         if verb == getattr(self.store, "get_tagged", None):
-            return isinstance(answer, TaggedValue) and len(answer.tags) == len(cast("Sequence[str]", args[0]))
+            return isinstance(answer, TaggedValue) and _is_list(answer.tags, len(cast("Sequence[str]", args[0])))
+        if verb == getattr(self.store, "open_tags", None):
+            return _is_list(answer, 1 + len(cast("Sequence[str]", args[0])))
+        if verb == getattr(self.store, "sweep", None):
+            return isinstance(answer, Sweep)
         if args:
             return True
+        if verb == getattr(self.store, "servers_of", None):
+            return isinstance(answer, list) and all(isinstance(name, str) for name in answer)
         if verb == self.store.get_with_lease:
             return isinstance(answer, tuple) and len(answer) == _PAIR
         timed = {getattr(self.store, name, None): length for name, length in _TIMED.items()}
@@ -614,6 +624,10 @@ def _none(key: str, seconds: float) -> float:  # noqa: ARG001 - the store does n
 
 def _key_of(question: str | tuple[str, object]) -> str:
     return question if isinstance(question, str) else question[0]
+
+
+def _is_list(answer: object, length: int) -> bool:
+    return isinstance(answer, (list, tuple)) and len(answer) == length
 
 
 def _fit_all(questions: Sequence[str | tuple[str, object]], answers: object) -> bool:

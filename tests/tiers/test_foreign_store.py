@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cachekit import MISS, Cache, SnapshotStore
-from cachekit.errors import ConfigurationError, StoreRefusedError, StoreUnavailableError
-from cachekit.events import Event, Filled, Hit, Loaded, StoreFailed
-from cachekit.stores.base import Tracking, Window
+from cachekit.errors import ConfigurationError, StoreRefusedError, StoreUnavailableError, UnconfirmedError
+from cachekit.events import Event, Filled, Hit, Loaded, NotStored, StoreFailed
+from cachekit.stores.base import TaggedValue, Tracking, Window
 from cachekit.stores.memory import MemoryStore
-from cachekit.stores.scripts import Lease, Script
+from cachekit.stores.scripts import Fill, Lease, Script
 from cachekit.testing import FakeClock
+from tests.kit.waiting import until
 
 PATIENCE = 30.0
 
@@ -338,7 +340,11 @@ async def test_a_shard_that_is_no_text_is_none(shard: object) -> None:
         assert not cache.runtime._guard.circuits
 
 
-@pytest.mark.parametrize("answer", [None, 5, object(), "text"], ids=lambda odd: type(odd).__name__)
+@pytest.mark.parametrize(
+    "answer",
+    [None, 5, object(), "text", SimpleNamespace(until="soon", close=None)],
+    ids=lambda odd: type(odd).__name__,
+)
 async def test_tracking_that_is_none_keeps_nothing_near(answer: object) -> None:
     store = Answering("track", answer, at_once=True)
     async with Cache(store, near=10, timeout=PATIENCE) as cache:
@@ -436,3 +442,152 @@ async def test_an_answer_that_is_none_to_a_timed_read_is_a_failure_of_the_store(
 
         assert await f() == 1
         assert failed == ["get"]
+
+
+# --- many keys and tags -------------------------------------------------------------------------------------
+
+
+class AnswersMany(MemoryStore):
+    """A store, one of whose verbs for many keys, or for tags, answers with something of its own."""
+
+    def __init__(self, verb: str, answer: object) -> None:
+        super().__init__()
+
+        async def answering(*_args: object, **_options: object) -> object:
+            return answer
+
+        setattr(self, verb, answering)
+
+
+@pytest.mark.parametrize("answer", [None, 5, "ab", [], [b"1"], [5, 5], [None, object()]], ids=repr)
+@pytest.mark.parametrize("verb", ["get_many", "get_many_with_ttl", "run_many", "set_many"])
+async def test_no_answer_of_a_verb_for_many_keys_reaches_the_caller(verb: str, answer: object) -> None:
+    async with Cache(AnswersMany(verb, answer), timeout=PATIENCE) as cache:
+
+        @cache.cached(key="k:<x>", ttl=60)
+        async def f(x: int) -> int:
+            return x
+
+        @f.many(each="xs")
+        async def several(xs: list[int]) -> dict[int, int]:
+            return {x: x for x in xs}
+
+        for _ in range(2):
+            assert await several([1, 2]) == {1: 1, 2: 2}
+        await cache.set_many({"a": 1, "b": 2}, ttl=60)
+        assert set((await cache.get_many(["a", "b"])).values()) <= {1, 2}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, 5, b"1", [], (b"1", 60.0), (b"1", []), TaggedValue(b"1", []), TaggedValue(b"1", None)],  # type: ignore[arg-type]
+    ids=repr,
+)
+@pytest.mark.parametrize("verb", ["get_tagged", "run_tagged", "open_tags"])
+async def test_no_answer_of_a_verb_for_tags_reaches_the_caller(verb: str, answer: object) -> None:
+    async with Cache(AnswersMany(verb, answer), timeout=PATIENCE) as cache:
+
+        @cache.cached(key="k", ttl=60, tags=["t"])
+        async def f() -> int:
+            return 7
+
+        assert [await f(), await f()] == [7, 7]
+        assert await f.peek() in (MISS, 7)
+        assert await f.take() in (MISS, 7)
+
+
+class Single:
+    """A store with the verbs of `Store` alone."""
+
+    def __init__(self) -> None:
+        inner = MemoryStore()
+        for name in ("shard", "get", "set", "get_with_lease", "run", "seize_lease", "delete", "get_and_delete"):
+            if not hasattr(type(self), name):
+                setattr(self, name, getattr(inner, name))
+        self.window, self.aclose = inner.window, inner.aclose
+
+
+@pytest.mark.parametrize("answer", [None, 5, "ab", [5], (1, 2)], ids=repr)
+@pytest.mark.parametrize("verb", ["servers_of", "sweep"])
+async def test_no_answer_of_a_verb_for_a_sweep_reaches_the_caller(verb: str, answer: object) -> None:
+    async with Cache(AnswersMany(verb, answer), prefix="app:", timeout=PATIENCE) as cache:
+        failed: list[Event] = []
+        cache.observe(lambda event: failed.append(event) if isinstance(event, StoreFailed) else None)
+        assert await cache.clear() is False
+        assert failed
+
+
+async def test_a_store_without_verbs_for_many_may_raise_any_exception() -> None:
+    class Raises(Single):
+        async def get(self, key: str, timeout: float) -> bytes | None:
+            raise RuntimeError
+
+    async with Cache(Raises(), timeout=PATIENCE) as cache:
+        causes: list[str] = []
+        cache.observe(lambda event: causes.append(event.cause) if isinstance(event, StoreFailed) else None)
+        assert await cache.get_many(["a", "b"]) == {}
+        assert {*causes} == {"RuntimeError"}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_fill_of_a_batch_that_is_left_behind_is_told_when_its_result_comes(stored: bool) -> None:
+    class LeavesFills(MemoryStore):
+        async def run_many(self, steps: Sequence[tuple[str, Script[Any]]], timeout: float) -> list[Any]:
+            if not isinstance(steps[0][1], Fill):
+                return await super().run_many(steps, timeout)
+            return [UnconfirmedError("unconfirmed", "under way", result) for _ in steps]
+
+    async def result() -> bool:
+        return stored
+
+    async with Cache(LeavesFills(), timeout=PATIENCE) as cache:
+        events: list[Event] = []
+        cache.observe(events.append)
+
+        @cache.cached(key="k:<x>", ttl=60)
+        async def f(x: int) -> int:
+            return x
+
+        @f.many(each="xs")
+        async def several(xs: list[int]) -> dict[int, int]:
+            return {x: x for x in xs}
+
+        assert await several([1, 2]) == {1: 1, 2: 2}
+        kind = Filled if stored else NotStored
+        await until(lambda: [event.key for event in events if isinstance(event, kind)] == ["k:1", "k:2"])
+        assert not [event for event in events if isinstance(event, StoreFailed)]
+
+
+async def test_a_value_whose_tags_cannot_be_asked_for_is_not_taken() -> None:
+    class NoTags(MemoryStore):
+        left = 0
+
+        async def get_tagged(self, *args: Any) -> TaggedValue:
+            self.left -= 1
+            if self.left == 0:
+                raise StoreUnavailableError("unavailable", "on cue")
+            return await super().get_tagged(*args)
+
+    store = NoTags()
+    async with Cache(store, timeout=PATIENCE) as cache:
+
+        @cache.cached(key="k:<x>", ttl=60, tags=["of:<x>"])
+        async def f(x: int) -> int:
+            return x
+
+        @cache.cached(key="r:<x>", ttl=60, tags=["result:<return>"])
+        async def by_result(x: int) -> int:
+            return x
+
+        # Its value alone says which tags it has.
+        await f(1)
+        await by_result(1)
+        assert await by_result(1) == 1
+        assert await by_result.take(1) == 1
+        await by_result(1)
+        await by_result(1)
+        by_result._self_plan.tags._hints.clear()  # type: ignore[attr-defined]
+        store.left = 1
+        assert await f.take(1) is MISS
+        store.left = 1
+        assert await by_result.take(1) is MISS
