@@ -247,11 +247,11 @@ async def test_a_probe_that_somebody_cancelled_is_started_again() -> None:
         cache.observe(events.append)
         store.fail(StoreTimeoutError("timeout", ""))
         await cache.get("a:1")
-        for task in asyncio.all_tasks():
-            if "probe" in task.get_name():
-                task.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        probes = [task for task in asyncio.all_tasks() if "_until_answered" in task.get_name()]
+        assert probes
+        for task in probes:
+            task.cancel()
+        await asyncio.wait(probes)
         store.recover()
         await cache.get("a:1")
         assert await closed(events)

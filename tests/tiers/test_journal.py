@@ -808,3 +808,44 @@ async def test_a_user_that_may_only_read_causes_no_traffic_without_a_call(
 
 
 QUIET = 2  # the test itself, and the lane
+
+
+def test_a_key_that_found_no_room_is_not_among_those_that_the_store_denies() -> None:
+    journal = Journal(Reporter(FakeClock()), limit=1)
+    journal.add(["kept"])
+    journal.deny(["lost"], "shard")
+    assert journal.denied() == []
+    assert journal.distrusts("lost")
+
+
+def test_a_denied_key_that_is_removed_after_all_is_not_denied_any_more() -> None:
+    journal = Journal(Reporter(FakeClock()))
+    journal.deny(["a", "b"], "shard")
+    journal.remove(["a"], journal.mark())
+    assert journal.denied() == [("shard", "b")]
+    journal.remove(["b"], journal.mark())
+    assert journal.denied() == []
+
+
+def test_a_removal_is_no_reason_for_trust_when_too_many_keys_were_lost() -> None:
+    """Any value that it has now is a later one, but it would take the room of a key that has a value."""
+    distrust = Distrust(limit=1)
+    for key in "abc":
+        distrust.lose(key)
+    distrust.removed("a")
+    assert distrust.covers("a")
+    distrust.stored("a")
+    assert not distrust.covers("a")
+
+
+async def test_a_pending_key_is_not_taken_by_a_function_with_stale_windows(store: FailingStore, cache: Cache) -> None:
+    @cache.cached(key="stale:<x>", ttl=60, stale_if_error=60)
+    async def f(x: int) -> int:
+        return x
+
+    await f(1)
+    store.fail()
+    assert not await f.invalidate(1)
+    store.recover()
+    assert await f.touch(1, ttl="1h") is False
+    assert await f.take(1) is MISS

@@ -96,3 +96,14 @@ def test_an_entry_in_use_goes_round_in_the_main_queue_and_an_unused_one_leaves_i
             if n % 2:
                 held.get(f"k{n}")
         assert len(held) <= 4
+
+
+def test_an_entry_in_use_goes_round_when_there_are_no_new_ones() -> None:
+    held = S3Fifo[str, int](entries=2)
+    # A key that comes back soon after it left is in the main queue.
+    for key in ("a", "b", "c", "a", "b"):
+        held.put(key, 1)
+    held.get("a")
+    held.put("d", 1)
+    assert "a" in held
+    assert "b" not in held
