@@ -23,8 +23,9 @@ import cachekit.instrumentation.opentelemetry as by_opentelemetry
 import cachekit.instrumentation.prometheus as by_prometheus
 from cachekit import Cache, configure, default_cache
 from cachekit.testing import FailingStore
+from tests.kit.servers import RedisServer
 from tests.kit.stale import DOWN, HOUR, Source, put
-from tests.kit.waiting import until
+from tests.kit.waiting import PATIENCE, until
 
 
 def value(registry: CollectorRegistry, metric: str, **labels: str) -> float | None:
@@ -311,3 +312,86 @@ def test_without_an_sdk_nothing_is_recorded_and_calls_go_on() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("1 1\n", "")
+
+
+# --- both ---------------------------------------------------------------------------------------------
+
+
+class Counts:
+    """How often the store was read for calls, and how the calls ended, by either system."""
+
+    def __init__(self, system: Any, cache: Cache) -> None:
+        self._registry, self._reader = CollectorRegistry(), InMemoryMetricReader()
+        if system is by_prometheus:
+            self.stop = by_prometheus.instrument(cache, registry=self._registry)
+        else:
+            provider = MeterProvider([self._reader], shutdown_on_exit=False)
+            self.stop = by_opentelemetry.instrument(cache, meter_provider=provider)
+
+    def reads(self) -> float:
+        told = value(self._registry, "cachekit_store_duration_seconds_count", operation="read") or 0
+        points = self._points("cachekit.store.operation.duration")
+        return told + sum(point.count for point in points if point.attributes["cachekit.operation"] == "read")
+
+    def calls(self, outcome: str) -> float:
+        families = [family for family in self._registry.collect() if family.name == "cachekit_calls"]
+        told = [one.value for one in families[0].samples if one.labels["outcome"] == outcome] if families else []
+        counted = [
+            point.value for point in self._points("cachekit.calls") if point.attributes["cachekit.outcome"] == outcome
+        ]
+        return sum(told[:1]) + sum(counted)
+
+    def _points(self, name: str) -> list[Any]:
+        data = self._reader.get_metrics_data()
+        if data is None:
+            return []
+        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
+        return [
+            point for scope in scopes for one in scope.metrics if one.name == name for point in one.data.data_points
+        ]
+
+
+@pytest.mark.parametrize("system", [by_prometheus, by_opentelemetry], ids=["prometheus", "opentelemetry"])
+async def test_a_near_hit_is_no_read_of_the_store(redis_server: RedisServer, system: Any) -> None:
+    async with Cache(redis_server.url, near=10, timeout=PATIENCE) as cache:
+        call, counts = cache.cached(key="k", ttl=600)(Source().load), Counts(system, cache)
+        await until(lambda: counts.calls("near_hit"), call)
+        before = counts.reads(), counts.calls("near_hit")
+        assert before[0] == counts.calls("hit") + counts.calls("miss")
+        await call()
+        assert (counts.reads(), counts.calls("near_hit")) == (before[0], before[1] + 1)
+
+
+@pytest.mark.parametrize("system", [by_prometheus, by_opentelemetry], ids=["prometheus", "opentelemetry"])
+async def test_a_call_that_code_around_it_keeps_from_the_cache_is_bypassed(system: Any) -> None:
+    async with Cache("memory://") as cache:
+        call, counts = cache.cached(key="k", ttl=600)(Source().load), Counts(system, cache)
+        async with cache.after_commit():
+            await call.invalidate()
+            await call()
+        assert (counts.calls("bypassed"), counts.reads()) == (1, 0)
+
+
+@pytest.mark.parametrize("system", [by_prometheus, by_opentelemetry], ids=["prometheus", "opentelemetry"])
+async def test_a_stale_value_that_the_store_gave_is_a_read_of_it(system: Any) -> None:
+    async with Cache("memory://") as cache:
+        source = Source()
+        call = cache.cached(key="k", ttl=60, stale_while_revalidate=60)(source.load)
+        await put(cache, "k", 7, left=-10, stale=60)
+        counts = Counts(system, cache)
+        assert await call() == 7
+        assert (counts.calls("stale"), counts.reads()) == (1, 1)
+
+
+async def test_a_cache_is_measured_once_however_often_opentelemetry_is_told() -> None:
+    cache, reader = Cache("memory://"), InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    stop = by_opentelemetry.instrument(cache, meter_provider=provider)
+    assert by_opentelemetry.instrument(cache, meter_provider=provider) is stop
+    stop()
+    again = by_opentelemetry.instrument(cache, meter_provider=provider)
+    assert again is not stop
+    # A cache that is gone has nothing to end.
+    del cache
+    gc.collect()
+    again()
