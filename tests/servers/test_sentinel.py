@@ -16,6 +16,7 @@ from cachekit.stores.connect import open_store, sentinels_of
 from cachekit.stores.sentinel import Master, Sentinels
 from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
+from tests.kit.scripted import ScriptedServer
 from tests.kit.sentinel import SentinelSetup
 from tests.kit.servers import RedisServer
 from tests.kit.stale import Source, put
@@ -208,3 +209,20 @@ async def test_the_sentinels_and_the_master_have_logins_of_their_own(caplog: pyt
         async with Cache(url + "?sentinel_username=watcher&sentinel_password=hunter4", timeout=T) as cache:
             assert await cache.get("k") is None
     assert "hunter" not in caplog.text
+
+
+async def test_a_sentinel_that_names_no_server_is_no_help(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        ScriptedServer(redis_server.port, {b"SENTINEL": b"*-1\r\n"}) as scripted,
+        Cache(f"redis+sentinel://127.0.0.1:{scripted.port}/mymaster", timeout=T) as cache,
+    ):
+        assert await cache.get("k") is None
+    assert "names a master called 'mymaster'" in caplog.text
+
+
+async def test_a_store_behind_sentinels_that_was_never_asked_is_closed() -> None:
+    store = open_store("redis+sentinel://127.0.0.1:1/mymaster", clock=SystemClock())
+    assert store.shard("k") == ""
+    await store.aclose()

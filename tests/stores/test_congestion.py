@@ -22,6 +22,7 @@ from cachekit.stores import Store
 from cachekit.stores.activity import Activity, unwritten
 from cachekit.stores.base import ManyStore, TimingStore
 from cachekit.stores.connect import open_store
+from cachekit.stores.deadlines import Deadlines
 from cachekit.stores.lane import BATCH, CONNECT_PATIENCE
 from cachekit.stores.scripts import AcquireLease, Fill, Put
 from tests.kit.proxy import Fault, FaultProxy
@@ -492,3 +493,23 @@ async def test_a_value_by_hand_whose_time_is_over_after_its_first_step_is_not_se
     commands = redis_server.cli("INFO", "commandstats")
     assert "cmdstat_set" in commands
     assert not {"cmdstat_eval", "cmdstat_evalsha"} & {*commands}
+
+
+def test_stalls_that_are_forgotten_are_still_counted_for_those_that_began_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr("cachekit.stores.deadlines._MOST_STALLS", 4)
+        deadlines = Deadlines("here")
+        deadlines._due = 0.0
+        # The loop does nothing but stand still, for a second each time.
+        for second in range(1, 11):
+            deadlines.note_stall(float(second))
+        assert deadlines.stalled(9.5) == 0.5
+        assert deadlines.stalled(8.0) == 2.0
+        assert deadlines.stalled(10.0) == 0.0
+        assert deadlines.stalled(0.0) == 10.0
+        assert len(deadlines._stall_ends) <= 4
+        deadlines.close()
+
+    asyncio.run(main())
