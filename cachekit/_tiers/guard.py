@@ -441,29 +441,10 @@ class Guard:
 
         Bytes, windows and confirmations may be anything: who gets them looks at them.
         """
-        if args and isinstance(args[0], Script):
-            if verb == getattr(self.store, "run_tagged", None):
-                pair = isinstance(answer, tuple) and len(answer) == _PAIR
-                return (
-                    pair and args[0].is_result(answer[0]) and _is_list(answer[1], len(cast("Sequence[str]", args[1])))
-                )
-            return args[0].is_result(answer)
-        if verb == getattr(self.store, "get_tagged", None):
-            return isinstance(answer, TaggedValue) and _is_list(answer.tags, len(cast("Sequence[str]", args[0])))
-        if verb == getattr(self.store, "open_tags", None):
-            return _is_list(answer, 1 + len(cast("Sequence[str]", args[0])))
-        if verb == getattr(self.store, "sweep", None):
-            return isinstance(answer, Sweep)
-        if args:
-            return True
-        if verb == getattr(self.store, "servers_of", None):
-            return isinstance(answer, list) and all(isinstance(name, str) for name in answer)
-        if verb == self.store.get_with_lease:
-            return isinstance(answer, tuple) and len(answer) == _PAIR
-        timed = {getattr(self.store, name, None): length for name, length in _TIMED.items()}
-        if verb in timed:
-            return isinstance(answer, tuple) and len(answer) == timed[verb] and isinstance(answer[-1], (int, float))
-        return True
+        for name, fits in _SHAPES.items():
+            if verb == getattr(self.store, name, None):
+                return fits(args, answer)
+        return args[0].is_result(answer) if args and isinstance(args[0], Script) else True
 
     def _wrong_answer(self, answer: object) -> StoreGarbageError:
         kind = type(answer).__name__
@@ -628,6 +609,30 @@ def _key_of(question: str | tuple[str, object]) -> str:
 
 def _is_list(answer: object, length: int) -> bool:
     return isinstance(answer, (list, tuple)) and len(answer) == length
+
+
+def _is_pair(answer: object) -> bool:
+    return isinstance(answer, tuple) and len(answer) == _PAIR
+
+
+def _timed(length: int) -> Callable[[tuple[Any, ...], Any], bool]:
+    return lambda _, answer: (
+        isinstance(answer, tuple) and len(answer) == length and isinstance(answer[-1], (int, float))
+    )
+
+
+_SHAPES: Final[dict[str, Callable[[tuple[Any, ...], Any], bool]]] = {
+    "run_tagged": lambda args, answer: (
+        _is_pair(answer) and args[0].is_result(answer[0]) and _is_list(answer[1], len(args[1]))
+    ),
+    "get_tagged": lambda args, answer: isinstance(answer, TaggedValue) and _is_list(answer.tags, len(args[0])),
+    "open_tags": lambda args, answer: _is_list(answer, 1 + len(args[0])),
+    "get_with_lease": lambda _, answer: _is_pair(answer),
+    **{name: _timed(length) for name, length in _TIMED.items()},
+    "servers_of": lambda _, answer: isinstance(answer, list) and all(isinstance(name, str) for name in answer),
+    "sweep": lambda _, answer: isinstance(answer, Sweep),
+}
+"""By the names of verbs, whether an answer has the shape that callers rely on, when the verb got these arguments."""
 
 
 def _fit_all(questions: Sequence[str | tuple[str, object]], answers: object) -> bool:
