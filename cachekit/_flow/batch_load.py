@@ -337,8 +337,6 @@ def _land(member: Member, value: Any, began: float) -> Filling | None:
 def _land_absent(group: Group, member: Member) -> Filling | None:
     """Land without a value: the function has left the id out. Return the fill that remembers it, if it is to be."""
     call, flight, ttl = member.call, flight_of(member), group.asked.plan.absent_ttl
-    if flight.landed is not None:
-        return None
     # Single calls that share it start over, and must not find it then.
     call.runtime.flights.close(flight)
     flight.land(ABSENT)

@@ -167,8 +167,7 @@ async def _write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...
     call = plan.function(*args, **kwargs)
     result = await (call if not options.always else _in_any_case(runtime, plan, call, args, kwargs))
     keys = plan.keys_of(result, runtime.reporter, args, kwargs)
-    if keys:
-        await invalidate(runtime, keys, soft=options.soft, function=plan.name)
+    await invalidate(runtime, keys, soft=options.soft, function=plan.name)
     return result
 
 

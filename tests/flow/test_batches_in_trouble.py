@@ -145,6 +145,7 @@ async def test_a_batch_function_that_swallows_its_cancellation_stores_nothing_of
                 await over.wait()
         return {1: "too late"}
 
+    events = watch(cache)
     late = asyncio.create_task(numbers([1, 2]))
     await began.wait()
     with pytest.raises(TimeoutError, match="load_timeout"):
@@ -153,6 +154,7 @@ async def test_a_batch_function_that_swallows_its_cancellation_stores_nothing_of
     over.set()
     await asyncio.wait([late])
     assert await numbers([1, 2]) == {1: "in time", 2: "in time"}
+    assert not [event for event in events if isinstance(event, NotStored)], "it is no failure of the store"
 
 
 # --- loads that a batch follows, since the store is down ------------------------------------------------

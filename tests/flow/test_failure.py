@@ -193,6 +193,34 @@ async def test_an_exception_that_cannot_be_copied_reaches_all_callers_as_it_is()
     assert first.error_count() == 1
 
 
+async def test_what_a_caller_handles_is_not_made_its_own_context() -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(int).validate_python("no number")
+    handled, waiting = caught.value, asyncio.Event()
+
+    @Cache("memory://").cached(key="k", ttl=60)
+    async def load() -> int:
+        await waiting.wait()
+        try:
+            raise handled
+        except ValidationError:
+            raise LookupError("failed")  # noqa: B904 - the context is what is tested
+
+    async def handling_the_same(load: Any) -> Exception:
+        try:
+            raise handled
+        except ValidationError:
+            return await plain(load)
+
+    tasks = [asyncio.create_task(caller(load)) for caller in (plain, handling_the_same)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    waiting.set()
+    for error in await asyncio.gather(*tasks):
+        assert error.__context__ is handled
+    assert handled.__context__ is None
+
+
 async def test_an_exception_whose_copy_would_have_another_type_reaches_all_callers_as_it_is() -> None:
     def make() -> Exception:
         error = OSError("the disk")

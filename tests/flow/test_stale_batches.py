@@ -9,7 +9,7 @@ from typing import Any
 from cachekit import Cache, CachedManyFunction
 from cachekit._flow.background import MOST
 from cachekit.events import LoadFailed
-from tests.kit.stale import DOWN, PATIENCE, WINDOWS, Source, put, reasons, watch
+from tests.kit.stale import DOWN, HOUR, PATIENCE, WINDOWS, Source, put, reasons, watch
 from tests.kit.waiting import until
 
 SOFT: dict[str, Any] = {"soft_timeout": 0.02}
@@ -70,6 +70,7 @@ async def test_an_id_that_is_loaded_in_the_background_already_is_loaded_by_no_se
     assert await items.many(["a", "b"]) == {"a": "old", "b": "old"}
     await until(lambda: len(items.loads) == 2)
     assert await items.many(["b", "a"]) == {"b": "old", "a": "old"}
+    assert cache.loading_in_background == 2, "not even a question for the leases goes on"
     source.open.set()
     await until(lambda: not cache.loading_in_background)
     assert items.loads == ["a", "b"]
@@ -157,7 +158,7 @@ async def test_a_batch_that_finds_too_many_loads_hands_its_stale_values_out_at_o
 async def test_a_batch_function_that_asks_for_its_own_stale_ids_does_not_wait_for_itself(cache: Cache) -> None:
     depth: list[int] = []
 
-    @cache.cached_many(key="k:<one>", each="ids", **{"ttl": 600, **WINDOWS, "soft_timeout": PATIENCE})
+    @cache.cached_many(key="k:<one>", each="ids", **{"ttl": 600, **WINDOWS, "soft_timeout": PATIENCE, "lease": HOUR})
     async def items(ids: list[str]) -> dict[str, str]:
         depth.append(len(depth))
         return await items(ids) if len(depth) < 3 else dict.fromkeys(ids, "new")
