@@ -48,12 +48,12 @@ from cachekit.instrumentation.facts import HITS, LOAD_BUCKETS, STORE_BUCKETS, ou
 
 try:
     from opentelemetry import context, metrics, trace
-except ImportError as error:
+except ImportError as _error:
     _LACKING: Final = (
         "cachekit.instrumentation.opentelemetry needs opentelemetry-api; "
         'write pip install "cachekit-redis[opentelemetry]"'
     )
-    raise ImportError(_LACKING, name=error.name) from None
+    raise ImportError(_LACKING, name=_error.name) from None
 
 __all__ = ["instrument"]
 

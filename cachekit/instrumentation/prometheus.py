@@ -43,11 +43,11 @@ from cachekit.instrumentation.facts import LOAD_BUCKETS, OUTCOMES, STORE_BUCKETS
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
-except ImportError as error:
+except ImportError as _error:
     _LACKING: Final = (
         'cachekit.instrumentation.prometheus needs prometheus-client; write pip install "cachekit-redis[prometheus]"'
     )
-    raise ImportError(_LACKING, name=error.name) from None
+    raise ImportError(_LACKING, name=_error.name) from None
 
 __all__ = ["instrument", "scrape"]
 
