@@ -14,6 +14,7 @@ from docs.pictures import PICTURES
 from docs.pictures.drawing import COLOURS, GROUNDS, INKS, Picture
 from tests import ROOT
 from tests.kit.colours import READABLE, contrast
+from tests.language import pages
 
 FOLDER = ROOT / "docs" / "pictures"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,9 +54,9 @@ def test_a_picture_tells_its_content_to_readers_who_do_not_see_it(picture: Pictu
 
 @pytest.mark.parametrize("picture", PICTURES, ids=named)
 def test_a_page_shows_each_picture_with_a_sentence_in_its_place(picture: Picture) -> None:
-    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in pages()]
     link = re.compile(rf"!\[([^]]+)\]\([./]*pictures/{picture.name}\.svg\)")
-    shown = [words for page in pages for words in link.findall(page)]
+    shown = [words for text in texts for words in link.findall(text)]
     assert shown
     assert all(len(words.split()) > 3 for words in shown)
 
