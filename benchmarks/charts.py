@@ -132,6 +132,6 @@ def _draw_spans(axes: Any, spans: Sequence[Span], *, named: bool) -> None:
 
 
 def _own(name: str) -> str | None:
-    """Return the colour that ours and by hand have in every chart, in whichever variant; None for others."""
+    """Return the colour that ours and by hand have in every chart, in each variant; None for others."""
     parts = name.split(", ")
     return OURS if "cachekit" in parts else THEIRS if "by hand" in parts else None

@@ -104,17 +104,18 @@ class Cache:
         prefix: Stands before every key in the store. No blanks, no braces.
         timeout: Seconds that all cache work of one call may take together, from 0.001 up; default 0.25.
         near: How many results of decorated functions are kept in this process as well, in each event loop: a near
-            hit asks nobody. None keeps only results of functions decorated with ``near=True``. Redis reports
+            hit asks no server. None keeps only results of functions decorated with ``near=True``. Redis reports
             changes: an invalidation by this process takes effect at once, one by another process after some 150 us,
             and never later than a second (docs/near.md). With ``memory://`` it has no effect.
         near_bytes: The most bytes that near results may take together: their JSON, and 300 bytes for each; default
             64 MiB.
         max_bytes: The most bytes of JSON that a value may have to be stored; default 1 MiB. A larger result is returned
             and not stored, with one warning. A function may have a bound of its own (`cachekit.cached`).
-        keys: The keys of private functions, and of snapshots and windows on this cache: a list, the current key first,
-            as `cachekit.new_key` makes them; text with commas between them; or a callable that returns either, for a
-            key service. Without them, those of ``CACHEKIT_KEYS``; None for no keys in any case. Values and items are
-            sealed with the first key and opened with any; what none opens is a miss. Needs the extra ``encryption``.
+        keys: The keys of private functions, and of snapshots and windows on this cache, as `cachekit.new_key` makes
+            them. A list, the current key first; text with commas between them; or a callable that returns either, for
+            a key service. Without them, those of ``CACHEKIT_KEYS``; None for no keys in any case. Values and items are
+            sealed with the first key and opened with any; a value that none opens is a miss. Needs the extra
+            ``encryption``.
         credentials: Is asked for user and password at every connect, and once more when the server refuses them: for
             passwords that change. A function, plain or ``async``, that returns a password or ``(user, password)``, or
             a ``CredentialProvider`` of redis-py. Calls do not fail while a password changes: docs/operations.md.
@@ -250,7 +251,7 @@ class Cache:
 
         A change of a key that is to be invalidated waits, too: `set`, a window's `push` and ``.refresh()``. It
         follows the invalidation, so the last change of a key wins. `set` and `push` return False meanwhile. The
-        result of ``.refresh()`` is stored only if nobody has invalidated the key since, and if the block ends
+        result of ``.refresh()`` is stored only if the key was not invalidated since, and if the block ends
         within a lease of the load; else the key is invalidated.
 
         Example:
@@ -359,10 +360,10 @@ class Cache:
     async def clear(self, *, within: Duration = "1m", progress: Callable[[int], None] | None = None) -> bool:
         """Remove all keys that begin with the prefix of this cache: values, windows, tags and leases.
 
-        Every server is looked through twice, since a load may fill while it is looked through once. What runs meanwhile
-        stays correct: after it no call is served what was loaded before it began. On a server it takes some 0.1 ms for
-        500 keys of the whole database. A cache without a prefix is cleared only in memory: it shares its
-        database with whatever else is there.
+        Every server is looked through twice, since a load may fill while it is looked through once. Calls that run
+        meanwhile stay correct: after it no call is served what was loaded before it began. On a server it takes some
+        0.1 ms for 500 keys of the whole database. A cache without a prefix is cleared only in memory: it shares its
+        database with other data.
 
         Args:
             within: The most that it may take: seconds, a `datetime.timedelta` or text.
@@ -497,7 +498,8 @@ class Cache:
         """Return the value at ``key`` and remove it in one step: of many takers exactly one gets it.
 
         All other takers get ``default``. When the store fails, every taker does. The value of a function with stale
-        windows is removed and not returned, since nobody asks how much is left of it: ``.take()`` of the function does.
+        windows is removed and not returned, since it is not known how much is left of it: ``.take()`` of the function
+        asks.
 
         Example:
             >>> import asyncio
@@ -566,7 +568,7 @@ class Cache:
         the last failure. A store that refuses one key (WRONGTYPE, an ACL) answers, and a key that cannot be sent says
         nothing about it. An application can tell by it a missing value from a value that could not be read. An
         example: a ticket that was spent is refused, but the holder of a ticket that could not be read may try again.
-        The property asks nobody: without a call it does not change. It is True before the first use.
+        The property asks no server: without a call it does not change. It is True before the first use.
 
         Example:
             >>> Cache("memory://").healthy

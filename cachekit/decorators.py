@@ -270,7 +270,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         return await warm(runtime, warming, all_calls, count, progress)
 
     async def invalidate_all(self) -> bool:
-        """Invalidate all results of the function, whatever their arguments, in one round trip.
+        """Invalidate all results of the function, with any arguments, in one round trip.
 
         The function has to have asked for it with ``tags=True``. Functions of one cache with the same key template
         share their results, and are invalidated together. Returns whether the store acknowledged it.
@@ -298,7 +298,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
     async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store ``value`` as the result of this call. Returns whether the store confirmed it.
 
-        For a value that nobody else can be writing: the last writer wins. If other code may write its source at the
+        For a value that no other code can be writing: the last writer wins. If other code may write its source at the
         same time, use `writing` or `puts`. TTL and the other options are those of the function. A value that
         cannot be stored, one of another type for instance, is one warning, and invalidates the key. It has the tags
         that stand at the call.
@@ -322,7 +322,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         """Write the source of this call's value inside the block, and store the value when the block ends.
 
         ``async with name.writing(7) as put: put(await database.update(7, "Ada"))``. Loads that have begun before, in
-        any process, do not overwrite the value. If anybody else writes or invalidates it meanwhile, or the store fails,
+        any process, do not overwrite the value. If other code writes or invalidates it meanwhile, or the store fails,
         or the block raises, or nothing is put, the key is invalidated. If a tag of the value is invalidated meanwhile,
         the value is a miss. Inside the block, a call of this key runs uncached. Inside an `after_commit` block, the
         value is stored when that ends normally.
@@ -431,7 +431,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         """Invalidate the results of many calls, in one round trip. Returns whether the store acknowledged it.
 
         Args:
-            calls: For each call its argument, or a tuple if it has several, also those that the key leaves out:
+            calls: For each call its argument, or a tuple if it has several, also the ones that the key leaves out:
                 ``[1, 2]`` or ``[("a", 1), ("b", 2)]``.
 
         Raises:
@@ -550,7 +550,7 @@ class _TakesMany(Protocol[S_contra, P2, K, V]):
 class CachedFunction(BoundCachedFunction[P, R]):
     """A function decorated with ``cached``: called as before, typed as before, with a few methods more.
 
-    As an attribute of a class it binds like the function it wraps. pyright lets only a plain function override a method
+    As an attribute of a class it binds like the function it wraps. To pyright, only a plain function override a method
     or stand for a method of a protocol; where a class has to satisfy one, decorate a function that its method calls.
 
     Example:
@@ -652,7 +652,7 @@ class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
         self._self_runtime = runtime
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> CoroutineType[Any, Any, dict[K, V]]:
-        """Return the cached results, and load those that are missing in one call of the function.
+        """Return the cached results, and load the missing ones in one call of the function.
 
         Raises:
             TypeError: The arguments do not fit, the ids are one text, or the function returned no mapping.
@@ -687,8 +687,8 @@ class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
 class CachedManyFunction(BoundCachedManyFunction[P, K, V]):
     """A function of many ids, decorated with `cached_many` or ``.many``: called and typed as before.
 
-    It returns a dict, whichever mapping the function returns: in the order of the ids that were asked for, each once,
-    without those that the function leaves out.
+    It returns a dict, also where the function returns another mapping: in the order of the ids that were asked for,
+    each once, without the ids that the function leaves out.
 
     Example:
         >>> import asyncio

@@ -30,7 +30,7 @@ class Description(Struct, frozen=True, kw_only=True):
     function: str
     """Module and name."""
     line: str
-    """File and line, as editors read them; empty if nobody knows."""
+    """File and line, as editors read them; empty if they are not known."""
     store: str
     """Of its cache, the password masked; empty while the cache cannot be made."""
     prefix: str
@@ -46,7 +46,7 @@ class Description(Struct, frozen=True, kw_only=True):
     when: str = ""
     """The name of the function that decides whether a result is stored."""
     tags: tuple[str, ...] = ()
-    """Templates of its tags, or of those that it invalidates."""
+    """Templates of its tags, or of the tags that it invalidates."""
     own_tag: bool = False
     """Whether it has a tag of its own, for ``invalidate_all``."""
     near: bool | None = None

@@ -81,7 +81,7 @@ def _pair_of(checksum: int) -> bytes:
 
 
 def is_token(holder: bytes) -> bool:
-    """Return whether ``holder`` is the token of a load. Anything else at a lease was written by somebody else.
+    """Return whether ``holder`` is the token of a load. Anything else at a lease was written by other code.
 
     Example:
         >>> is_token(b"0123456789abcdef01234567"), is_token(b"true")
@@ -94,7 +94,7 @@ _TOKEN: Final = re.compile(rb"[0-9a-f]{24}")
 
 
 PAUSE: Final = b"~"
-"""A lease that begins with it is no token but a pause after a failed load."""
+"""A lease that begins with it is no token. It is a pause after a failed load."""
 
 
 def is_pause(holder: bytes) -> bool:

@@ -125,7 +125,7 @@ class StoreError(CachekitError):
 
 
 class StoreUnavailableError(StoreError):
-    """Nobody answered: refused, reset, half-open, unresolved, closed."""
+    """No server answered: refused, reset, half-open, unresolved, closed."""
 
 
 class StoreTimeoutError(StoreError):
@@ -140,7 +140,7 @@ class StoreGarbageError(StoreError):
 
 
 class StoreRefusedError(StoreError):
-    """The server answered that it serves nobody now, or does not serve this client, such as LOADING or NOAUTH."""
+    """The server answered that it serves no client now, or does not serve this client, such as LOADING or NOAUTH."""
 
 
 class CommandRefusedError(StoreError):

@@ -41,11 +41,16 @@ class Missed(Struct, frozen=True):
 class ServedStale(Struct, frozen=True):
     """A value whose TTL was over was handed out by ``function``; ``age`` seconds had passed since its end.
 
-    ``why`` is ``"revalidate"`` (within ``stale_while_revalidate``: a load replaces it), ``"error"`` (the load raised,
-    or took longer than its ``load_timeout``), ``"paused"`` (a load of the key failed less than ``retry_after`` ago),
-    ``"slow"`` (the load takes longer than ``soft_timeout``), ``"busy"`` (so many loads go on in the background that
-    one more was not begun) or ``"offline"`` (the load raised and Redis does not answer: ``age`` is since the value was
-    last known to be true). The age of a value that was expired by hand before the end of its TTL is 0.
+    ``why`` is one of these:
+
+    - ``"revalidate"``: within ``stale_while_revalidate``; a load replaces it.
+    - ``"error"``: the load raised, or took longer than its ``load_timeout``.
+    - ``"paused"``: a load of the key failed less than ``retry_after`` ago.
+    - ``"slow"``: the load takes longer than ``soft_timeout``.
+    - ``"busy"``: so many loads go on in the background that one more was not begun.
+    - ``"offline"``: the load raised and Redis does not answer; ``age`` is since the value was last known to be true.
+
+    The age of a value that was expired by hand before the end of its TTL is 0.
     """
 
     key: str
@@ -155,11 +160,18 @@ class NotStored(Struct, frozen=True):
 class Uncached(Struct, frozen=True):
     """A step of caching was skipped for a call of ``function``; ``key`` is ``""`` where there is none.
 
-    ``reason`` is ``"argument"`` (no stable text form), ``"bytes"`` (the store's bytes do not decode), ``"policy"`` (a
-    ttl by hand that makes no sense), ``"annotation"`` (the return annotation cannot be used), ``"ids"`` (a batch
-    returned ids that it was not asked for), ``"untimed"`` (the store does not tell how much is left of a value, so the
-    function has no stale values), ``"untagged"`` (the store has no tags), ``"unswept"`` (the store cannot be looked
-    through), ``"seal"`` (no key opens the store's bytes) or ``"value"`` (a snapshot has to be a text and a number).
+    ``reason`` is one of these:
+
+    - ``"argument"``: it has no stable text form.
+    - ``"bytes"``: the store's bytes do not decode.
+    - ``"policy"``: a ttl by hand makes no sense.
+    - ``"annotation"``: the return annotation cannot be used.
+    - ``"ids"``: a batch returned ids that it was not asked for.
+    - ``"untimed"``: the store does not tell how much is left of a value, so the function has no stale values.
+    - ``"untagged"``: the store has no tags.
+    - ``"unswept"``: the store cannot be looked through.
+    - ``"seal"``: no key opens the store's bytes.
+    - ``"value"``: a snapshot has to be a text and a number.
     A value that was not stored is a `NotStored`.
     """
 

@@ -128,7 +128,7 @@ def draw(entry: Entry, windows: Windows, fresh: float = 0.0) -> float:
     With so much ``fresh``, the seconds until the end, that it is not due in any case, nothing is drawn.
 
     ``"auto"`` draws at random for each read: not all callers ask for the load at the same moment, and the more callers
-    there are, the earlier the first one does. With the time ``d`` of the last load it is ``d * (1 + Exp(1))``, which is
+    there are, the earlier the first one does. With the time ``d`` of the last load it is ``d * (1 + Exp(1))``. That is
     XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, 2015) with ``d`` added:
     a load that begins less than ``d`` before the end is late. It is a quarter of the TTL at most.
     """

@@ -239,9 +239,9 @@ def cached_many(key: str, *, each: str, **options: Unpack[CachedManyOptions]) ->
     """Cache the results of an async function of many ids, each under a key of its own, in the default cache.
 
     A call reads all keys in one round trip, and calls the function once, with a list of the ids that it has to load. It
-    returns a dict in the order of the ids that it was asked for, each once, without those that the function leaves out.
-    Where there is a function for one id as well, decorate that with `cached` and this one with its ``.many``: then both
-    share results and loads.
+    returns a dict in the order of the ids that it was asked for, each once, without the ids that the function leaves
+    out. Where there is a function for one id as well, decorate that with `cached` and this one with its ``.many``: then
+    both share results and loads.
 
     Args:
         key: A template for one id, such as ``"user:<user_id>"``. It names the id by a name that is no parameter; all

@@ -307,7 +307,7 @@ def compile_key(template: str, signature: inspect.Signature, *, with_result: boo
         `RenderError` for a value without a stable text form.
 
     Raises:
-        DecorationError: The template is no text, is empty, has unbalanced marks, names a parameter that the
+        DecorationError: The template is no text, is empty, or has unbalanced marks. Or it names a parameter that the
             signature lacks, has braces that are no hash tag, or has nothing between two placeholders
             that keeps their values apart.
 
@@ -352,8 +352,8 @@ def compile_lines(
     """Compile ``templates`` into one function that returns a key for each; None if one of them has a ``*``.
 
     It costs less than a function for each: a placeholder of several templates is rendered once, and the keys of earlier
-    calls are remembered. So nobody may change the list that it returns. Each key stands between the two texts
-    ``around`` it, and behind those that come ``first``, which are the same for all calls.
+    calls are remembered. So no caller may change the list that it returns. Each key stands between the two texts
+    ``around`` it, and behind the keys that come ``first``, which are the same for all calls.
 
     Example:
         >>> keys = compile_lines(["team:<team>", "posts"], inspect.signature(lambda team: None), ("(", ")"))

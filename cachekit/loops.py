@@ -17,7 +17,7 @@ T = TypeVar("T")
 def detached(start: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call ``start`` in an empty context: the task, timer or callback that it makes keeps none of its caller's alive.
 
-    A task or a timer copies the context that it is made in, and so the request of whichever caller came first.
+    A task or a timer copies the context that it is made in, and so the request of the caller that came first.
 
     Example:
         >>> from contextvars import ContextVar

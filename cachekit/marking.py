@@ -3,7 +3,7 @@
 It is for two things that would not come back from the usual form:
 
 - **an int in a field of floats**, in a class: ``1`` would be read as ``1.0``. In the marked form it is an int.
-- **the tag of a model that was never set**, as in ``kind: Literal["dog"] = "dog"``: a field that was never set is left
+- **the tag of a model that was never set**, as in ``kind: Literal["dog"] = "dog"``. A field that was never set is left
   out, and without its tag a model may be taken for another one of a union. In the marked form every tag is written, and
   counts as never set when it is read.
 
@@ -77,7 +77,7 @@ def reader_of_both(plain: Decode, builder: Callable[[], Build], *, of_models: bo
     Args:
         plain: Decodes the usual form.
         builder: Makes what builds a value from plain JSON. Nothing is made before the first value in the marked form.
-        of_models: Whether there is nothing but models, which ``plain`` can read in both forms.
+        of_models: Whether there are only models, which ``plain`` can read in both forms.
     """
     made = cache(builder)
 

@@ -1,7 +1,7 @@
 """Builds the values that msgspec cannot decode from the plain JSON that stands for them.
 
 These are an Enum of values of several types, unions of models, and moments of a named zone; and all that holds them.
-What to do for an annotation is decided once. Everything else is left to msgspec and to pydantic.
+It is decided once how an annotation is read. Everything else is left to msgspec and to pydantic.
 
 This module is pure: no I/O but the reading of time zones, no clock.
 """
@@ -121,7 +121,7 @@ class Adapter(Protocol):
 
 
 def adapter_of_models(annotation: Annotation) -> Adapter | None:
-    """Return pydantic's adapter of an annotation that has nothing but models and lists, tuples and dicts of them.
+    """Return pydantic's adapter of an annotation that has only models and lists, tuples and dicts of them.
 
     It takes a fifth of the time that the models take one by one.
     """
@@ -214,7 +214,7 @@ class Builder:
         """Return the function that builds a value of ``annotation``.
 
         Raises:
-            TypeError: Nobody knows how to.
+            TypeError: It is not known how to.
         """
         found = self._known.get(annotation)
         if found is None:

@@ -1,4 +1,4 @@
-"""Sealing: bytes that none but the holders of a key can read or change. Pure: no I/O, no clock.
+"""Sealing: bytes that only the holders of a key can read or change. Pure: no I/O, no clock.
 
 ::
 

@@ -1,8 +1,8 @@
 """Tags: names for what values depend on, and the generations by which a value knows whether its tags still stand.
 
 A tag is a key of the store, ``~{name}``, with a random generation. A value records the generations that stood before
-its load, and is a hit as long as each of them stands. Whatever removes the key of a tag, an invalidation or an
-eviction, makes all values that name it misses. This module is pure: no I/O, no clock.
+its load, and is a hit as long as each of them stands. Each removal of the key of a tag, by an invalidation or
+an eviction, makes all values that name it misses. This module is pure: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def line_of(tags: Tags) -> bytes:
 
 
 def members_of(standing: Mapping[str, object]) -> dict[str, bytes]:
-    """Return by the key of a tag its member of the second line of an entry, for those that have a generation.
+    """Return by the key of a tag its member of the second line of an entry, for each one that has a generation.
 
     Example:
         >>> members_of({"~{team:7}": b"g0123456789abcde", "~{team:8}": None})

@@ -75,7 +75,7 @@ def disabled() -> AbstractContextManager[None]:
 
     Nothing is read, stored, logged or told to observers. ``healthy`` is True, invalidations return True, ``.peek()``
     and ``.take()`` give `MISS`, `Cache.get` its default, and what stores returns False. Calls of functions of many ids
-    still return a dict in the order of the ids. Blocks nest. What is cached stays, for the time afterwards.
+    still return a dict in the order of the ids. Blocks nest. Values that are cached stay, for the time afterwards.
 
     The environment does the same for a whole process, where ``CACHEKIT_DISABLED`` is any text but ``0``, ``false``,
     ``no`` and ``off`` when a cache is made.
@@ -225,7 +225,7 @@ class FailingStore(MemoryStore):
         self._lock = _Gate(self)
 
     def fail(self, error: StoreError | None = None) -> None:
-        """Raise ``error`` from every verb from now on. Without an error the store fails as if nobody answered."""
+        """Raise ``error`` from every verb from now on. Without an error the store fails as if no server answered."""
         self.error = error or StoreUnavailableError("unavailable", "the store fails on cue")
 
     def recover(self) -> None:

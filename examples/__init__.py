@@ -19,7 +19,7 @@ OF_THE_EXTRA: Final = frozenset(
 
 
 class _NameTheExtra:
-    """The last finder of modules: it is asked for those that no other finder has found."""
+    """The last finder of modules: it is asked for the modules that no other finder has found."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:  # noqa: ARG004 - as Python calls it

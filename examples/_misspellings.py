@@ -1,4 +1,4 @@
-"""Misspellings by category: those that the users of the examples make."""
+"""Misspellings by category: the ones that the users of the examples make."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Run it:
 
 It needs no server: without --redis it is in memory.
 
-It prints a table of five steps, each with its outcome and its time in milliseconds: the profile of user 42
+It prints a table of five steps, each with its outcome and its time in milliseconds. The profile of user 42
 is a miss (assembled from eight slow queries), a hit, an invalidation (two new errors are recorded), a miss
 again, a hit again. Then it prints whether the hit equals the miss, and the profile as a bar chart: errors by
 category, and the most frequent errors. On Redis it leaves `profile:42` there and says how to look at it.

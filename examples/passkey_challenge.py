@@ -6,10 +6,10 @@ Run it:
 
 It needs no server: without --redis it is in memory.
 
-It prints a challenge in a panel, then a table of steps, each with its outcome and its time in milliseconds:
-the challenge is created (a miss), replaced by `refresh` when a reload of the page wants a new one, answered (accepted),
+It prints a challenge in a panel, then a table of steps, each with its outcome and its time in milliseconds.
+The challenge is created (a miss), replaced by `refresh` when a reload of the page wants a new one, answered (accepted),
 answered again (refused). Of 50 concurrent takers of a login challenge exactly one gets
-it. A last challenge that nobody answers expires. In memory the clock is moved past 300 s. On Redis the last
+it. A last challenge that no user answers expires. In memory the clock is moved past 300 s. On Redis the last
 challenge lives for 300 ms, and the example waits until it is gone. Nothing is left in the store.
 """
 

@@ -52,7 +52,7 @@ WRITES: Final = 50
 
 @dataclass(slots=True)
 class Coach:
-    """A server that runs, and how to ask it as somebody who is signed in."""
+    """A server that runs, and how to ask it as a user who is signed in."""
 
     url: str
     cookies: Sequence[str]
@@ -222,7 +222,7 @@ async def _answers(coach: Coach) -> bool:
 
 
 def _cookie(settings: app.Settings, user_id: str) -> str:
-    """Return the cookie of somebody who is signed in, as Starlette's sessions have it."""
+    """Return the cookie of a user who is signed in, as Starlette's sessions have it."""
     data = base64.b64encode(json.dumps({"user_id": user_id}).encode())
     return f"session={itsdangerous.TimestampSigner(settings.secret).sign(data).decode()}"
 

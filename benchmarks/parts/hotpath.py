@@ -41,7 +41,7 @@ async def measure(bench: Bench) -> Section:
         took: dict[str, float | str] = {name: _median_us(work, loops) for name, work in steps}
     took[WHOLE] = statistics.median(measured(whole[WHOLE]))
     rows = [(name, us if isinstance(us, str) else f"{us:.2f}") for name, us in took.items()]
-    note = f"medians of {ROUNDS} rounds of {loops}; what is left is the event loop, the socket and the server"
+    note = f"medians of {ROUNDS} rounds of {loops}; the rest is the event loop, the socket and the server"
     about = "each step of a hit alone in a loop, with warm caches; on `memory://`, so that there is no socket."
     title = "Where a hit goes"
     return Section("hotpath", title, about, [Sheet(title, ("step", "us"), rows, note)], took)

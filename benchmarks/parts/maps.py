@@ -160,8 +160,8 @@ async def measure(bench: Bench) -> Section:
         rows.append((kind.name, kind.expiry, kind.weighs, *figures))
         data.append({"name": kind.name, "hit_ns": hit, "put_ns": put, "zipf": popular, "scanned": scans, "bytes": size})
     note = (
-        "a put displaces an entry of a full map; hit ratios at a capacity of 1 % of the keys, the second with a third "
-        "of the requests in scans; bytes by the growth of a process, key and value not counted"
+        "A put displaces an entry of a full map. Hit ratios are at a capacity of 1 % of the keys, the second with a "
+        "third of the requests in scans. Bytes are by the growth of a process, key and value not counted."
     )
     title = "Maps in a process"
     about = "candidates for the near cache, each with an expiry for each entry, its own or one that the reader checks."

@@ -97,7 +97,7 @@ STEPS: Final = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `script` reads, but for ``--quick``, and ``--svg``."""
+    """Add the options that `script` reads, except for ``--quick``, and ``--svg``."""
     group = parser.add_argument_group("outage")
     group.add_argument("--callers", type=int, help="how many call at the same time (default 1000)")
     group.add_argument("--rate", type=float, help="calls per second in all (default 2000, at most 100 a caller)")

@@ -37,7 +37,7 @@ async def measure(bench: Bench) -> Section:
     title = f"Zipf: {CALLERS} callers, {keys:,} keys, the popular ones more often"
     rows = [*((who, shown(times, found[BY_HAND])) for who, times in found.items()), *missing.items()]
     note = f"microseconds a call; in brackets: the time by hand; {entries:,} entries where some are held in the process"
-    about = "every key is in Redis; what a bounded map in the process lacks is read, or by async-lru loaded in no time."
+    about = "every key is in Redis. A map in the process lacks some: they are read, or loaded by async-lru in no time."
     sheet = Sheet(title, ("", "a call"), rows, note)
     data = {"us": figures(found), "missing": missing}
     return Section("zipf", "Hot keys by Zipf's law", about, [sheet], data, [_chart(found)])

@@ -1,4 +1,4 @@
-"""Calls of a cache that is instrumented, against calls of one that nobody observes."""
+"""Calls of a cache that is instrumented, against calls of one without observers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ QUESTIONS = [
         f"{system}-{work.replace(' ', '-')}",
         f"{work}, instrumented for {system}, one caller",
         partial(variant, watch=watch),
-        ("the same, observed by nobody", partial(variant, watch=by_nobody)),
+        ("the same, not observed", partial(variant, watch=by_nobody)),
         calls,
     )
     for system, watch in WATCHES.items()

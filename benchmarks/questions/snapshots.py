@@ -29,7 +29,7 @@ async def save(url: str) -> AsyncGenerator[Run, None]:
 
 @asynccontextmanager
 async def save_bare(url: str) -> AsyncGenerator[Run, None]:
-    """LPUSH, LTRIM and EXPIRE in one MULTI, by hand: the age of an entry is nobody's business."""
+    """LPUSH, LTRIM and EXPIRE in one MULTI, by hand: the age of an entry is not looked at."""
     async with by_hand(url) as client:
 
         async def run() -> object:

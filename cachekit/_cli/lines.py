@@ -24,7 +24,7 @@ class Status(Enum):
     FAULT = "fault"
     """It does not work, or will stop to; the exit status is 1."""
     UNKNOWN = "unknown"
-    """Nobody may see it: the user of the doctor lacks a right."""
+    """It is not to be seen: the user of the doctor lacks a right."""
 
 
 class Line(Struct, frozen=True):

@@ -17,7 +17,7 @@ from cachekit.errors import ConfigurationError
 
 
 def import_modules(names: Sequence[str]) -> list[ModuleType]:
-    """Import ``names``, and the modules inside those that are packages, and return all of them.
+    """Import ``names``, and the modules inside each one that is a package, and return all of them.
 
     Programs are left out: a module called ``__main__`` runs when it is imported.
 

@@ -68,7 +68,7 @@ class Output:
         self._console.print(Text.assemble((f"{name:<13}", "bold"), value))
 
     def confirm(self, question: str) -> bool:
-        """Ask a person; without a terminal nobody is there to answer, and the answer is no."""
+        """Ask a person; without a terminal no person is there to answer, and the answer is no."""
         if not sys.stdin.isatty():
             self.mention(f"{question} Nobody can be asked here; write --yes", "warning")
             return False

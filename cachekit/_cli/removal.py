@@ -87,7 +87,7 @@ async def in_steps(
 
 
 def nothing(out: Output, done: str) -> int:
-    """Say that nobody wanted it, and return the exit status."""
+    """Say that the removal was not wanted, and return the exit status."""
     if out.as_json:
         out.document({done: 0, "whole": False})
     else:

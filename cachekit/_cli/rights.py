@@ -112,7 +112,7 @@ def key_rules(prefix: str) -> tuple[str, ...]:
 
 
 async def _lacking(door: Door, patient: Patient, rights: list[str]) -> tuple[set[str], set[str]]:
-    """Return the rules that this user lacks, and those that cannot be tried."""
+    """Return the rules that this user lacks, and the ones that cannot be tried."""
     key = own_key(door, patient.prefix)
     async with visit(door, patient.patience) as server:
         dry_run = await _by_dry_run(server)
@@ -180,7 +180,7 @@ async def _lacking_keys(refusal: Refusal, patient: Patient, names: tuple[str, by
 
 
 def _in_order(rights: list[str]) -> list[str]:
-    """Return ``rights`` so that a value is there for those that need one, and removed by the last."""
+    """Return ``rights`` so that a value is there for each one that needs it, and removed by the last."""
     last = ["+getdel", "+del", "+unlink"]
     others = [right for right in rights if right not in {"+set", *last}]
     return ["+set", *others, *last]

@@ -67,7 +67,7 @@ async def door_of(url: str, key: str) -> Door:
     """Return the way to the server that has ``key``, which is named with its prefix.
 
     Raises:
-        StoreError: Nobody says which one it is, or a cluster has none for it.
+        StoreError: No node says which one it is, or a cluster has none for it.
         ConfigurationError: The store is in this process.
     """
     for door in await masters_of(parse_url(url), ANSWER):

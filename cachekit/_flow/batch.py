@@ -1,7 +1,7 @@
-"""The path of one call of a batch function: many ids, one read, one load of those that miss.
+"""The path of one call of a batch function: many ids, one read, one load of the ids that miss.
 
 It shares keys, codec and flights with the calls for one id. Nothing waits in a circle, by one rule: a caller loads and
-lands what it got before it waits for anybody. Two batches that ask for the same ids in another order, in one process or
+lands what it got before it waits for another. Two batches that ask for the same ids in another order, in one process or
 in two, therefore never wait for each other.
 """
 

@@ -22,7 +22,7 @@ from cachekit.stores.scripts import Copy
 
 
 def load_behind(asked: Asked[Any, Any], members: Sequence[tuple[Member, Found]]) -> None:
-    """Load in the background what was handed out stale, or is due: one load for all that nobody loads yet."""
+    """Load in the background what was handed out stale, or is due: one load for all that is not being loaded."""
     led: list[Member] = []
     for member, found in members:
         call = member.call

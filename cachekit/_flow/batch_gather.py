@@ -1,4 +1,4 @@
-"""What of a batch was no hit: its loads, those that it shares, and those that other processes do."""
+"""What of a batch was no hit: its loads, the ones that it shares, and the ones that other processes do."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _SHORTEST: Final = 0.001
 
 
 class Gather:
-    """Loads the members of one batch, and waits for those that others load.
+    """Loads the members of one batch, and waits for the ones that others load.
 
     Args:
         asked: The arguments of the call.
         loose: Ids that are loaded, and not stored.
-        alone: Whether nobody waits: it loads in the background.
+        alone: Whether no caller waits: it loads in the background.
     """
 
     def __init__(self, asked: Asked[Any, Any], loose: Sequence[Any] = (), *, alone: bool = False) -> None:
         self.values: dict[str, Any] = {}
         """By key, the values that were loaded."""
         self.loose_values: dict[Any, Any] = {}
-        """By id, those that have no key, or are not stored."""
+        """By id, the results of ids that have no key, or are not stored."""
         self._asked = asked
         self._alone = alone
         # To be loaded, held by loads of other processes, and loaded by other callers of this process.
@@ -116,7 +116,7 @@ class Gather:
         return True
 
     async def _acquire(self, led: Sequence[Member]) -> list[Member]:
-        """Ask for the leases of ``led``. Return those that this caller loads."""
+        """Ask for the leases of ``led``. Return the ones that this caller loads."""
         budget = led[0].call.budget
         left = budget.left
         taken = await acquire_all(led)
@@ -269,7 +269,7 @@ class Gather:
             self.values[call.key] = share_result(call, member.result, flight_of(member), landed)
 
     def _leave(self) -> None:
-        """Leave all flights: those that have not landed go to other callers, or end."""
+        """Leave all flights: the ones that have not landed go to other callers, or end."""
         shared, self._shared = self._shared, {}
         for _, sharing in shared.values():
             sharing.leave()

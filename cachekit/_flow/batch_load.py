@@ -1,7 +1,7 @@
 """The loads of a batch: the leases in one write, one call of the function, the fills in one write.
 
-Whatever one key meets alone, it meets here as well: a value that was stored meanwhile, a lease that another load holds,
-a pause, a store that fails. What a caller got it loads, and lands, before it waits for anybody.
+A key meets here all that it meets alone: a value that was stored meanwhile, a lease that another load holds, a pause, a
+store that fails. A caller loads and lands what it got before it waits for another.
 """
 
 from __future__ import annotations
@@ -356,7 +356,7 @@ def _land_absent(group: Group, member: Member) -> Filling | None:
 
 
 async def _fill_all(fills: Sequence[_Fill]) -> None:
-    """Fill, in one write. What is not stored gives its lease back."""
+    """Fill, in one write. A member that is not stored gives its lease back."""
     if not fills:
         return
     first = fills[0].member.call

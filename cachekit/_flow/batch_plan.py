@@ -117,7 +117,7 @@ class Asked(Struct, Generic[K, V], eq=False):
     ids: list[K]
     bound: inspect.BoundArguments
     head: list[Any]
-    """The arguments of one call before its id; those that its function alone has are None."""
+    """The arguments of one call before its id; a parameter that its function alone has is None."""
     tail: list[Any]
     named: dict[str, Any]
 
@@ -270,7 +270,7 @@ def _check_tags(tags: TagPlan, known: set[str], name: str) -> None:
     """Refuse tags of one call that name what a batch does not have.
 
     Raises:
-        DecorationError: A tag names another parameter than those that are ``known``.
+        DecorationError: A tag names another parameter than the ``known`` ones.
     """
     lacking = sorted(tags.parameters - known)
     if lacking:
@@ -288,7 +288,7 @@ def _in_key(one: CallPlan[..., Any]) -> list[str]:
 
 
 def _order_of(one: CallPlan[..., Any], names: tuple[str, str]) -> tuple[list[str], list[str], list[str]]:
-    """Return the parameters of ``one`` before and behind that of the id, and those that are given by name.
+    """Return the parameters of ``one`` before and behind that of the id, and the ones that are given by name.
 
     Raises:
         DecorationError: The id cannot be given by position.

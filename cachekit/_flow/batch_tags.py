@@ -218,7 +218,7 @@ async def ask_all_with_tags(
 def tags_of_absence(call: Call[Any], tagging: Tagging, flight: Flight) -> Tags | None:
     """Return the tags of the remembered absence of an id that its load has left out; None if it is not remembered.
 
-    Without a result nobody knows the tags of the result.
+    Without a result its tags are not known.
     """
     tags, plan = flight.tags, cast("TagPlan", call.plan.tags)
     return None if plan.from_result or tags is None or tags.keys() != {*tagging.wanted.names} else tags

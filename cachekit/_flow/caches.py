@@ -1,7 +1,7 @@
 """All caches of this process: the switch that turns them off, and observers of all of them.
 
 A cache looks up its `Runtime` at each call. While caches are off they find `off_runtime` instead, whose store is empty
-and whose reporter tells nobody anything. So a call that is cached pays nothing for the switch.
+and whose reporter has no observers. So a call that is cached pays nothing for the switch.
 """
 
 from __future__ import annotations

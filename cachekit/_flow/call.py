@@ -38,9 +38,9 @@ class Call(Struct, Generic[R], eq=False):
     alone: bool = False
     """Whether it has no caller: its load goes on in the background."""
     refreshes: bool = False
-    """Whether it loads whatever is cached."""
+    """Whether it loads also where a value is cached."""
     waited: float = 0.0
-    """Seconds for which it has waited for loads of others, if anybody observes."""
+    """Seconds for which it has waited for loads of others, if there is an observer."""
 
     tagging: Tagging | None = None
     """Its tags, if the function has any."""

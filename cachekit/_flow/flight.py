@@ -72,7 +72,7 @@ class Landed(Struct, frozen=True):
     """Of a value that was found, and not loaded: the number of the question. Calls that began after it do not share the
     value, which may have been invalidated before they began."""
     error: Exception | None = None
-    """As it left the load, with its traceback. Nobody raises it: each caller raises a copy."""
+    """As it left the load, with its traceback. It is not raised itself: each caller raises a copy."""
 
     def __repr__(self) -> str:
         # asyncio shows the results of futures in its own records: a value is nothing for them.
@@ -121,13 +121,13 @@ class Flight(Struct, eq=False):
     unleased: str = "store"
     """Why its result is not stored if it has no lease: the reason of a `cachekit.events.NotStored`."""
     ended: float = 0.0
-    """The `time.monotonic` at which its load ended, if anybody observes."""
+    """The `time.monotonic` at which its load ended, if there is an observer."""
     took: float = 0.0
     """Seconds until then."""
     pausing: asyncio.Task[Paused | Down] | None = None
     """The task that puts a pause in the place of the lease, after its load has failed."""
     tags: Tags | None = None
-    """Those that stood before the load, and that its value records; None if the function has none, or one of them is
+    """The ones that stood before the load, and that its value records; None if the function has none, or one of them is
     not known."""
     promotions: int = 0
     """How many waiting callers were promoted."""
@@ -146,7 +146,7 @@ class Flight(Struct, eq=False):
 
     @property
     def awaited(self) -> bool:
-        """Whether anybody waits for it."""
+        """Whether a caller waits for it."""
         return self._waiters is not None and any(not waiter.done() for waiter in self._waiters)
 
     async def join(self) -> Landed | None:
@@ -197,7 +197,7 @@ class Flight(Struct, eq=False):
         """Promote a waiting caller, since the loading one was cancelled; abandon the flight if there is none.
 
         The newest one first: where all have the same timeout, it has the most time left to load in. The next time
-        the oldest one: it has outlived all others that came with it, so that nobody is passed over for ever.
+        the oldest one: it has outlived all others that came with it, so that none is passed over for ever.
 
         Returns whether there is one.
         """
@@ -289,7 +289,7 @@ class Flights:
             self.open_loops.pop(flight.loop, None)
 
     def void(self, keys: Sequence[str]) -> None:
-        """Void the flights of ``keys``, and those that depend on tags among them, in every event loop.
+        """Void the flights of ``keys``, and the flights that depend on tags among them, in every event loop.
 
         Later callers do not join them.
         """

@@ -6,15 +6,15 @@ the flight of the key                                      a call      why
 ``FOREIGN``  it is another function's                      ``OPEN``    functions that share a key by mistake share no
                                                                        result
 ``LATER``    its load begins after the call did            ``JOIN``    it loads what the call would load
-``FENCED``   its load had begun; its lease still holds     ``JOIN``    nobody has invalidated it before the call
+``FENCED``   its load had begun; its lease still holds     ``JOIN``    it was not invalidated before the call
 ``VOIDED``   its load had begun; its lease is gone, or     ``OPEN``    it may bring an invalidated value
              one of its tags was removed
-``UNKNOWN``  its load had begun; the store cannot tell     ``FOLLOW``  nobody knows whether it was invalidated
+``UNKNOWN``  its load had begun; the store cannot tell     ``FOLLOW``  it is not known whether it was invalidated
 ``CIRCLE``   its load waits for this call                  ``ALONE``   else each would wait for the other
 =========================================================  ==========  ============================================
 
 "Had begun" is before the call did. A call that follows shares the next load, which begins when that one has ended, or
-when the deadline of the cache's work is over: a load that hangs holds nobody up.
+when the deadline of the cache's work is over: a load that hangs holds no caller up.
 """
 
 from __future__ import annotations

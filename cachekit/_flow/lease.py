@@ -154,7 +154,7 @@ def _outcome_of(answer: Lease | Gone | Down, seen: Seen) -> Landed | None:
 
 
 async def seize(call: Call[Any], flight: Flight) -> None:
-    """Take the lease for ``flight`` from whichever load holds it, for a refresh or a write; tags are opened with it."""
+    """Take the lease for ``flight``, from any load that holds it, for a refresh or a write; tags are opened with it."""
     token = new_token()
     with Asking(call, flight, token) as asking:
         if call.tagging is None:
@@ -286,7 +286,7 @@ def stop_renewing(held: HeldLease) -> None:
 
 
 def release(call: Call[Any], flight: Flight) -> None:
-    """Give the lease back, without making anybody wait for it."""
+    """Give the lease back; no caller waits for that."""
     held, flight.lease = flight.lease, None
     if held is not None:
         stop_renewing(held)
@@ -294,7 +294,7 @@ def release(call: Call[Any], flight: Flight) -> None:
 
 
 def pause(call: Call[Any], flight: Flight) -> None:
-    """Put a pause after a failed load in the place of the lease, without making anybody wait for it."""
+    """Put a pause after a failed load in the place of the lease; no caller waits for that."""
     held, flight.lease = flight.lease, None
     if held is not None:
         stop_renewing(held)
@@ -312,7 +312,7 @@ async def _pause(call: Call[Any], flight: Flight, token: bytes) -> Paused | Down
 
 
 def _give_back_soon(call: Call[Any], flight: Flight, token: bytes, *, held: bool = True) -> None:
-    """Give back a lease that was ``held``, or that may have been granted, without making anybody wait for it."""
+    """Give back a lease that was ``held``, or that may have been granted; no caller waits for that."""
     runtime, lease = call.runtime, call.plan.policy.lease
     while len(runtime.left_behind) >= MOST_LEFT_BEHIND:
         runtime.left_behind.pop(next(iter(runtime.left_behind)), None)

@@ -105,7 +105,7 @@ async def _watched(call: Call[R], flight: Flight, running: Coroutine[Any, Any, R
 def _tell_failed(call: Call[Any], flight: Flight) -> None:
     """Tell observers that a load ends with the exception that is raised now.
 
-    Where a stale value may stand in, or nobody waits for the load, the failure is told once that is known.
+    Where a stale value may stand in, or no caller waits for the load, the failure is told once that is known.
     """
     error = sys.exception()
     if not isinstance(error, Exception):

@@ -101,7 +101,7 @@ def inside_of(group: Flight, led: Sequence[Flight]) -> Generator[None, None, Non
     """Run a function that loads for several flights at once: the code inside stands in ``group``, which is one for all.
 
     Args:
-        group: Stands for the load, and nobody finds it.
+        group: Stands for the load, and no search finds it.
         led: The flights that the same caller leads. None of them goes on before this load has ended.
     """
     run = enter(group)

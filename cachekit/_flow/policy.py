@@ -87,25 +87,25 @@ class Policy(Struct, frozen=True, kw_only=True):
     strict: bool = False
     max_bytes: int | None = None
     stale_while_revalidate: Duration | None = None
-    """For so long after its TTL a value is handed out at once, and one load in all processes replaces it in the
+    """For this time after its TTL a value is handed out at once, and one load in all processes replaces it in the
     background. None: never."""
     stale_if_error: Duration | None = None
-    """For so long after its TTL a value stands in when the load raises one of ``stale_on``, or takes longer than
+    """For this time after its TTL a value stands in when the load raises one of ``stale_on``, or takes longer than
     ``load_timeout``. None: never."""
     stale_on: StaleOn = _ANY
     """A type of exceptions, or several in a tuple. A cancellation is none of them."""
     retry_after: Duration = DEFAULT_RETRY
-    """The pause after a failed load of a key for which a value stands in: for so long no process loads it."""
+    """The pause after a failed load of a key for which a value stands in: no process loads it in this time."""
     refresh_ahead: float | Literal["auto"] | None = None
-    """When a call begins a load in the background before the TTL is over, so that no caller waits: ``"auto"`` by the
-    time that the last load took, or a part of the TTL, such as 0.1 for its last tenth."""
+    """When a call begins a load in the background before the TTL is over, so that no caller waits. ``"auto"``: by the
+    time that the last load took; or a part of the TTL, such as 0.1 for its last tenth."""
     soft_timeout: Duration | None = None
-    """For so long a call waits for a load when a value may stand in; the load goes on in the background."""
+    """A call waits for a load no longer than this when a value may stand in; the load goes on in the background."""
     background: bool | Mapping[str, Provider] = False
     """Provides arguments for loads in the background: ``{"session": open_session}``, a callable or an async context
     manager for each parameter that the key does not name. True: the arguments of each call outlive it."""
     offline: Duration | None = None
-    """For so long after it was last known to be true a near value stands in when the load raises one of ``stale_on``
+    """For this time after it was last known to be true a near value stands in when the load raises one of ``stale_on``
     and the store does not answer. It implies ``near=True``."""
     private: bool = False
     tags: bool | Sequence[str | bool] = ()
@@ -249,7 +249,7 @@ _MEANT: Final = {
 
 
 def meant(name: str, options: Sequence[str]) -> str | None:
-    """Return what to write in place of an option ``name`` that is not among ``options``; None if nobody knows.
+    """Return what to write in place of an option ``name`` that is not among ``options``; None if that is not known.
 
     Example:
         >>> meant("expire", ["ttl", "tags"]), meant("tag", ["ttl", "tags"])

@@ -1,6 +1,6 @@
-"""Values in hand: those that a caller has, and no load has brought.
+"""Values in hand: a caller has them, and no load has brought them.
 
-`set_call` is for values that nobody else can be writing: the last writer wins, and that may be the one whose value is
+`set_call` is for values that no other code can be writing: the last writer wins, and that may be the one whose value is
 older. Writers of a database use `writing`: the lease is taken over *before* the write, and the value is stored while
 the lease still holds. Any other write or invalidation voids it meanwhile, and then the key is invalidated: writes that
 overlap leave no value, never a wrong one.
@@ -251,7 +251,7 @@ def _being_written(around: Block | None, key: str) -> Block:
 
 
 async def _fail(call: Call[Any], flight: Flight) -> None:
-    """Invalidate the key after an exception: nobody knows whether the source was changed."""
+    """Invalidate the key after an exception: it is not known whether the source was changed."""
     runtime, key = call.runtime, call.key
     try:
         if isinstance(sys.exception(), Exception):
@@ -269,7 +269,7 @@ async def _fail(call: Call[Any], flight: Flight) -> None:
 async def _store(call: Call[R], flight: Flight, value: Any, block: Block | None) -> bool:
     """Store ``value`` under the lease, at the end of ``block`` if there is one. Returns whether that is confirmed.
 
-    Whatever keeps it from being stored invalidates the key.
+    If it is not stored, for any reason, the key is invalidated.
     """
     held, filled, kept = flight.lease, False, False
     try:

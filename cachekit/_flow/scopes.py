@@ -1,4 +1,4 @@
-"""The scopes of one cache: one object for one prefix, as long as anybody needs it.
+"""The scopes of one cache: one object for one prefix, as long as it is needed.
 
 A scope may be asked for anew in each request. Invalidations that the store has not acknowledged hold for the next
 request as well, and so do loads.
@@ -16,7 +16,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from cachekit._flow.runtime import Runtime
 
 MOST: Final = 1000
-"""The most scopes that are kept though nobody holds them. One whose journal is not empty is kept beyond that."""
+"""The most scopes that are kept though no code holds them. One whose journal is not empty is kept beyond that."""
 
 
 class Scoped(Protocol):

@@ -1,7 +1,7 @@
 """The calls of functions with tags: a value is read together with its tags, and is a hit as long as all of them stand.
 
-What differs from other calls: a load that had begun is joined only if its tags are those that the call has read; and a
-value that a flight has found, and not loaded, is for calls that began before it asked. All else is as for others.
+Two things differ from other calls. A load that had begun is joined only if its tags are the ones that the call read.
+A value that a flight has found, and not loaded, is for calls that began before it asked. All else is as for others.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ def _fresh(runtime: Runtime, plan: CallPlan[..., R], wanted: Wanted, outcome: Ou
 
 
 async def read_by_hand(runtime: Runtime, wanted: Wanted) -> Outcome:
-    """Return the value at a key that a caller has named, whatever tags it has. With tags it takes two round trips."""
+    """Return the value at a key that a caller has named, with any tags. With tags it takes two round trips."""
     budget = runtime.budget()
     raw = await runtime.coherence.get(wanted.key, budget)
     names = runtime.tagged.names_in(raw, wanted.codec) if isinstance(raw, bytes) else None

@@ -1,6 +1,6 @@
 """Values in hand of functions with tags: the tags are opened with the lease, before the source is written.
 
-A value records the generations that stood then. So whatever removes one of its tags during the write makes it a miss,
+A value records the generations that stood then. So a removal of one of its tags during the write makes it a miss,
 as it does with a value that was loaded meanwhile.
 """
 

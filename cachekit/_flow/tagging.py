@@ -56,7 +56,7 @@ class TagPlan:
         self._of_call = [compile_keys(one, signature) for one in templates if not of_result(one)]
         self._of_result = [compile_keys(one, signature, with_result=True) for one in templates if of_result(one)]
         self.parameters: frozenset[str] = frozenset().union(*map(parameters_of, templates)) - {RESULT}
-        """Those that the names of its tags have."""
+        """The placeholders that the names of its tags have."""
         self.from_result: bool = bool(self._of_result)
         """Whether some of its tags are known from the result alone."""
         self.longest: float = 0.0

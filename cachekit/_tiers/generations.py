@@ -1,7 +1,7 @@
 """The generations of windows that this process knows: the fence of a push.
 
 The lease of a window holds a random generation as long as the window lives. A push is carried out only while its
-generation stands, and whatever removes window and lease voids it. So a push that was given up on its way does not land
+generation stands, and a removal of window and lease voids it. So a push that was given up on its way does not land
 behind a removal that was acknowledged later.
 """
 

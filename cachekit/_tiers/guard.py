@@ -480,7 +480,7 @@ class Guard:
         return [prefix + key for key in keys] if prefix else [*keys]
 
     def without_prefix(self, stored: Sequence[str]) -> list[str]:
-        """Return the keys of this cache among those that stand in a store."""
+        """Return the keys of this cache among the ones that stand in a store."""
         prefix = self._prefix
         return [key[len(prefix) :] for key in stored if key.startswith(prefix)]
 
@@ -543,7 +543,7 @@ class Guard:
     def _operation(self, verb: Callable[..., object], args: tuple[object, ...]) -> str:
         """Return the name of an operation in events: of the script that is run, else of the verb.
 
-        Not the name of a function: the store may be somebody else's, and its verbs be wrapped.
+        Not the name of a function: the store may be by another author, and its verbs be wrapped.
         """
         script = args[0] if args else None
         if isinstance(script, Script):
@@ -558,7 +558,7 @@ class Guard:
         return self._report(operation, Down(cause, of_key))
 
     def _unasked(self, operation: str, key: str) -> Down:
-        """Report that a call had no time left for ``operation``. The shard has not failed: nobody has asked it."""
+        """Report that a call had no time left for ``operation``. The shard has not failed: it was not asked."""
         why = f"earlier steps of a call took its whole timeout ({self.timeout:g} s)"
         text = f"calls are left uncached for now: this process did not ask the store, since {why}"
         self._incidents.begin((self._shard(key), _LATE), text)
@@ -636,7 +636,7 @@ _SHAPES: Final[dict[str, Callable[[tuple[Any, ...], Any], bool]]] = {
 
 
 def _fit_all(questions: Sequence[str | tuple[str, object]], answers: object) -> bool:
-    """Tell whether ``answers``, which a store by somebody else gave, have the shape that callers rely on."""
+    """Tell whether ``answers``, which a store by another author gave, have the shape that callers rely on."""
     if not isinstance(answers, list) or len(answers) != len(questions):
         return False
     for question, answer in zip(questions, answers, strict=True):

@@ -7,7 +7,7 @@ The journal is bounded. When it is full, the invalidation of a further key canno
 processes until the entry's TTL ends, and an event says so each time. To stay correct in this process the key
 is then distrusted: its value is not read but replaced, and trusted once this process has stored it, or has removed
 the old one (`cachekit._tiers.distrust`). That ends when the journal has been empty for a day, or for the longest TTL
-that this process has used if that is longer: by then every value that should have been invalidated has expired.
+that this process has used if that is longer. By then every value that should have been invalidated has expired.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Seen(Struct, frozen=True):
     left: float = -inf
     """Seconds for which the server was going to keep the value, as of the read; minus infinity if it had none."""
     suffix: bytes = b""
-    """Bytes that end in it are those that it saw, too."""
+    """Bytes that end in it count as the bytes that it saw, too."""
     copy: Copy = Copy.NONE
 
     @property
@@ -93,12 +93,12 @@ class Leases:
     def acquire_stale(
         self, key: str, token: bytes, lease: float, seen: Seen, budget: Budget
     ) -> Awaitable[bytes | Lease | Gone | Down]:
-        """Return the bytes at ``key`` if they are newer than those that the caller has ``seen``, else the lease."""
+        """Return the bytes at ``key`` if they are newer than the ones that the caller has ``seen``, else the lease."""
         script = AcquireStaleLease(token, milliseconds(lease), seen.floor_ms, seen.suffix, seen.copy)
         return self._guard.ask(self._store.run, key, budget, script)
 
     async def seize(self, key: str, token: bytes, lease: float, budget: Budget) -> bool:
-        """Take the lease from whichever load holds it. Returns whether the store confirmed it."""
+        """Take the lease, from any load that holds it. Returns whether the store confirmed it."""
         ms = milliseconds(lease)
         return await self._guard.ask(self._store.seize_lease, key, budget, token, lease_ms=ms) is None
 

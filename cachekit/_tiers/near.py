@@ -3,10 +3,10 @@
 A near hit has these promises:
 
 - After this process has invalidated, set, taken or refreshed a key, and that call has returned, no caller in this
-  process gets the old value. That is strict, in every thread and event loop, and whichever `Cache` made the change.
+  process gets the old value. That is strict, in every thread and event loop, and for a change by any `Cache`.
 - After another process has, a caller in this process may get it until Redis has told of the change, which takes some
-  150 us, and never for longer than `cachekit.stores.base.LIMIT`: when Redis has been silent for that long, callers are
-  served from the store itself.
+  150 us. It never gets it for longer than `cachekit.stores.base.LIMIT`: when Redis has been silent for that long,
+  callers are served from the store itself.
 - It ends no later than the entry in Redis.
 
 An entry is added only by a read that tracking covers from its beginning to its end. Two races would add an old value
@@ -195,7 +195,7 @@ class _LoopState:
                 self.kept.remove(dependant)
 
     def clear(self) -> None:
-        """Remove every entry. What is kept for an outage stays."""
+        """Remove every entry. A copy that is kept for an outage stays."""
         self.entries.clear()
         self.marks.clear()
 

@@ -59,7 +59,7 @@ class Down(Struct, frozen=True):
     of_key: bool = False
     """Whether it says something about the key asked for, and nothing about the store."""
     keys: tuple[str, ...] | None = None
-    """Of several keys asked for, those that it is about; None: all of them."""
+    """Of several keys asked for, the ones that it is about; None: all of them."""
 
 
 class Unconfirmed(Down, frozen=True):

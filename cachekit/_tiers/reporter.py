@@ -84,7 +84,7 @@ class Reporter:
 
 
 class SilentReporter(Reporter):
-    """The reporter of caches that are off: it tells nobody anything."""
+    """The reporter of caches that are off: it tells nothing."""
 
     __slots__ = ()
 

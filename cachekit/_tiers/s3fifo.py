@@ -39,7 +39,7 @@ class _Entry(Generic[V]):
 
 
 class S3Fifo(Generic[K, V]):
-    """A map bounded by its number of entries and by their weight. Not thread-safe, but for `get`.
+    """A map bounded by its number of entries and by their weight. Not thread-safe, except for `get`.
 
     Args:
         entries: The most entries, from 1 up.

@@ -2,8 +2,8 @@
 
 A sealed value is ``"<base64>"``, and its metadata has ``"E":1`` (`cachekit.entry`): readers without keys take it for a
 miss. Its metadata is readable, and the value opens beside no other. A sealed item is ``{"~sealed":"<base64>"}``, and
-the store puts its timestamp beside that. What no key opens is not there: one warning, and never the plain text in its
-place.
+the store puts its timestamp beside that. Bytes that no key opens are not there: one warning, and never the plain
+text in their place.
 """
 
 from __future__ import annotations

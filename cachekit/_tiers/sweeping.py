@@ -1,7 +1,7 @@
 """Clearing: all keys with the prefix of a cache are removed, in two passes over every server.
 
-A scan finds the keys that are there from its beginning to its end. Whatever comes or goes meanwhile it may pass over: a
-load that had begun may fill between the moment at which its lease is looked at and that of its value. When the second
+A scan finds the keys that are there from its beginning to its end. It may pass over a key that comes or goes meanwhile:
+a load that had begun may fill between the moment at which its lease is looked at and that of its value. When the second
 pass begins, every such load has lost its lease or has filled. The model in ``tests/models`` shows that one pass is not
 enough.
 """
@@ -68,4 +68,4 @@ class Sweeper:
 
 
 def _nobody(removed: int) -> None:
-    """Tell nobody."""
+    """Tell nothing."""

@@ -167,7 +167,7 @@ class TaggedMany:
         return TaggedOutcome(MISS if stale and wanted.windows is None else outcome, tags, raw=raw)
 
     async def read_by_hand(self, keys: Sequence[str], codec: Codec, budget: Budget) -> list[Outcome]:
-        """Return the value at each of ``keys``, whatever tags it has. With tags it takes two round trips for all."""
+        """Return the value at each of ``keys``, with any tags. With tags it takes two round trips for all."""
         raw = await self._coherence.get_many(keys, budget, timed=False)
         outcomes = await self._values.read_many_on(keys, raw, codec, budget)
         named = {

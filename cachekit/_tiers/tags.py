@@ -50,7 +50,7 @@ class Wanted(Struct, frozen=True):
     codec: Codec
     windows: Windows | None = None
     least: frozenset[str] | None = None
-    """For tags of the result, whose names stand in the value alone: those that it has in any case."""
+    """For tags of the result, whose names stand in the value alone: the names that it has in any case."""
 
     @property
     def stored(self) -> list[str]:
@@ -71,7 +71,7 @@ class TaggedOutcome(Struct, frozen=True):
 
 
 class TaggedValues:
-    """Reads values that are hits as long as their tags stand, and opens tags for those that are loaded.
+    """Reads values that are hits as long as their tags stand, and opens tags for values that are loaded.
 
     Args:
         guard: The door to the store.

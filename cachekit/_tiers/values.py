@@ -21,7 +21,7 @@ from cachekit.errors import DecodeError, RoundTripError, TooLargeError
 from cachekit.freshness import FRESH, Windows, draw, judge
 
 _DATED: Final = Down("dated")
-"""In place of a value that may be stale: nobody has asked the server how much is left of it."""
+"""In place of a value that may be stale: the server was not asked how much is left of it."""
 
 
 class Reading(Struct, frozen=True):
@@ -104,7 +104,7 @@ class Values:
     async def read_with_lease(
         self, key: str, codec: Codec, budget: Budget, windows: Windows | None = None
     ) -> tuple[Outcome, bytes | None]:
-        """Return as `read`, or with ``windows`` as `read_timed`, and the token that holds the lease as of then."""
+        """Return as `read`, or with ``windows`` as `read_timed`, and the token that holds the lease at that moment."""
         if windows is not None and self._coherence.times:
             raw, holder, left = await self._coherence.get_with_lease_and_ttl(key, budget)
             answer = raw if isinstance(raw, (Down, Distrusted)) else (raw, left)

@@ -58,7 +58,7 @@ class Windows:
         self._seals = seals
 
     async def push(self, key: str, item: dict[str, object], form: WindowForm) -> bool:
-        """Put ``item``, with the time of now, at the head of a window. Returns whether it is confirmed."""
+        """Put ``item``, with the present time, at the head of a window. Returns whether it is confirmed."""
         budget = self._budget()
         if not await self._coherence.may_grow(key, budget):
             return False

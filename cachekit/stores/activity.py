@@ -1,6 +1,7 @@
 """The activity of one connection: for how long no byte has come, nor left, while something is under way.
 
-That is the evidence against a server. What is merely late may have waited in this process, or may still be arriving.
+That is the evidence against a server. A reply that is merely late may have waited in this process, or may still be
+arriving.
 """
 
 from __future__ import annotations

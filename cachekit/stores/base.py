@@ -71,7 +71,7 @@ class Store(Protocol):
         ...
 
     async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
-        """Take the lease even if somebody else holds it, and even if ``key`` has a value: for a refresh."""
+        """Take the lease even if another load holds it, and even if ``key`` has a value: for a refresh."""
         ...
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
@@ -98,9 +98,9 @@ class Store(Protocol):
 class TimedStore(Protocol):
     """A store that tells, together with a value, for how long it will keep it. Functions with stale windows need it.
 
-    The seconds count from before the command was sent. They are infinite for a key without a TTL, and 0.0 if nobody
-    knows. If there was no value when they were asked for, they are at most 0.0. They are asked for *before* the value:
-    in the other order the seconds of a new value might be told of an old one.
+    The seconds count from a moment before the command was sent. They are infinite for a key without a TTL, and 0.0 if
+    they are not known. If there was no value when they were asked for, they are at most 0.0. They are asked for
+    *before* the value: in the other order the seconds of a new value might be told of an old one.
     """
 
     def get_with_ttl(self, key: str, timeout: float) -> Awaitable[tuple[bytes | None, float]]:
@@ -117,7 +117,7 @@ class TimedStore(Protocol):
 
 
 class Want:
-    """What a read with tags asks for besides: a sum of these. A `Flag` would cost a hit 1 us for each look."""
+    """What a read with tags asks for in addition: a sum of these. A `Flag` would cost a hit 1 us for each look."""
 
     NOTHING: Final = 0
     TTL: Final = 1
@@ -186,7 +186,7 @@ class SweepingStore(Protocol):
         ...
 
     async def sweep(self, prefix: str, timeout: float, sweep: Sweep) -> Sweep:
-        """Look at some keys of ``sweep.server``, and remove those that begin with ``prefix``, and all of their leases.
+        """Look at some keys of ``sweep.server``, and remove all that begin with ``prefix``, and their leases.
 
         Return where it goes on; the cursor 0 says that this server has been looked through. A key that comes or goes
         meanwhile may be passed over.
@@ -230,7 +230,7 @@ class ConnectedStore(Protocol):
     def connection(self, key: str) -> object:
         """Return the connection on which ``key`` would be asked for now, in this event loop; None before there is one.
 
-        The value can be referred to weakly. What a server has refused for good, it refuses until this is another.
+        The value can be referred to weakly. A server refuses what it has refused for good until this is another.
         """
         ...
 

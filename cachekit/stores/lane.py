@@ -193,7 +193,7 @@ class Lane(asyncio.Protocol):
         self.closed: bool = False
         self._lost = False
         self.cancelled_by_loop: bool = False
-        """Whether the task was cancelled by somebody else, as an event loop does when it ends."""
+        """Whether the task was cancelled by other code, as an event loop does when it ends."""
         self.task: asyncio.Task[None] = detached(
             self._loop.create_task, self._run(), name=f"cachekit lane to {self.address}"
         )
@@ -429,7 +429,7 @@ class Lane(asyncio.Protocol):
     def _next_batch(self) -> list[Operation | MultiGet]:
         """Take a batch out of the queue, and return it: reads of one slot as one MGET, behind all other operations.
 
-        A read may be answered later than it was asked, but never from before an operation that was asked first.
+        A read may be answered later than it was asked, but never before an operation that was asked first.
         """
         reads: list[Read] = []
         others: list[Operation | MultiGet] = []

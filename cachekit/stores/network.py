@@ -39,7 +39,7 @@ class Network(Protocol):
         ...
 
     def submit_to(self, server: str, operation: Operation) -> None:
-        """Send ``operation`` to one of `servers`, whatever its key is."""
+        """Send ``operation`` to one of `servers`, with any key."""
         ...
 
     def group(self, keys: Sequence[str]) -> Collection[Sequence[str]]:

@@ -36,7 +36,7 @@ class Delivery(Struct, frozen=True):
             the same effect twice.
         detached: The operation is sent though its caller is gone. An invalidation is never taken back.
         of_bytes: The reply is bytes, None or an error. Any other reply gives the connection up at once, before the
-            reply behind it is taken for the answer to somebody else.
+            reply behind it is taken for the answer to another caller.
     """
 
     repeatable: bool = False
@@ -269,7 +269,7 @@ _PTTL: Final = "*2\r\n$4\r\nPTTL\r\n"
 class TimedRead(Read):
     """A PTTL and a GET, in this order. Its future gets the bytes or None, and the seconds of `TimedStore`.
 
-    Those that travel together become one `TimedMultiGet`, unless they are ``alone``.
+    Reads that travel together become one `TimedMultiGet`, unless they are ``alone``.
     """
 
     replies: int = 2
@@ -317,7 +317,7 @@ class TimedRead(Read):
 class TaggedRead(Read):
     """A value and its tags, in one MGET. Its future gets a `TaggedValue`; ``want`` says what else is read.
 
-    Those that travel together become one `TaggedMultiGet`, unless they are ``alone``.
+    Reads that travel together become one `TaggedMultiGet`, unless they are ``alone``.
     """
 
     replies: int = 1

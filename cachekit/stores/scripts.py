@@ -61,7 +61,7 @@ class Script(Struct, Generic[T], frozen=True):
         raise NotImplementedError
 
     def is_result(self, answer: object) -> bool:
-        """Tell whether ``answer``, which a store by somebody else gave, is a result of this step."""
+        """Tell whether ``answer``, which a store by another author gave, is a result of this step."""
         raise NotImplementedError
 
     def in_memory(self, keys: Keyspace, key: str) -> T:
@@ -137,9 +137,9 @@ class Copy(IntEnum):
 
 
 class AcquireStaleLease(Script[bytes | Lease | Gone], frozen=True):
-    """Return the bytes at the key if they are newer than those that the caller saw; else the lease, as `AcquireLease`.
+    """Return the bytes at the key if they are newer than what the caller saw; else the lease, as `AcquireLease`.
 
-    Bytes that end in ``suffix`` count as those that it saw, unless that is empty. So do empty bytes.
+    Bytes that end in ``suffix`` count as the bytes that it saw, unless that is empty. So do empty bytes.
     """
 
     token: bytes
@@ -284,7 +284,7 @@ class _Fenced(Script[bool], frozen=True):
 
 
 class SeizeLease(Script[bool], frozen=True):
-    """Take the lease from whichever load holds it, for ``lease_ms``. It is `Store.seize_lease` beside other steps."""
+    """Take the lease, from any load that holds it, for ``lease_ms``. It is `Store.seize_lease` beside other steps."""
 
     token: bytes
     lease_ms: int
@@ -342,7 +342,7 @@ class Paused(Enum):
     SET = 2
     """Others pause."""
     NO_VALUE = 1
-    """Nobody has a stale value, so nobody pauses. The lease is given back."""
+    """No caller has a stale value, so none pauses. The lease is given back."""
     LOST = 0
     """Nothing: the token does not hold the lease any more."""
 
@@ -410,7 +410,7 @@ class Put(Fill, frozen=True):
 class OpenWindow(Script[bytes], frozen=True):
     """Return the generation of a window; if there is none, make one that lives for ``ttl_ms``.
 
-    It stands in the place of the lease, so whatever removes the window and its lease voids it. No generation comes
+    It stands in the place of the lease, so a removal of the window and its lease voids it. No generation comes
     twice: a push that was given up can never meet its own again.
     """
 

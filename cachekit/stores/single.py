@@ -17,7 +17,7 @@ class OneByOne:
     """The verbs of `cachekit.stores.base.ManyStore` for ``store``, which has none.
 
     Args:
-        store: The store, of somebody else.
+        store: The store, by another author.
     """
 
     def __init__(self, store: Store) -> None:

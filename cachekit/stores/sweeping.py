@@ -1,4 +1,4 @@
-"""Sweeping: which keys a scan looks for, and which of those that it finds are a cache's own."""
+"""Sweeping: which keys a scan looks for, and which of the keys that it finds are a cache's own."""
 
 from __future__ import annotations
 

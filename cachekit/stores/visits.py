@@ -161,7 +161,7 @@ async def masters_of(url: StoreURL, timeout: float) -> list[Door]:
     """Return the way to each server that keeps keys: one, the master that sentinels name, or the masters of a cluster.
 
     Raises:
-        StoreError: Nobody says which they are.
+        StoreError: No server says which they are.
         ConfigurationError: The store is in this process, and has no server.
     """
     if isinstance(url, MemoryURL):

@@ -3,7 +3,7 @@
 Each way to invalidate is here once, where it is right:
 
 - **A tag** for values that depend on the same thing: the list of a teacher's classes in each order, and a class as its
-  teacher and as its pupils see it. Which of them are cached, and how many, nobody has to know.
+  teacher and as its pupils see it. Which of them are cached, and how many, no writer has to know.
 - **A key** for one value: the class that a user is in.
 - **Many keys** at once for the profiles of a class (`begin_term`).
 - **A value in hand** for the task of a class: the write has it already, so no pupil has to load it (`set_task`).
@@ -145,7 +145,7 @@ class Placed:
 
 @invalidates("membership:<user_id>", tags=["class:<*return.class_ids>", "teacher:<*return.teacher_ids>"])
 async def place(user_id: str, class_id: int | None, session: AsyncSession) -> Placed:
-    """Put a user into a class, from any other one; with None into no class. What it invalidates, its result tells."""
+    """Put a user into a class, from any other one; with None into no class. Its result tells what it invalidates."""
     pupil = await session.get(Pupil, user_id)
     ids = {pupil.class_id if pupil else None, class_id} - {None}
     if pupil is None and class_id is not None:

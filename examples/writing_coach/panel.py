@@ -69,7 +69,7 @@ class Panel:
         database.observe = self._query
 
     def figures(self) -> Figures:
-        """Return the figures as of now."""
+        """Return the present figures."""
         return Figures(os.getpid(), self._counts, self._load_seconds, self._queries, self._cache.healthy)
 
     @contextmanager

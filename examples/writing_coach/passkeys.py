@@ -1,7 +1,7 @@
 """Sign up and sign in with a passkey (WebAuthn). A challenge lives for five minutes and is spent once.
 
 The function that makes a challenge is cached by its id, and each answer *takes* the challenge: of many requests with
-the same answer exactly one gets it, in all processes. When the cache does not answer, nobody is signed in: no check is
+the same answer exactly one gets it, in all processes. When the cache does not answer, no user is signed in: no check is
 skipped.
 """
 

@@ -102,7 +102,7 @@ async def list_classes(user_id: UserId, database: Db, panel: ThePanel, order: Or
 
 @router.get("/{class_id}")
 async def show_class(class_id: int, user_id: UserId, database: Db, panel: ThePanel) -> ClassShown:
-    """Return a class and the profiles of all its pupils: one read, and one load of those that miss."""
+    """Return a class and the profiles of all its pupils: one read, and one load of the profiles that miss."""
     with panel.watching() as of_class:
         roster = (await _here(class_id, user_id, database, panel)).roster
     with panel.watching() as of_task:

@@ -344,7 +344,7 @@ class TaggedBatches(Frame[State]):
         if not flight.token or flight.token != dict(task.holders).get(key):
             return False
         known = task.generation is not None and flight.generation == task.generation
-        return known or "joins whatever the generations" in self.broken
+        return known or "joins with any generations" in self.broken
 
     def _at_ask(self, world: State, name: str, task: Task) -> Steps[State]:
         after = world.copied()
@@ -564,7 +564,7 @@ SCENES: Final[dict[str, TaggedBatches]] = {
 
 BROKEN: Final[dict[str, TaggedBatches]] = {
     "generations after the load": TaggedBatches((("A", "ab"), ("B", "a")), ("W",)),
-    "joins whatever the generations": TaggedBatches((("A", "ab"), ("A", "a")), ("W",), under_way=True),
+    "joins with any generations": TaggedBatches((("A", "ab"), ("A", "a")), ("W",), under_way=True),
     "compares with old generations": TaggedBatches((("A", "ab"), ("A", "b")), ("W",), warm=True, asking=True),
     "found is for all": TaggedBatches((("A", "ab"), ("A", "b")), ("W",), warm=True, asking=True),
     "a found absence is for all": TaggedBatches(

@@ -375,7 +375,7 @@ class Tags(Frame[State]):
         """Tell whether a load that had begun before the call may be joined."""
         if not flight.token or flight.token != task.holder:
             return False
-        if "joins whatever the generations" in self.broken:
+        if "joins with any generations" in self.broken:
             return True
         return task.generation is not None and flight.generation == task.generation
 
@@ -588,7 +588,7 @@ SCENES: Final[dict[str, Tags]] = {
 BROKEN: Final[dict[str, Tags]] = {
     "generations after the load": Tags(("A",), ("W",), warm=False),
     "missing tag validates": Tags(("A",), ("W",), warm=False, faults=1),
-    "joins whatever the generations": Tags(("A", "A"), ("W",), warm=False, under_way=True),
+    "joins with any generations": Tags(("A", "A"), ("W",), warm=False, under_way=True),
     "compares with old generations": Tags(("B", "A", "A"), ("W",), warm=False, under_way=True, waiting=True),
     "creates twice": Tags(("A", "B"), ("W",), warm=False, faults=1),
     "SET in place of UNLINK": Tags(("A",), ("W", "V"), faults=1),
