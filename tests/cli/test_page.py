@@ -18,6 +18,7 @@ from cachekit._cli.findings import CODES
 from cachekit._cli.program import parser
 from cachekit._cli.rights import FEATURES
 from tests import ROOT
+from tests.kit.console import commands
 from tests.kit.servers import RedisServer
 
 PAGE = ROOT / "docs" / "cli.md"
@@ -26,13 +27,6 @@ URL = "redis://localhost:6379/0"
 
 def blocks() -> list[str]:
     return re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.DOTALL)
-
-
-def commands(block: str) -> Iterator[tuple[str, str]]:
-    """Yield each command of a block, and what it prints."""
-    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        yield command, output
 
 
 def without_numbers(text: str) -> str:

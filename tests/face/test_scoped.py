@@ -7,6 +7,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 
 import pytest
 
@@ -191,6 +192,51 @@ async def test_batches_and_values_in_hand_with_tags_belong_to_their_scope(store_
             assert await user.peek(1) is MISS
         with using(one):
             assert await users([1, 2]) == {1: "set", 2: "loaded"}
+
+
+async def test_a_load_in_the_background_belongs_to_the_scope_and_the_context_of_its_call() -> None:
+    clock = FakeClock()
+    tenant: ContextVar[str] = ContextVar("tenant")
+
+    @cached(key="inner", ttl=60)
+    async def inner() -> str:
+        return tenant.get()
+
+    @cached(key="outer", ttl=1, stale_while_revalidate=60)
+    async def outer() -> str:
+        return f"{await inner()} for {tenant.get()}"
+
+    async with memory_cache(clock=clock) as cache:
+        for name in ("one", "other"):
+            tenant.set(name)
+            with using(cache.scoped(f"{name}:")):
+                await outer()
+                await inner.invalidate()
+        clock.advance(2)
+        for name in ("one", "other"):
+            tenant.set(name)
+            with using(cache.scoped(f"{name}:")):
+                await outer()
+        tenant.set("nobody")
+        await until(lambda: not cache.loading_in_background)
+        for name in ("one", "other"):
+            with using(cache.scoped(f"{name}:")):
+                assert [await inner.peek(), await outer.peek()] == [name, f"{name} for {name}"]
+
+
+async def test_a_function_on_an_explicit_cache_has_one_value_for_all_scopes() -> None:
+    cache = memory_cache()
+
+    @cache.cached(key="rate", ttl=60)
+    async def rate() -> str:
+        return CURRENT[-1]
+
+    CURRENT.append("one")
+    with using(cache.scoped("one:")):
+        assert await rate() == "one"
+    CURRENT.append("nobody")
+    with using(cache.scoped("other:")):
+        assert await rate() == "one"
 
 
 async def test_the_same_prefix_gives_the_same_object_and_scopes_have_scopes() -> None:

@@ -78,6 +78,23 @@ async def test_calls_are_read_as_they_are_needed() -> None:
     assert (await counting.f.warm(calls(), concurrency=3)).loaded == 50
 
 
+async def test_values_that_were_stored_before_a_warm_up_is_cancelled_stay() -> None:
+    counting = Counting(memory_cache())
+    third = asyncio.Event()
+
+    def calls() -> Iterator[tuple[int]]:
+        yield from [(1,), (2,)]
+        third.set()
+        yield (3,)
+
+    task = asyncio.create_task(counting.f.warm(calls(), concurrency=1))
+    await third.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert [await counting.f.peek(n) for n in (1, 2)] == [1, 2]
+
+
 async def test_a_store_that_fails_is_no_error_and_nothing_counts_as_stored() -> None:
     store = FailingStore()
     store.fail()
