@@ -17,6 +17,7 @@ from cachekit.stores.base import TaggedValue, Tracking, Window
 from cachekit.stores.memory import MemoryStore
 from cachekit.stores.scripts import Fill, Lease, Script
 from cachekit.testing import FakeClock
+from tests.kit.ids import shown
 from tests.kit.waiting import until
 
 PATIENCE = 30.0
@@ -426,7 +427,7 @@ async def test_a_function_with_stale_windows_goes_on_without_them(caplog: pytest
     assert len([text for text in caplog.messages if "has no stale values" in text]) == 1
 
 
-@pytest.mark.parametrize("answer", [None, 5, (b"1",), (b"1", "soon"), (b"1", None, 5.0, 1)], ids=repr)
+@pytest.mark.parametrize("answer", [None, 5, (b"1",), (b"1", "soon"), (b"1", None, 5.0, 1)], ids=shown)
 async def test_an_answer_that_is_none_to_a_timed_read_is_a_failure_of_the_store(answer: object) -> None:
     class Odd(MemoryStore):
         async def get_with_ttl(self, key: str, timeout: float) -> Any:
@@ -459,7 +460,7 @@ class AnswersMany(MemoryStore):
         setattr(self, verb, answering)
 
 
-@pytest.mark.parametrize("answer", [None, 5, "ab", [], [b"1"], [5, 5], [None, object()]], ids=repr)
+@pytest.mark.parametrize("answer", [None, 5, "ab", [], [b"1"], [5, 5], [None, object()]], ids=shown)
 @pytest.mark.parametrize("verb", ["get_many", "get_many_with_ttl", "run_many", "set_many"])
 async def test_no_answer_of_a_verb_for_many_keys_reaches_the_caller(verb: str, answer: object) -> None:
     async with Cache(AnswersMany(verb, answer), timeout=PATIENCE) as cache:
@@ -481,7 +482,7 @@ async def test_no_answer_of_a_verb_for_many_keys_reaches_the_caller(verb: str, a
 @pytest.mark.parametrize(
     "answer",
     [None, 5, b"1", [], (b"1", 60.0), (b"1", []), TaggedValue(b"1", []), TaggedValue(b"1", None)],  # type: ignore[arg-type]
-    ids=repr,
+    ids=shown,
 )
 @pytest.mark.parametrize("verb", ["get_tagged", "run_tagged", "open_tags"])
 async def test_no_answer_of_a_verb_for_tags_reaches_the_caller(verb: str, answer: object) -> None:
@@ -507,7 +508,7 @@ class Single:
         self.window, self.aclose = inner.window, inner.aclose
 
 
-@pytest.mark.parametrize("answer", [None, 5, "ab", [5], (1, 2)], ids=repr)
+@pytest.mark.parametrize("answer", [None, 5, "ab", [5], (1, 2)], ids=shown)
 @pytest.mark.parametrize("verb", ["servers_of", "sweep"])
 async def test_no_answer_of_a_verb_for_a_sweep_reaches_the_caller(verb: str, answer: object) -> None:
     async with Cache(AnswersMany(verb, answer), prefix="app:", timeout=PATIENCE) as cache:
