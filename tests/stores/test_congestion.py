@@ -454,7 +454,9 @@ async def test_a_fill_that_is_left_behind_tells_its_result_when_it_comes(
     assert isinstance(others, UnconfirmedError)
     await proxy.heal()
     # It held the lease of one of them.
-    assert (await mine.result(), await others.result()) == (True, False)
+    results = [await one.result() for one in (mine, others)]
+    assert results[0] is True
+    assert results[1] is False
     assert redis_server.cli("GET", "k") == b"v"
     await reading
 
@@ -490,6 +492,8 @@ async def test_a_value_by_hand_whose_time_is_over_after_its_first_step_is_not_se
     else:
         with pytest.raises(StoreTimeoutError):
             await slow.set("k", T, b"v", ttl_ms=MINUTE)
+    # It comes behind all that was sent.
+    assert await slow.get("k", T) is None
     commands = redis_server.cli("INFO", "commandstats")
     assert "cmdstat_set" in commands
     assert not {"cmdstat_eval", "cmdstat_evalsha"} & {*commands}
