@@ -271,6 +271,21 @@ async def test_time_in_which_the_thread_computes_for_other_connections_is_no_wai
     assert activity.waited(4.0) == pytest.approx(1.25)
 
 
+async def test_bytes_that_came_before_the_loop_stood_still_are_of_the_batch_that_is_under_way() -> None:
+    activity = Activity(asyncio.get_running_loop(), lambda: 1.0)
+    activity.sent_at = 1.0
+    activity.note_part(300_000)
+    activity.stand_still(1.5, 2.0)
+    assert activity.under_way(3.0) == 1.5
+    assert activity.arriving == 300_000
+    activity.note_part(10)
+    assert activity.arriving == 300_010
+    # Those of an earlier batch are not.
+    activity.sent_at = 4.0
+    activity.stand_still(4.5, 5.0)
+    assert activity.arriving == 0
+
+
 # --- bounds -------------------------------------------------------------------------------------------------
 
 
