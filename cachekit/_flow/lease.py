@@ -246,7 +246,8 @@ class AskingAll(Struct, eq=False):
     askings: Sequence[Asking]
 
     def __enter__(self) -> None:
-        pass
+        for asking in self.askings:
+            asking.__enter__()
 
     def __exit__(self, *raised: object) -> None:
         for asking in self.askings:
