@@ -215,13 +215,8 @@ async def _invalidate(
     # First, so that no call that starts from now on joins a load that began before.
     runtime.flights.void(keys)
     coherence = runtime.coherence
-    acknowledged, began = False, time.monotonic() if runtime.reporter.observers else 0.0
-    try:
-        acknowledged = await (coherence.expire if soft else coherence.invalidate)(keys, budget)
-    finally:
-        if not acknowledged:
-            # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
-            runtime.flights.void(keys)
+    began = time.monotonic() if runtime.reporter.observers else 0.0
+    acknowledged = await (coherence.expire if soft else coherence.invalidate)(keys, budget)
     # Not for a caller that is cancelled: its loop may be ending. The next read or invalidation sees to it then.
     if coherence.journal:
         coherence.replay.soon()
