@@ -231,12 +231,10 @@ async def _invalidate(
 
 async def clear(runtime: Runtime, seconds: float, progress: Progress | None) -> bool:
     """Remove all keys of the cache, for ``seconds`` at most. Returns whether that was done to the end."""
+    # No call gets what was loaded before, since the leases go. This is for calls that would wait for such a load where
+    # the store cannot tell, and for stale values of later, behind which nothing is loaded while such a load goes on.
     runtime.flights.void_all()
-    try:
-        return await runtime.sweeper.clear(seconds, progress)
-    finally:
-        # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
-        runtime.flights.void_all()
+    return await runtime.sweeper.clear(seconds, progress)
 
 
 async def invalidate_call(
