@@ -105,8 +105,8 @@ def taken_by(
     if isinstance(answer, (Down, Gone)):
         return None if seen is None else _outcome_of(answer, seen)
     if isinstance(answer, bytes):
-        # Invalidated here while it was waited for, and the store may not know.
-        if call.pending:
+        # Invalidated here while it was waited for, and the store may not know; or may not have known when it was asked.
+        if flight.doubted or call.pending:
             return None
         if call.tagging is not None:
             landed = found_with_tags(call, call.tagging, answer, absent=absent)
@@ -229,6 +229,7 @@ class Asking(Struct, eq=False):
     def __enter__(self) -> Self:
         # Before the question: a call that joins from now on is not served by what it finds.
         self.flight.asked = next(self.call.runtime.numbers)
+        self.flight.doubted = self.call.pending
         return self
 
     def note(self, answer: Answer) -> None:
@@ -246,7 +247,8 @@ class AskingAll(Struct, eq=False):
     askings: Sequence[Asking]
 
     def __enter__(self) -> None:
-        pass
+        for asking in self.askings:
+            asking.__enter__()
 
     def __exit__(self, *raised: object) -> None:
         for asking in self.askings:

@@ -226,13 +226,8 @@ async def _invalidate(
     # First, so that no call that starts from now on joins a load that began before.
     runtime.flights.void(keys)
     coherence = runtime.coherence
-    acknowledged, began = False, time.monotonic() if runtime.reporter.observers else 0.0
-    try:
-        acknowledged = await (coherence.expire if soft else coherence.invalidate)(keys, budget)
-    finally:
-        if not acknowledged:
-            # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
-            runtime.flights.void(keys)
+    began = time.monotonic() if runtime.reporter.observers else 0.0
+    acknowledged = await (coherence.expire if soft else coherence.invalidate)(keys, budget)
     # Not for a caller that is cancelled: its loop may be ending. The next read or invalidation sees to it then.
     if coherence.journal:
         coherence.replay.soon()
@@ -247,12 +242,10 @@ async def _invalidate(
 
 async def clear(runtime: Runtime, seconds: float, progress: Progress | None) -> bool:
     """Remove all keys of the cache, for ``seconds`` at most. Returns whether that was done to the end."""
+    # No call gets what was loaded before, since the leases go. This is for calls that would wait for such a load where
+    # the store cannot tell, and for stale values of later, behind which nothing is loaded while such a load goes on.
     runtime.flights.void_all()
-    try:
-        return await runtime.sweeper.clear(seconds, progress)
-    finally:
-        # Again: a flight that was opened since the first time may wait for a load, elsewhere, that began before.
-        runtime.flights.void_all()
+    return await runtime.sweeper.clear(seconds, progress)
 
 
 async def invalidate_call(

@@ -93,12 +93,13 @@ class Coherence:
 
     async def get_with_lease(self, key: str, budget: Budget) -> tuple[bytes | Down | Distrusted | None, bytes | None]:
         """Return the bytes at ``key``, and the token that holds its lease, as of one moment."""
+        # The store is asked in any case: a key that is distrusted has a holder all the same.
+        before = self._override(key) if self.journal else None
         answer = await self._guard.ask(self._store.get_with_lease, key, budget)
         if isinstance(answer, Down):
             return answer, None
         raw, holder = answer
-        # Asked behind the store: a key that is distrusted has a holder all the same.
-        return self._override(key) or raw if self.journal else raw, holder
+        return before or (self._override(key) if self.journal else None) or raw, holder
 
     async def window(self, key: str, count: int, budget: Budget) -> Window | Down | Distrusted:
         """Return the newest ``count`` items of the window at ``key``, and note its generation for the next push."""
@@ -163,11 +164,12 @@ class Coherence:
         self, key: str, budget: Budget
     ) -> tuple[bytes | Down | Distrusted | None, bytes | None, float]:
         """Return as `get_with_lease`, and for how many seconds the bytes will be there."""
+        before = self._override(key) if self.journal else None
         answer = await self._guard.ask(cast("TimedStore", self._store).get_with_lease_and_ttl, key, budget)
         if isinstance(answer, Down):
             return answer, None, 0.0
         raw, holder, left = answer
-        return self._override(key) or raw if self.journal else raw, holder, left
+        return before or (self._override(key) if self.journal else None) or raw, holder, left
 
     def override(self, key: str, tags: Sequence[str]) -> Down | Distrusted | None:
         """Return the outcome that the journal puts in place of a value at ``key`` that depends on ``tags``."""

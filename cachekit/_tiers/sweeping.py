@@ -44,10 +44,10 @@ class Sweeper:
         Raises:
             Exception: Any that ``progress`` raises.
         """
-        NEAR_TIERS.forget_all()
         try:
             return await self._pass_over(monotonic() + seconds, progress or _nobody)
         finally:
+            # Redis may report the removals later. A read that is under way keeps nothing, either.
             NEAR_TIERS.forget_all()
 
     async def _pass_over(self, ends: float, progress: Progress) -> bool:

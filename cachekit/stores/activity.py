@@ -115,7 +115,11 @@ class Activity:
     def stand_still(self, began: float, ended: float) -> None:
         """Take the time between the two moments, in which the event loop stood still, out of every duration."""
         if self.sent_at:
+            arriving = self.arriving
             self.sent_at += max(0.0, ended - max(began, self.sent_at))
+            if arriving:
+                # They are of the batch that is under way, which seems to be sent later now.
+                self._arrived_of = self.sent_at
             self._idle_at += max(0.0, ended - max(began, self._idle_at))
             self.heard_at += max(0.0, ended - max(began, self.heard_at))
             self._left_at += max(0.0, ended - max(began, self._left_at))

@@ -294,6 +294,7 @@ class Node:
 
 
 UserId = NewType("UserId", int)
+Opaques = NewType("Opaques", list[Opaque])
 Secrets = TypeAliasType("Secrets", list[Opaque])
 
 
@@ -309,6 +310,7 @@ Secrets = TypeAliasType("Secrets", list[Opaque])
         (tuple[int, ...], []),
         (Annotated[list[int], "a note"], []),
         (UserId, []),
+        (Opaques, ["[…]: Opaque"]),
         (list[Secrets], ["[…][…]: Opaque"]),
         (Opaque, ["all of it: Opaque"]),
         (list[Opaque], ["[…]: Opaque"]),
@@ -340,6 +342,7 @@ def test_the_parts_that_do_not_come_back_are_named(annotation: Any, lost: list[s
         ("x", list[Opaque], True),
         ("x", Node, True),
         ("x", UserId, False),
+        ("x", Opaques, True),
         ("x", Secrets, True),
         ("x", TypeVar("T"), False),
         ("x", object, False),

@@ -75,7 +75,9 @@ With ``--tags`` tags, batches, puts and clears are all among the operations. Eve
 tags: each of its values has a tag of its own and one that all share. Most invalidations of these keys are of tags, some
 of keys, and now and then one of the tag that all share; one write may be of keys and of tags. They raise the same
 floors. A value whose tags are gone stays in Redis, and is no hit. A clear covers all keys, of both functions. It raises
-their floors when it was done to the end, and promises nothing when it was not.
+their floors when it was done to the end, and promises nothing when it was not. Now and then one task puts a value,
+invalidates it and reads it by hand, with `Cache.get` or `Cache.get_many`: a value that lacks its tags is a miss for its
+function, and a hit there.
 
 A read inside a block that has changed its key, of an `after_commit` or of a put, must find what the block has written.
 

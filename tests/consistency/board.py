@@ -73,7 +73,7 @@ STALE_COUNTERS: Final = (
 )
 """Further counters of each worker with stale windows."""
 
-TAG_COUNTERS: Final = ("everything", "clear", "cleared")
+TAG_COUNTERS: Final = ("everything", "clear", "cleared", "by hand")
 """Further counters of each worker with tags."""
 
 _ALL_COUNTERS: Final = (*COUNTERS, *NEAR_COUNTERS, *STALE_COUNTERS, *TAG_COUNTERS)

@@ -73,8 +73,12 @@ NEAR_KINDS: Final = KINDS | {"set": 4, "take": 4}
 STALE_KINDS: Final = {"expire": 6, "write": 2, "invalidate": 3, "after_commit": 1}
 """The operations with stale windows that have other weights: an invalidation leaves nothing that could be stale."""
 
-TAG_KINDS: Final = {"everything": 1, "clear": 2}
-"""The operations with tags: one removes the tag of all keys that have tags, one removes everything."""
+TAG_KINDS: Final = {"everything": 1, "clear": 2, "by hand": 3}
+"""The operations with tags: one removes the tag of all keys that have tags, one removes everything, and one puts a
+value, invalidates it, and reads it by hand: such a read names no tags, and believes the value about them."""
+
+BY_HAND: Final = ("put", "invalidate", "get")
+"""The parts of the last of them. A call of the function would replace a value that lacks its tags."""
 
 CHANGES: Final = frozenset({"put", "take", "refresh", "write", "invalidate", "after_commit", "expire", "clear"})
 QUIET: Final = (0.4, 1.25)
@@ -425,6 +429,15 @@ class Worker:
     async def do(self, kind: str, chance: random.Random) -> None:
         """Do one operation, on a key that is often a hot one."""
         key = self.pick(chance)
+        if kind != "by hand":
+            await self.do_at(key, kind, chance)
+            return
+        self.count(kind)
+        for part in BY_HAND:
+            await self.do_at(key, part, random.Random(chance.getrandbits(64)))
+
+    async def do_at(self, key: int, kind: str, chance: random.Random) -> None:
+        """Do one operation on ``key``."""
         if kind in CHANGES and self.is_quiet(key):
             kind = "read"
         op = Op(f"{kind} #{next(self.numbers)}", chance)

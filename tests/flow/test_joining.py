@@ -119,9 +119,10 @@ async def test_a_call_inside_a_load_does_not_wait_for_the_flight_that_follows_th
             assert await second == 1
 
 
+@pytest.mark.parametrize("early_is_batch", [False, True], ids=["one before", "batch before"])
 @pytest.mark.parametrize("late_is_batch", [False, True], ids=["one", "batch"])
 async def test_a_value_that_a_flight_has_found_is_not_for_a_call_that_joined_after_it_had_asked(
-    monkeypatch: pytest.MonkeyPatch, *, late_is_batch: bool
+    monkeypatch: pytest.MonkeyPatch, *, late_is_batch: bool, early_is_batch: bool
 ) -> None:
     store, source = FailingStore(), [1]
     one, other = Cache(store, timeout=PATIENCE), Cache(store, timeout=PATIENCE)
@@ -137,7 +138,8 @@ async def test_a_value_that_a_flight_has_found_is_not_for_a_call_that_joined_aft
     ours = one.cached(key="value:<key>", ttl=60)(value)
     theirs = other.cached(key="value:<key>", ttl=60)(value)
     batch = ours.many(each="keys")(values)
-    run, asked, answered, go_on = store.run, asyncio.Event(), asyncio.Event(), asyncio.Event()
+    verb = "run_many" if early_is_batch else "run"
+    run, asked, answered, go_on = getattr(store, verb), asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any) -> Any:
         if asked.is_set():
@@ -150,8 +152,8 @@ async def test_a_value_that_a_flight_has_found_is_not_for_a_call_that_joined_aft
         await go_on.wait()
         return answer
 
-    monkeypatch.setattr(store, "run", slow)
-    early = asyncio.create_task(ours(7))
+    monkeypatch.setattr(store, verb, slow)
+    early: asyncio.Task[Any] = asyncio.create_task(batch([7]) if early_is_batch else ours(7))
     await answered.wait()
     source.append(2)
     assert await theirs.invalidate(7)
@@ -163,4 +165,4 @@ async def test_a_value_that_a_flight_has_found_is_not_for_a_call_that_joined_aft
     store.recover()
     go_on.set()
     assert await late == ({7: 2} if late_is_batch else 2)
-    assert await early == 1
+    assert await early == ({7: 1} if early_is_batch else 1)

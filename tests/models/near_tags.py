@@ -64,6 +64,7 @@ class Near(Frame[State]):
         bumps: How many times others remove the tag.
         own: How many times the process itself removes the tag, in another event loop.
         unlinks: How many times others remove the key.
+        clears: How many times the process itself removes everything.
         evictions: How often the tag is evicted.
         from_result: Whether the name of the tag is known from the value alone.
         broken: The rules that are left out.
@@ -73,12 +74,19 @@ class Near(Frame[State]):
     bumps: int = 0
     own: int = 0
     unlinks: int = 0
+    clears: int = 0
     evictions: int = 0
     from_result: bool = False
     broken: frozenset[str] = frozenset()
 
     def first(self) -> State:
-        made = {"call": self.calls, "bump": self.bumps, "own bump": self.own, "unlink": self.unlinks}
+        made = {
+            "call": self.calls,
+            "bump": self.bumps,
+            "own bump": self.own,
+            "unlink": self.unlinks,
+            "clear": self.clears,
+        }
         tasks = {f"{kind} {n}": Task(kind) for kind, count in made.items() for n in range(count)}
         return State(value=(0, "g"), tag="g", tasks=tasks, evictions=self.evictions)
 
@@ -191,10 +199,27 @@ class Near(Frame[State]):
     # --- writers ----------------------------------------------------------------------------------
 
     def _at_remove(self, world: State, name: str, task: Task) -> Iterator[State]:
-        if task.kind == "own bump":
+        if task.kind == "own bump" and "forgets before" not in self.broken:
             self._forget(world, "tag")
-        world.tasks[name] = task._replace(at="unlink")
-        yield world
+        for place in ("key", "tag") if task.kind == "clear" else ("",):
+            after = world.copied()
+            after.tasks[name] = task._replace(at=f"sweep {place}" if place else "unlink")
+            yield after
+
+    # It looks through all keys, in any order. That it has to do so twice is in `tests.models.clear`.
+    def _at_sweep_key(self, world: State, name: str, task: Task) -> Iterator[State]:
+        world.value, world.fence = None, world.fence + 1
+        yield self._swept(world, name, task, "key")
+
+    def _at_sweep_tag(self, world: State, name: str, task: Task) -> Iterator[State]:
+        world.tag = None
+        yield self._swept(world, name, task, "tag")
+
+    def _swept(self, world: State, name: str, task: Task, what: str) -> State:
+        self._changed(world, what, task.version)
+        other = "tag" if what == "key" else "key"
+        world.tasks[name] = task._replace(at="acknowledged" if task.passes else f"sweep {other}", passes=1)
+        return world
 
     def _at_unlink(self, world: State, name: str, task: Task) -> Iterator[State]:
         if task.kind == "unlink":
@@ -210,6 +235,10 @@ class Near(Frame[State]):
             if "forgets twice" not in self.broken:
                 self._forget(world, "tag")
             world.own = max(world.own, task.version)
+        if task.kind == "clear":
+            if "clear forgets" not in self.broken:
+                world.near, world.indexed, world.marks = None, False, frozenset()
+            world.own = max(world.own, task.version)
         world.floor = max(world.floor, task.version)
         world.tasks[name] = Task(task.kind, "done")
         yield world
@@ -224,6 +253,8 @@ SCENES: Final[dict[str, Near]] = {
     "the process removes the tag in another loop": Near(own=1),
     "the tag, the key and an eviction": Near(bumps=1, unlinks=1, evictions=1),
     "the process and others": Near(calls=3, bumps=1, own=1),
+    "the process clears": Near(clears=1),
+    "the process clears, and others remove the tag": Near(calls=3, bumps=1, clears=1),
     "a tag of the result": Near(bumps=1, from_result=True),
     "a tag of the result, from both sides": Near(own=1, unlinks=1, from_result=True),
 }
@@ -234,9 +265,14 @@ BROKEN: Final[dict[str, Near]] = {
     "marks for tags": Near(bumps=1),
     "forgets twice": Near(own=1),
     "marks in time": Near(bumps=1, from_result=True),
+    "clear forgets": Near(clears=1),
 }
 """The rules, by name, each with a scene in which its absence shows."""
 
+EXTRAS: Final[dict[str, Near]] = {
+    "forgets before": Near(calls=3, own=1, broken=frozenset({"forgets before"})),
+}
+"""What is not needed for what is promised, by name, each with a scene that lacks it, and holds."""
 
 LARGE: Final = Near(calls=4, bumps=2, own=1, unlinks=1, evictions=1)
 """More than can be looked through: random ways through it are taken."""

@@ -18,15 +18,18 @@ class Protocol:
         scenes: What must hold, by name.
         large: A scene that is larger than a search.
         broken: By the name of a rule the scene that lacks it, in which a violation must be found.
+        extras: By the name of what is done for another reason than the promises a scene that lacks it, and holds.
     """
 
     scenes: dict[str, Frame[Any]]
     large: Frame[Any]
     broken: dict[str, Frame[Any]]
+    extras: dict[str, Frame[Any]]
 
 
 def _protocol(module: ModuleType) -> Protocol:
-    return Protocol(module.SCENES, module.LARGE, {rule: module.without(rule) for rule in module.BROKEN})
+    broken = {rule: module.without(rule) for rule in module.BROKEN}
+    return Protocol(module.SCENES, module.LARGE, broken, getattr(module, "EXTRAS", {}))
 
 
 PROTOCOLS: Final = {

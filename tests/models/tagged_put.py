@@ -57,13 +57,21 @@ class TaggedPuts(put.Puts):
     Args:
         bumps: Writers that remove the tag.
         evicted: Whether the tag that stands at the beginning may be evicted.
+        hands: Readers that name the key alone: they ask for the tags that the value records, and load nothing.
     """
 
     bumps: int = 0
     evicted: bool = False
+    hands: int = 0
 
     def first(self) -> State:
-        numbers = {"read": self.readers, "put": self.puts, "invalidate": self.invalidations, "bump": self.bumps}
+        numbers = {
+            "read": self.readers,
+            "hand": self.hands,
+            "put": self.puts,
+            "invalidate": self.invalidations,
+            "bump": self.bumps,
+        }
         tasks = {f"{kind} {n}": Task(kind) for kind, number in numbers.items() for n in range(number)}
         value: Any = Value(0, "g") if self.warm else None
         return State(**{**vars(super().first()), "value": value, "tasks": tasks})
@@ -128,6 +136,9 @@ class TaggedPuts(put.Puts):
         if task.kind == "read":
             after.tasks[name] = self._trip(task._replace(floor=world.floor), "judge", "get", "tag")
             yield "begins", after
+        elif task.kind == "hand":
+            after.tasks[name] = self._trip(task._replace(floor=world.floor), "look", "get")
+            yield "begins", after
         elif task.kind != "put" or "seizes after the write" in self.broken:
             yield from self._written(world, name, task)
         else:
@@ -144,6 +155,20 @@ class TaggedPuts(put.Puts):
             invalid = "" if value is None else value.generation
             after.tasks[name] = self._trip(task._replace(invalid=invalid), "taken", "create", "take")
         yield "judges", after
+
+    def _at_look(self, world: Any, name: str, task: Any) -> Steps[Any]:
+        after, heard = world.copied(), dict(task.heard)
+        value, generation = heard["get"], heard.get("tag")
+        if value is None:
+            after.tasks[name] = task._replace(at="done")
+        elif not value.generation or ("tag" in heard and self._is_valid(value, generation)):
+            self._return(after, name, value.version)
+        elif "tag" in heard:
+            after.tasks[name] = task._replace(at="done")
+        else:
+            # The value names its tags: it is read again, together with them.
+            after.tasks[name] = self._trip(task, "look", "get", "tag")
+        yield "looks", after
 
     def _at_taken(self, world: Any, name: str, task: Any) -> Steps[Any]:
         after, heard, token = world.copied(), dict(task.heard), f"t:{name}.{task.tries}"
@@ -214,7 +239,8 @@ class TaggedPuts(put.Puts):
     def _at_store(self, world: Any, name: str, task: Any) -> Steps[Any]:
         known = task.generation is not None or "a missing tag validates" in self.broken
         if task.held and known:
-            command = ("fill", f"t:{name}.{task.tries}", task.version, task.generation or "")
+            generation = "" if "stored with its tags" in self.broken else task.generation or ""
+            command = ("fill", f"t:{name}.{task.tries}", task.version, generation)
             yield from self._ask(world, name, command, "stored")
             return
         after = world.copied()
@@ -244,6 +270,7 @@ SCENES: Final[dict[str, TaggedPuts]] = {
         1, 1, bumps=1, faults=1, lapses=1, evicted=True
     ),
     "two puts, a removal and a fault": TaggedPuts(1, 2, bumps=1, faults=1),
+    "a put, a removal of the tag and readers, one of them by hand": TaggedPuts(1, 1, bumps=1, hands=1),
 }
 """What must hold, by name."""
 
@@ -252,6 +279,7 @@ BROKEN: Final[dict[str, TaggedPuts]] = {
     "seizes after the write": TaggedPuts(1, 2),
     "a refused put stays": TaggedPuts(1, 2),
     "a missing tag validates": TaggedPuts(1, 1, bumps=1, faults=1),
+    "stored with its tags": TaggedPuts(0, 1, bumps=1, hands=1),
 }
 """The rules, by name, each with a scene in which its absence shows."""
 

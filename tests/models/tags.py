@@ -75,6 +75,10 @@ class Task(NamedTuple):
     floor: int = 0
     began: int = 0
     asked: int = 0
+    doubts: bool = False
+    """Whether its process had removed the key or the tag when it asked, and the store may not have known."""
+    down: bool = False
+    """Whether its read told nothing, since its process had removed the key or the tag."""
     tag_first: bool = False
     value: Value | None = None
     holder: str = ""
@@ -287,11 +291,23 @@ class Tags(Frame[State]):
         process = world.processes[task.process]
         flight = world.flights.get(process.flight)
         begun = flight is not None and flight.loading and not flight.over
+        if self._pends(process):
+            waits = flight is not None and not flight.loading and not flight.over
+            after = world.copied()
+            after.tasks[name] = task._replace(
+                at="join" if waits else "alone",
+                floor=max(world.floor, process.floor),
+                began=self._next(after, task.process),
+                down=True,
+                flight=process.flight if waits else "",
+            )
+            yield "begins, and reads nothing", after
+            return
         for tag_first in (False,) if self.from_result else (False, True):
             after = world.copied()
             began = self._next(after, task.process)
             after.tasks[name] = task._replace(
-                at="alone" if self._pends(process) else "read tag" if tag_first else "read key",
+                at="read tag" if tag_first else "read key",
                 floor=max(world.floor, process.floor),
                 began=began,
                 tag_first=tag_first,
@@ -386,7 +402,7 @@ class Tags(Frame[State]):
         after = world.copied()
         early = flight.asked and flight.asked < task.began and "found is for all" not in self.broken
         if early:
-            after.tasks[name] = task._replace(at="choose", earlier="")
+            after.tasks[name] = task._replace(at="alone" if task.down else "choose", earlier="")
         elif flight.failed or flight.version is None:
             after.tasks[name] = Task(task.process, task.kind, at="done")
         else:
@@ -398,14 +414,17 @@ class Tags(Frame[State]):
         again = bool(task.invalid) and task.holder == "waited"
         if not task.named or (again and "compares with old generations" in self.broken):
             after = world.copied()
-            after.tasks[name] = task._replace(at="take", asked=self._next(after, task.process))
+            after.tasks[name] = self._asking(after, task)._replace(at="take")
             yield "asks for the lease alone", after
             return
         after = world.copied()
-        asked = self._next(after, task.process)
-        after.tasks[name] = task._replace(asked=asked)
+        after.tasks[name] = self._asking(after, task)
         number = f"g:{task.flight}:{task.version}"
         yield from self._ask(after, name, ("create", number), "created")
+
+    def _asking(self, world: State, task: Task) -> Task:
+        doubts = self._pends(world.processes[task.process]) and "doubts what it asked for" not in self.broken
+        return task._replace(asked=self._next(world, task.process), doubts=doubts)
 
     def _at_created(self, world: State, name: str, task: Task) -> Steps[State]:
         if task.answer == DOWN and "creates twice" in self.broken and task.holder != "twice":
@@ -429,6 +448,9 @@ class Tags(Frame[State]):
         task = task._replace(lane="", answer=None)
         if answer == DOWN:
             after.dead |= {token}
+            after.flights[task.flight] = flight._replace(loading=True)
+            after.tasks[name] = task._replace(at="load")
+        elif isinstance(answer, Value) and (task.doubts or self._pends(world.processes[task.process])):
             after.flights[task.flight] = flight._replace(loading=True)
             after.tasks[name] = task._replace(at="load")
         elif answer[0] == "mine":
@@ -534,14 +556,12 @@ class Tags(Frame[State]):
 
     def _void(self, world: State, who: str) -> None:
         process = world.processes[who]
-        if process.flight:
+        if process.flight and _VOIDS not in self.broken:
             world.flights[process.flight] = world.flights[process.flight]._replace(void=True)
             world.processes[who] = process._replace(flight="")
 
     def _at_removed(self, world: State, name: str, task: Task) -> Steps[State]:
         after, failed = world.copied(), task.answer == DOWN
-        if failed:
-            self._void(after, task.process)
         process = after.processes[task.process]
         pending = (*process.pending, task.kind) if failed else process.pending
         after.processes[task.process] = process._replace(floor=max(process.floor, task.version), pending=pending)
@@ -566,7 +586,19 @@ class Tags(Frame[State]):
         yield "is acknowledged", after
 
 
+_VOIDS: Final = "voids the loads of its process"
 _COLD: Final = Tags(("A", "B"), ("W",), warm=False)
+
+_WAITING: Final = Tags(
+    ("B", "A", "A"),
+    ("A",),
+    faults=1,
+    warm=False,
+    under_way=True,
+    waiting=True,
+    ordered=False,
+    broken=frozenset({_VOIDS}),
+)
 
 SCENES: Final[dict[str, Tags]] = {
     "two processes, and the tag is evicted": Tags(("A", "B"), ("W",), chances={"evict": 1}),
@@ -582,6 +614,12 @@ SCENES: Final[dict[str, Tags]] = {
     "a tag of the result, cold": Tags(("A", "B"), ("W",), warm=False, from_result=True),
     "callers wait for the load of another process": Tags(("B", "A", "A"), ("W",), warm=False, under_way=True),
     "two lanes to one server": Tags(("B", "A", "A"), ("W",), warm=False, under_way=True, waiting=True, ordered=False),
+    "a process removes its own tag, and the answers are heard in any order": Tags(
+        ("B", "A", "A"), ("A",), faults=1, warm=False, under_way=True, ordered=False
+    ),
+    "a process removes its own key, and the answers are heard in any order": Tags(
+        ("B", "A", "A"), (), ("A",), faults=1, warm=False, under_way=True, ordered=False
+    ),
 }
 """What must hold, by name."""
 
@@ -597,8 +635,18 @@ BROKEN: Final[dict[str, Tags]] = {
     "journal without tags": Tags(("A",), ("A",), faults=1),
     "names first, then generations": Tags(("A",), ("W",), warm=False, from_result=True),
     "found is for all": Tags(("B", "A", "A"), ("W",), warm=False, under_way=True, waiting=True, ordered=False),
+    # Loads that go on are not voided there: so there is one that had asked before, and the way is short.
+    "doubts what it asked for": _WAITING,
 }
 """The rules, by name, each with a scene in which its absence shows."""
+
+EXTRAS: Final[dict[str, Tags]] = {
+    f"{_VOIDS}: one goes on": Tags(
+        ("A", "A"), ("A",), faults=1, warm=False, under_way=True, ordered=False, broken=frozenset({_VOIDS})
+    ),
+    f"{_VOIDS}: one waits for another process": _WAITING,
+}
+"""What is not needed for what is promised, by name, each with a scene that lacks it, and holds."""
 
 LARGE: Final = Tags(
     ("A", "A", "A", "B", "B"),
@@ -613,4 +661,5 @@ LARGE: Final = Tags(
 
 def without(rule: str) -> Tags:
     """Return the scene of a broken rule, without that rule."""
-    return replace(BROKEN[rule], broken=frozenset({rule}))
+    scene = BROKEN[rule]
+    return replace(scene, broken=scene.broken | {rule})

@@ -13,6 +13,7 @@ from tests.models.frame import Frame, World
 from tests.models.protocols import PROTOCOLS
 
 SCENES = {f"{name}: {title}": scene for name, one in PROTOCOLS.items() for title, scene in one.scenes.items()}
+EXTRAS = {f"{name}: {extra}": scene for name, one in PROTOCOLS.items() for extra, scene in one.extras.items()}
 BROKEN = {f"{name}: {rule}": scene for name, one in PROTOCOLS.items() for rule, scene in one.broken.items()}
 
 
@@ -33,6 +34,12 @@ def test_without_one_of_its_rules_a_promise_is_broken(scene: Frame[World]) -> No
     found = explore(scene, most=100_000)
     assert found.wrong, "the rule is not needed"
     assert found.way
+
+
+@pytest.mark.parametrize("scene", EXTRAS.values(), ids=[*EXTRAS])
+def test_without_what_is_there_for_another_reason_no_promise_is_broken(scene: Frame[World]) -> None:
+    found = explore(scene, most=100_000)
+    assert not found.wrong, "\n".join([found.wrong, *found.way])
 
 
 # In a process of its own: coverage, which measures the library alone, would slow these loops down.

@@ -214,17 +214,27 @@ async def test_operations_that_wait_for_the_slots_are_bounded(
     assert await asyncio.gather(asked[0], asked[2], room) == [None] * 3
 
 
-async def test_an_operation_whose_caller_is_gone_is_not_sent_when_the_slots_are_known(
-    redis_server: RedisServer, silent: FaultProxy, waiting: RedisStore
+async def test_nothing_is_connected_for_an_operation_whose_caller_is_gone_when_the_slots_are_known(
+    redis_server: RedisServer,
 ) -> None:
-    redis_server.cli("CONFIG", "RESETSTAT")
-    gone = asyncio.ensure_future(waiting.seize_lease("gone", PATIENCE, b"t" * 24, lease_ms=60_000))
-    stays = asyncio.ensure_future(waiting.get("k", PATIENCE))
-    await asyncio.sleep(0)
-    gone.cancel()
-    await silent.heal()
-    assert await stays is None
-    assert "cmdstat_set" not in redis_server.cli("INFO", "commandstats")
+    async with (
+        ScriptedServer(redis_server.port) as scripted,
+        FaultProxy(scripted.port) as asked,
+        FaultProxy(scripted.port) as other,
+    ):
+        half = min(slot_of("gone"), slot_of("stays"))
+        ports = [other.port, asked.port] if slot_of("gone") == half else [asked.port, other.port]
+        ends = ((0, half), (half + 1, SLOTS - 1))
+        rows = [row(*both, bulk(b""), b":%d\r\n" % port)[4:] for both, port in zip(ends, ports, strict=True)]
+        scripted.always[b"CLUSTER"] = b"*2\r\n" + b"".join(rows)
+        store = open_store(asked.url.replace("redis:", "redis+cluster:"), clock=SystemClock())
+        gone = asyncio.ensure_future(store.seize_lease("gone", PATIENCE, b"t" * 24, lease_ms=60_000))
+        stays = asyncio.ensure_future(store.get("stays", PATIENCE))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await stays is None
+        assert other.accepted == 0
+        await store.aclose()
 
 
 async def test_an_operation_that_waits_for_the_slots_has_no_more_time_than_its_deadline(waiting: RedisStore) -> None:

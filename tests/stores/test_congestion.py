@@ -271,6 +271,21 @@ async def test_time_in_which_the_thread_computes_for_other_connections_is_no_wai
     assert activity.waited(4.0) == pytest.approx(1.25)
 
 
+async def test_bytes_that_came_before_the_loop_stood_still_are_of_the_batch_that_is_under_way() -> None:
+    activity = Activity(asyncio.get_running_loop(), lambda: 1.0)
+    activity.sent_at = 1.0
+    activity.note_part(300_000)
+    activity.stand_still(1.5, 2.0)
+    assert activity.under_way(3.0) == 1.5
+    assert activity.arriving == 300_000
+    activity.note_part(10)
+    assert activity.arriving == 300_010
+    # Those of an earlier batch are not.
+    activity.sent_at = 4.0
+    activity.stand_still(4.5, 5.0)
+    assert activity.arriving == 0
+
+
 # --- bounds -------------------------------------------------------------------------------------------------
 
 
@@ -454,7 +469,9 @@ async def test_a_fill_that_is_left_behind_tells_its_result_when_it_comes(
     assert isinstance(others, UnconfirmedError)
     await proxy.heal()
     # It held the lease of one of them.
-    assert (await mine.result(), await others.result()) == (True, False)
+    results = [await one.result() for one in (mine, others)]
+    assert results[0] is True
+    assert results[1] is False
     assert redis_server.cli("GET", "k") == b"v"
     await reading
 
@@ -490,6 +507,8 @@ async def test_a_value_by_hand_whose_time_is_over_after_its_first_step_is_not_se
     else:
         with pytest.raises(StoreTimeoutError):
             await slow.set("k", T, b"v", ttl_ms=MINUTE)
+    # It comes behind all that was sent.
+    assert await slow.get("k", T) is None
     commands = redis_server.cli("INFO", "commandstats")
     assert "cmdstat_set" in commands
     assert not {"cmdstat_eval", "cmdstat_evalsha"} & {*commands}

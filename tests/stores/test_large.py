@@ -286,11 +286,14 @@ async def test_of_many_keys_the_large_ones_are_read_on_the_second_connection(
     # It opens the connection in place of the one that is for large values now.
     assert await store.get("small", PATIENCE) is None
     redis_server.cli("SET", "small", SMALL)
+    lane = store.connection("small")
+    await proxy.set(Fault.DELAY, seconds=0.05)
     both = asyncio.ensure_future(store.get_many_with_ttl(["large", "small"], PATIENCE))
     assert await store.get("small", PATIENCE) == SMALL
     assert not both.done()
     large, small = await both
     assert (large[0], small[0]) == (LARGE, SMALL)  # type: ignore[index]
+    assert store.connection("small") is lane
     assert (await store.get_many_with_ttl(["large"], PATIENCE))[0][0] == LARGE  # type: ignore[index]
     # Keys of which none is large may stand in one command, as always.
     assert await store.get_many(["small"] * 6, PATIENCE) == [SMALL] * 6

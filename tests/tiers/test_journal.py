@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,11 +20,12 @@ from cachekit._tiers.guard import Budget
 from cachekit._tiers.journal import BATCH, DAY, Journal
 from cachekit._tiers.reporter import Reporter
 from cachekit.errors import KeyRefusedError, StoreUnavailableError
-from cachekit.events import Event, Invalidated, InvalidationsLost, InvalidationsReplayed
+from cachekit.events import Event, Filled, Invalidated, InvalidationsLost, InvalidationsReplayed
 from cachekit.stores.memory import MemoryStore
-from cachekit.stores.scripts import Fill, Script
+from cachekit.stores.scripts import Fill, Lease, Script
 from cachekit.testing import FailingStore, FakeClock
 from tests.kit.servers import RedisServer
+from tests.kit.stale import turns
 from tests.kit.telling import bare
 from tests.kit.waiting import PATIENCE, until
 
@@ -34,12 +35,17 @@ T = TypeVar("T")
 class Source:
     """A cached function, and the source of truth behind it."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, **options: Any) -> None:
         self.truth = "old"
+        self.began, self.go_on = asyncio.Event(), asyncio.Event()
+        self.go_on.set()
 
-        @cache.cached(key="k", ttl=600)
+        @cache.cached(key="k", ttl=600, **options)
         async def read() -> str:
-            return self.truth
+            found = self.truth
+            self.began.set()
+            await self.go_on.wait()
+            return found
 
         self.read = read
 
@@ -143,7 +149,8 @@ def _versions(cache: Cache) -> tuple[list[int], Any, Any]:
 
 
 async def test_a_load_that_began_before_a_failed_invalidation_is_not_stored(store: FailingStore, cache: Cache) -> None:
-    let_go, began = asyncio.Event(), asyncio.Event()
+    let_go, began, events = asyncio.Event(), asyncio.Event(), list[Event]()
+    cache.observe(events.append)
 
     @cache.cached(key="k", ttl=60)
     async def read() -> str:
@@ -158,6 +165,8 @@ async def test_a_load_that_began_before_a_failed_invalidation_is_not_stored(stor
     store.recover()
     let_go.set()
     await caller
+    # Its lease stands, since the store does not know: other processes would find the value until the replay.
+    assert not [event for event in events if isinstance(event, Filled)]
     await until(lambda: not len(cache.runtime.coherence.journal))
     assert await read.peek() is MISS
 
@@ -546,6 +555,115 @@ async def test_a_caller_that_starts_after_a_failed_invalidation_gets_no_load_tha
     await asyncio.gather(loading, waiting)
     await here.runtime.background.aclose()
     await elsewhere.aclose()
+
+
+@pytest.mark.parametrize("opened", ["during", "after"])
+async def test_a_value_that_was_found_before_the_replay_is_for_no_call_that_starts_after_the_failed_invalidation(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch, opened: str
+) -> None:
+    """The journal is empty again when the answer with the old value is heard, as it is where another shard is slow."""
+    here, elsewhere = Cache(store, timeout=PATIENCE), Cache(store, timeout=PATIENCE)
+    ours, theirs = Source(here), Source(elsewhere)
+    theirs.go_on.clear()
+    cut = Cut(store, monkeypatch)
+    loading = asyncio.create_task(theirs.read())
+    await theirs.began.wait()
+    if opened == "after":
+        cut.reads.clear()
+        cut.reading.clear()
+        early = asyncio.create_task(ours.read())
+        await cut.reading.wait()
+    ours.truth = theirs.truth = "new"
+    invalidating = asyncio.create_task(ours.read.invalidate())
+    await cut.removing.wait()
+    if opened == "during":
+        early = asyncio.create_task(ours.read())
+        await cut.held.wait()
+    cut.fails.set()
+    assert await invalidating is False
+    cut.reads.set()
+    # It began before the end of the invalidation, and waits for the load of the other process.
+    await cut.held.wait()
+    late = asyncio.create_task(ours.read())
+    await turns()
+    theirs.go_on.set()
+    await cut.found.wait()
+    cut.replays.set()
+    await until(lambda: not len(here.runtime.coherence.journal))
+    cut.heard.set()
+    assert await late == "new"
+    assert await loading == "old"
+    assert await early in {"old", "new"}
+    await here.aclose()
+    await elsewhere.aclose()
+
+
+@pytest.mark.parametrize("windows", [{}, {"stale_if_error": 60}], ids=["plain", "timed"])
+async def test_a_value_that_was_read_with_its_lease_before_the_replay_is_no_hit(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch, windows: dict[str, Any]
+) -> None:
+    """As above, and as it is where the old value is large: such values are read on a connection of their own."""
+    cache = Cache(store, timeout=PATIENCE)
+    source = Source(cache, **windows)
+    assert await source.read() == "old"
+    source.truth = "new"
+    cut = Cut(store, monkeypatch)
+    invalidating = asyncio.create_task(source.read.invalidate())
+    await cut.removing.wait()
+    cut.fails.set()
+    assert await invalidating is False
+    source.began.clear()
+    source.go_on.clear()
+    loading = asyncio.create_task(source.read())
+    await source.began.wait()
+    # A load goes on, so its lease is asked for together with the value.
+    cut.reads.clear()
+    cut.reading.clear()
+    late = asyncio.create_task(source.read())
+    await cut.reading.wait()
+    cut.replays.set()
+    await until(lambda: not len(cache.runtime.coherence.journal))
+    cut.reads.set()
+    source.go_on.set()
+    assert await late == await loading == "new"
+    await cache.aclose()
+
+
+class Cut:
+    """Steps of a store that wait for a word: a removal that fails, its replay, a read, and an answer with a value."""
+
+    def __init__(self, store: FailingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._delete, self._run = store.delete, store.run
+        self.reading, self.removing, self.held, self.found = [asyncio.Event() for _ in range(4)]
+        self.reads, self.fails, self.replays, self.heard = [asyncio.Event() for _ in range(4)]
+        self.reads.set()
+        monkeypatch.setattr(store, "delete", self.delete)
+        monkeypatch.setattr(store, "run", self.run)
+        for verb in ("get", "get_with_lease", "get_with_lease_and_ttl"):
+            monkeypatch.setattr(store, verb, partial(self.read, getattr(store, verb)))
+
+    async def read(self, verb: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
+        answer = await verb(*args, **options)
+        self.reading.set()
+        await self.reads.wait()
+        return answer
+
+    async def delete(self, keys: Sequence[str], timeout: float) -> None:
+        if not self.fails.is_set():
+            self.removing.set()
+            await self.fails.wait()
+            raise StoreUnavailableError("unavailable", "on cue")
+        await self.replays.wait()
+        await self._delete(keys, timeout)
+
+    async def run(self, key: str, timeout: float, script: Script[Any]) -> Any:
+        answer = await self._run(key, timeout, script)
+        if isinstance(answer, Lease) and not answer.mine:
+            self.held.set()
+        elif isinstance(answer, bytes):
+            self.found.set()
+            await self.heard.wait()
+        return answer
 
 
 # --- after_commit ---------------------------------------------------------------------------------------

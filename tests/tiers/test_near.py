@@ -8,7 +8,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -278,6 +278,7 @@ CHANGES = {
     "take": lambda other, key: other.take(key),
     "invalidate": lambda other, key: by_function(other, key).invalidate(),
     "refresh": lambda other, key: by_function(other, key).refresh(),
+    "clear": lambda other, key: other.clear(),
 }
 
 
@@ -297,6 +298,12 @@ async def test_a_change_through_another_cache_of_this_process_is_strict(
     async with Cache(redis_server.url, prefix=PREFIX, timeout=5.0) as other:
         await change(other, "n:1")
         assert await silent.f(1) == 1
+
+
+async def test_a_clear_is_strict_though_redis_reports_its_removals_late(silent: Bench) -> None:
+    silent.source.version = 1
+    assert await silent.cache.clear()
+    assert await silent.f(1) == 1
 
 
 async def test_a_change_through_another_cache_is_strict_wherever_prefix_and_key_part(
@@ -589,6 +596,7 @@ class OnCue(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.until, self.closed = math.inf, False
+        self.changed: Callable[[Sequence[str] | None], None] = print
         self.state: Callable[[StoreError | None], None] = print
         self.while_read: Callable[[], object] = dict
         self.asked = 0
@@ -604,7 +612,7 @@ class OnCue(MemoryStore):
         changed: Callable[[Sequence[str] | None], None],
         state: Callable[[StoreError | None], None],
     ) -> OnCue:
-        self.state = state
+        self.changed, self.state = changed, state
         return self
 
     def close(self) -> list[asyncio.Task[None]]:
@@ -643,6 +651,59 @@ async def test_a_value_read_while_tracking_is_lost_is_not_kept(cue: OnCue, on_cu
     assert cue.asked == asked + 1, "it was read again"
     assert await on_cue(1) == 0
     assert cue.asked == asked + 1, "and kept now"
+
+
+async def test_a_read_that_a_gap_in_the_reports_falls_into_keeps_nothing_near(
+    cue: OnCue, on_cue: CachedFunction[[int], int]
+) -> None:
+    # Tracking is lost, and confirmed again, before the answer is heard.
+    cue.while_read = lambda: cue.changed(None)
+    assert await on_cue(1) == 0
+    asked, cue.while_read = cue.asked, dict
+    assert await on_cue(1) == 0
+    assert cue.asked == asked + 1, "it was read again"
+
+
+async def test_a_read_that_a_clear_overtakes_keeps_nothing_near(
+    cue: OnCue, on_cue: CachedFunction[[int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, read = on_cue._self_runtime(), cue.get_with_ttl
+
+    async def overtaken(key: str, timeout: float) -> tuple[bytes | None, float]:
+        reply = await read(key, timeout)
+        assert await runtime.sweeper.clear(PATIENCE, None)
+        return reply
+
+    monkeypatch.setattr(cue, "get_with_ttl", overtaken)
+    assert await on_cue(1) == 0, "it began before the end of the clear"
+    monkeypatch.undo()
+    assert near_of(on_cue).find("n:1", on_cue._self_plan.built_codec) is MISS
+
+
+async def test_after_a_clear_no_near_value_stands_in_for_an_outage(cue: OnCue) -> None:
+    cache, source = Cache(cue, near=10), Source()
+
+    @cache.cached(key="k", ttl=600, offline=60)
+    async def f() -> int:
+        if source.version:
+            raise LookupError
+        return source.load()
+
+    await f()
+    await f()
+    near, codec = near_of(f), f._self_plan.built_codec
+    assert near.last_known("k", codec, 60) is not None
+    assert await cache.clear()
+    assert near.last_known("k", codec, 60) is None
+    source.version = 1
+
+    def fails() -> None:
+        raise StoreUnavailableError("unavailable", "on cue")
+
+    cue.while_read = fails
+    with pytest.raises(LookupError):
+        await f()
+    await cache.aclose()
 
 
 async def test_a_value_stays_near_until_the_store_has_the_one_that_replaces_it(
@@ -705,6 +766,39 @@ async def test_the_log_has_one_record_when_reports_end_and_one_when_they_resume(
     cue.state(None)
     await until(lambda: not near._incidents.current)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "remove"),
+    [("delete", lambda f: f.invalidate(1)), ("get_and_delete", lambda f: f.take(1))],
+    ids=["invalidate", "take"],
+)
+async def test_from_the_beginning_of_a_removal_on_its_value_is_not_found_near(
+    cue: OnCue,
+    on_cue: CachedFunction[[int], int],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    remove: Callable[[CachedFunction[[int], int]], Coroutine[Any, Any, object]],
+) -> None:
+    begun, may_end, done = asyncio.Event(), asyncio.Event(), getattr(cue, verb)
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        begun.set()
+        await may_end.wait()
+        return await done(*args, **options)
+
+    await on_cue(1)
+    near, codec = near_of(on_cue), on_cue._self_plan.built_codec
+    assert near.find("n:1", codec) == 0
+    monkeypatch.setattr(cue, verb, slow)
+    removing = asyncio.create_task(remove(on_cue))
+    await begun.wait()
+    assert near.find("n:1", codec) is MISS
+    asked = cue.asked
+    assert await on_cue(1) == 0
+    assert cue.asked == asked + 1, "the store knows whether it is still there"
+    may_end.set()
+    await removing
 
 
 async def test_a_value_read_during_an_invalidation_is_forgotten_at_its_acknowledgement(
