@@ -14,7 +14,7 @@ from tests import ROOT
 PACKAGE = Path(cachekit.__file__).parent
 PAGE = ROOT / "docs" / "glossary.md"
 PROSE = [
-    *[path for path in (ROOT / "docs").glob("*.md") if path != PAGE],
+    *[path for path in (ROOT / "docs").rglob("*.md") if path != PAGE],
     *ROOT.glob("*.md"),
     *(ROOT / "examples").rglob("*.md"),
     ROOT / "tests" / "README.md",
