@@ -34,7 +34,10 @@ nitpick_ignore_regex = [
     ("any|py:.*", r"(asyncio|_asyncio|collections|contextlib|contextvars|datetime|enum|time|typing|types)(\..*)?"),
     ("any|py:.*", r"(opentelemetry|prometheus_client)(\..*)?|CoroutineType|TimeoutError"),
     ("py:class", r"(cachekit\.[\w.]+\.)?[A-Z]\d?"),
-    ("py:class", r"cachekit\.(sealing\.Sealer|stores\.(credentials\.HasCredentials|keyspace\.Keyspace|scripts\.Unexpected))"),
+    (
+        "py:class",
+        r"cachekit\.(sealing\.Sealer|stores\.(credentials\.HasCredentials|keyspace\.Keyspace|scripts\.Unexpected))",
+    ),
 ]
 autodoc_typehints_format = "short"
 

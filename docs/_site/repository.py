@@ -1,7 +1,8 @@
 """Links to files of the repository outside of docs/: each such file is a page of the site, with its text as it is.
 
-A link such as ``../examples/error_profile.py`` works where the pages are read as files. Here it leads to a copy that has
-the version of the site. A link to a folder leads to a list of its files. A link to what does not exist is a warning.
+A link such as ``../examples/error_profile.py`` works where the pages are read as files. Here it leads to a copy that
+has the version of the site. A link to a folder leads to a list of its files. A link to what does not exist is a
+warning.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
 
 ROOT: Final = Path(__file__).parents[2]
-INCLUDED: Final = {"CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing", "SECURITY.md": "security"}
-"""Files of the root that a page includes."""
+INCLUDED: Final = {
+    "CHANGELOG.md": "changelog",
+    "CONTRIBUTING.md": "contributing",
+    "SECURITY.md": "security",
+    "README.md": "index",
+}
+"""Files of the root that have a page here: the first three are included in it."""
 
 
 class RepositoryLinks(SphinxTransform):
@@ -30,7 +36,10 @@ class RepositoryLinks(SphinxTransform):
 
     def apply(self, **kwargs: Any) -> None:
         """Look at each link."""
-        for node in [*self.document.findall(addnodes.download_reference), *self.document.findall(addnodes.pending_xref)]:
+        for node in [
+            *self.document.findall(addnodes.download_reference),
+            *self.document.findall(addnodes.pending_xref),
+        ]:
             path = self._outside(node) if node.get("reftype") == "myst" else None
             if path is not None:
                 target = addnodes.pending_xref("", *node.children, reftype="repository", reftarget=path)
