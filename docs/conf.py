@@ -44,7 +44,11 @@ autodoc_typehints_format = "short"
 myst_enable_extensions = ["colon_fence", "html_image"]
 myst_heading_anchors = 4
 
+# One parameter a line where there are many.
+python_maximum_signature_line_length = 88
+
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"cachekit {version}"
 html_static_path = ["_site/static"]
 html_css_files = ["site.css"]

@@ -49,13 +49,12 @@ class RepositoryLinks(SphinxTransform):
         """Return the path in the repository of what a link leads to; None if that is a page, or is not there."""
         docs = Path(self.env.srcdir)
         target = str(node["reftarget"]).partition("#")[0]
-        if node.get("refdomain") == "doc":
-            target = f"/{target}.md"
-        folder = docs if target.startswith("/") else (docs / self.env.docname).parent
-        # What is included from the root has links that are relative to the root.
-        for base in (folder, ROOT):
-            path = (base / target.lstrip("/")).resolve()
-            if target and path.exists() and path.is_relative_to(ROOT) and not path.is_relative_to(docs):
+        # A page is named without its ending, and below docs/; or, outside of that, by its whole path.
+        page = node.get("refdomain") == "doc"
+        places = [docs / f"{target}.md"] if page else [(docs / self.env.docname).parent / target, ROOT / target]
+        for place in places if target else []:
+            path = place.resolve()
+            if path.exists() and path.is_relative_to(ROOT) and not path.is_relative_to(docs):
                 return path.relative_to(ROOT).as_posix()
         return None
 

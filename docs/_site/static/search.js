@@ -7,8 +7,8 @@
 
 // Words by which people ask, and the words of these pages for them: docs/glossary.md.
 const SAME_WORDS = {
-  dogpile: "stampede", dogpiling: "stampede", herd: "stampede", coalesce: "stampede", lock: "lease", mutex: "lease",
-  locking: "lease", concurrent: "stampede", monitoring: "metrics", monitor: "metrics", statistics: "metrics", stats: "metrics",
+  dogpile: "stampede", dogpiling: "stampede", herd: "stampede", coalesce: "stampede", lock: "stampede", mutex: "lease",
+  locking: "stampede", concurrent: "stampede", monitoring: "metrics", monitor: "metrics", statistics: "metrics", stats: "metrics",
   namespace: "prefix", serialize: "json", serializable: "json", serializer: "json", serialization: "json", pickle: "json",
   encoder: "json", pydantic: "model", unavailable: "outage", down: "outage", broken: "fault", fallback: "stale",
   authentication: "password", auth: "password", ssl: "tls", https: "tls", certificate: "tls", remove: "invalidate",
@@ -19,11 +19,22 @@ const SAME_WORDS = {
   gdpr: "erase", multitenant: "tenant", migrate: "deploys", upgrade: "deploys", sync: "synchronous",
 };
 
+// Words of questions that say little about the answer.
+const ASKING_WORDS = [
+  "able", "add", "cache", "cached", "caching", "redis", "allow", "example", "feature", "function", "functionality", "get", "help", "implement", "issue", "library", "make",
+  "making", "need", "option", "please", "possible", "problem", "question", "request", "support", "supporting", "use", "using", "value",
+  "want", "way", "work",
+];
+
+const TITLE = 1.5;
+const HEADING = 0.7;
+
 const rankPages = () => {
   const stemmer = new Stemmer();
   const stem = (word) => stemmer.stemWord(word.toLowerCase());
   const list = (found) => (found === undefined ? [] : typeof found === "number" ? [found] : found);
   const own = (index, word) => list(Object.hasOwn(index, word) ? index[word] : undefined);
+  const asking = new Set(ASKING_WORDS.map(stem));
   const same = new Map(Object.entries(SAME_WORDS).map(([word, other]) => [stem(word), stem(other)]));
   const { terms, titleterms, alltitles, titles, docnames, filenames } = Search._index;
 
@@ -31,23 +42,23 @@ const rankPages = () => {
   Object.values(terms).forEach((files) => list(files).forEach((file) => (lengths[file] += 1)));
   const usual = lengths.reduce((sum, length) => sum + length, 0) / lengths.length;
 
+  const pageTitles = titles.map((title) => new Set(splitQuery(title).map(stem)));
   const headings = titles.map(() => []);
   Object.entries(alltitles).forEach(([text, places]) => {
     const words = new Set(splitQuery(text).map(stem));
     places.forEach(([file, id]) => headings[file].push({ text, id, words }));
   });
 
-  // How much one word says about each page: by its place, its rareness, and the length of the page.
+  // How much one word says about each page: by its rareness in titles, in headings, and in text, there by the length as well.
+  const rareness = (count) => Math.log(1 + (titles.length - count + 0.5) / (count + 0.5));
   const weights = (word, part) => {
     const found = new Map();
-    const inText = own(terms, word), inTitles = own(titleterms, word);
-    const pages = new Set([...inText, ...inTitles]);
-    const rare = Math.log(1 + (titles.length - pages.size + 0.5) / (pages.size + 0.5));
-    pages.forEach((file) => {
-      const inTitle = splitQuery(titles[file]).map(stem).includes(word);
-      const place = inTitle ? 4 : inTitles.includes(file) ? 2 : 1;
-      found.set(file, (part * rare * place) / (0.4 + (0.6 * lengths[file]) / usual));
-    });
+    const inText = own(terms, word), inHeadings = own(titleterms, word);
+    const inTitles = inHeadings.filter((file) => pageTitles[file].has(word));
+    const add = (files, weight) => files.forEach((file) => found.set(file, (found.get(file) ?? 0) + part * weight(file)));
+    add(inText, (file) => rareness(inText.length) / (0.4 + (0.6 * lengths[file]) / usual));
+    add(inHeadings, () => HEADING * rareness(inHeadings.length));
+    add(inTitles, () => TITLE * rareness(inTitles.length));
     return found;
   };
 
@@ -58,7 +69,11 @@ const rankPages = () => {
 
   return (searchTerms, excludedTerms) => {
     const scores = new Map();
-    const asked = [...searchTerms].flatMap((word) => (same.has(word) ? [[word, 0.7], [same.get(word), 0.7]] : [[word, 1]]));
+    const many = searchTerms.size > 2;
+    const words = [...searchTerms].flatMap((word) => [...new Set([word, ...word.split("_").map(stem)])]);
+    const asked = words.flatMap((word) =>
+      same.has(word) ? [[word, 0.7], [same.get(word), 0.7]] : [[word, many && asking.has(word) ? 0.3 : 1]],
+    );
     asked.forEach(([word, part]) =>
       weights(word, part).forEach((weight, file) => scores.set(file, (scores.get(file) ?? 0) + weight)),
     );
@@ -76,6 +91,8 @@ const rankPages = () => {
 };
 
 if (typeof Search !== "undefined") {
+  // The page that is called so comes before a member of some class that is.
+  Scorer.title = 30;
   let ranked = null;
   Search.performTermsSearch = (...words) => (ranked ??= rankPages())(...words);
 }
