@@ -15,17 +15,18 @@ const SAME_WORDS = {
   clear: "invalidate", delete: "invalidate", purge: "invalidate", flush: "clear", evict: "invalidate", expire: "ttl",
   expiration: "ttl", expiry: "ttl", bulk: "batch", multi: "batch", multiget: "batch", pytest: "tests", unittest: "tests",
   mock: "tests", disable: "off", deactivate: "off", builder: "template", transaction: "commit", rollback: "commit",
-  local: "near", memory: "near", client: "near", preload: "warm", warmup: "warm", tracing: "traces", observability: "metrics",
+  local: "near", preload: "warm", warmup: "warm", tracing: "traces", observability: "metrics",
   gdpr: "erase", multitenant: "tenant", migrate: "deploys", upgrade: "deploys", sync: "synchronous",
 };
 
 // Words of questions that say little about the answer.
 const ASKING_WORDS = [
-  "able", "add", "cache", "cached", "caching", "redis", "allow", "example", "feature", "function", "functionality", "get", "help", "implement", "issue", "library", "make",
-  "making", "need", "option", "please", "possible", "problem", "question", "request", "support", "supporting", "use", "using", "value",
-  "want", "way", "work",
+  "able", "add", "allow", "cache", "cached", "caching", "example", "feature", "function", "functionality", "get", "help",
+  "implement", "issue", "library", "make", "making", "need", "option", "please", "possible", "problem", "question", "redis",
+  "request", "support", "supporting", "use", "using", "value", "want", "way", "work",
 ];
 
+// How much more a word counts in the title of a page, and in one of its headings, than in the text of a usual page.
 const TITLE = 1.5;
 const HEADING = 0.7;
 
@@ -62,6 +63,13 @@ const rankPages = () => {
     return found;
   };
 
+  // A word that no page has may be the beginning of some.
+  const all = [...new Set([...Object.keys(terms), ...Object.keys(titleterms)])];
+  const completed = (word) =>
+    same.has(word) || own(terms, word).length || own(titleterms, word).length || word.length < 3
+      ? [word]
+      : all.filter((other) => other.startsWith(word)).slice(0, 5);
+
   const heading = (file, words) => {
     const fit = (one) => words.filter((word) => one.words.has(word)).length;
     return headings[file].reduce((best, one) => (one.id !== null && fit(one) > (best ? fit(best) : 0) ? one : best), null);
@@ -70,7 +78,7 @@ const rankPages = () => {
   return (searchTerms, excludedTerms) => {
     const scores = new Map();
     const many = searchTerms.size > 2;
-    const words = [...searchTerms].flatMap((word) => [...new Set([word, ...word.split("_").map(stem)])]);
+    const words = [...searchTerms].flatMap((word) => [...new Set([word, ...word.split("_").map(stem)])]).flatMap(completed);
     const asked = words.flatMap((word) =>
       same.has(word) ? [[word, 0.7], [same.get(word), 0.7]] : [[word, many && asking.has(word) ? 0.3 : 1]],
     );
