@@ -12,9 +12,9 @@ const SAME_WORDS = {
   namespace: "prefix", serialize: "json", serializable: "json", serializer: "json", serialization: "json", pickle: "json",
   encoder: "json", pydantic: "model", unavailable: "outage", down: "outage", broken: "fault", fallback: "stale",
   authentication: "password", auth: "password", ssl: "tls", https: "tls", certificate: "tls", remove: "invalidate",
-  clear: "invalidate", delete: "invalidate", purge: "invalidate", flush: "clear", evict: "invalidate", expire: "ttl",
-  expiration: "ttl", expiry: "ttl", bulk: "batch", multi: "batch", multiget: "batch", pytest: "tests", unittest: "tests",
-  mock: "tests", disable: "off", deactivate: "off", builder: "template", transaction: "commit", rollback: "commit",
+  clear: "invalidate", delete: "invalidate", purge: "invalidate", flush: "clear", evict: "invalidate",
+  force: "refresh", reload: "refresh", bulk: "batch", multi: "batch", multiget: "batch", pytest: "tests", unittest: "tests",
+  mock: "tests", deactivate: "disable", builder: "template", transaction: "commit", rollback: "commit",
   local: "near", preload: "warm", warmup: "warm", tracing: "traces", observability: "metrics",
   gdpr: "erase", multitenant: "tenant", migrate: "deploys", upgrade: "deploys", sync: "synchronous",
 };
