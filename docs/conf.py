@@ -33,7 +33,7 @@ default_role = "any"
 nitpick_ignore_regex = [
     ("any|py:.*", r"(asyncio|_asyncio|collections|contextlib|contextvars|datetime|enum|time|typing|types)(\..*)?"),
     ("any|py:.*", r"(opentelemetry|prometheus_client)(\..*)?|CoroutineType|TimeoutError"),
-    ("py:class", r"(cachekit\.[\w.]+\.)?[A-Z]\d?"),
+    ("py:class", r"(cachekit\.[\w.]+\.)?[A-Z]\d?|cachekit\.events\.Event"),
     (
         "py:class",
         r"cachekit\.(sealing\.Sealer|stores\.(credentials\.HasCredentials|keyspace\.Keyspace|scripts\.Unexpected))",

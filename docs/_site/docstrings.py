@@ -18,11 +18,12 @@ _MADE_INSIDE: Final = {
 }
 """Classes whose instances no user makes: their parameters are left out."""
 _AS_READ: Final = {
-    "*args: ~typing.~P, **kwargs: ~typing.~P": "*args, **kwargs",
-    "(<class 'Exception'>,)": "(Exception,)",
-    "**options: ~typing.Unpack[~cachekit._flow.policy.CachedManyOptions]": "**options",
+    r"\*args: ~typing\.~P, \*\*kwargs: ~typing\.~P": "*args, **kwargs",
+    r"\(<class 'Exception'>,\)": "(Exception,)",
+    r"\*\*options: ~typing\.Unpack\[~cachekit\._flow\.policy\.CachedManyOptions\]": "**options",
+    r"(~cachekit\.events\.\w+ \| )+~cachekit\.events\.\w+": "~cachekit.events.Event",
 }
-"""Parts of signatures, and how they are written."""
+"""Parts of signatures, and how they are written: the last one is the union of all events."""
 
 
 def before_sections(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
@@ -46,7 +47,7 @@ def tidy(
     if name in _MADE_INSIDE or (what == "class" and signature == "(*args, **kwargs)"):
         return "", ""
     for found, written in _AS_READ.items():
-        signature = signature.replace(found, written)
+        signature, returns = re.sub(found, written, signature), re.sub(found, written, returns or "")
     return signature, returns or ""
 
 
