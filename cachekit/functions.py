@@ -213,17 +213,10 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
             errors. Otherwise such a result is returned uncached, with one warning.
         max_bytes: The most bytes of JSON of a result that is stored; None leaves it to the cache (1 MiB). One warning.
-        stale_while_revalidate: For so long after its TTL a value is handed out at once, and one load replaces it in the
-            background. docs/stale.md has the promises of this option and the next seven.
-        stale_if_error: For so long after its TTL a value stands in for a load that fails.
-        stale_on: The exceptions for which it stands in: a type, or several in a tuple.
-        retry_after: For so long after a failed load no process loads the key again, while a value stands in.
-        refresh_ahead: When a load begins before the TTL is over: ``"auto"``, or a part of the TTL such as 0.1.
-        soft_timeout: For so long a call waits for a load when a value may stand in.
-        background: Provides arguments for loads that outlive their call: ``{"session": open_session}``, or True.
-        offline: For so long a near value stands in when the load fails and the store does not answer.
         tags: Templates of tags, ``["team:<team_id>"]``, or True for one of the function itself: docs/tags.md.
         private: Whether results are sealed in Redis with the keys of the cache: see ``keys`` of `Cache`.
+
+    ``stale_while_revalidate`` to ``offline`` say when a value whose TTL is over is handed out: docs/stale.md.
 
     Raises:
         DecorationError: Not an ``async def``, a template that names no parameter or holds a ``*``, or no template

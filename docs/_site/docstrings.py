@@ -34,7 +34,7 @@ def before_sections(app: Sphinx, what: str, name: str, obj: object, options: obj
 
 def behind_sections(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Turn the paths of pages into links."""
-    lines[:] = [_PAGE.sub(r":doc:`/\1`", line) for line in _AS_WRITTEN.pop(name, lines)]
+    lines[:] = [_PAGE.sub(r":doc:`\1.md </\1>`", line) for line in _AS_WRITTEN.pop(name, lines)]
 
 
 def tidy(
