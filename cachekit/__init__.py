@@ -80,7 +80,7 @@ from cachekit.snapshots import RollingWindow, Snapshot, SnapshotStore
 
 # The one place of the version: the build reads it from this text. importlib.metadata would search the installed
 # distributions at each import, some 3 ms, and would know nothing of a checkout that is not installed.
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "MISS",

@@ -246,7 +246,7 @@ class Cache:
         False meanwhile.
         When the block ends normally, all are performed in one step. When it raises, none is. Inside the block
         a call whose key is among them runs uncached: it sees the data of the transaction, and stores nothing.
-        Blocks nest: the outermost one performs. A window's `forget` waits as well. The block follows
+        Blocks nest: the outermost one performs. A window's `RollingWindow.forget` waits as well. The block follows
         `contextvars`: tasks started inside belong to it while it lasts.
 
         A change of a key that is to be invalidated waits, too: `set`, a window's `push` and ``.refresh()``. It
@@ -370,7 +370,7 @@ class Cache:
             progress: Is called after each step with the number of keys that are removed.
 
         Returns:
-            Whether it was done to the end. If not, some keys are left: call it again.
+            Whether it was done to the end. If not, some keys are left, and a second call goes on.
 
         Raises:
             ConfigurationError: The cache has no prefix, or ``within`` is no duration.

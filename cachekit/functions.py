@@ -213,10 +213,10 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         strict: Whether a return annotation that cannot be used, and a result that would not come back as it was, are
             errors. Otherwise such a result is returned uncached, with one warning.
         max_bytes: The most bytes of JSON of a result that is stored; None leaves it to the cache (1 MiB). One warning.
-        stale_while_revalidate, stale_if_error, stale_on, retry_after, refresh_ahead, soft_timeout, background, offline:
-            When a value whose TTL is over is handed out: `cachekit._flow.policy.Policy` and docs/stale.md say.
         tags: Templates of tags, ``["team:<team_id>"]``, or True for one of the function itself: docs/tags.md.
         private: Whether results are sealed in Redis with the keys of the cache: see ``keys`` of `Cache`.
+
+    ``stale_while_revalidate`` to ``offline`` say when a value whose TTL is over is handed out: docs/stale.md.
 
     Raises:
         DecorationError: Not an ``async def``, a template that names no parameter or holds a ``*``, or no template

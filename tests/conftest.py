@@ -24,7 +24,7 @@ from cachekit import functions
 from cachekit.stores.lane import Lane
 from tests.kit.absences import RequirementError, check_requirements
 from tests.kit.binaries import SERVERS, BinaryError, ServerBinary, first_server, label, server_or_failure
-from tests.kit.browser import BRING_A_BROWSER, chromium
+from tests.kit.chromium import BRING_A_BROWSER, chromium
 from tests.kit.cluster import RedisCluster
 from tests.kit.servers import RedisServer, ServerPool
 from tests.kit.sizes import is_long

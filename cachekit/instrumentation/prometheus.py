@@ -2,8 +2,8 @@
 
 ``instrument(cache)`` once, where the cache is made, and an endpoint that answers with `scrape`. With several workers
 (gunicorn, or ``uvicorn --workers``) set ``PROMETHEUS_MULTIPROC_DIR`` to an empty folder before they start, as
-`prometheus_client` wants it: then a scrape of any worker has the sums of all. Every metric is a counter or a histogram.
-A gauge of a worker that was killed would stay as it was; a count stays true.
+``prometheus_client`` wants it: then a scrape of any worker has the sums of all. Every metric is a counter or a
+histogram. A gauge of a worker that was killed would stay as it was; a count stays true.
 
 docs/observe.md has a table of the metrics.
 """

@@ -24,7 +24,7 @@ class Window(Struct, frozen=True):
     items: list[bytes]
     """Newest first."""
     generation: bytes | None
-    """What `cachekit.stores.scripts.Push` needs, or None when there is none: `OpenWindow` makes one."""
+    """What a push needs, or None when there is none: opening the window makes one (``cachekit.stores.scripts``)."""
     now: float
     """Seconds since 1970, UTC: the time by which the items are old or not."""
 
@@ -37,7 +37,7 @@ class Store(Protocol):
     so many seconds. Cancelling a caller of one verb disturbs no other. A TTL is whole milliseconds.
 
     The items of a window are JSON objects with a ``timestamp`` by the clock of the store, whose text order is time
-    order (`cachekit.entry.timestamp`); an item without one counts as older than all.
+    order (``cachekit.entry.timestamp``); an item without one counts as older than all.
     """
 
     def shard(self, key: str) -> str | None:
@@ -117,7 +117,7 @@ class TimedStore(Protocol):
 
 
 class Want:
-    """What a read with tags asks for in addition: a sum of these. A `Flag` would cost a hit 1 us for each look."""
+    """What a read with tags asks for in addition: a sum of these. A ``Flag`` would cost a hit 1 us for each look."""
 
     NOTHING: Final = 0
     TTL: Final = 1
@@ -199,7 +199,7 @@ class ManyStore(Protocol):
     """A store that is asked for many keys at once, in one round trip: to all its servers at the same time.
 
     Each key has an answer of its own, which is a `cachekit.errors.StoreError` where its server failed. A store without
-    these verbs is asked for each key alone (`cachekit.stores.single`).
+    these verbs is asked for each key alone (``cachekit.stores.single``).
     """
 
     def get_many(self, keys: Sequence[str], timeout: float) -> Awaitable[list[bytes | StoreError | None]]:

@@ -14,7 +14,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 import cachekit
 from tests import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = ["cachekit", *(module.name for module in pkgutil.walk_packages(cachekit.__path__, "cachekit."))]
 
 
@@ -27,7 +27,7 @@ def test_the_examples_in_docstrings_run_and_print_their_output(name: str) -> Non
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_python_blocks_of_the_pages_run(page: Path) -> None:
     document = Sybil(parsers=[PythonCodeBlockParser()], patterns=[page.name], path=str(page.parent)).parse(page)
     for example in document.examples():

@@ -13,7 +13,7 @@ import pytest
 
 from tests import ROOT
 from tests.kit.binaries import ON_PATH
-from tests.kit.browser import NAMES
+from tests.kit.chromium import NAMES
 
 HIDE = ROOT / ".ci" / "hide.py"
 RUN = ROOT / ".ci" / "run"
@@ -67,7 +67,7 @@ def test_ci_hides_all_programs_that_the_tests_look_for_on_path(tmp_path: Path, n
 def test_servers_come_from_wheels_alone_and_no_browser_is_found_when_these_are_hidden(tmp_path: Path) -> None:
     asked = (
         "from tests.kit.binaries import available_servers\n"
-        "from tests.kit.browser import chromium\n"
+        "from tests.kit.chromium import chromium\n"
         "print(chromium(), *[server.path for server in available_servers()], sep=chr(10))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CACHEKIT_")}

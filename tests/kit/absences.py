@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from tests.kit.binaries import MATRIX, SERVERS, WRONG_CHOICE, available_servers
-from tests.kit.browser import BRING_A_BROWSER, chromium
+from tests.kit.chromium import BRING_A_BROWSER, chromium
 from tests.kit.tls import has_tls
 
 

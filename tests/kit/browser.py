@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
-import shutil
-import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,12 +12,9 @@ from typing import Any, Final, Self
 import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright
 
+from tests.kit.chromium import BRING_A_BROWSER, chromium
+
 DEADLINE: Final = 15.0
-NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-INSTALLED: Final = ("chrome-linux*/chrome", "chrome-mac*/*.app/Contents/MacOS/*")
-BRING_A_BROWSER: Final = (
-    "apt-get install chromium, or python -m playwright install chromium, or set CACHEKIT_CHROMIUM to the path of one"
-)
 
 # Options of the DevTools protocol: a platform authenticator that keeps passkeys and agrees at once.
 # https://chromedevtools.github.io/devtools-protocol/tot/WebAuthn/
@@ -32,38 +26,6 @@ AUTHENTICATOR: Final = {
     "isUserVerified": True,
     "automaticPresenceSimulation": True,
 }
-
-
-@functools.cache
-def chromium() -> str | None:
-    """Return the Chromium of this machine, or None.
-
-    It looks at ``$CACHEKIT_CHROMIUM``, on PATH, and in the folder of Playwright.
-
-    Raises:
-        FileNotFoundError: ``$CACHEKIT_CHROMIUM`` names nothing that runs.
-    """
-    chosen = os.environ.get("CACHEKIT_CHROMIUM")
-    for name in (chosen, *NAMES):
-        if name and (path := shutil.which(name)):
-            return path
-        if name and name == chosen:
-            message = f"CACHEKIT_CHROMIUM={chosen!r} is no program: name a Chromium, or unset it"
-            raise FileNotFoundError(message)
-    return next(_installed_by_playwright(), None)
-
-
-def _installed_by_playwright() -> Iterator[str]:
-    """Yield the browsers that ``playwright install chromium`` has installed, the newest first.
-
-    Playwright itself knows the place, but starts Node.js to tell it, which a bare machine may not be able to run.
-    https://playwright.dev/python/docs/browsers#managing-browser-binaries
-    """
-    cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "ms-playwright"
-    folder = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or cache)
-    for revision in sorted(folder.glob("chromium-*"), key=lambda path: (len(path.name), path.name), reverse=True):
-        for place in INSTALLED:
-            yield from map(str, revision.glob(place))
 
 
 @asynccontextmanager

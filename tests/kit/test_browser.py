@@ -13,7 +13,7 @@ import pytest
 from tests import ROOT
 from tests.kit import absences
 from tests.kit.absences import RequirementError, check_requirements
-from tests.kit.browser import BRING_A_BROWSER, chromium
+from tests.kit.chromium import BRING_A_BROWSER, chromium
 
 look = chromium.__wrapped__
 

@@ -1,0 +1,82 @@
+"""``python -m tests.docs.search SITE``: asks the search of the built site real questions, in a real Chromium.
+
+The questions are in questions.toml, each with the pages that answer it. One of them has to be among the first three
+results. Without a Chromium nobody is asked; with ``CACHEKIT_REQUIRE=browser`` that is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from html import unescape
+from pathlib import Path
+from typing import Final
+
+from tests.kit.chromium import BRING_A_BROWSER, chromium
+
+LIST: Final = Path(__file__).with_name("questions.toml")
+FIRST: Final = 3
+ASK: Final = """
+<pre id="answers"></pre>
+<script>
+addEventListener("load", () => {
+  const ask = (text) => Search._performSearch(...Search._parseQuery(text)).reverse().map((found) => found[0]);
+  const wait = () => Search._index === null ? setTimeout(wait, 10) : document.getElementById("answers").append(
+    JSON.stringify(QUESTIONS.map(ask)));
+  wait();
+});
+</script>
+"""
+
+
+def answers(site: Path, texts: list[str], browser: str) -> list[list[str]]:
+    """Return the pages that the search of ``site`` finds for each text, the best first."""
+    page = (site / "search.html").read_text(encoding="utf-8")
+    # Its script would ask for the query in the address.
+    asking = page.replace("</body>", ASK.replace("QUESTIONS", json.dumps(texts).replace("<", "\\u003c")) + "</body>")
+    with tempfile.TemporaryDirectory() as profile, tempfile.NamedTemporaryFile("w", suffix=".html", dir=site) as file:
+        file.write(asking)
+        file.flush()
+        command = [browser, "--headless", "--no-sandbox", f"--user-data-dir={profile}", "--virtual-time-budget=10000"]
+        done = subprocess.run(
+            [*command, "--dump-dom", Path(file.name).as_uri()], capture_output=True, text=True, check=True
+        )
+    found = re.search(r'<pre id="answers">(.*?)</pre>', done.stdout, re.DOTALL)
+    if not found or not found[1]:
+        sys.exit(f"the search of {site} has not answered: {done.stderr}")
+    pages: list[list[str]] = json.loads(unescape(found[1]))
+    return pages
+
+
+def rank(found: list[str], pages: list[str]) -> int | None:
+    """Return the place of the first of ``pages`` among the pages that were found; None if none of them is."""
+    return next((place for place, page in enumerate(dict.fromkeys(found), 1) if page in pages), None)
+
+
+def main(site: Path) -> int:
+    """Print the place of the right page for each question. Returns 1 if one is not among the first."""
+    browser = chromium()
+    if browser is None:
+        sys.stdout.write(f"no Chromium on this machine, so the search was not asked: {BRING_A_BROWSER}\n")
+        return int("browser" in os.environ.get("CACHEKIT_REQUIRE", ""))
+    questions = tomllib.loads(LIST.read_text(encoding="utf-8"))["question"]
+    missed = 0
+    for question, found in zip(questions, answers(site, [one["text"] for one in questions], browser), strict=True):
+        place = rank(found, question["pages"])
+        others = ""
+        if place is None or place > FIRST:
+            missed += 1
+            others = f"; wanted {', '.join(question['pages'])}, found {', '.join([*dict.fromkeys(found)][:5])}"
+        sys.stdout.write(f"{place or '-':>3}  {question['text']}{others}\n")
+    right = len(questions) - missed
+    sys.stdout.write(f"{right} of {len(questions)} questions have a right page among the first {FIRST}\n")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).resolve()))
