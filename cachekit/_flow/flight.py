@@ -134,8 +134,8 @@ class Flight(Struct, eq=False):
     asked: int = 0
     """The number of its last question for the lease; 0 before the first one."""
     doubted: bool = False
-    """Whether its process had invalidated the key when it asked, and the store may not have known. A value that it found
-    then may be older than calls that share it, though the journal is empty by now."""
+    """Whether its process had invalidated the key when it asked, and the store may not have known. A value that it
+    found then may be older than calls that share it, though the journal is empty by now."""
     _waiters: deque[asyncio.Future[Landed | None]] | None = None
     _followers: list[asyncio.Future[None]] | None = None
 
