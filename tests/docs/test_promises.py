@@ -26,6 +26,8 @@ PACKAGE = Path(cachekit.__file__).parent
 OURS = {"benchmarks", "cachekit", "docs", "examples", "tests"}
 WORDS = {"benchmarks": {*PARTS, *(question.name for question in all_questions())}, "tests.models": {*PROTOCOLS}}
 """The words that a command of ours takes, besides its options."""
+MADE = {"benchmarks/results", "docs/_build/html"}
+"""Folders that a command makes."""
 
 SECTIONS = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
 FIGURE = re.compile(r"^\*\*Figure\*\*: (.+?)\(`([^`]+)`,\s\[[\w.]+\]\(([\w.]+)\)\)\.$", re.MULTILINE | re.DOTALL)
@@ -56,7 +58,7 @@ def missing_tests(text: str) -> list[str]:
 
 def missing_files(text: str) -> list[str]:
     named = re.findall(rf"`((?:{'|'.join(OURS)}|\.ci)/[\w/.-]*\w)", text)
-    return [name for name in named if not place(name).exists() and name != "benchmarks/results"]
+    return [name for name in named if not place(name).exists() and name not in MADE]
 
 
 def commands(text: str) -> Iterator[list[str]]:

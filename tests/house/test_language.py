@@ -27,7 +27,7 @@ def test_no_sentence_of_a_page_or_a_docstring_is_hard_to_read() -> None:
 def test_every_page_and_module_is_read() -> None:
     read = {*sources()}
     assert {ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md"} <= read
-    assert {*(ROOT / "docs").glob("*.md"), *PACKAGE.rglob("*.py")} <= read
+    assert {*(ROOT / "docs").rglob("*.md"), *PACKAGE.rglob("*.py")} <= read
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
