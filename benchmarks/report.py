@@ -69,6 +69,8 @@ def table(sheet: Sheet) -> Table:
 INTRODUCTION: Final = """\
 # Benchmarks
 
+After this page you can compare the cost of cachekit with the same by hand, and with other libraries.
+
 `python -m benchmarks --docs` has written this page. Variants take turns round by round in one process, so
 that a busy machine disturbs all of them alike; figures are medians, and ratios are medians of the ratios
 round by round.

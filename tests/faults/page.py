@@ -17,6 +17,8 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "faults.md"
 _BEGINNING: Final = """\
 # The effect of each fault on a call
 
+After this page you know what a call returns under each fault of a server or a network, and how long it takes.
+
 A cache is there to save time, so it must not cost any time when it is broken. The tests try every fault on this page
 against every operation. The page shows the result of each call, and the time that it takes. In short:
 
