@@ -172,6 +172,7 @@ class Uncached(Struct, frozen=True):
     - ``"unswept"``: the store cannot be looked through.
     - ``"seal"``: no key opens the store's bytes.
     - ``"value"``: a snapshot has to be a text and a number.
+
     A value that was not stored is a `NotStored`.
     """
 
