@@ -14,7 +14,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 import cachekit
 from tests import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# The blocks of the tutorial are the files of an application: test_tutorial.py writes and runs them.
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "tutorial.md")]
 MODULES = ["cachekit", *(module.name for module in pkgutil.walk_packages(cachekit.__path__, "cachekit."))]
 
 
