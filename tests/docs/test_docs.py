@@ -14,12 +14,10 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 import cachekit
 from tests import ROOT
 
-ELSEWHERE = {"how-to", "migrate"}
-"""Pages that tests/docs/test_how_to.py and tests/migrate run, on a server."""
-PAGES = [
-    ROOT / "README.md",
-    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name not in ELSEWHERE),
-]
+ELSEWHERE = [ROOT / "docs" / name for name in ("how-to", "migrate", "tutorial.md")]
+"""Pages that tests/docs/test_how_to.py, tests/migrate and tests/docs/test_tutorial.py run."""
+ALL = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in ALL if not any(page.is_relative_to(place) for place in ELSEWHERE)]
 MODULES = ["cachekit", *(module.name for module in pkgutil.walk_packages(cachekit.__path__, "cachekit."))]
 
 

@@ -148,27 +148,26 @@ def _versions(cache: Cache) -> tuple[list[int], Any, Any]:
     return version, read, batch
 
 
-async def test_a_load_that_began_before_a_failed_invalidation_is_not_stored(store: FailingStore, cache: Cache) -> None:
-    let_go, began, events = asyncio.Event(), asyncio.Event(), list[Event]()
+async def test_a_load_that_began_before_a_failed_invalidation_is_not_stored(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, events = Cache(store, timeout=PATIENCE), list[Event]()
+    source, cut = Source(cache), Cut(store, monkeypatch)
     cache.observe(events.append)
-
-    @cache.cached(key="k", ttl=60)
-    async def read() -> str:
-        began.set()
-        await let_go.wait()
-        return "old"
-
-    caller = asyncio.create_task(read())
-    await began.wait()
-    store.fail()
-    assert await read.invalidate() is False
-    store.recover()
-    let_go.set()
-    await caller
+    source.go_on.clear()
+    caller = asyncio.create_task(source.read())
+    await source.began.wait()
+    cut.fails.set()
+    assert await source.read.invalidate() is False
     # Its lease stands, since the store does not know: other processes would find the value until the replay.
+    source.go_on.set()
+    assert await caller == "old"
     assert not [event for event in events if isinstance(event, Filled)]
+    assert await store.get("k", PATIENCE) is None
+    cut.replays.set()
     await until(lambda: not len(cache.runtime.coherence.journal))
-    assert await read.peek() is MISS
+    assert await source.read.peek() is MISS
+    await cache.aclose()
 
 
 async def test_an_invalidation_whose_caller_was_cancelled_is_kept_or_done(own_server: RedisServer) -> None:
@@ -649,7 +648,7 @@ class Cut:
         return answer
 
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
-        if not self.fails.is_set():
+        if not self.removing.is_set():
             self.removing.set()
             await self.fails.wait()
             raise StoreUnavailableError("unavailable", "on cue")
