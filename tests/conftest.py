@@ -262,3 +262,12 @@ def no_task_is_left_over(request: pytest.FixtureRequest) -> None:
 def the_default_cache_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default cache of one test is not the default of another."""
     monkeypatch.setattr(functions, "_configured", None)
+
+
+@pytest.fixture(autouse=True)
+def the_level_of_the_log_is_restored() -> Iterator[None]:
+    """A page or an example that sets it takes no records from a later test of its process."""
+    logger = logging.getLogger("cachekit")
+    level = logger.level
+    yield
+    logger.setLevel(level)

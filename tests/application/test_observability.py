@@ -135,11 +135,7 @@ def test_the_page_shows_every_panel_and_every_alert(hour: Hour) -> None:
 
 
 def test_one_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    level = logging.getLogger("cachekit").level
-    try:
-        command.main(["--page", str(tmp_path / "page.html"), "--minutes", "2"])
-    finally:
-        logging.getLogger("cachekit").setLevel(level)
+    command.main(["--page", str(tmp_path / "page.html"), "--minutes", "2"])
     assert "<svg" in (tmp_path / "page.html").read_text()
     assert "page.html" in capsys.readouterr().out.replace("\n", "")
 
