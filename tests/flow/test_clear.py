@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from cachekit import MISS, Cache, CachedFunction
+from cachekit import MISS, Cache
 from cachekit.events import Missed
 from cachekit.testing import FailingStore
-from tests.kit.stale import HOUR, PATIENCE, WINDOWS, put, two_caches, watch
+from tests.kit.stale import HOUR, PATIENCE, two_caches, watch
 from tests.kit.waiting import until
 
 PREFIX = "mine:"
@@ -19,10 +18,11 @@ PREFIX = "mine:"
 class Source:
     """A source whose first load waits for a word, and a function that asks it."""
 
-    def __init__(self, cache: Cache, **options: Any) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.version, self.loads = "old", 0
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
 
+        @cache.cached(key="k", ttl=600)
         async def value() -> str:
             self.loads += 1
             found = self.version
@@ -31,8 +31,7 @@ class Source:
                 await self.go_on.wait()
             return found
 
-        usual: dict[str, Any] = {"ttl": 600, **options}
-        self.value: CachedFunction[[], str] = cache.cached(key="k", **usual)(value)
+        self.value = value
 
     async def begin(self) -> asyncio.Task[str]:
         """Begin the first load."""
@@ -72,20 +71,3 @@ async def test_when_the_store_cannot_tell_a_call_after_a_clear_waits_for_no_load
         store.recover()
         source.go_on.set()
         assert await before == "old"
-
-
-async def test_a_load_that_hangs_since_before_a_clear_keeps_no_later_value_stale(store_url: str) -> None:
-    async with two_caches(store_url, prefix=PREFIX) as (here, elsewhere):
-        source = Source(here, **WINDOWS)
-        before = await source.begin()
-        source.version = "new"
-        assert await here.clear()
-        # Another process has stored it since, and its TTL is over.
-        await put(elsewhere, f"{PREFIX}k", "stale", left=-10)
-        assert await source.value() == "stale"
-        assert here.loading_in_background == 1
-        await until(lambda: not here.loading_in_background)
-        assert await source.value() == "new"
-        source.go_on.set()
-        assert await before == "old"
-        assert await source.value.peek() == "new"

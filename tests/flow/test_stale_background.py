@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -273,6 +273,35 @@ async def test_closing_the_cache_cancels_a_load_that_does_not_end_and_gives_its_
         assert (await raw_at(elsewhere, "k"))[1] is None
         source.open.set()
         assert await call() == "new"
+
+
+CHANGES: dict[str, Callable[[Cache, CachedFunction[[], Any]], Awaitable[bool]]] = {
+    "invalidate": lambda cache, call: call.invalidate(),
+    "set": lambda cache, call: call.set("set"),
+    "clear": lambda cache, call: cache.clear(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_load_that_hangs_since_before_a_change_by_its_process_keeps_no_later_value_stale(
+    store_url: str, source: Source, change: Callable[[Cache, CachedFunction[[], Any]], Awaitable[bool]]
+) -> None:
+    async with two_caches(store_url, prefix="mine:") as (here, elsewhere):
+        call, hangs = here.cached(key="k", ttl=600, **WINDOWS)(source.load), source.open
+        hangs.clear()
+        before = asyncio.create_task(call())
+        await source.began.wait()
+        assert await change(here, call)
+        # Another process has stored it since, and its TTL is over.
+        await put(elsewhere, "mine:k", "stale", left=-10)
+        source.open = asyncio.Event()
+        source.open.set()
+        assert await call() == "stale"
+        assert here.loading_in_background == 1
+        await until(lambda: not here.loading_in_background)
+        assert await call() == "new"
+        hangs.set()
+        assert await before == "new"
 
 
 # --- contexts -------------------------------------------------------------------------------------------

@@ -645,6 +645,7 @@ EXTRAS: Final[dict[str, Tags]] = {
         ("A", "A"), ("A",), faults=1, warm=False, under_way=True, ordered=False, broken=frozenset({_VOIDS})
     ),
     f"{_VOIDS}: one waits for another process": _WAITING,
+    f"{_VOIDS}, of the key: one waits for another process": replace(_WAITING, bumps=(), unlinks=("A",)),
 }
 """What is not needed for what is promised, by name, each with a scene that lacks it, and holds."""
 

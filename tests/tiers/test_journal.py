@@ -170,6 +170,55 @@ async def test_a_load_that_began_before_a_failed_invalidation_is_not_stored(
     await cache.aclose()
 
 
+async def _invalidates(cache: Cache, source: Source, cut: Cut) -> None:
+    @cache.invalidates("k", always=True)
+    async def write() -> None:
+        cut.hangs.set()
+        await asyncio.Event().wait()
+
+    await write()
+
+
+async def _puts(cache: Cache, source: Source, cut: Cut) -> None:
+    # It has no lease, since the store did not hear of it: the load keeps its own.
+    async with source.read.writing():
+        cut.hangs.set()
+        await asyncio.Event().wait()
+
+
+async def _commits(cache: Cache, source: Source, cut: Cut) -> None:
+    async with cache.after_commit():
+        await cache.delete("another")
+        await source.read.expire()
+    # The removal of the other key comes first, and hangs.
+
+
+@pytest.mark.parametrize("write", [_invalidates, _puts, _commits])
+async def test_a_load_that_began_before_a_write_that_was_cancelled_is_not_stored(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch, write: Callable[[Cache, Source, Cut], Awaitable[None]]
+) -> None:
+    cache, events = Cache(store, timeout=PATIENCE), list[Event]()
+    source, cut = Source(cache, stale_if_error=60), Cut(store, monkeypatch)
+    cache.observe(events.append)
+    source.go_on.clear()
+    caller = asyncio.create_task(source.read())
+    await source.began.wait()
+    writing = asyncio.ensure_future(write(cache, source, cut))
+    await cut.hangs.wait()
+    writing.cancel()
+    await asyncio.wait([writing])
+    assert cache.runtime.coherence.journal.holds("k")
+    source.go_on.set()
+    assert await caller == "old"
+    assert not [event for event in events if isinstance(event, Filled)]
+    assert await store.get("k", PATIENCE) is None
+    cut.fails.set()
+    cut.replays.set()
+    # A caller that was cancelled begins nothing: the next read sees to it.
+    await until(lambda: not len(cache.runtime.coherence.journal), partial(cache.get, "k"))
+    await cache.aclose()
+
+
 async def test_an_invalidation_whose_caller_was_cancelled_is_kept_or_done(own_server: RedisServer) -> None:
     async with Cache(own_server.url, timeout=PATIENCE) as cache:
         source = Source(cache)
@@ -629,15 +678,19 @@ async def test_a_value_that_was_read_with_its_lease_before_the_replay_is_no_hit(
 
 
 class Cut:
-    """Steps of a store that wait for a word: a removal that fails, its replay, a read, and an answer with a value."""
+    """Steps of a store that wait for a word: a removal that fails, its replay, a read, and an answer with a value.
+
+    No lease is taken over.
+    """
 
     def __init__(self, store: FailingStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self._delete, self._run = store.delete, store.run
-        self.reading, self.removing, self.held, self.found = [asyncio.Event() for _ in range(4)]
+        self.reading, self.removing, self.held, self.found, self.hangs = [asyncio.Event() for _ in range(5)]
         self.reads, self.fails, self.replays, self.heard = [asyncio.Event() for _ in range(4)]
         self.reads.set()
         monkeypatch.setattr(store, "delete", self.delete)
         monkeypatch.setattr(store, "run", self.run)
+        monkeypatch.setattr(store, "seize_lease", self.seize_lease)
         for verb in ("get", "get_with_lease", "get_with_lease_and_ttl"):
             monkeypatch.setattr(store, verb, partial(self.read, getattr(store, verb)))
 
@@ -650,10 +703,14 @@ class Cut:
     async def delete(self, keys: Sequence[str], timeout: float) -> None:
         if not self.removing.is_set():
             self.removing.set()
+            self.hangs.set()
             await self.fails.wait()
             raise StoreUnavailableError("unavailable", "on cue")
         await self.replays.wait()
         await self._delete(keys, timeout)
+
+    async def seize_lease(self, key: str, timeout: float, token: bytes, *, lease_ms: int) -> None:
+        raise StoreUnavailableError("unavailable", "on cue")
 
     async def run(self, key: str, timeout: float, script: Script[Any]) -> Any:
         answer = await self._run(key, timeout, script)
