@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
     # The warnings of decoration are for `cachekit check`.
     logging.getLogger("cachekit").addHandler(logging.NullHandler())
     call = invocation_of(options.target, options.args)
-    if options.url is None:
+    if options.url is None and not options.prefix:
         told = asyncio.run(explain(call))
     else:
         with using(Cache(options.url, prefix=options.prefix, timeout=_TIMEOUT)):

@@ -415,6 +415,16 @@ def test_explain_takes_the_store_of_the_default_cache(
     assert (status, told["served"], told["kept"]) == (0, True, None)
 
 
+def test_explain_takes_a_prefix_with_the_url_of_the_environment(
+    application: Make, own_server: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application("memory://")
+    own_server.cli("SET", "app:default:1", "1")
+    monkeypatch.setenv("CACHEKIT_URL", own_server.url)
+    status, told = explained(capsys, "shop_of_a_test:of_default", "1", "--prefix", "app:")
+    assert (status, told["served"]) == (0, True)
+
+
 def test_explain_says_that_a_stale_value_is_handed_out(
     application: Make, own_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
