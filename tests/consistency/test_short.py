@@ -66,13 +66,14 @@ def test_nothing_invalidated_is_read_again_with_tags_batches_and_puts_under_any_
 
 
 def test_the_harness_finds_the_violations_of_a_naive_cache_aside() -> None:
-    """Otherwise the harness would prove nothing. A run takes a second or two; three seeds make sure."""
-    seeds = iter(range(3))
-    report = _naive(next(seeds))
-    while not report.violations and (seed := next(seeds, None)) is not None:
-        report = _naive(seed)
-    assert any(violation.kind == "stale" and violation.trace for violation in report.violations), report
+    """Otherwise the harness would prove nothing. A run takes a second or two; another seed helps a busy machine."""
+    report = next((report for report in map(_naive, range(5)) if _stale(report)), None)
+    assert report is not None, "five runs of a cache-aside without guards have read nothing stale"
     assert {violation.kind for violation in report.violations} <= {"stale", "left"}, report
+
+
+def _stale(report: Report) -> bool:
+    return any(violation.kind == "stale" and violation.trace for violation in report.violations)
 
 
 def _naive(seed: int) -> Report:
