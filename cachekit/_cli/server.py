@@ -65,16 +65,21 @@ async def info(server: Visit, section: str) -> dict[str, str] | None:
 async def check_version(server: Visit, patient: Patient) -> list[Line]:
     """Return the lines about the version, and about what kind of server it is. HELLO needs no right."""
     hello = pairs(await asked(server, "HELLO"))
-    if not hello:
-        return [unseen("version", "the version", "+hello, behind a proxy that knows it")]
-    told, product = str(hello.get("version", "")), str(hello.get("server", "redis")).capitalize()
+    if hello:
+        product = str(hello.get("server", "redis")).capitalize()
+        return [_judged(product, str(hello.get("version", ""))), *_kind(hello, patient)]
+    # Before Redis 6.0 no server knows HELLO.
+    told = (await info(server, "server") or {}).get("redis_version")
+    hidden = unseen("version", "the version", "+hello, behind a proxy that knows it")
+    return [_judged("Redis", told) if told else hidden]
+
+
+def _judged(product: str, told: str) -> Line:
     parts = tuple(int(part) for part in told.split(".")[:2] if part.isdecimal())
-    if parts < OLDEST:
-        advice = "use Redis 6.2 or later, or Valkey: the first version with GETDEL"
-        lines = [fault("version", f"{product} {told} is too old", advice)]
-    else:
-        lines = [ok("version", f"{product} {told}")]
-    return [*lines, *_kind(hello, patient)]
+    if parts >= OLDEST:
+        return ok("version", f"{product} {told}")
+    advice = "use Redis 6.2 or later, or Valkey: the first version with GETDEL"
+    return fault("version", f"{product} {told} is too old", advice)
 
 
 def _kind(hello: Mapping[str, Any], patient: Patient) -> list[Line]:

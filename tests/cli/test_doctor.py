@@ -250,9 +250,21 @@ async def test_latency_that_leaves_little_time_for_a_miss_is_a_warning(
 
 
 async def test_version_a_proxy_that_does_not_know_hello(redis_server: RedisServer) -> None:
-    async with ScriptedServer(redis_server.port, {b"HELLO": b"-ERR unknown command 'HELLO'\r\n"}) as scripted:
+    replies = {b"HELLO": b"-ERR unknown command 'HELLO'\r\n", b"INFO": b"-NOPERM no INFO for this user\r\n"}
+    async with ScriptedServer(redis_server.port, replies) as scripted:
         line = only(await examined(scripted.url), "version")
     assert (line.status, "+hello" in line.advice) == (Status.UNKNOWN, True)
+
+
+async def test_version_a_server_so_old_that_it_does_not_know_hello(redis_server: RedisServer) -> None:
+    told = b"# Server\r\nredis_version:5.0.6\r\n"
+    replies = {
+        b"HELLO": b"-ERR unknown command `HELLO`, with args beginning with: \r\n",
+        b"INFO": b"$%d\r\n%b\r\n" % (len(told), told),
+    }
+    async with ScriptedServer(redis_server.port, replies) as scripted:
+        line = only(await examined(scripted.url), "version")
+    assert (line.status, line.text) == (Status.FAULT, "Redis 5.0.6 is too old")
 
 
 @pytest.mark.usefixtures("hasty")
