@@ -104,9 +104,9 @@ class Keyspace:
             self._drop(next(iter(self._entries)))
 
     def _drop(self, key: str) -> None:
-        value, _ = self._entries.pop(key)
-        if isinstance(value, list):
-            # The generation of the window, which would stay for as long as nobody asks for it.
+        value, expires = self._entries.pop(key)
+        if isinstance(value, list) and key in self._leases and self._leases[key][1] <= expires:
+            # The generation of the window, which would stay until it is asked for. A seized lease may end later.
             self.release(key)
 
     def remove(self, key: str) -> None:

@@ -432,3 +432,15 @@ def test_redis_keeps_the_contract(redis_server: RedisServer) -> None:
         return open_store(redis_server.url, clock=SystemClock())
 
     check(opens, moves_time=False, examples=sized(30, 80))
+
+
+async def test_a_lease_that_was_seized_outlives_the_window_of_its_key_in_memory() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    generation = await store.run("w", PATIENCE, OpenWindow(b"t1", 1000))
+    assert await store.run("w", PATIENCE, Push(generation, b'{"n":1}', 1, 1000))
+    await store.seize_lease("w", PATIENCE, b"t2", lease_ms=2000)
+    clock.advance(1.0)
+    assert await store.get_with_lease("w", PATIENCE) == (None, b"t2")
+    clock.advance(1.0)
+    assert await store.get_with_lease("w", PATIENCE) == (None, None)
