@@ -407,7 +407,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def is_immutable(value: Any) -> bool:
-    """Tell whether several callers may get this very object: nothing in it can be changed.
+    """Tell whether several callers may get one object, and not a copy each: nothing in it can be changed.
 
     Example:
         >>> is_immutable(("recieve", 3)), is_immutable(("recieve", [3]))

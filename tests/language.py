@@ -1,7 +1,10 @@
 """``python -m tests.language``: reads the sentences of the pages and docstrings, and names those that are hard to read.
 
 Many readers have another first language. `language.toml` beside this file has the rules: each is a pattern, with the
-advice that is shown, and one sentence that it finds. Code, in blocks or between backticks, is not read.
+advice that is shown, and one sentence that it finds. proselint adds its own: words that are repeated, redundant, old or
+confused, and phrases that are worn out. Code, in blocks or between backticks, is not read.
+
+vale is not used: its wheel is a script that fetches the program when it first runs, and it reads no docstring.
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ from typing import Final, NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from proselint.checks import __register__ as proselint_checks
+from proselint.config import DEFAULT, Config
+from proselint.registry import CheckRegistry
+from proselint.tools import LintFile
 
 import cachekit
 from tests import ROOT
@@ -36,7 +43,17 @@ NO_TEXT: Final = re.compile(r"^\s*$|^\s*\w+:$|\S {2,}\S|[├└]")
 """A line of a docstring between paragraphs: empty, the name of a section, or a part of a table or a tree."""
 ITEM: Final = re.compile(r" {4}[\w*`][\w*`, .]*: ")
 """A line of a docstring with which the description of a parameter begins."""
+DIRECTIVE: Final = re.compile(r"^:{3,}.*$|^:\w+:.*$", re.MULTILINE)
+"""A line of a page that is for Sphinx."""
 ABBREVIATED: Final = re.compile(r"\b(e\.g|i\.e|vs|etc|No)\.$")
+PROSELINT: Final = Config(
+    max_errors=sys.maxsize,
+    # Left out: curly quotes; "But" at the beginning of a paragraph; "more than" before "all"; and old words, of which
+    # proselint finds one in "for every". `language.toml` has a rule for them.
+    checks={"misc.but": False, "misc.illogic": False, **DEFAULT["checks"], "typography": False, "archaism": False},
+)
+"""A name with a dot has to stand before the name before its dot: the first that fits decides."""
+CheckRegistry().register_many(proselint_checks)
 
 
 class Rule(NamedTuple):
@@ -142,7 +159,8 @@ def _of_markdown(path: Path, text: str, *, first: int) -> Iterator[Sentence]:
         around = [*around, token.tag] if token.nesting == 1 else around[: len(around) + token.nesting]
         if token.type == "inline" and token.map is not None:
             label = around[-1] in LABELS
-            yield from _split(Sentence(path, first + token.map[0], _plain(token.children or []), label))
+            words = DIRECTIVE.sub("", _plain(token.children or []))
+            yield from _split(Sentence(path, first + token.map[0], words, label))
 
 
 def _plain(tokens: Sequence[Token]) -> str:
@@ -173,10 +191,24 @@ def judge(sentence: Sentence, rules: Sequence[Rule], longest: int) -> Iterator[F
         yield Finding(sentence, f"{words} words, {longest} at most: make two sentences")
 
 
+def ask_proselint(read: Sequence[Sentence]) -> Iterator[Finding]:
+    """Yield what proselint finds in the sentences of a file."""
+    # A sentence is a line, with a number before it: its last word and the first word of the next are not a repetition.
+    lines = [line for number, sentence in enumerate(read) for line in (f"({number})", " ".join(sentence.text.split()))]
+    for result in LintFile("sentences", "\n".join(lines)).lint(PROSELINT) if lines else ():
+        found = result.check_result
+        yield Finding(read[result.pos[0] // 2 - 1], f"{found.message} ({found.check_path})")
+
+
 def findings(paths: Sequence[Path]) -> list[Finding]:
     """Return what is found in these files."""
     rules, longest = read_rules()
-    return [finding for path in paths for sentence in sentences(path) for finding in judge(sentence, rules, longest)]
+    found = list[Finding]()
+    for path in paths:
+        read = [*sentences(path)]
+        found += [finding for sentence in read for finding in judge(sentence, rules, longest)]
+        found += ask_proselint(read)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

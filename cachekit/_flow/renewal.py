@@ -28,8 +28,8 @@ class HeldLease(Struct, eq=False):
     seconds: float
     """How long it lasts, unless it is renewed."""
     ends: float
-    """When it is renewed for the last time, by the clock of the event loop: a load that hangs is not waited for
-    for ever."""
+    """When it is renewed for the last time, by the clock of the event loop: no caller waits without end for a load
+    that hangs."""
     renewals: Renewals
     due: float = 0.0
     """When it is renewed next."""

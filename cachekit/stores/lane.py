@@ -56,7 +56,7 @@ BATCH_BYTES: Final = 2**20
 
 QUEUE_PATIENCE: Final = 1.0
 """The most seconds for which an operation, whose time is over, waits for the batches before it to be answered. Time
-in which this process computes does not count: with 20,000 cold calls at once nearly all of the time is of that kind."""
+in which this process computes does not count: with 20,000 cold calls at once most of the wait is of that kind."""
 
 PATIENCE: Final = 0.5
 """Seconds without a byte until a connection with an overdue operation is given up. With the default deadline the

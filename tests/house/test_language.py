@@ -38,8 +38,27 @@ def test_a_rule_finds_its_own_example_and_lets_the_better_words_pass(rule: Rule,
 
 @pytest.mark.parametrize(("words", "findings"), [(LONGEST, 0), (LONGEST + 1, 1)])
 def test_a_sentence_has_so_many_words_and_no_more(tmp_path: Path, words: int, findings: int) -> None:
-    text = f"A short one. {' '.join(['Word', *['word'] * (words - 1)])}. And 1 more."
+    text = f"A short one. {' '.join(['Count', *(f'{number},' for number in range(1, words))])}. And 1 more."
     assert len(found(tmp_path / "page.md", text)) == findings
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("It works. It is the\nthe end.", "phrase is repeated"),
+        ("It works. This value is\nmore unique.", "not comparable"),
+        ("It works. This is a safe\nhaven.", "Redundancy"),
+    ],
+)
+def test_proselint_reads_the_sentences_too(tmp_path: Path, text: str, advice: str) -> None:
+    [finding] = found(tmp_path / "page.md", text)
+    assert finding.startswith("md:1:")
+    assert advice in finding
+
+
+def test_words_are_repeated_within_a_sentence_alone(tmp_path: Path) -> None:
+    text = "It is a hit. Hit it.\n\n| hit | hit |\n|---|---|\n| hit | hit |\n"
+    assert found(tmp_path / "page.md", text) == []
 
 
 def test_a_finding_names_the_line_in_which_its_sentence_begins(tmp_path: Path) -> None:
