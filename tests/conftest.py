@@ -260,8 +260,9 @@ def no_task_is_left_over(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def the_default_cache_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default cache of one test is not the default of another."""
+    """The default cache of one test is not the default of another, and no developer's Redis on the usual port."""
     monkeypatch.setattr(functions, "_configured", None)
+    monkeypatch.setenv("CACHEKIT_URL", "redis://localhost:1/0")
 
 
 @pytest.fixture(autouse=True)
