@@ -16,13 +16,13 @@ from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
-from cachekit._flow.batch import serve_many
+from cachekit._flow.batch import serve_ids, serve_many
 from cachekit._flow.batch_plan import MOST as MOST_IDS
 from cachekit._flow.batch_plan import BatchPlan, BatchPolicy, plan_alone, plan_many
 from cachekit._flow.batch_write import invalidate_ids, invalidate_many
-from cachekit._flow.plan import CallPlan, KnownTemplates
+from cachekit._flow.plan import CallPlan, KnownTemplates, renamed
 from cachekit._flow.policy import CachedManyOptions, CachedOptions, Duration, Policy, meant, nearest
-from cachekit._flow.put import Put, PutPlan, set_call, touch_call, ttl_of_call, write_through, writing
+from cachekit._flow.put import Put, PutPlan, run_and_store, set_call, touch_call, ttl_of_call, write_through, writing
 from cachekit._flow.read import peek, refresh, serve, serve_fitting, take
 from cachekit._flow.runtime import Lookup, Runtime
 from cachekit._flow.tagged import (
@@ -41,6 +41,7 @@ from cachekit._flow.write import (
     expire_call,
     invalidate,
     invalidate_call,
+    run_and_invalidate,
     write,
 )
 from cachekit._tiers.outcome import Miss
@@ -81,10 +82,11 @@ DECORATED: Final[WeakKeyDictionary[Plan, None]] = WeakKeyDictionary()
 (`cachekit.describing`). It keeps no function alive, and no call looks here."""
 
 
-def _note(plan: Plan, runtime: Lookup) -> None:
+def _note(plan: Plan, runtime: Lookup, serve: Callable[..., Any]) -> None:
     # The plan holds the way to its cache. As a value of the dictionary it would keep the plan alive for ever where the
     # cache leads to the function, as an observer of it may.
     plan.lookup = runtime
+    plan.serve = renamed(serve, plan.name)
     DECORATED[plan] = None
 
 
@@ -150,8 +152,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         plan = self._self_plan
         if kwargs or len(bound) not in plan.counts:
             return serve_fitting(self._self_runtime(), plan, bound, kwargs)
-        # mypy has a wider type than Python for the result of an `async def`, here and below.
-        return serve(self._self_runtime(), plan, bound, kwargs)  # type: ignore[return-value]
+        return plan.serve(self._self_runtime(), plan, bound, kwargs)
 
     def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of this call, without the cache's prefix.
@@ -370,7 +371,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
                 # The descriptor stays outside: it binds the function inside.
                 return type(function)(decorate(function.__func__))
             plan: PutPlan[..., Any] = PutPlan(function, one)
-            _note(plan, runtime)
+            _note(plan, runtime, run_and_store)
             return PuttingFunction(function, plan, runtime)
 
         decorated: Callable[P2, CoroutineType[Any, Any, R]] = decorate(function)
@@ -492,7 +493,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         def decorate(function: Any) -> Any:
             function, binds = _unwrapped(function, "many")
             plan = plan_many(function, one, each, policy)
-            _note(plan, runtime)
+            _note(plan, runtime, serve_ids)
             return CachedManyFunction(function, plan, runtime, binds)
 
         return decorate
@@ -582,7 +583,7 @@ class CachedFunction(BoundCachedFunction[P, R]):
         plan = self._self_plan
         if kwargs or len(args) not in plan.counts:
             return serve_fitting(self._self_runtime(), plan, args, kwargs)
-        return serve(self._self_runtime(), plan, args, kwargs)  # type: ignore[return-value]
+        return plan.serve(self._self_runtime(), plan, args, kwargs)
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Refuse the default key of a method whose first parameter has a name of its own.
@@ -624,7 +625,7 @@ class TaggedFunction(_Tagged[P, R], CachedFunction[P, R]):
         plan = self._self_plan
         if kwargs or len(args) not in plan.counts:
             return serve_tagged(self._self_runtime(), plan, args, kwargs)
-        return serve_with_tags(self._self_runtime(), plan, args, kwargs)  # type: ignore[return-value]
+        return plan.serve(self._self_runtime(), plan, args, kwargs)
 
 
 class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
@@ -787,7 +788,7 @@ def make_cached(runtime: Lookup, known: KnownTemplates, key: str | None, options
         function, binds = _unwrapped(function)
         plan: CallPlan[..., Any] = CallPlan(function, key, policy, of_class=binds == "class")
         known.add(plan)
-        _note(plan, runtime)
+        _note(plan, runtime, serve if plan.tags is None else serve_with_tags)
         return (CachedFunction if plan.tags is None else TaggedFunction)(function, plan, runtime, binds)
 
     return decorate
@@ -813,7 +814,7 @@ def make_cached_many(
         function, binds = _unwrapped(function, "cached_many")
         plan = plan_alone(function, key, each, (policy, batch_policy))
         known.add(plan.one)
-        _note(plan, runtime)
+        _note(plan, runtime, serve_ids)
         return CachedManyFunction(function, plan, runtime, binds)
 
     return decorate
@@ -917,7 +918,7 @@ def make_invalidates(runtime: Lookup, keys: tuple[str, ...], options: Invalidati
             # The descriptor stays outside: it binds the function inside.
             return type(function)(decorate(function.__func__))
         plan: WritePlan[..., Any] = WritePlan(function, invalidation)
-        _note(plan, runtime)
+        _note(plan, runtime, run_and_invalidate)
         return InvalidatingFunction(function, plan, runtime)
 
     return decorate

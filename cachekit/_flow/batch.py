@@ -51,7 +51,7 @@ def serve_many(
     except TypeError:
         pass
     else:
-        return _serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
+        return plan.serve(runtime, plan, args, kwargs)
     # Outside the handler, so that the function's own error is the only one that is shown.
     refused: CoroutineType[Any, Any, dict[K, V]] = cast("Any", plan.function)(*args, **kwargs)
     return refused
@@ -68,7 +68,10 @@ class _Keys(Struct):
     """Ids that are loaded, and not stored."""
 
 
-async def _serve(runtime: Runtime, plan: BatchPlan[K, V], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[K, V]:
+async def serve_ids(
+    runtime: Runtime, plan: BatchPlan[K, V], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[K, V]:
+    """Do as `serve_many`, for arguments that fit."""
     asked = plan.bind(args, kwargs)
     one = plan.one
     tags = None if one.tags is None else BatchTags(runtime, asked)

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from cachekit._flow.arguments import Arguments, arguments_of
-from cachekit._flow.plan import CallPlan, check_function, describe, return_annotation
+from cachekit._flow.plan import CallPlan, Serve, check_function, describe, return_annotation
 from cachekit._flow.policy import Duration, Policy
 from cachekit._flow.runtime import Lookup
 from cachekit._flow.tagging import TagPlan
@@ -64,6 +64,8 @@ class BatchPlan(Generic[K, V]):
 
     lookup: Lookup
     """How its cache is found; its decorator sets it."""
+    serve: Serve
+    """Serves a call whose arguments fit, under the name of the function; its decorator sets it."""
 
     def __init__(
         self,

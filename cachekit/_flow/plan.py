@@ -10,7 +10,7 @@ import types
 import typing
 import weakref
 from collections.abc import Callable, Container, Coroutine, Hashable, Iterator
-from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
 from cachekit._flow.arguments import Arguments, arguments_of
 from cachekit._flow.policy import NoAnswerError, Policy
@@ -39,6 +39,20 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+Serve: TypeAlias = "Callable[..., types.CoroutineType[Any, Any, Any]]"
+
+
+def renamed(serve: Callable[..., Any], name: str) -> Serve:
+    """Return a copy of an ``async def`` whose coroutines have the ``name`` of a decorated function.
+
+    Python shows it when the ``await`` is forgotten, and in a task. To name each coroutine would cost each hit.
+    """
+    plain = cast("types.FunctionType", serve)
+    copy = types.FunctionType(plain.__code__, plain.__globals__)
+    copy.__qualname__ = name
+    return copy
+
+
 class CallPlan(Generic[P, R]):
     """How calls of one function are cached.
 
@@ -54,6 +68,8 @@ class CallPlan(Generic[P, R]):
 
     lookup: Lookup
     """How its cache is found; its decorator sets it."""
+    serve: Serve
+    """Serves a call whose arguments fit, under the name of the function; its decorator sets it."""
 
     def __init__(
         self, function: Callable[P, Coroutine[Any, Any, R]], key: str | None, policy: Policy, *, of_class: bool = False

@@ -23,7 +23,7 @@ from cachekit._flow.commit import BLOCKS, Block, Write, block_for, block_for_any
 from cachekit._flow.flight import Flight
 from cachekit._flow.lease import release, seize, stop_renewing
 from cachekit._flow.load import fill_inside, stored_form, tell_filled
-from cachekit._flow.plan import CallPlan, check_function, describe
+from cachekit._flow.plan import CallPlan, Serve, check_function, describe
 from cachekit._flow.runtime import Lookup, Runtime
 from cachekit._flow.stale import UNTIMED
 from cachekit._flow.tagged_lease import with_tags
@@ -320,6 +320,8 @@ class PutPlan(Generic[P, R]):
 
     lookup: Lookup
     """How its cache is found; its decorator sets it."""
+    serve: Serve
+    """Serves a call whose arguments fit, under the name of the function; its decorator sets it."""
 
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], one: CallPlan[..., R]) -> None:
         signature = check_function(function, "puts")
@@ -359,12 +361,12 @@ def write_through(
         TypeError: The arguments do not fit; at once, and from the function itself.
     """
     if fits(plan.fit, args, kwargs):
-        # mypy has a wider type than Python for the result of an `async def`.
-        return _write_through(runtime, plan, args, kwargs)  # type: ignore[return-value]
+        return plan.serve(runtime, plan, args, kwargs)
     return cast("CoroutineType[Any, Any, R]", plan.function(*args, **kwargs))
 
 
-async def _write_through(runtime: Runtime, plan: PutPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+async def run_and_store(runtime: Runtime, plan: PutPlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """Do as `write_through`, for arguments that fit."""
     try:
         key = plan.render(*args, **kwargs)
     except RenderError as error:

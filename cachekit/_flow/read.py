@@ -40,8 +40,7 @@ def serve_fitting(
     except TypeError:
         pass
     else:
-        # mypy has a wider type than Python for the result of an `async def`.
-        return serve(runtime, plan, args, kwargs)  # type: ignore[return-value]
+        return plan.serve(runtime, plan, args, kwargs)
     # Outside the handler, so that the function's own error is the only one that is shown.
     refused: CoroutineType[Any, Any, R] = cast("Any", plan.function)(*args, **kwargs)
     return refused

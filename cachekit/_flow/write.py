@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, cast
 from msgspec import Struct
 
 from cachekit._flow.commit import BLOCKS, Changes, Write, block_for, open_block
-from cachekit._flow.plan import CallPlan, check_function, describe
+from cachekit._flow.plan import CallPlan, Serve, check_function, describe
 from cachekit._flow.runtime import Lookup, Runtime
 from cachekit._flow.tagging import compile_tags, of_result
 from cachekit._tiers.guard import Budget
@@ -86,6 +86,8 @@ class WritePlan(Generic[P, R]):
 
     lookup: Lookup
     """How its cache is found; its decorator sets it."""
+    serve: Serve
+    """Serves a call whose arguments fit, under the name of the function; its decorator sets it."""
 
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], options: Invalidation) -> None:
         signature = check_function(function, "invalidates")
@@ -154,12 +156,14 @@ def write(
         TypeError: The arguments do not fit; at once, and from the function itself.
     """
     if fits(plan.fit, args, kwargs):
-        # mypy has a wider type than Python for the result of an `async def`.
-        return _write(runtime, plan, args, kwargs)  # type: ignore[return-value]
+        return plan.serve(runtime, plan, args, kwargs)
     return cast("CoroutineType[Any, Any, R]", plan.function(*args, **kwargs))
 
 
-async def _write(runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+async def run_and_invalidate(
+    runtime: Runtime, plan: WritePlan[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
+    """Do as `write`, for arguments that fit."""
     options = plan.options
     if options.around:
         before = plan.keys_before(runtime.reporter, args, kwargs)

@@ -10,6 +10,7 @@ import gc
 import inspect
 import logging
 import pickle
+import re
 import typing
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -617,6 +618,21 @@ async def square(x: int, *, times: int = 1) -> int:
     return x * x * times
 
 
+@square.puts
+async def set_square(x: int) -> int:
+    return x
+
+
+@square.many(each="numbers")
+async def squares(numbers: list[int], *, times: int = 1) -> dict[int, int]:
+    return {x: x * x * times for x in numbers}
+
+
+@cached(key="tagged:<x>", ttl=60, tags=["squares"])
+async def tagged_square(x: int) -> int:
+    return x * x
+
+
 @invalidates("square:<x>")
 async def forget_square(x: int) -> None: ...
 
@@ -629,6 +645,18 @@ async def filters(**filters: int) -> dict[str, int]:
 @invalidates("filters")
 async def set_filters(**filters: int) -> dict[str, int]:
     return filters
+
+
+@pytest.mark.parametrize(
+    "function", [square, set_square, squares, tagged_square, forget_square, Repository("a").with_self], ids=shown
+)
+@pytest.mark.parametrize("by_name", [False, True], ids=["by position", "by name"])
+def test_python_names_the_function_when_the_await_is_forgotten(function: Any, by_name: bool) -> None:
+    first = next(iter(inspect.signature(function).parameters))
+    arguments: dict[str, Any] = {first: [1]} if function is squares else {first: 1}
+    name = f"{__name__}.{function.__qualname__}"
+    with pytest.warns(RuntimeWarning, match=f"coroutine '{re.escape(name)}' was never awaited"):
+        function(**arguments) if by_name else function(*arguments.values())
 
 
 @dataclasses.dataclass
