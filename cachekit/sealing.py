@@ -126,7 +126,7 @@ class Sealer:
         ring = self._now()
         cipher = ring.ciphers.get(sealed[:_NONCE_AT])
         if cipher is None:
-            message = "no key is the one that they were written with"
+            message = "they were written with another key"
             raise SealError(message)
         try:
             padded = cipher.decrypt(sealed[_NONCE_AT:_TEXT_AT], sealed[_TEXT_AT:], place)

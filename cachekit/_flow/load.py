@@ -118,9 +118,8 @@ def load_failed(call: Call[Any], flight: Flight, error: Exception, *, raised: bo
     """Tell observers that a load has failed, and the log if its caller does not see that: it was not ``raised``."""
     reporter, name, kind = call.runtime.reporter, call.plan.name, type(error).__name__
     if not raised:
-        reporter.log(
-            name, "load", f"loads of {name} raise {kind}; its callers get stale values, or do not see it otherwise"
-        )
+        text = f"loads of {name} raise {kind}, and no caller sees that: a stale value stands in, or no caller waits"
+        reporter.log(name, "load", text)
     if reporter.observers:
         reporter.emit(LoadFailed(call.key, name, kind, flight.took, call.by, raised))
 

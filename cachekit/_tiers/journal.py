@@ -189,9 +189,10 @@ class Journal:
     def abandon(self) -> None:
         """Report that the rest will not be replayed, since the cache is closed. It stays in force in this process."""
         LOGGER.warning(
-            "the cache is closed with %d invalidations that the store has not acknowledged; other processes "
-            "may serve those keys until their TTL ends",
+            "the cache is closed with %d %s that the store has not acknowledged; other processes may serve the old "
+            "values until their TTL ends",
             len(self._pending),
+            "invalidation" if len(self._pending) == 1 else "invalidations",
         )
         self._reporter.emit(InvalidationsLost(len(self._pending)))
 

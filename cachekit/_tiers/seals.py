@@ -144,4 +144,4 @@ class Seals:
 
     def _left_out(self, codec: Codec, why: str | None) -> None:
         if why is not None:
-            self._reporter.incident(codec.name, "seal", f"{codec.name} leaves bytes in the store out: {why}")
+            self._reporter.incident(codec.name, "seal", f"{codec.name} passes over bytes in the store: {why}")

@@ -34,7 +34,7 @@ async def texts(cache: Cache, user_id: str = "42", **options: Any) -> list[str]:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [message for message in caplog.messages if "leaves bytes in the store out" in message]
+    return [message for message in caplog.messages if "passes over bytes in the store" in message]
 
 
 # --- snapshots ------------------------------------------------------------------------------------------

@@ -307,7 +307,7 @@ async def test_invalidations_of_scopes_that_do_not_reach_the_store_are_told_when
     store.fail()
     await cache.scoped("one:").delete("key")
     await cache.aclose()
-    assert "the cache is closed with 1 invalidations" in caplog.text
+    assert "the cache is closed with 1 invalidation that" in caplog.text
 
 
 def test_scopes_that_nobody_needs_leave() -> None:
