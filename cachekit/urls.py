@@ -230,6 +230,10 @@ def parse(url: object) -> StoreURL:
         message = f"unknown URL scheme {scheme!r}; write {_FORMS}"
         raise ConfigurationError(message)
     _check_login(parts)
+    if "redis" in parts.scheme and parts.path and "://" not in url:
+        # Otherwise its host would be taken for a database.
+        message = f"the {parts.scheme}:// URL has no // before its host; write {_FORMS}"
+        raise ConfigurationError(message)
     return _KINDS[parts.scheme](parts, _options(parts))
 
 
