@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from cachekit._cli.annotations import lost_of
 from cachekit._cli.findings import CODES, Application, Finding, findings_of, ignored
+from cachekit._cli.keys import counted
 from cachekit._cli.modules import import_modules, named_by_hand
 from cachekit._cli.output import Output
 from cachekit.describing import Decorated, Description, all_decorated
@@ -89,7 +90,7 @@ def _show(functions: Sequence[Listed], found: Sequence[Finding], out: Output) ->
     for finding in found:
         out.labelled("fault", finding.code, f"{finding.function} ({_short(finding.line)})")
         out.advise(finding.text)
-    out.say(f"{len(functions)} functions, {len(found)} findings", "fault" if found else "ok")
+    out.say(f"{counted(len(functions), 'function')}, {counted(len(found), 'finding')}", "fault" if found else "ok")
 
 
 def _facts(told: Description, lost: Sequence[str]) -> list[str]:

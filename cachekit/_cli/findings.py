@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import itertools
 import re
@@ -218,14 +219,13 @@ def _any_common(template: str, others: Iterable[str]) -> bool:
 
 def _nearest(template: str, others: Sequence[str]) -> str:
     """Return the template that its author may have meant."""
-    head = template.partition("<")[0].rstrip(":")
-    near = [other for other in others if _alike(head, other.partition("<")[0].rstrip(":"))]
-    return f"; {near[0]!r} is the nearest" if near else ""
+    heads = {_head(other): other for other in reversed(others)}
+    near = difflib.get_close_matches(_head(template), [*filter(None, heads)], n=1)
+    return f"; {heads[near[0]]!r} is the nearest" if near else ""
 
 
-def _alike(one: str, other: str) -> bool:
-    letters = sum(1 for a, b in zip(one, other, strict=False) if a == b)
-    return bool(letters) and 2 * letters >= max(len(one), len(other))
+def _head(template: str) -> str:
+    return template.partition("<")[0].rstrip(":")
 
 
 def ignored(finding: Finding, choices: Iterable[str]) -> bool:

@@ -10,7 +10,7 @@ import orjson
 
 from cachekit._cli.existing import check_key
 from cachekit._cli.output import Output
-from cachekit._cli.places import add_place, url_of
+from cachekit._cli.places import add_place, nothing_at, url_of
 from cachekit._cli.standing import Standing, standing_at
 from cachekit.errors import ConfigurationError
 
@@ -27,7 +27,7 @@ async def run(options: argparse.Namespace, out: Output) -> int:
     """Print the value; return 1 if there is none."""
     standing = await standing_at(url_of(options), options.prefix, check_key(options.key))
     if standing.kind == "none":
-        out.document(None) if out.as_json else out.mention(f"nothing stands at {options.key!r}", "warning")
+        out.document(None) if out.as_json else out.mention(nothing_at(options), "warning")
         return 1
     value = content_of(standing)
     if out.as_json:

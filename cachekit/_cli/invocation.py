@@ -49,7 +49,7 @@ def invocation_of(target: str, texts: Sequence[str]) -> Invocation:
     try:
         bound = plan.signature.bind_partial(*_filled(positional, plan), **named)
     except TypeError as error:
-        message = f"{target} {error}; it takes {plan.signature}"
+        message = f"{target}: {error}; it takes {plan.signature}"
         raise ConfigurationError(message) from None
     _convert(bound, plan)
     _leave_out(bound, plan, target)

@@ -42,7 +42,10 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
+        imported = name.partition(":")[0].removesuffix(".py").strip("/").replace("/", ".")
         message = f"there is no module {error.name!r} here; name it as an import does, such as shop.views"
+        if imported != name:
+            message = f"there is no module {name!r} here; write {imported}"
         raise ConfigurationError(message) from None
 
 

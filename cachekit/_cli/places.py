@@ -32,6 +32,12 @@ def _prefix(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def nothing_at(options: argparse.Namespace) -> str:
+    """Return what is said when nothing stands at the key: a prefix that was left out is the usual reason."""
+    advice = "" if options.prefix else "; if the cache has a prefix, give it as --prefix"
+    return f"nothing stands at {options.key!r}{advice}"
+
+
 def url_of(options: argparse.Namespace) -> str:
     """Return the URL of the store.
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from cachekit._cli.existing import check_key
 from cachekit._cli.output import Output
-from cachekit._cli.places import add_place, url_of
+from cachekit._cli.places import add_place, nothing_at, url_of
 from cachekit._cli.standing import standing_at
 
 HELP: Final = "print for how many seconds a key lives, and its value is fresh"
@@ -27,7 +27,7 @@ async def run(options: argparse.Namespace, out: Output) -> int:
     if out.as_json:
         out.document({"key": options.key, "there": there, "ttl": fresh, "kept": standing.left if there else None})
     elif not there:
-        out.mention(f"nothing stands at {options.key!r}", "warning")
+        out.mention(nothing_at(options), "warning")
     elif fresh is None:
         out.say("never ends")
     else:

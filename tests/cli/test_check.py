@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict, TypeVar
 
 import pytest
@@ -113,7 +114,38 @@ def test_nothing_is_found_in_the_examples(modules: Sequence[str]) -> None:
 
 def test_a_module_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "tests.cli.no_such_module"]) == 2
-    assert "there is no module 'tests.cli.no_such_module' here" in capsys.readouterr().err
+    assert "there is no module 'tests.cli.no_such_module' here; name it as" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", ["tests.cli.planted.py", "tests/cli/planted.py", "tests.cli.planted:cache"])
+def test_the_name_of_a_module_is_told_where_a_file_or_an_object_is_named(
+    written: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", written]) == 2
+    assert f"there is no module {written!r} here; write tests.cli.planted\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", ["sumary", "summarry", "smumary", "summaries"])
+def test_the_template_that_was_meant_is_named_beside_one_with_a_typing_error(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = f"""
+from cachekit import Cache
+cache = Cache("memory://")
+@cache.cached(key="stars:<book_id>", ttl=600)
+async def stars(book_id: int) -> int: ...
+@cache.cached(key="summary:<book_id>", ttl=600)
+async def summary(book_id: int) -> str: ...
+@cache.invalidates("{typed}:<book_id>")
+async def write(book_id: int) -> None: ...
+"""
+    module = f"typing_error_{typed}"
+    (tmp_path / f"{module}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["check", module]) == 1
+    told = capsys.readouterr().out
+    assert "'summary:<book_id>' is the nearest" in told
+    assert told.endswith("3 functions, 1 finding\n")
 
 
 def test_a_comment_in_the_source_silences_a_finding(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,9 +65,9 @@ class Shop:
         status = main([*argv, "--url", self.url, "--prefix", prefix, "--json"])
         return status, json.loads(self._capsys.readouterr().out or "null")
 
-    def told(self, *argv: str) -> tuple[int, str, str]:
+    def told(self, *argv: str, prefix: str = "shop:") -> tuple[int, str, str]:
         """Run a command for people; return its exit status, and what it printed."""
-        status = main([*argv, "--url", self.url, "--prefix", "shop:"])
+        status = main([*argv, "--url", self.url, "--prefix", prefix])
         printed = self._capsys.readouterr()
         return status, printed.out, printed.err
 
@@ -134,9 +134,15 @@ def test_get_prints_the_value_and_what_is_known_about_it(shop: Shop) -> None:
     status, told = shop.run("get", "snapshots:42")
     assert [item["text"] for item in told["value"]] == ["later", "private"]
     assert shop.run("get", "nothing") == (1, None)
-    assert shop.told("get", "nothing")[0] == 1
+    assert shop.told("get", "nothing")[::2] == (1, "nothing stands at 'nothing'\n")
     assert '"hello"' in shop.told("get", "greeting")[1]
     assert shop.run("get", "prof*")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["get", "ttl"])
+def test_a_prefix_that_was_left_out_is_thought_of(one_server: Shop, command: str) -> None:
+    status, _, told = one_server.told(command, "greeting", prefix="")
+    assert (status, told) == (1, "nothing stands at 'greeting'; if the cache has a prefix, give it as --prefix\n")
 
 
 def test_what_stands_at_a_lease_is_told(
@@ -444,7 +450,7 @@ def test_explain_reads_arguments_as_the_annotations_say(
     for argv, text in (
         (["shop_of_a_test:plain", "ann", "tomorrow"], "day='tomorrow' is no int"),
         (["shop_of_a_test:plain", "ann"], "needs day, which its key names"),
-        (["shop_of_a_test:plain", "a", "1", "2", "3"], "too many positional arguments"),
+        (["shop_of_a_test:plain", "a", "1", "2", "3"], "plain: too many positional arguments"),
         (["shop_of_a_test:rename", "1"], "is decorated with @invalidates"),
         (["shop_of_a_test:Profile"], "is not decorated"),
         (["shop_of_a_test:nothing"], "has no 'nothing'"),
