@@ -46,6 +46,7 @@ import argparse, pathlib, urllib.error, urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("-o", type=pathlib.Path, default="/dev/stdout")
 parser.add_argument("-s", action="store_true", required=True)
+parser.add_argument("-S", action="store_true")
 parser.add_argument("-w", default="")
 parser.add_argument("-X", default="GET")
 parser.add_argument("-d", type=str.encode)
