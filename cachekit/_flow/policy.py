@@ -229,11 +229,12 @@ _MEANT: Final = {
         "ttl=600",
     ),
     **dict.fromkeys(("prefix", "namespace", "key_prefix", "name"), 'key="profile:<user_id>"'),
-    **dict.fromkeys(("key_builder", "builder", "key_func", "keyfn", "make_key"), 'key="profile:<user_id>"'),
+    **dict.fromkeys(("key_builder", "builder", "key_func", "keyfn", "make_key", "noself"), 'key="profile:<user_id>"'),
     **dict.fromkeys(("condition", "unless", "skip_if", "skip_cache_func", "cache_if"), "when=lambda result: …"),
     **dict.fromkeys(("swr", "stale", "stale_ttl", "early_ttl"), 'stale_while_revalidate="1m"'),
     **dict.fromkeys(("early", "beta", "refresh"), 'refresh_ahead="auto"'),
-    **dict.fromkeys(("fallback", "stale_on_error"), 'stale_if_error="1h"'),
+    **dict.fromkeys(("fallback", "stale_on_error", "soft_ttl"), 'stale_if_error="1h"'),
+    "exceptions": "stale_on=ConnectionError",
     **dict.fromkeys(("maxsize", "max_size", "size", "local"), "near=True, and Cache(url, near=10_000) for how many"),
     **dict.fromkeys(("lock", "protected", "single_flight"), "nothing: calls of one key share a load in any case"),
     **dict.fromkeys(
@@ -241,7 +242,7 @@ _MEANT: Final = {
         "nothing: the return annotation tells the type that comes back",
     ),
     **dict.fromkeys(
-        ("cache", "backend", "store", "redis", "client", "url"),
+        ("cache", "alias", "backend", "store", "redis", "client", "url"),
         "nothing: the cache is that of configure(), or decorate with cache.cached",
     ),
 }

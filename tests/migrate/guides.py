@@ -33,6 +33,7 @@ from tests.kit.waiting import PATIENCE
 FOLDER: Final = ROOT / "docs" / "migrate"
 
 _BLOCK: Final = re.compile(r"^<!-- ([a-z ]+) -->\n```(?:python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CODE_SPAN: Final = re.compile(r"`([^`]+)`")
 _PATIENT: Final = "setup('redis://127.0.0.1:{port}/0', socket_timeout=20)"
 """In place of the one second of cashews, which a busy machine may take: the call would go on uncached, and load."""
 
@@ -83,6 +84,15 @@ class Guide:
             message = f"{self.page.name} does not say with which version its examples ran"
             raise GuideError(message)
         return found[1], found[2]
+
+    def cleared(self) -> list[str]:
+        """Return the prefixes that the page removes with `cachekit clear`."""
+        return sorted({*re.findall(r"cachekit clear --prefix ([^\s`]+)", self._text)})
+
+    def tabled(self) -> set[str]:
+        """Return the words in the code of all tables."""
+        rows = [line for line in self._text.splitlines() if line.startswith("|")]
+        return {word for row in rows for code in _CODE_SPAN.findall(row) for word in re.findall(r"\w+", code)}
 
     def programs(self) -> Iterator[tuple[str, list[Block]]]:
         """Yield each program: its name and its blocks, in order."""

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from cachekit import Cache, configure, functions
+from cachekit._cli import main
 from tests.kit.binaries import first_server
 from tests.kit.servers import RedisServer
+from tests.migrate.features import names_of
 from tests.migrate.guides import FOLDER, Guide, GuideError, Output, Program
 
 GUIDES = sorted(path for path in FOLDER.glob("*.md") if path.name != "index.md")
@@ -28,12 +30,14 @@ class Ran:
         outputs: What they printed.
         loads: How often each `main` asked its source: by program, and by the line of the `main`.
         keys: The keys that each side has left on the server.
+        removed: The keys that the commands of the page removed behind both.
     """
 
     guide: Guide
     outputs: list[Output] = field(default_factory=list)
     loads: dict[str, dict[int, int]] = field(default_factory=dict)
     keys: dict[str, set[str]] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
 
 
 def check_installed(guide: Guide) -> None:
@@ -53,6 +57,14 @@ def keys_of(server: RedisServer) -> set[str]:
     return {key.decode(errors="replace").lstrip("{") for key in server.cli("KEYS", "*")}
 
 
+def clean_up(guide: Guide, server: RedisServer) -> set[str]:
+    """Run the commands of a guide that remove what the other library left, and return the keys that are gone."""
+    before = keys_of(server)
+    for prefix in guide.cleared():
+        assert main(["clear", "--url", server.url, "--prefix", prefix, "--yes"]) == 0
+    return before - keys_of(server)
+
+
 # A guide runs once for all tests, in one worker.
 ONCE = [pytest.param(page, marks=pytest.mark.xdist_group(f"migrate-{page.stem}"), id=page.stem) for page in GUIDES]
 
@@ -68,6 +80,7 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
             patch.setitem(function.__kwdefaults__, "timeout", 20.0)
         for who, blocks in ran.guide.programs():
             if who == "beside":
+                ran.removed |= clean_up(ran.guide, server)
                 server.reset()
             before = keys_of(server)
             program = Program(ran.guide.page, who, server.port)
@@ -94,6 +107,16 @@ def test_the_two_libraries_share_no_entry(ran: Ran) -> None:
     assert {key for key in ran.keys["here"] if not key.startswith(prefix)} == set()
     assert {key for key in ran.keys["there"] if key.startswith(prefix)} == set()
     assert ran.keys["here"]
+
+
+def test_the_command_of_a_guide_removes_the_keys_of_the_other_library_alone(ran: Ran) -> None:
+    prefixes = tuple(ran.guide.cleared())
+    assert ran.removed == {key for key in ran.keys["there"] if key.startswith(prefixes)}
+    assert all(any(key.startswith(prefix) for key in ran.removed) for prefix in prefixes)
+
+
+def test_each_name_of_the_other_library_stands_in_a_table_of_its_guide(ran: Ran) -> None:
+    assert names_of(ran.guide.other[0]) - ran.guide.tabled() == set()
 
 
 PYTHON = "<!-- {} -->\n```python\nloads = []\ndef main(): ...\n```\n"
