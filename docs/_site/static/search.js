@@ -10,37 +10,41 @@
 const SYNONYMS = `
   accessible broken crash dead down inaccessible outage resilience resilient robust unavailable unreachable: outage fault
   acl denied: permission right
-  allow avoid condition conditional conditionally only unless: when
-  args argument arguments arg keyword kwargs param parameter parameters params positional: argument parameter
+  arg args argument arguments keyword kwargs param parameter parameters params positional: argument parameter
   atomic atomically consume getdel nonce once onetime otp singleuse: take once
   auth auth_pass authentication elasticache entra iam login rotate rotation username: credentials password
   authenticated authorised authorization authorized bearer identity personal: user
-  blocking nonasync synchronous: synchronous thread
+  based depending dynamic: depend
+  blocking non nonasync synchronous: synchronous thread
   bounded capacity lfu lru max maxsize size: maxsize bytes limit
   browse console contents inspect introspect list show: look
   builder: template key
-  bulk ids many mget mset multi multiget multiple: batch
-  bust clear delete del drop evict eviction forget purge remove reset wipe: invalidate remove
+  bulk mget mset multi multiget multiple: batch
+  bust clear del delete drop evict eviction forget purge remove reset wipe: invalidate remove
   bypass force forced ignore recalculate recompute regenerate reload renew skip: refresh
   ca cert certificate https pem selfsigned ssl: tls certificate
   cancel cancellation cancelled: cancelled
   cascade collection depend dependencies dependency dependent glob group pattern region related wildcard: tag group
   celery container containers distributed fork gunicorn kubernetes multiprocess multiprocessing pod pods uvicorn worker: process worker
   clientside inmemory l1 l2 layer layered local multilevel tier: near
-  coalesce concurrent dogpile dogpiling herd lock locking locks mutex redlock: stampede
+  coalesce dogpile dogpiling herd lock locking locks mutex redlock: stampede
   coder decoder deserialization deserialize encoder msgpack pickle serializable serialization serialize serializer unpickle: json
   coherence sync synchronize: report
   compress compressed gzip lz4 zlib: compression
+  condition conditional conditionally unless: condition store
   cookie etag max-age: header
   copy deepcopy immutable modified modify mutable mutate mutated mutation: change copy
+  crud patch post put: write
   custom existing inject own pass passing provide: inject
   dataclass pydantic schema: model
   datadog monitor monitoring observability statistics stats statsd: metrics
   deactivate: disable off
-  deploy deployment obsolete release rollout upgrade version: release deploys
+  deploy deployment obsolete release restart rollout upgrade version: release deploys
   dragonfly keydb memorystore valkey: server valkey
+  duration seconds time: ttl
   empty nil null: none
   encrypt encrypted encryption pii plaintext secret sensitive: seal private
+  error exception fail failing failure: fail raise error
   executor thread threading threads: thread
   expiration expiry lifetime sliding: ttl expire
   fall fallback: stand stale
@@ -48,27 +52,34 @@ const SYNONYMS = `
   freeze hang hangs hung stuck timeout timeouts: hang deadline timeout
   gdpr: erase
   host instance machine node: process
+  immediate immediately instantly: once wait
   jaeger otel sentry span spans trace tracing: opentelemetry span trace
   logger logging logs noise spam verbose: log record
   memo memoisation memoise memoization memoize: decorate
-  memory maxmemory oom ram: memory maxmemory
+  maxmemory memory oom ram: memory maxmemory
   mock pytest unittest: tests
   multitenant: tenant
   mutex: lease
   mypy paramspec pyright signature typed typehint typing: annotation checker
   namespace: prefix
   old outdated: stale old
-  output outcome response return returned returning: result
+  outcome output response return returned returning: result
   passkey webauthn: challenge passkey
   pool: connection
   prefill preheat preload prewarm prime startup warmup: warm
   random: jitter
+  ratio report summary: metrics
+  resource resources storage usage: memory store
   rollback transaction: commit
 `;
 
 // Words of questions that say little about the answer.
-const ASKING_WORDS = `able add allow cache cached caching example feature function functionality get help implement issue library
-  make making need option please possible problem question redis request support supporting use using value want way work`;
+const ASKING_WORDS = `
+  able action add allow avoid cache cached caching case decorated decorator error example exception feature function
+  functionality get happen happens help implement issue library make making need option per please possible prevent
+  problem question record redis request return returned returning returns single support supporting tell use using value
+  want way work
+`;
 
 // Pages that few questions are about, or more than usual: a part of a name, and how much their words count.
 const PAGES = [
@@ -82,10 +93,10 @@ const PAGES = [
   [/^reference\//, 1.1],
 ];
 
-// How much a word counts in the title of the page, in the heading of a section, in one above it, and in its code, in place of once in
-// its text; a synonym, and a word that says little, in place of a word.
+// How much a word counts in the title of the page, in the heading of a section, in one above it, and in its code, in place
+// of once in its text; a synonym, and a word that says little, in place of a word.
 const TITLE = 6, HEADING = 5, ABOVE = 1.6, CODE = 0.1, SYNONYM = 0.85, LITTLE = 0.3;
-// How much a page counts as a whole beside its best section, and how much the best sections behind that, each half of the one before.
+// How much a page counts as a whole beside its best section, and the best sections behind that, each half of the one before.
 const WHOLE = 0.3, OTHERS = 0.4;
 // How much a text that is twice as long as usual takes from a word, and how soon a word that comes again counts no more.
 const LENGTH = { section: 0.6, page: 0.4 }, AGAIN = 2.5;
@@ -141,7 +152,8 @@ const readSections = (stem) => {
     });
   });
   const texts = pages.map(() => new Map());
-  sections.forEach(({ file, words }) => words.forEach((count, word) => texts[file].set(word, (texts[file].get(word) ?? 0) + count)));
+  const addTo = (text, word, count) => text.set(word, (text.get(word) ?? 0) + count);
+  sections.forEach(({ file, words }) => words.forEach((count, word) => addTo(texts[file], word, count)));
 
   const ofSections = new Weights(sections.map((section) => section.words), LENGTH.section);
   const ofPages = new Weights(texts, LENGTH.page);
@@ -195,7 +207,8 @@ const rankPages = () => {
     const asked = [...new Set(wordsOf(query).map(stem))];
     return asked.map((word) => {
       const part = asked.length > 2 && little.has(word) ? LITTLE : 1;
-      return new Map([...(synonyms.get(word) ?? []).map((other) => [other, part * SYNONYM]), ...meant(word).map((one) => [one, part])]);
+      const others = (synonyms.get(word) ?? []).map((other) => [other, part * SYNONYM]);
+      return new Map([...others, ...meant(word).map((one) => [one, part])]);
     });
   };
 
@@ -244,7 +257,8 @@ if (typeof Search !== "undefined") {
       .filter(({ score }) => score > most / 5)
       .map(({ page, score, section }) => {
         const file = docnames.indexOf(page);
-        const [title, anchor] = section.level ? [`${titles[file]} > ${section.heading}`, `#${section.anchor}`] : [titles[file], ""];
+        const title = section.level ? `${titles[file]} > ${section.heading}` : titles[file];
+        const anchor = section.level ? `#${section.anchor}` : "";
         return [page, title, anchor, null, (10 * score) / most, filenames[file], SearchResultKind.text];
       });
   };
