@@ -69,11 +69,12 @@ def _section(node: nodes.Element, level: int) -> Section:
 
 
 def index(pages: dict[str, nodes.document]) -> dict[str, Any]:
-    """Return the sections of each page, and for each word the numbers of its sections and how often they have it.
+    """Return the sections of each page with their number of words, and of each word how often sections have it.
 
-    The numbers are written as distances, to base 36: ``1c 5*3`` is section 48, once, and section 53, three times.
+    Numbers of sections are written as distances, to base 36: ``1c 5*3`` is section 48, once, and section 53, three
+    times.
     """
-    places: dict[str, list[tuple[str, str, int]]] = {}
+    places: dict[str, list[tuple[str, str, int, int]]] = {}
     found: dict[str, list[str]] = {}
     last: dict[str, int] = {}
     number = 0
@@ -81,7 +82,7 @@ def index(pages: dict[str, nodes.document]) -> dict[str, Any]:
         places[page] = []
         # All of a page first: a section has its words when the next one begins.
         for section in [*sections(document)]:
-            places[page].append((section.anchor, section.heading, section.level))
+            places[page].append((section.anchor, section.heading, section.level, section.words.total()))
             _add(section, number, found, last)
             number += 1
     return {"places": places, "words": {word: " ".join(found[word]) for word in sorted(found)}}
@@ -95,7 +96,8 @@ def _add(section: Section, number: int, found: dict[str, list[str]], last: dict[
 
 
 def _base36(number: int) -> str:
-    return (_base36(number // 36) if number >= 36 else "") + _DIGITS[number % 36]
+    rest, digit = divmod(number, len(_DIGITS))
+    return (_base36(rest) if rest else "") + _DIGITS[digit]
 
 
 def _write(path: Path, before: str, content: object, behind: str) -> None:

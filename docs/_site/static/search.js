@@ -55,8 +55,8 @@ const SYNONYMS = `
   immediate immediately instantly: once wait
   jaeger otel sentry span spans trace tracing: opentelemetry span trace
   logger logging logs noise spam verbose: log record
-  memo memoisation memoise memoization memoize: decorate
-  maxmemory memory oom ram: memory maxmemory
+  memo memoisation memoise memoization memoize: decorate memoization
+  grow grows growth maxmemory memory oom ram unbounded: memory maxmemory
   mock pytest unittest: tests
   multitenant: tenant
   mutex: lease
@@ -110,67 +110,75 @@ const wordsOf = (text) =>
     .map((word) => word.toLowerCase())
     .filter((word) => !stopwords.has(word) && !/^\d+$/.test(word));
 
-/* How much each word says about each text of one kind: Map of word -> Map of text -> a number. */
-class Weights {
-  constructor(texts, length) {
-    const sizes = texts.map((counts) => [...counts.values()].reduce((sum, count) => sum + count, 0));
-    const usual = sizes.reduce((sum, size) => sum + size, 0) / texts.length;
-    this.counts = new Map();
-    this.had = new Map();
-    texts.forEach((counts, text) =>
-      counts.forEach((count, word) => {
-        this.raise(word, text, count / (1 - length + (length * sizes[text]) / usual));
-        this.had.set(word, (this.had.get(word) ?? 0) + 1);
-      }),
+/* The index: what a word says about each section, and about each page. A word is looked up when it is asked for. */
+class Index {
+  constructor(stem) {
+    this.pages = Object.keys(SECTIONS.places);
+    this.sections = this.pages.flatMap((page, file) =>
+      SECTIONS.places[page].map(([anchor, heading, level, size]) => ({ file, anchor, heading, level, size })),
     );
-    this.number = texts.length;
+    this.pageSizes = this.pages.map((page) => SECTIONS.places[page].reduce((sum, place) => sum + place[3], 0));
+    const words = this.pageSizes.reduce((sum, size) => sum + size, 0);
+    this.usual = { section: words / this.sections.length, page: words / this.pages.length };
+    this.headings = this.readHeadings(stem);
   }
 
-  raise(word, text, by) {
-    if (!this.counts.has(word)) this.counts.set(word, new Map());
-    this.counts.get(word).set(text, (this.counts.get(word).get(text) ?? 0) + by);
+  /* Map of word -> Map of section -> how much it counts that the word is in its heading, or in one above it. */
+  readHeadings(stem) {
+    const headings = new Map();
+    const above = [];
+    const add = (word, section, weight) => {
+      if (!headings.has(word)) headings.set(word, new Map());
+      headings.get(word).set(section, weight);
+    };
+    this.sections.forEach(({ heading, level }, section) => {
+      above.length = level;
+      above.flatMap((words) => words).forEach((word) => add(word, section, ABOVE));
+      above[level] = wordsOf(heading).map(stem);
+      above[level].forEach((word) => add(word, section, level ? HEADING : TITLE));
+    });
+    return headings;
   }
 
-  each(word, visit) {
-    const had = this.had.get(word) ?? 0.5;
-    const rareness = Math.log(1 + (this.number - had + 0.5) / (had + 0.5));
-    this.counts.get(word)?.forEach((count, text) => visit(text, (rareness * count * (AGAIN + 1)) / (count + AGAIN)));
+  has(word) {
+    return Object.hasOwn(SECTIONS.words, word) || this.headings.has(word);
+  }
+
+  /* Map of section -> how often it has the word. */
+  counts(word) {
+    const counts = new Map();
+    let section = 0;
+    (Object.hasOwn(SECTIONS.words, word) ? SECTIONS.words[word].split(" ") : []).forEach((one) => {
+      const [distance, count] = one.split("*");
+      section += parseInt(distance, 36);
+      counts.set(section, count === undefined ? 1 : Number(count) || CODE);
+    });
+    return counts;
+  }
+
+  /* What a word says: Map of section -> weight, and Map of page -> weight. */
+  weights(word) {
+    const counts = this.counts(word);
+    const ofSections = new Map(), ofPages = new Map();
+    const add = (weights, place, by) => weights.set(place, (weights.get(place) ?? 0) + by);
+    counts.forEach((count, section) => {
+      const { file, size } = this.sections[section];
+      add(ofSections, section, count / (1 - LENGTH.section + (LENGTH.section * size) / this.usual.section));
+      add(ofPages, file, count / (1 - LENGTH.page + (LENGTH.page * this.pageSizes[file]) / this.usual.page));
+    });
+    const pages = ofPages.size;
+    this.headings.get(word)?.forEach((weight, section) => {
+      add(ofSections, section, weight);
+      if (weight === TITLE) add(ofPages, this.sections[section].file, TITLE);
+    });
+    const said = (weights, had, all) => {
+      const rareness = Math.log(1 + (all - (had || 0.5) + 0.5) / ((had || 0.5) + 0.5));
+      weights.forEach((count, place) => weights.set(place, (rareness * count * (AGAIN + 1)) / (count + AGAIN)));
+      return weights;
+    };
+    return [said(ofSections, counts.size, this.sections.length), said(ofPages, pages, this.pages.length)];
   }
 }
-
-const readSections = (stem) => {
-  const pages = Object.keys(SECTIONS.places);
-  const sections = pages.flatMap((page, file) =>
-    SECTIONS.places[page].map(([anchor, heading, level]) => ({ file, anchor, heading, level, words: new Map() })),
-  );
-  Object.entries(SECTIONS.words).forEach(([word, list]) => {
-    let number = 0;
-    list.split(" ").forEach((one) => {
-      const [distance, count] = one.split("*");
-      number += parseInt(distance, 36);
-      sections[number].words.set(word, count === undefined ? 1 : Number(count) || CODE);
-    });
-  });
-  const texts = pages.map(() => new Map());
-  const addTo = (text, word, count) => text.set(word, (text.get(word) ?? 0) + count);
-  sections.forEach(({ file, words }) => words.forEach((count, word) => addTo(texts[file], word, count)));
-
-  const ofSections = new Weights(sections.map((section) => section.words), LENGTH.section);
-  const ofPages = new Weights(texts, LENGTH.page);
-  const above = [];
-  sections.forEach(({ file, heading, level }, number) => {
-    above.length = level;
-    above[level] = new Set(wordsOf(heading).map(stem));
-    above[level].forEach((word) => {
-      ofSections.raise(word, number, level ? HEADING : TITLE);
-      if (level === 0) ofPages.raise(word, file, TITLE);
-    });
-    new Set(above.slice(0, level).flatMap((words) => [...words])).forEach((word) => {
-      if (!above[level].has(word)) ofSections.raise(word, number, ABOVE);
-    });
-  });
-  return { pages, sections, ofSections, ofPages };
-};
 
 /* Whether one letter more, less or other, or two that have changed places, makes one word of the other. */
 const isTypo = (one, other) => {
@@ -187,22 +195,23 @@ const rankPages = () => {
   const stemmer = new Stemmer();
   const stem = (word) => stemmer.stemWord(word);
   const stemsOf = (text) => text.split(/\s+/).filter((word) => word).map(stem);
-  const { pages, sections, ofSections, ofPages } = readSections(stem);
+  const index = new Index(stem);
   const little = new Set(stemsOf(ASKING_WORDS));
   const synonyms = new Map();
   SYNONYMS.trim().split("\n").forEach((line) => {
     const [asked, written] = line.split(":").map(stemsOf);
     asked.forEach((word) => synonyms.set(word, [...(synonyms.get(word) ?? []), ...written]));
   });
-  const all = [...ofSections.counts.keys()];
 
   // A word that no page has may be the beginning of some, or have a letter that is wrong.
   const meant = (word) => {
-    if (synonyms.has(word) || ofSections.counts.has(word) || word.length < 3) return [word];
+    if (synonyms.has(word) || index.has(word) || word.length < 3) return [word];
+    const all = Object.keys(SECTIONS.words);
     const begun = all.filter((other) => other.startsWith(word));
-    return begun.length ? begun.slice(0, 5) : all.filter((other) => word.length > 4 && isTypo(word, other)).slice(0, 5);
+    return (begun.length || word.length < 5 ? begun : all.filter((other) => isTypo(word, other))).slice(0, 5);
   };
 
+  // For each word that was asked: it and its synonyms, and how much each of them counts.
   const ask = (query) => {
     const asked = [...new Set(wordsOf(query).map(stem))];
     return asked.map((word) => {
@@ -212,30 +221,33 @@ const rankPages = () => {
     });
   };
 
-  // For each text the sum over the words that were asked: of a word and its synonyms the one that says most counts.
-  const score = (asked, weights) => {
-    const scores = new Map();
+  // The sum over the words that were asked. Of a word and its synonyms the one that says most counts.
+  const score = (asked) => {
+    const sums = [new Map(), new Map()];
     asked.forEach((forms) => {
-      const best = new Map();
+      const best = [new Map(), new Map()];
       forms.forEach((part, word) =>
-        weights.each(word, (text, weight) => best.set(text, Math.max(best.get(text) ?? 0, part * weight))),
+        index.weights(word).forEach((weights, kind) =>
+          weights.forEach((weight, place) => best[kind].set(place, Math.max(best[kind].get(place) ?? 0, part * weight))),
+        ),
       );
-      best.forEach((weight, text) => scores.set(text, (scores.get(text) ?? 0) + weight));
+      best.forEach((weights, kind) =>
+        weights.forEach((weight, place) => sums[kind].set(place, (sums[kind].get(place) ?? 0) + weight)),
+      );
     });
-    return scores;
+    return sums;
   };
 
   return (query) => {
-    const asked = ask(query);
-    const wholes = score(asked, ofPages);
-    const best = pages.map(() => []);
-    score(asked, ofSections).forEach((weight, number) => best[sections[number].file].push([weight, sections[number]]));
-    return pages
+    const [ofSections, ofPages] = score(ask(query));
+    const best = index.pages.map(() => []);
+    ofSections.forEach((weight, section) => best[index.sections[section].file].push([weight, index.sections[section]]));
+    return index.pages
       .map((page, file) => {
         const found = best[file].sort((one, other) => other[0] - one[0]).slice(0, 4);
         const many = found.reduce((sum, [weight], place) => sum + weight * (place ? OTHERS / 2 ** (place - 1) : 1), 0);
         const [, kind] = PAGES.find(([name]) => name.test(page)) ?? [null, 1];
-        return { page, score: kind * (many + WHOLE * (wholes.get(file) ?? 0)), section: found[0]?.[1] };
+        return { page, score: kind * (many + WHOLE * (ofPages.get(file) ?? 0)), section: found[0]?.[1] };
       })
       .filter((found) => found.section);
   };
