@@ -15,7 +15,7 @@ const SYNONYMS = `
   auth auth_pass authentication elasticache entra iam login rotate rotation username: credentials password
   authenticated authorised authorization authorized bearer identity personal: user
   based depending dynamic: depend
-  blocking non nonasync synchronous: synchronous thread
+  blocking def non nonasync sync synchronous: synchronous thread
   bounded capacity lfu lru max maxsize size: maxsize bytes limit
   browse console contents inspect introspect list show: look
   builder: template key
@@ -29,7 +29,7 @@ const SYNONYMS = `
   clientside inmemory l1 l2 layer layered local multilevel tier: near
   coalesce dogpile dogpiling herd lock locking locks mutex redlock: stampede
   coder decoder deserialization deserialize encoder msgpack pickle serializable serialization serialize serializer unpickle: json
-  coherence sync synchronize: report
+  coherence sync synchronize: near report
   compress compressed gzip lz4 zlib: compression
   condition conditional conditionally unless: condition store
   cookie etag max-age: header
