@@ -104,7 +104,7 @@ const LENGTH = { section: 0.6, page: 0.4 }, AGAIN = 2.5;
 const wordsOf = (text) =>
   splitQuery(text)
     .flatMap((word) => {
-      const parts = word.split(/_|(?<=[a-z0-9])(?=[A-Z])/).filter((part) => part);
+      const parts = word.replace(/([a-z0-9])([A-Z])/g, "$1_$2").split("_").filter((part) => part);
       return parts.length > 1 ? [word, ...parts] : [word];
     })
     .map((word) => word.toLowerCase())
