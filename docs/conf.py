@@ -23,6 +23,7 @@ extensions = [
     "anchors",
     "docstrings",
     "repository",
+    "sections",
 ]
 exclude_patterns = ["_site"]
 nitpicky = True
@@ -52,7 +53,6 @@ pygments_dark_style = "github-dark"
 html_title = f"cachekit {version}"
 html_static_path = ["_site/static"]
 html_css_files = ["site.css"]
-html_js_files = [("search.js", {"defer": "defer"})]
 html_copy_source = html_show_sourcelink = False
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True

@@ -1,7 +1,8 @@
 """``python -m tests.docs.search SITE``: asks the search of the built site real questions, in a real Chromium.
 
 The questions are in questions.toml, each with the pages that answer it. One of them has to be among the first three
-results. Without a Chromium nobody is asked; with ``CACHEKIT_REQUIRE=browser`` that is an error.
+results, and each result has to lead to a place that its page has. Without a Chromium nobody is asked; with
+``CACHEKIT_REQUIRE=browser`` that is an error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Final
@@ -25,7 +27,8 @@ ASK: Final = """
 <pre id="answers"></pre>
 <script>
 addEventListener("load", () => {
-  const ask = (text) => Search._performSearch(...Search._parseQuery(text)).reverse().map((found) => found[0]);
+  const found = (text) => Search._performSearch(...Search._parseQuery(text)).reverse();
+  const ask = (text) => found(text).map(([page, , anchor]) => [page, anchor]);
   const wait = () => Search._index === null ? setTimeout(wait, 10) : document.getElementById("answers").append(
     JSON.stringify(QUESTIONS.map(ask)));
   wait();
@@ -34,8 +37,8 @@ addEventListener("load", () => {
 """
 
 
-def answers(site: Path, texts: list[str], browser: str) -> list[list[str]]:
-    """Return the pages that the search of ``site`` finds for each text, the best first."""
+def answers(site: Path, texts: list[str], browser: str) -> list[list[tuple[str, str]]]:
+    """Return the pages that the search of ``site`` finds for each text, and where in them, the best first."""
     page = (site / "search.html").read_text(encoding="utf-8")
     # Its script would ask for the query in the address.
     asking = page.replace("</body>", ASK.replace("QUESTIONS", json.dumps(texts).replace("<", "\\u003c")) + "</body>")
@@ -49,13 +52,21 @@ def answers(site: Path, texts: list[str], browser: str) -> list[list[str]]:
     found = re.search(r'<pre id="answers">(.*?)</pre>', done.stdout, re.DOTALL)
     if not found or not found[1]:
         sys.exit(f"the search of {site} has not answered: {done.stderr}")
-    pages: list[list[str]] = json.loads(unescape(found[1]))
-    return pages
+    return [[(page, anchor) for page, anchor in one] for one in json.loads(unescape(found[1]))]
 
 
 def rank(found: list[str], pages: list[str]) -> int | None:
     """Return the place of the first of ``pages`` among the pages that were found; None if none of them is."""
-    return next((place for place, page in enumerate(dict.fromkeys(found), 1) if page in pages), None)
+    return next((place for place, page in enumerate(found, 1) if page in pages), None)
+
+
+def broken(site: Path, places: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the places that their pages do not have."""
+    anchors: dict[str, set[str]] = {}
+    for page in {page for page, _ in places}:
+        text = (site / f"{page}.html").read_text(encoding="utf-8")
+        anchors[page] = {unescape(one) for one in re.findall(r'id="([^"]+)"', text)}
+    return sorted({f"{page}{anchor}" for page, anchor in places if anchor and anchor[1:] not in anchors[page]})
 
 
 def main(site: Path) -> int:
@@ -64,18 +75,23 @@ def main(site: Path) -> int:
     if browser is None:
         sys.stdout.write(f"no Chromium on this machine, so the search was not asked: {BRING_A_BROWSER}\n")
         return int("browser" in os.environ.get("CACHEKIT_REQUIRE", ""))
-    questions = tomllib.loads(LIST.read_text(encoding="utf-8"))["question"]
+    lists = tomllib.loads(LIST.read_text(encoding="utf-8"))
+    questions = [*lists["question"], *lists["spelling"]]
     missed = 0
-    for question, found in zip(questions, answers(site, [one["text"] for one in questions], browser), strict=True):
+    answered = answers(site, [one["text"] for one in questions], browser)
+    for question, places in zip(questions, answered, strict=True):
+        found = [*dict.fromkeys(page for page, _ in places)]
         place = rank(found, question["pages"])
         others = ""
         if place is None or place > FIRST:
             missed += 1
-            others = f"; wanted {', '.join(question['pages'])}, found {', '.join([*dict.fromkeys(found)][:5])}"
+            others = f"; wanted {', '.join(question['pages'])}, found {', '.join(found[:5])}"
         sys.stdout.write(f"{place or '-':>3}  {question['text']}{others}\n")
     right = len(questions) - missed
     sys.stdout.write(f"{right} of {len(questions)} questions have a right page among the first {FIRST}\n")
-    return int(missed > 0)
+    lost = broken(site, [place for places in answered for place in places])
+    sys.stdout.write("".join(f"no such place: {place}\n" for place in lost))
+    return int(missed > 0 or bool(lost))
 
 
 if __name__ == "__main__":

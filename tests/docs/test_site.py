@@ -10,11 +10,12 @@ from typing import Final
 import pytest
 
 from tests import ROOT
-from tests.docs.search import LIST, rank
+from tests.docs.search import LIST, broken, rank
 
 DOCS: Final = ROOT / "docs"
 INDEX: Final = (DOCS / "index.md").read_text()
-QUESTIONS: Final = tomllib.loads(LIST.read_text())["question"]
+LISTS: Final = tomllib.loads(LIST.read_text())
+QUESTIONS: Final = LISTS["question"]
 
 
 PAGES: Final = [page for page in sorted(DOCS.rglob("*.md")) if page != DOCS / "index.md"]
@@ -60,11 +61,17 @@ def test_the_search_is_asked_thirty_questions_or_more_from_public_threads() -> N
     assert all(question["thread"].startswith("https://") for question in QUESTIONS)
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question["text"])
+@pytest.mark.parametrize("question", [*QUESTIONS, *LISTS["spelling"]], ids=lambda question: question["text"])
 def test_a_question_has_a_page_that_answers_it(question: dict[str, list[str]]) -> None:
     assert any((DOCS / f"{page}.md").exists() for page in question["pages"])
 
 
-def test_a_page_that_is_found_at_several_headings_has_one_place() -> None:
-    assert rank(["tags", "tags", "near", "faq"], ["faq", "near"]) == 2
+def test_a_right_page_has_the_place_of_the_first_of_them() -> None:
+    assert rank(["tags", "near", "faq"], ["faq", "near"]) == 2
     assert rank(["tags"], ["faq"]) is None
+
+
+def test_a_result_that_leads_to_no_place_of_its_page_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tags.html").write_text('<section id="names"><dt id="cachekit.Cache">')
+    places = [("tags", ""), ("tags", "#names"), ("tags", "#cachekit.Cache"), ("tags", "#gone")]
+    assert broken(tmp_path, places) == ["tags#gone"]
