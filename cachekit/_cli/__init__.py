@@ -4,7 +4,7 @@
 
     program.py     which commands there are, and what happens to an error
     doctor.py      examines a store, in lines: server, rights, certificates, topology, tracking
-    check.py       lists what an application has decorated, and its mistakes: modules, findings, overlap
+    check.py       lists what an application has decorated, and its mistakes: modules, reach, findings, overlap
     explain.py     says how one call would go: invocation, which reads its arguments
     keys.py get.py ttl.py                  look at keys: existing, which keys there are
     invalidate.py erase.py clear.py        remove keys: removal

@@ -21,6 +21,7 @@ from cachekit.describing import Decorated, Description, key_of
 from cachekit.keys import parameters_of
 
 CODES: Final = {
+    "no-functions": "no decorated function was found, so nothing was judged",
     "same-key": "two functions can render the same key, and would be given results of each other",
     "default-key": "a key without a template names a function that is found under this name no more",
     "no-text": "a parameter that enters the key has no stable text form, so calls run uncached",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -49,8 +50,7 @@ MISTAKES = {
 
 
 def found_in(*names: str) -> list[tuple[str, str]]:
-    _, found = examine(names)
-    return [(one.code, one.function.rpartition(".")[2]) for one in found]
+    return [(one.code, one.function.rpartition(".")[2]) for one in examine(names).findings]
 
 
 # --- the application with ten mistakes ------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_all_ten_planted_mistakes_are_found_and_nothing_else() -> None:
 
 
 def test_each_finding_says_where_it_is_and_what_to_write() -> None:
-    _, found = examine([PLANTED])
+    found = examine([PLANTED]).findings
     texts = {one.code: one.text for one in found}
     assert all(re.search(r"tests/cli/planted\.py:\d+$", one.line) for one in found)
     assert "can both be 'post:newest'" in next(one.text for one in found if one.function.endswith(".post"))
@@ -231,8 +231,159 @@ def test_a_module_may_run_an_event_loop_when_it_is_imported(
     source = "import asyncio\nasync def main(): ...\nasyncio.run(main())\n"
     (tmp_path / "running.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    assert main(["check", "running"]) == 0
+    assert main(["check", "running", "--ignore=no-functions"]) == 0
     assert "0 functions, 0 findings" in capsys.readouterr().out
+
+
+# --- an application of several modules --------------------------------------------------------------------------
+
+_DECORATES = """
+from cachekit import Cache
+cache = Cache("memory://")
+@cache.cached(key="greeting:<name>", ttl=600)
+async def greeting(name: str, language: str) -> str: ...
+"""
+
+_DECORATES_TWICE = f"""{_DECORATES}
+import functools
+@functools.wraps(greeting)
+async def timed(*args): ...
+"""
+
+_HAS_METHODS = """
+from cachekit import Cache
+cache = Cache("memory://")
+class Greetings:
+    @cache.cached(key="greeting:<name>", ttl=600)
+    async def greeting(self, name: str, language: str) -> str: ...
+class Polite(Greetings): ...
+polite = Polite()
+"""
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def write_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mapping[str, str]], str]]:
+    """A function that writes modules, each under its path, and returns what APP stands for: no two tests share it.
+
+    They are forgotten afterwards.
+    """
+    monkeypatch.syspath_prepend(tmp_path)
+    before = {*sys.modules}
+
+    def write(files: Mapping[str, str]) -> str:
+        app = f"application_{next(_NUMBERS)}"
+        for name, source in files.items():
+            path = tmp_path / name.replace("APP", app)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source.replace("APP", app))
+        return app
+
+    yield write
+    for name in {*sys.modules} - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from APP.reads import greeting",
+        "from APP.reads import greeting as hello",
+        "import APP.reads",
+        "from APP import reads",
+        "from APP.reads import timed",
+    ],
+)
+@pytest.mark.parametrize("holder", ["APP_main.py", "APP/main.py"])
+def test_a_function_that_a_module_holds_by_name_is_judged(
+    holder: str, line: str, write_files: Callable[[Mapping[str, str]], str]
+) -> None:
+    app = write_files({"APP/__init__.py": "", "APP/reads.py": _DECORATES_TWICE, holder: line})
+    name = holder.removesuffix(".py").replace("/", ".")
+    assert found_in(name.replace("APP", app)) == [("not-in-key", "greeting")]
+
+
+@pytest.mark.parametrize("name", ["Greetings", "Polite", "polite"])
+def test_the_methods_of_a_class_or_an_instance_that_a_module_holds_are_judged(
+    name: str, write_files: Callable[[Mapping[str, str]], str]
+) -> None:
+    app = write_files({"APP_reads.py": _HAS_METHODS, "APP.py": f"from APP_reads import {name}"})
+    assert found_in(app) == [("not-in-key", "greeting")]
+
+
+@pytest.mark.parametrize("init", ["", "from . import main"])
+def test_a_package_is_judged_with_all_that_is_inside(
+    init: str, write_files: Callable[[Mapping[str, str]], str]
+) -> None:
+    # A folder without an __init__.py is a package as well, as soon as a module is imported from it.
+    main_py = "from APP.deep.reads import cache"
+    app = write_files({"APP/__init__.py": init, "APP/main.py": main_py, "APP/deep/reads.py": _DECORATES})
+    assert found_in(app) == [("not-in-key", "greeting")]
+
+
+def test_a_name_inside_a_folder_of_the_package_leads_to_a_function(
+    write_files: Callable[[Mapping[str, str]], str],
+) -> None:
+    files = {"APP/__init__.py": "import APP.deep.main", "APP/deep/main.py": "from APP_reads import greeting"}
+    app = write_files({**files, "APP_reads.py": _DECORATES})
+    assert found_in(app) == [("not-in-key", "greeting")]
+
+
+def test_a_value_that_stands_for_another_one_is_not_asked(write_files: Callable[[Mapping[str, str]], str]) -> None:
+    proxy = """
+class Proxy:
+    def __getattribute__(self, name): raise RuntimeError("outside of a request")
+request = Proxy()
+"""
+    app = write_files({"APP.py": _DECORATES + proxy})
+    assert found_in(app) == [("not-in-key", "greeting")]
+
+
+def test_functions_that_came_along_are_named_and_not_judged(
+    write_files: Callable[[Mapping[str, str]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = 'from APP_reads import cache\n@cache.cached(key="n:<n>", ttl=60)\nasync def f(n: int) -> int: ...\n'
+    app = write_files({"APP_reads.py": _DECORATES, "APP.py": own})
+    assert main(["check", app]) == 0
+    told = capsys.readouterr().out
+    assert f"not judged, since no name leads there: {app}_reads (1)\n1 function, 0 findings" in told
+
+
+def test_the_modules_that_came_along_are_in_the_document(
+    write_files: Callable[[Mapping[str, str]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = write_files({"APP_reads.py": _DECORATES, "APP.py": "from APP_reads import cache"})
+    assert main(["check", app, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["elsewhere"] == {f"{app}_reads": 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "advice"),
+    [
+        ({"APP.py": ""}, "name the modules that decorate functions, or the package around them"),
+        (
+            {"APP.py": "from APP_reads import cache", "APP_reads.py": _DECORATES},
+            "others came along, so name their modules: APP_reads (1)",
+        ),
+        (
+            {"APP/__init__.py": "", "APP/deep/reads.py": _DECORATES, "APP/data/a.txt": ""},
+            "these folders have no __init__.py, so they were not looked into: APP.deep",
+        ),
+    ],
+    ids=["nothing", "elsewhere", "a folder"],
+)
+def test_a_check_that_finds_no_function_fails_with_advice(
+    files: Mapping[str, str],
+    advice: str,
+    write_files: Callable[[Mapping[str, str]], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = write_files(files)
+    assert main(["check", app]) == 1
+    told = capsys.readouterr().out
+    assert "no-functions" in told
+    assert told.splitlines()[1].endswith(advice.replace("APP", app))
 
 
 def test_a_result_without_an_annotation_is_found(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
