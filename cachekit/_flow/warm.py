@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -11,7 +12,7 @@ from msgspec import Struct
 from cachekit._flow.plan import CallPlan
 from cachekit._flow.runtime import Runtime
 from cachekit._tiers.background import end
-from cachekit.events import Event, Filled, Loaded
+from cachekit.events import Event, Filled, Hit, ServedStale, Shared
 
 MOST_ERRORS: Final = 10
 """Errors that a `Warmed` keeps."""
@@ -30,11 +31,12 @@ class Warmed(Struct, frozen=True):
     """
 
     there: int = 0
-    """Calls whose result was in the store, or was brought there by another process meanwhile."""
+    """Calls whose result was in the store, or was loaded by another call meanwhile, here or in another process."""
     loaded: int = 0
     """Calls for which the function ran, and returned."""
     stored: int = 0
-    """Calls of those loaded whose result the store has confirmed."""
+    """Calls of those loaded whose result the store has confirmed. One inside `Cache.after_commit` whose key is to be
+    invalidated there runs uncached, so it is loaded and not stored."""
     failed: int = 0
     """Calls for which the function raised, or whose arguments have no key."""
     errors: tuple[Exception, ...] = ()
@@ -49,35 +51,49 @@ class Warming(Struct, frozen=True):
     """Calls it."""
 
 
+class _Call:
+    """A call of the warm-up, and what the events that it made say."""
+
+    __slots__ = ("count", "filled", "key", "there")
+
+    def __init__(self, count: _Count, key: str) -> None:
+        self.count = count
+        self.key = key
+        self.there = False
+        """Whether it has its result from the store, or from the load of another call. Otherwise the function ran."""
+        self.filled = False
+
+
+_CALL: Final[ContextVar[_Call | None]] = ContextVar("cachekit warm-up", default=None)
+"""The call that makes an event: an observer sees those of all calls of the cache, and a key may have several."""
+
+
 class _Count:
-    """Counts the outcomes of calls, from the events of the cache."""
+    """Counts the outcomes of calls, from the events that they make."""
 
     def __init__(self) -> None:
         self.done = 0
         self.there = 0
-        self.loaded = 0
         self.failed = 0
         self.errors: list[Exception] = []
-        self._loaded: set[str] = set()
-        self._filled: set[str] = set()
-        self._counted: list[str] = []
+        self._loaded: list[_Call] = []
 
     def note(self, event: Event) -> None:
         """Observe the cache."""
-        if isinstance(event, Loaded):
-            self._loaded.add(event.key)
-        elif isinstance(event, Filled):
-            self._filled.add(event.key)
+        call = _CALL.get()
+        if call is None or call.count is not self:
+            return
+        if isinstance(event, Filled):
+            call.filled = call.filled or event.key == call.key
+        elif isinstance(event, (Hit, ServedStale, Shared)):
+            call.there = call.there or event.key == call.key
 
-    def returned(self, key: str) -> None:
+    def returned(self, call: _Call) -> None:
         """Count a call that has its result."""
-        if key in self._loaded:
-            # Once: of several calls with one key the first one loads.
-            self._loaded.discard(key)
-            self.loaded += 1
-            self._counted.append(key)
-        else:
+        if call.there:
             self.there += 1
+        else:
+            self._loaded.append(call)
 
     def fail(self, error: Exception) -> None:
         """Count a call that failed."""
@@ -87,8 +103,9 @@ class _Count:
 
     def result(self) -> Warmed:
         """Return what was counted."""
-        stored = sum(key in self._filled for key in self._counted)
-        return Warmed(self.there, self.loaded, stored, self.failed, tuple(self.errors))
+        # Asked for at the end: the store may confirm a value when its call has returned.
+        stored = sum(call.filled for call in self._loaded)
+        return Warmed(self.there, len(self._loaded), stored, self.failed, tuple(self.errors))
 
 
 async def warm(
@@ -135,10 +152,11 @@ async def _call(runtime: Runtime, function: Warming, args: tuple[Any, ...], coun
     plan = function.plan
     plan.fit(*args)
     try:
-        key = plan.render(*args)
+        call = _Call(count, plan.render(*args))
+        _CALL.set(call)
         await function.serve(runtime, plan, args, {})
     # What the function raises is no reason not to warm the rest. A call without a key would store nothing.
     except Exception as error:
         count.fail(error)
     else:
-        count.returned(key)
+        count.returned(call)

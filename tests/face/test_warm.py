@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from cachekit import Cache, CachedFunction, Warmed
+from cachekit import Cache, CachedFunction, Warmed, cached, using
 from cachekit._flow.warm import MOST_ERRORS
 from cachekit.errors import ConfigurationError
 from cachekit.testing import FailingStore, memory_cache
@@ -49,6 +49,63 @@ async def test_a_key_of_several_calls_is_loaded_once() -> None:
     counting = Counting(memory_cache())
     assert await counting.f.warm([(1,)] * 5) == Warmed(there=4, loaded=1, stored=1)
     assert counting.runs == 1
+
+
+async def test_a_call_that_runs_uncached_inside_a_transaction_is_loaded_and_not_stored() -> None:
+    cache = memory_cache()
+    counting = Counting(cache)
+    await counting.f.warm([(1,), (2,)])
+    async with cache.after_commit():
+        await counting.f.invalidate(1)
+        assert await counting.f.warm([(1,), (2,), (3,)]) == Warmed(there=1, loaded=2, stored=1)
+    assert await counting.f.warm([(1,)]) == Warmed(loaded=1, stored=1)
+
+
+async def test_a_call_with_a_tag_that_waits_for_the_commit_is_loaded_and_not_stored() -> None:
+    cache = memory_cache()
+
+    @cache.cached(key="n:<n>", ttl=60, tags=["all"])
+    async def f(n: int) -> int:
+        return n
+
+    await f.warm([(1,)])
+    async with cache.after_commit():
+        await cache.invalidate_tags("all")
+        assert await f.warm([(1,)]) == Warmed(loaded=1)
+
+
+@pytest.mark.parametrize("tags", [["of:<x>"], ["t:<*many>"]], ids=["no text", "too many"])
+async def test_a_call_whose_tags_cannot_be_had_is_loaded_and_not_stored(tags: list[str]) -> None:
+    @memory_cache().cached(key="n:<n>", ttl=60, tags=tags)
+    async def f(n: int, x: object, many: Sequence[int]) -> int:
+        return n
+
+    assert await f.warm([(1, object(), range(9))]) == Warmed(loaded=1)
+
+
+async def test_the_load_of_another_call_is_none_of_the_warm_up() -> None:
+    counting = Counting(memory_cache())
+    warming = asyncio.create_task(counting.f.warm([(1,), (2,)], concurrency=1))
+    await asyncio.sleep(0)
+    assert [await counting.f(n) for n in (2, 1)] == [2, 1]
+    assert await warming == Warmed(there=1, loaded=1, stored=1)
+    assert counting.runs == 2
+
+
+async def test_warm_ups_of_two_scopes_do_not_count_for_each_other() -> None:
+    cache = memory_cache()
+
+    @cached(key="n:<n>", ttl=60)
+    async def f(n: int) -> int:
+        return n
+
+    async def warm(tenant: str) -> Warmed:
+        with using(cache.scoped(tenant)):
+            async with cache.scoped("a:").after_commit():
+                await cache.scoped("a:").delete("n:1")
+                return await f.warm([(1,), (2,)])
+
+    assert await asyncio.gather(warm("a:"), warm("b:")) == [Warmed(loaded=2, stored=1), Warmed(loaded=2, stored=2)]
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
