@@ -147,13 +147,17 @@ def unwritten(transport: asyncio.WriteTransport) -> int:
 
     A system takes more bytes only when a third of its buffer is free. That may be megabytes, so its own buffer counts.
     """
+    # A closed one has no socket, or the number -1, as the event loop has it.
+    socket = transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
+        return 0
     buffered = transport.get_write_buffer_size()
     try:
         import fcntl  # noqa: PLC0415 - not every system has it
         import termios  # noqa: PLC0415 - as above
 
-        queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-    # OSError: the system does not tell it, or the socket is closed.
+        queued = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
+    # OSError: the system does not tell it.
     except (ImportError, OSError):
         return buffered
     return buffered + int.from_bytes(queued, sys.byteorder)

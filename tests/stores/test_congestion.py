@@ -254,6 +254,30 @@ async def test_bytes_that_wait_in_the_system_have_not_left() -> None:
         over.set()
 
 
+def test_a_connection_that_is_closed_meanwhile_has_nothing_left_to_write(
+    run: Callable[[Coroutine[object, object, None]], None],
+) -> None:
+    async def main() -> None:
+        async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        async with await asyncio.start_server(read_nothing, "127.0.0.1", 0) as server:
+            loop = asyncio.get_running_loop()
+            gone = asyncio.Event()
+
+            class Watched(asyncio.Protocol):
+                def connection_lost(self, exc: Exception | None) -> None:
+                    gone.set()
+
+            transport, _ = await loop.create_connection(Watched, *server.sockets[0].getsockname())
+            transport.write(b"x" * 30_000_000)
+            transport.abort()
+            await gone.wait()
+            assert unwritten(transport) == 0
+
+    run(main())
+
+
 async def test_time_in_which_the_thread_computes_for_other_connections_is_no_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
