@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from typing import Final
@@ -32,13 +33,22 @@ class Wanted(Struct, frozen=True, kw_only=True):
     url: str
     prefix: str = ""
     pattern: str = "*"
-    """A pattern of Redis for the part of a key behind the prefix: ``*``, ``?``, ``[ab]``."""
+    """A pattern of Redis for the part of a key behind the prefix: ``*``, ``?``, ``[ab]``, ``[^a]``, ``[a-c]``."""
     kind: str = ""
     """The type of Redis's that values have: "string", "list" for windows, "" for any."""
     limit: int = MOST
     within: float | str = WITHIN
     tags: bool = False
     """Whether keys of tags are wanted, too."""
+
+    def __post_init__(self) -> None:
+        """Refuse a pattern that Redis reads otherwise than a shell."""
+        if re.search(r"(?<!\\)\[!", self.pattern):
+            message = (
+                f"in {self.pattern!r} Redis takes the ! for one of the letters; "
+                "write [^a] for every letter but a, and [a!] for an a or a !"
+            )
+            raise ConfigurationError(message)
 
 
 class Found(Struct, frozen=True):

@@ -15,7 +15,7 @@ HELP: Final = "list the keys that exist, by prefix and pattern"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "pattern", nargs="?", default="*", help="of the part behind the prefix: *, ?, [ab] (default: *)"
+        "pattern", nargs="?", default="*", help="of the part behind the prefix: *, ?, [ab], [^a], [a-c] (default: *)"
     )
     add_place(parser)
     add_bounds(parser)

@@ -35,6 +35,8 @@ async def named(options: argparse.Namespace, out: Output, kind: str = "") -> tup
         StoreError: A server did not answer.
     """
     keys: dict[str, None] = dict.fromkeys(one for one in options.keys if not is_pattern(one))
+    for doubled in [one for one in options.keys if options.prefix and one.startswith(options.prefix)]:
+        out.mention(f"{doubled} begins with the prefix, which stands before it once more; leave it out", "warning")
     whole = True
     for pattern in [one for one in options.keys if is_pattern(one)]:
         bounds = {"limit": options.limit, "within": options.within}

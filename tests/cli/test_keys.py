@@ -249,6 +249,33 @@ def test_invalidate_of_a_pattern_leaves_windows_and_erase_does_not(shop: Shop) -
     assert shop.run("keys", prefix="other:")[1]["keys"] == ["greeting"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "keys"),
+    [
+        ("[^g]*", ["profile:1", "profile:2", "snapshots:42"]),
+        ("profile:[2-9]", ["profile:2"]),
+        ("[g!]*", ["greeting"]),
+        (r"\[!]", []),
+    ],
+)
+def test_a_set_of_letters_is_read_as_redis_reads_it(one_server: Shop, pattern: str, keys: list[str]) -> None:
+    assert one_server.run("keys", pattern)[1]["keys"] == keys
+
+
+@pytest.mark.parametrize("command", [["keys"], ["invalidate", "--yes"], ["erase", "--yes"]])
+def test_a_set_of_letters_that_a_shell_reads_otherwise_is_refused(one_server: Shop, command: list[str]) -> None:
+    status, _, told = one_server.told(*command, "[!g]*")
+    assert (status, one_server.keys()) == (2, KEYS)
+    assert "write [^a] for every letter but a" in told
+
+
+@pytest.mark.parametrize("key", ["shop:greeting", "shop:greet*"])
+def test_a_key_that_is_written_with_its_prefix_is_mentioned(one_server: Shop, key: str) -> None:
+    _, _, told = one_server.told("invalidate", key)
+    assert f"{key} begins with the prefix, which stands before it once more; leave it out" in told
+    assert one_server.keys() == KEYS
+
+
 @pytest.mark.parametrize(("answer", "left"), [("y\n", 1), ("yes\n", 1), ("n\n", 4), ("\n", 4), ("", 4)])
 def test_a_person_is_asked_before_several_keys_are_removed(
     one_server: Shop, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
