@@ -26,7 +26,7 @@ from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.tags import Wanted
 from cachekit.clock import Clock, SystemClock
-from cachekit.codecs import Codec
+from cachekit.codecs import HandCodec
 from cachekit.config import (
     DEFAULT_MAX_BYTES,
     DEFAULT_NEAR,
@@ -59,9 +59,9 @@ from cachekit.tags import is_name, is_tag, tag_keys
 
 T = TypeVar("T")
 
-_GET: Final = Codec(Any, "cache.get")
-_SET: Final = Codec(Any, "cache.set")
-_TAKE: Final = Codec(Any, "cache.take")
+_GET: Final = HandCodec(Any, "cache.get")
+_SET: Final = HandCodec(Any, "cache.set")
+_TAKE: Final = HandCodec(Any, "cache.take")
 
 
 def open_sealer(keys: Keys | None) -> Sealer | None:

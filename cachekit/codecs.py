@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 from uuid import UUID
 
 import msgspec
@@ -69,6 +69,13 @@ class Codec:
     """
 
     __slots__ = ("_adapter", "_build", "_decode", "_marked", "annotation", "max_bytes", "name", "private", "strict")
+
+    announced: ClassVar[bool] = False
+    """Whether a warning has said already that values are plain JSON or not stored: then no other one says so."""
+    plain: ClassVar[str] = (
+        "without a return annotation only plain JSON comes back unchanged: annotate the function with what it returns"
+    )
+    """What a warning says where no annotation names the type of a value."""
 
     def __init__(
         self,
@@ -193,11 +200,24 @@ class Codec:
         if isinstance(error, _AlteredError):
             message = f"{_describe(value)} would not come back from JSON as it was ({error.difference})"
         if self.annotation is Any:
-            return (
-                f"{message}; without a return annotation only plain JSON comes back unchanged: "
-                "annotate the function with what it returns"
-            )
+            return f"{message}; {self.plain}"
         return f"{message}; the annotation is {_name(self.annotation)}"
+
+
+class FallbackCodec(Codec):
+    """Of plain JSON, for a function whose annotation cannot be used: a warning has said so at decoration."""
+
+    __slots__ = ()
+
+    announced = True
+
+
+class HandCodec(Codec):
+    """Of plain JSON, for values that stand in the store by hand: no annotation names their type."""
+
+    __slots__ = ()
+
+    plain = "by hand only plain JSON comes back unchanged: store dicts, lists and texts, or use `.set` of a function"
 
 
 class _AlteredError(Exception):

@@ -18,13 +18,13 @@ from cachekit._flow.policy import Duration
 from cachekit._flow.write import push
 from cachekit._tiers.windows import WindowForm
 from cachekit.cache import Cache, open_sealer
-from cachekit.codecs import Codec
+from cachekit.codecs import HandCodec
 from cachekit.config import DAY, parse_count, parse_duration
 from cachekit.errors import ConfigurationError, RenderError
 from cachekit.keys import PATTERN, is_pattern, render, shorten
 from cachekit.sealing import Keys, Sealer
 
-_ITEM: Final = Codec(Any, "a rolling window")
+_ITEM: Final = HandCodec(Any, "a rolling window")
 
 
 class RollingWindow:

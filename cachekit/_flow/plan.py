@@ -18,7 +18,7 @@ from cachekit._flow.runtime import Lookup
 from cachekit._flow.tagging import TagPlan
 from cachekit._tiers.incidents import LOGGER
 from cachekit._tiers.reporter import Reporter
-from cachekit.codecs import Codec
+from cachekit.codecs import Codec, FallbackCodec
 from cachekit.errors import DecorationError, RenderError
 from cachekit.events import Uncached
 from cachekit.freshness import Windows
@@ -253,12 +253,12 @@ class CallPlan(Generic[P, R]):
             message = f"{why}; with strict=True it must be a type that comes back from JSON as it was"
             raise DecorationError(message) from None
         LOGGER.warning("%s, so only results that are plain JSON are", why)
-        self._plain_codec = self._codec_of(Any)
+        self._plain_codec = self._codec_of(Any, FallbackCodec)
         return self._plain_codec
 
-    def _codec_of(self, annotation: Any) -> Codec:
+    def _codec_of(self, annotation: Any, kind: type[Codec] = Codec) -> Codec:
         policy = self.policy
-        return Codec(annotation, self.name, strict=policy.strict, max_bytes=policy.max_bytes, private=policy.private)
+        return kind(annotation, self.name, strict=policy.strict, max_bytes=policy.max_bytes, private=policy.private)
 
 
 def return_annotation(function: Any) -> Any:

@@ -212,7 +212,8 @@ class Values:
 
     def _refuse(self, codec: Codec, incident: str, error: Exception, key: str | None) -> None:
         """Note that a value will not be stored at ``key``: it is too large, or would not come back as it is."""
-        self._reporter.log(codec.name, incident, f"{codec.name} is not cached: {error}")
+        if incident != "value" or not codec.announced:
+            self._reporter.log(codec.name, incident, f"{codec.name} is not cached: {error}")
         if key is not None:
             self._reporter.not_stored(codec.name, key, "size" if incident == "size" else "round trip")
 

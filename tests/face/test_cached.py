@@ -967,6 +967,32 @@ async def test_an_annotation_that_cannot_be_used_is_reported_at_decoration_with_
     ]
 
 
+async def test_a_result_of_an_annotation_that_cannot_be_used_has_no_warning_of_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache = memory_cache()
+    events: list[Event] = []
+    cache.observe(events.append)
+
+    @cache.cached(key="k", ttl=60)
+    async def function() -> Opaque:
+        return Opaque()
+
+    await function()
+    (record,) = caplog.records
+    assert "its return annotation cannot be used" in record.getMessage()
+    assert [event.reason for event in events if isinstance(event, NotStored)] == ["round trip"]
+
+
+async def test_the_warning_of_a_value_by_hand_speaks_of_no_function_to_annotate(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert not await memory_cache().set("k", Opaque(), ttl=60)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("cache.set is not cached: a value of type Opaque")
+    assert "annotate" not in record.getMessage()
+
+
 @pytest.mark.parametrize("annotation", UNUSABLE, ids=str)
 def test_strict_makes_an_annotation_that_cannot_be_used_an_error_at_decoration(annotation: Any) -> None:
     with pytest.raises(DecorationError, match=r"cannot be used \(TypeError: .*strict=True"):
