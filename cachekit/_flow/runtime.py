@@ -101,6 +101,8 @@ class Runtime:
         await self.loading.drain(DRAIN)
         await self.background.drain(DRAIN)
         await asyncio.gather(*[coherence.aclose(DRAIN) for coherence in coherences])
+        # One incident, however many scopes there are.
+        self.coherence.journal.abandon(scope.coherence.journal for scope in scopes)
         await self.background.aclose()
         self._guard.close()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final
 
@@ -186,15 +186,21 @@ class Journal:
         if self._reporter.observers:
             self._reporter.emit(InvalidationsLost(len(keys)))
 
-    def abandon(self) -> None:
-        """Report that the rest will not be replayed, since the cache is closed. It stays in force in this process."""
+    def abandon(self, others: Iterable[Journal]) -> None:
+        """Report that the rest will not be replayed, of ``others`` neither, since their cache is closed.
+
+        It stays in force in this process.
+        """
+        count = sum(map(len, [self, *others]))
+        if not count:
+            return
         LOGGER.warning(
             "the cache is closed with %d %s that the store has not acknowledged; other processes may serve the old "
             "values until their TTL ends",
-            len(self._pending),
-            "invalidation" if len(self._pending) == 1 else "invalidations",
+            count,
+            "invalidation" if count == 1 else "invalidations",
         )
-        self._reporter.emit(InvalidationsLost(len(self._pending)))
+        self._reporter.emit(InvalidationsLost(count))
 
     def _report_lost(self, count: int, *, first: bool) -> None:
         if first:

@@ -48,12 +48,10 @@ class Replay:
             self._tasks.get()
 
     async def aclose(self, seconds: float) -> None:
-        """Send the rest, for at most ``seconds``, and give up the rest."""
+        """Send the rest, for at most ``seconds``."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._until_empty()
-        if len(self._journal):
-            self._journal.abandon()
 
     def cancel(self) -> None:
         """Cancel the task of the running event loop. Its owner waits for it: it may be slow to end."""

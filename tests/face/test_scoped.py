@@ -13,7 +13,7 @@ import pytest
 
 from cachekit import MISS, Cache, ConfigurationError, RollingWindow, SnapshotStore, cached, invalidates, using
 from cachekit._flow import runtime, scopes
-from cachekit.events import Event, Filled, Hit, Loaded, Missed
+from cachekit.events import Event, Filled, Hit, InvalidationsLost, Loaded, Missed
 from cachekit.stores import open_store
 from cachekit.testing import FailingStore, FakeClock, memory_cache
 from tests.kit.servers import RedisServer
@@ -305,9 +305,14 @@ async def test_invalidations_of_scopes_that_do_not_reach_the_store_are_told_when
     store = FailingStore()
     cache = Cache(store)
     store.fail()
-    await cache.scoped("one:").delete("key")
+    lost: list[Event] = []
+    cache.observe(lost.append)
+    for scope in ("one:", "other:"):
+        await cache.scoped(scope).delete("key")
     await cache.aclose()
-    assert "the cache is closed with 1 invalidation that" in caplog.text
+    assert caplog.text.count("the cache is closed with") == 1
+    assert "the cache is closed with 2 invalidations" in caplog.text
+    assert [event.count for event in lost if isinstance(event, InvalidationsLost)] == [2]
 
 
 def test_scopes_that_nobody_needs_leave() -> None:
