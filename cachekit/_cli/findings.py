@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cachekit._cli.annotations import has_form, has_no_form, hints_of, lost_of
-from cachekit._cli.modules import ByHand
+from cachekit._cli.modules import ANY, ByHand
 from cachekit._cli.overlap import common_key
 from cachekit._flow.batch_plan import BatchPlan
 from cachekit._flow.plan import CallPlan
@@ -140,7 +140,10 @@ def _of_parameters(
     one: Decorated, plan: CallPlan[..., Any], told: Description, hints: dict[str, Any]
 ) -> Iterator[Finding]:
     in_key = parameters_of(key_of(plan))
-    used = in_key.union(*map(parameters_of, told.tags))
+    background = plan.policy.background
+    # What a load in the background is given anew is a session or the like, and no value on which a result depends.
+    given = () if isinstance(background, bool) else background
+    used = in_key.union(*map(parameters_of, told.tags), given)
     # An attribute or an item may have a form where the whole has none.
     whole = {name for name in in_key if f"<{name}>" in told.key}
     each = one.plan.each if isinstance(one.plan, BatchPlan) else None
@@ -205,7 +208,8 @@ def _of_invalidating(application: Application, one: Decorated, told: Description
 def _unused_tags(application: Application, one: Decorated, told: Description) -> Iterator[Finding]:
     used = [tag for writer, other in application.beside(one) if writer.kind == "invalidates" for tag in other.tags]
     used += application.by_hand.tags
-    for tag in told.tags:
+    # One that only a run tells may be any.
+    for tag in told.tags if ANY not in used else ():
         if not _any_common(tag, used):
             text = f'nothing invalidates its tag {tag!r}; write @invalidates(tags=["{tag}"]) where it changes'
             yield _finding("unused-tag", told, text)

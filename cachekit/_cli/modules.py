@@ -68,6 +68,9 @@ _KEYS: Final = frozenset(
 # The key of a `SnapshotStore`.
 _ALWAYS: Final = "snapshots:<user_id>"
 
+ANY: Final = "<any>"
+"""The template of a text that only a run tells."""
+
 
 def named_by_hand(modules: Iterable[ModuleType]) -> ByHand:
     """Return what the source of ``modules`` names by hand. A module without source names nothing."""
@@ -86,7 +89,8 @@ def _note(call: ast.Call, found: ByHand) -> None:
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))
     if name == "invalidate_tags":
-        found.tags.update(_template(argument) for argument in call.args)
+        for argument in call.args:
+            found.tags.update([*_texts(argument)] or [ANY])
     elif name == "invalidate_all" and isinstance(function, ast.Attribute):
         found.whole.add(getattr(function.value, "attr", getattr(function.value, "id", "")))
     elif name in _KEYS:
@@ -99,17 +103,22 @@ def _template(node: ast.expr) -> str:
         return node.value
     if isinstance(node, ast.JoinedStr):
         return "".join(map(_template, node.values))
-    return "<any>"
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _template(node.left) + _template(node.right)
+    return ANY
 
 
 def _texts(node: ast.expr) -> Iterator[str]:
-    """Yield the texts in an argument that may be keys: alone, in a list, or as the keys of a dict."""
-    inside = [node]
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        inside = node.elts
-    elif isinstance(node, ast.Dict):
-        inside = [key for key in node.keys if key is not None]
-    for one in inside:
-        template = _template(one)
-        if template != "<any>":
-            yield template
+    """Yield the texts in an argument that may be keys: alone, in a list, as the keys of a dict, or made for each."""
+    match node:
+        case ast.Starred(value=inside):
+            yield from _texts(inside)
+        case ast.List(elts=several) | ast.Tuple(elts=several) | ast.Set(elts=several) | ast.Dict(keys=several):
+            for one in several:
+                yield from _texts(one) if one is not None else ()
+        case ast.ListComp(elt=each) | ast.SetComp(elt=each) | ast.GeneratorExp(elt=each) | ast.DictComp(key=each):
+            yield from _texts(each)
+        case _:
+            template = _template(node)
+            if template != ANY:
+                yield template

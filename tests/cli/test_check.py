@@ -212,6 +212,62 @@ async def by_hand(name: str, more: dict[str, int]) -> None:
     assert found_in("by_dict") == []
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'cache.invalidate_tags(*[f"book:{book}" for book in books])',
+        'cache.invalidate_tags(*(f"book:{book}" for book in books))',
+        'cache.invalidate_tags("book:" + str(books[0]))',
+        'cache.invalidate_tags(*["book:1", "book:2"])',
+        "cache.invalidate_tags(*map(str, books))",
+    ],
+)
+def test_tags_that_are_made_for_each_element_count(line: str, write_files: Callable[[Mapping[str, str]], str]) -> None:
+    source = f"""
+from cachekit import Cache
+cache = Cache("memory://")
+@cache.cached(key="page:<number>", ttl=600, tags=["book:<book>"])
+async def page(number: int, book: int) -> str: ...
+async def by_hand(books: list[int]) -> None:
+    await {line}
+"""
+    assert found_in(write_files({"APP.py": source})) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'cache.delete_many([f"greeting:{name}" for name in names])',
+        'cache.erase(*{f"greeting:{name}" for name in names})',
+        'cache.set_many({f"greeting:{name}": 1 for name in names}, ttl=60)',
+        'cache.get("greeting:" + names[0])',
+    ],
+)
+def test_keys_that_are_made_for_each_element_count(line: str, write_files: Callable[[Mapping[str, str]], str]) -> None:
+    source = f"""
+from cachekit import Cache
+cache = Cache("memory://")
+@cache.invalidates("greeting:<name>")
+async def write(name: str) -> None: ...
+async def by_hand(names: list[str]) -> None:
+    await {line}
+"""
+    assert found_in(write_files({"APP.py": source})) == []
+
+
+def test_a_parameter_that_the_background_is_given_is_no_value(
+    write_files: Callable[[Mapping[str, str]], str],
+) -> None:
+    source = """
+from cachekit import Cache
+cache = Cache("memory://")
+async def address() -> str: ...
+@cache.cached(key="team:<team>", ttl=600, stale_while_revalidate="1m", background={"database": address})
+async def team(team: int, database: str) -> str: ...
+"""
+    assert found_in(write_files({"APP.py": source})) == []
+
+
 def test_a_module_without_source_names_nothing_by_hand() -> None:
     assert not named_by_hand([sys]).tags
 
