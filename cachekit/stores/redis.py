@@ -8,7 +8,7 @@ import os
 import time
 import weakref
 from asyncio import get_running_loop
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from types import NoneType
 from typing import Any, Final, TypeAlias, TypeGuard, TypeVar, cast
@@ -44,7 +44,7 @@ from cachekit.stores.operations import (
     pack,
     seconds_left,
 )
-from cachekit.stores.scripts import SCRIPTS, UNEXPECTED, Fill, OpenTags, Put, Script, Unexpected
+from cachekit.stores.scripts import SCRIPTS, UNEXPECTED, Fill, OpenTags, Put, ReleaseLease, Script, Unexpected
 from cachekit.stores.sweeping import SCAN_COUNT, as_bytes, of_prefix, scan_pattern, scanned
 from cachekit.stores.translate import garbage_error, timeout_error, translate
 
@@ -65,8 +65,8 @@ _MOST: Final = 256
 """The most keys of one MGET, for which a server does nothing else."""
 
 _SPARE: Final = 5.0
-"""Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores. In a burst
-of sets on a busy machine seconds pass between its two steps."""
+"""Seconds for which a set has the lease beyond its timeout, at most: it gives the lease back when it stores, and when
+it is given up. In a burst of sets on a busy machine seconds pass between its two steps."""
 
 
 class LoopState(Struct, frozen=True):
@@ -173,12 +173,30 @@ class RedisStore:
         began, token = time.monotonic(), os.urandom(12).hex().encode()
         # The lease outlives the time that this process loses, which the timeout leaves out.
         await self.seize_lease(key, timeout, token, lease_ms=math.ceil((timeout + _SPARE) * 1000))
-        took = time.monotonic() - began
-        left = time_left(timeout, timeout, took, self.time_lost(key, took))
-        # The fill is sent within the timeout, or not at all.
-        if left <= 0:
-            raise timeout_error(self._address)
-        return await self.run(key, left, Put(token, value, ttl_ms))
+        answered = False
+        try:
+            took = time.monotonic() - began
+            left = time_left(timeout, timeout, took, self.time_lost(key, took))
+            # The fill is sent within the timeout, or not at all.
+            if left <= 0:
+                raise timeout_error(self._address)
+            stored = await self.run(key, left, Put(token, value, ttl_ms))
+            answered = True
+            return stored
+        finally:
+            if not answered:
+                self._give_back([(key, token)], timeout)
+
+    def _give_back(self, leases: Iterable[tuple[str, bytes]], timeout: float) -> None:
+        """Give back the leases of sets that were given up: else loads would wait for these. No caller waits for it."""
+        state = self._states.get(get_running_loop())
+        # A store that was closed meanwhile opens no connection for it.
+        if state is None or state.network.loop_ending:
+            return
+        operations = [self._scripted(state.deadlines, key, timeout, ReleaseLease(token)) for key, token in leases]
+        for operation in operations:
+            operation.future.add_done_callback(_pass_over)
+        state.network.submit_together(operations)
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
         reply = self._check(await self._send(key, ("MGET", key, self._lease(key)), timeout, REPEATABLE))
@@ -332,17 +350,24 @@ class RedisStore:
         answers = [self._held(key, reply) for (key, _), reply in zip(values, replies, strict=True)]
         took = time.monotonic() - began
         left = time_left(timeout, timeout, took, self.time_lost(values[0][0], took)) if values else timeout
-        # As in `set`: the fills are sent within the timeout, or not at all.
-        if left <= 0:
-            return [timeout_error(self._address) if answer is True else answer for answer in answers]
         held = [place for place, answer in enumerate(answers) if answer is True]
-        puts: list[tuple[str, Script[bool]]] = []
-        for place in held:
-            key, value = values[place]
-            puts.append((key, Put(tokens[place], value, ttl_ms)))
-        stored = await self.run_many(puts, left)
-        for place, answer in zip(held, stored, strict=True):
-            answers[place] = answer
+        open_leases = {place: (values[place][0], tokens[place]) for place in held}
+        try:
+            # As in `set`: the fills are sent within the timeout, or not at all.
+            if left <= 0:
+                return [timeout_error(self._address) if answer is True else answer for answer in answers]
+            puts: list[tuple[str, Script[bool]]] = []
+            for place in held:
+                key, value = values[place]
+                puts.append((key, Put(tokens[place], value, ttl_ms)))
+            stored = await self.run_many(puts, left)
+            for place, answer in zip(held, stored, strict=True):
+                answers[place] = answer
+                if isinstance(answer, bool):
+                    del open_leases[place]
+        finally:
+            if open_leases:
+                self._give_back(open_leases.values(), timeout)
         return answers
 
     def _seizing(self, key: str, token: bytes, timeout: float, lease_ms: int) -> Operation | StoreError:
@@ -675,6 +700,12 @@ async def _all(sent: Sequence[object]) -> list[object]:
             if isinstance(one, asyncio.Future):
                 one.cancel()
     return replies
+
+
+def _pass_over(future: asyncio.Future[Any]) -> None:
+    """Take note of an error for which no caller waits."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _read_scripts() -> list[str]:

@@ -16,6 +16,7 @@ import uvloop
 from cachekit import Cache
 from cachekit.clock import SystemClock
 from cachekit.config import DEFAULT_TIMEOUT
+from cachekit.entry import lease_key
 from cachekit.errors import CongestedError, QueueFullError, StoreError, StoreTimeoutError, UnconfirmedError
 from cachekit.events import BreakerClosed, BreakerOpened, Event, Filled, StoreFailed
 from cachekit.stores import Store
@@ -514,6 +515,12 @@ async def test_a_fill_that_is_left_behind_is_given_up_in_the_end(
     await reading
 
 
+async def until_given_back(server: RedisServer) -> None:
+    # So that it does not end by itself.
+    server.cli("PERSIST", lease_key("k"))
+    await until(lambda: server.cli("EXISTS", lease_key("k")) == 0)
+
+
 @pytest.mark.parametrize("many", [False, True], ids=["set", "set_many"])
 async def test_a_value_by_hand_whose_time_is_over_after_its_first_step_is_not_sent(
     redis_server: RedisServer, proxy: FaultProxy, slow: Store, monkeypatch: pytest.MonkeyPatch, many: bool
@@ -531,11 +538,31 @@ async def test_a_value_by_hand_whose_time_is_over_after_its_first_step_is_not_se
     else:
         with pytest.raises(StoreTimeoutError):
             await slow.set("k", T, b"v", ttl_ms=MINUTE)
-    # It comes behind all that was sent.
+    # It comes behind all that was sent but the script that gives the lease back.
     assert await slow.get("k", T) is None
-    commands = redis_server.cli("INFO", "commandstats")
-    assert "cmdstat_set" in commands
-    assert not {"cmdstat_eval", "cmdstat_evalsha"} & {*commands}
+    assert redis_server.cli("INFO", "commandstats")["cmdstat_set"]["calls"] == 1
+    await until_given_back(redis_server)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["set", "set_many"])
+async def test_a_value_by_hand_that_is_refused_gives_its_lease_back(
+    start_server: Callable[..., RedisServer], many: bool
+) -> None:
+    """Otherwise each load of the key would wait for the lease, though no load goes on."""
+    # The second step does not fit, and the first one does.
+    server = start_server("maxmemory 6mb")
+    store = open_store(server.url, clock=SystemClock())
+    assert isinstance(store, ManyStore)
+    large = b"x" * 20_000_000
+    if many:
+        (refused,) = await store.set_many([("k", large)], 60.0, ttl_ms=MINUTE)
+        assert isinstance(refused, StoreError)
+    else:
+        with pytest.raises(StoreError):
+            await store.set("k", 60.0, large, ttl_ms=MINUTE)
+    assert server.cli("INFO", "commandstats")["cmdstat_set"]["calls"] == 1
+    await until_given_back(server)
+    await store.aclose()
 
 
 def test_stalls_that_are_forgotten_are_still_counted_for_those_that_began_before_them(
