@@ -194,8 +194,6 @@ class RedisStore:
         if state is None or state.network.loop_ending:
             return
         operations = [self._scripted(state.deadlines, key, timeout, ReleaseLease(token)) for key, token in leases]
-        for operation in operations:
-            operation.future.add_done_callback(_pass_over)
         state.network.submit_together(operations)
 
     async def get_with_lease(self, key: str, timeout: float) -> tuple[bytes | None, bytes | None]:
@@ -700,12 +698,6 @@ async def _all(sent: Sequence[object]) -> list[object]:
             if isinstance(one, asyncio.Future):
                 one.cancel()
     return replies
-
-
-def _pass_over(future: asyncio.Future[Any]) -> None:
-    """Take note of an error for which no caller waits."""
-    if not future.cancelled():
-        future.exception()
 
 
 def _read_scripts() -> list[str]:
