@@ -38,7 +38,7 @@ from cachekit.events import (
     StoreRecovered,
     Uncached,
 )
-from cachekit.instrumentation.facts import LOAD_BUCKETS, OUTCOMES, STORE_BUCKETS, outcome_of
+from cachekit.instrumentation.facts import LOAD_BUCKETS, OUTCOMES, STORE_BUCKETS, check_cache, outcome_of
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
@@ -60,6 +60,14 @@ def instrument(cache: Cache, *, registry: CollectorRegistry = REGISTRY) -> Calla
     Several caches share the metrics: their functions have names of their own. A cache that is instrumented already
     stays as it is. In multiprocess mode ``registry`` has no effect on `scrape`.
 
+    Args:
+        cache: A `Cache`; that of `configure` is ``default_cache()``.
+        registry: Has the metrics; the default registry of the process without one. It may have no metrics of the
+            same names by other code.
+
+    Raises:
+        ConfigurationError: ``cache`` is no cache.
+
     Example:
         >>> import asyncio
         >>> from prometheus_client import CollectorRegistry
@@ -77,6 +85,7 @@ def instrument(cache: Cache, *, registry: CollectorRegistry = REGISTRY) -> Calla
         1.0
         >>> stop()
     """
+    check_cache(cache)
     stops = _INSTRUMENTED.setdefault(cache, {})
     if registry in stops:
         return stops[registry]
