@@ -305,24 +305,25 @@ class Cache:
 
         Only plain JSON is stored: dict with text keys, list, str, int, float, bool, None. Any other value
         would come back as another type: it is refused with one warning, and False is returned. A ttl that
-        makes no sense is refused in the same way. Loads that are going on do not overwrite the value.
+        makes no sense is refused in the same way, and so is a ``*`` or ``?`` in the key, since `delete` refuses it as
+        well. Loads that are going on do not overwrite the value.
 
         Example:
             >>> import asyncio
             >>> asyncio.run(Cache("memory://").set("greeting", "hello", ttl="10m"))
             True
         """
-        if not self._is_key(key, _SET.name):
+        if not self._is_one_key(key, _SET.name):
             return False
-        seconds = self._seconds(ttl)
+        seconds = self._seconds(ttl, _SET.name)
         return seconds is not None and await store(self.runtime, key, value, _SET, seconds)
 
-    def _seconds(self, ttl: Duration) -> float | None:
+    def _seconds(self, ttl: Duration, name: str) -> float | None:
         try:
             return parse_duration(ttl)
         except ConfigurationError:
             # By its type alone: a caller that mixed up the arguments passed the value here.
-            self.runtime.reporter.skipped(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
+            self.runtime.reporter.skipped(name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
             return None
 
     async def delete(self, key: str) -> bool:
@@ -427,7 +428,7 @@ class Cache:
             False True
             True
         """
-        seconds = self._seconds(ttl)
+        seconds = self._seconds(ttl, "cache.touch")
         if seconds is None or not self._is_key(key, "cache.touch"):
             return False
         return await touch(self.runtime, key, seconds)
@@ -437,7 +438,8 @@ class Cache:
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values at ``keys``, as `get` does, in one round trip to each server; without those of misses.
 
-        If some of them have tags, it takes two round trips.
+        If some of them have tags, it takes two round trips. A key that is no text is left out, with one warning. One
+        text in place of many keys is refused with one warning, and {} is returned.
 
         Example:
             >>> import asyncio
@@ -461,21 +463,22 @@ class Cache:
     async def set_many(self, values: Mapping[str, Any], ttl: Duration) -> bool:
         """Store each value at its key, as `set` does, in two round trips. Returns whether the store confirmed all.
 
-        A value that `set` would refuse is refused alone.
+        A value or a key that `set` would refuse is refused alone. An argument that is no mapping is refused with one
+        warning, and False is returned.
 
         Example:
             >>> import asyncio
             >>> asyncio.run(Cache("memory://").set_many({"a": 1, "b": 2}, ttl="10m"))
             True
         """
-        seconds = self._seconds(ttl)
+        seconds = self._seconds(ttl, _SET.name)
         if seconds is None:
             return False
         if not isinstance(values, Mapping):
             text = "cache.set_many did nothing: it takes a mapping of keys to values; write {key: value}"
             self.runtime.reporter.incident("cache.set_many", "argument", text)
             return False
-        some = {key: value for key, value in values.items() if self._is_key(key, _SET.name)}
+        some = {key: value for key, value in values.items() if self._is_one_key(key, _SET.name)}
         return await store_many(self.runtime, some, _SET, seconds) and len(some) == len(values)
 
     async def delete_many(self, keys: Iterable[str]) -> bool:

@@ -215,19 +215,8 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
         max_bytes: The most bytes of JSON of a result that is stored; None leaves it to the cache (1 MiB). One warning.
         tags: Templates of tags, ``["team:<team_id>"]``, or True for one of the function itself: docs/tags.md.
         private: Whether results are sealed in Redis with the keys of the cache: see ``keys`` of `Cache`.
-        stale_while_revalidate: For how long after its TTL a value is handed out at once, and a load in the background
-            replaces it.
-        stale_if_error: For how long after its TTL a value stands in for a load that fails.
-        stale_on: The exceptions, a type or a tuple of types, for which a value stands in; all by default.
-        retry_after: The pause after a failed load that a value stood in for, in all processes; 10 s by default.
-        refresh_ahead: When a load in the background begins before the TTL is over: ``"auto"``, or a part of the TTL
-            between 0 and 1.
-        soft_timeout: How long a call waits for a load if a value may stand in; the load goes on.
-        background: Gives such loads arguments that outlive the call: a callable or an async context manager by the name
-            of each parameter that the key does not name; True if all arguments outlive it.
-        offline: For how long a near value stands in if load and store fail both. It implies ``near``.
 
-    The options from ``stale_while_revalidate`` on are in docs/stale.md. A duration is as ``ttl``, and None is none.
+    ``stale_while_revalidate`` to ``offline`` say when a value whose TTL is over is handed out: docs/stale.md.
 
     Raises:
         DecorationError: Not an ``async def``, a template that names no parameter or holds a ``*``, or no template
@@ -322,8 +311,8 @@ async def cache_set(key: str, value: Any, ttl: Duration) -> bool:
     """Store plain JSON at ``key`` for ``ttl`` (seconds, timedelta or ``"10m"``) in the default cache.
 
     Returns:
-        Whether the store confirmed it. A value that is not plain JSON, a ttl that makes no sense, and every
-        failure of the store give False, and never an exception.
+        Whether the store confirmed it. A value that is not plain JSON, a ttl that makes no sense, a ``*`` or ``?`` in
+        the key, and every failure of the store give False, and never an exception.
 
     Example:
         >>> import asyncio

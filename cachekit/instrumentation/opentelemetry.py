@@ -70,10 +70,8 @@ def instrument(
 ) -> Callable[[], None]:
     """Count the events of ``cache`` in metrics, and put a span around each load. Returns a function that ends it.
 
-    A cache that is instrumented already stays as it is.
-
     Args:
-        cache: A `Cache`; that of `configure` is ``default_cache()``.
+        cache: That of `configure` is ``default_cache()``. One that is instrumented already stays as it is.
         meter_provider: Makes the metrics; without one that of the process, as `opentelemetry` has it.
         tracer_provider: Makes the spans; without one that of the process.
 

@@ -57,13 +57,11 @@ M = TypeVar("M", Counter, Histogram)
 def instrument(cache: Cache, *, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
     """Count the events of ``cache`` in metrics of ``registry``. Returns a function that ends it.
 
-    Several caches share the metrics: their functions have names of their own. A cache that is instrumented already
-    stays as it is. In multiprocess mode ``registry`` has no effect on `scrape`.
+    Several caches share the metrics: their functions have names of their own.
 
     Args:
-        cache: A `Cache`; that of `configure` is ``default_cache()``.
-        registry: Has the metrics; the default registry of the process without one. It may have no metrics of the
-            same names by other code.
+        cache: That of `configure` is ``default_cache()``. One that is instrumented already stays as it is.
+        registry: Has the metrics. In multiprocess mode it has no effect on `scrape`.
 
     Raises:
         ConfigurationError: ``cache`` is no cache.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -22,6 +23,7 @@ from cachekit._flow.policy import Policy
 from cachekit._flow.write import Invalidation
 from cachekit.codecs import Codec
 from cachekit.entry import lease_key
+from cachekit.events import Uncached
 from cachekit.keys import render
 from cachekit.tags import tag_key
 from tests import ROOT
@@ -194,6 +196,62 @@ def test_each_record_of_the_page_is_written_somewhere(text: str) -> None:
     code = re.sub(r'"\s*\n\s*f?"', "", SOURCE)
     parts = [part for part in re.split(r": |:$", text) if part]
     assert [part for part in parts if part.removeprefix("the cache ").removeprefix("a key ") not in code] == []
+
+
+def messages() -> dict[str, set[str]]:
+    """Return the texts that the code gives the log, and the reasons that it gives the event of a step skipped."""
+    found: dict[str, set[str]] = {"texts": set(), "reasons": set()}
+    for tree in (ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")):
+        for verb, texts in calls_of(tree):
+            if verb in {"skipped", "incident", "Uncached"} and len(texts) > 1:
+                found["reasons"] |= texts[1]
+            told = texts[0] if verb in {"warning", "info"} else texts[2] if verb in TELL and len(texts) > 2 else set()
+            start = "is not cached: " if verb == "skipped" else ""
+            found["texts"] |= {start + text for text in told if text.strip("%s* ")}
+    return found
+
+
+TELL: Final = {"skipped", "incident", "log"}
+"""The methods of a reporter: their third argument is for the log."""
+
+
+def calls_of(tree: ast.AST) -> Iterator[tuple[str, list[set[str]]]]:
+    """Yield the name of each function that is called, and for each argument the texts that it may be."""
+    named: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name) and (text := literal(node.value)):
+                    named.setdefault(target.id, set()).add(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name) and node.args:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            yield name, [named.get(one.id, set()) if isinstance(one, ast.Name) else {literal(one)} for one in node.args]
+
+
+def literal(node: ast.AST) -> str:
+    """Return the text of an argument, a ``*`` in place of what is not known before the call; empty if nothing is."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(literal(part) or "*" for part in node.values)
+    return ""
+
+
+def test_each_text_of_a_record_is_on_the_page() -> None:
+    rows_of = [rows("log.md", heading, "the record has") for heading in ("The store", "A function", "Code")]
+    told = [
+        text.removeprefix("the cache ").removeprefix("a key ") for one in rows_of for row in one for text in quoted(row)
+    ]
+    # What was found stands in these, and there is a row for each of the ways to say it.
+    found = messages()["texts"] - {"* is not cached: *", "%s, so only results that are plain JSON are"}
+    assert len(found) > 25
+    assert [text for text in sorted(found) if not any(one.split(" …")[0] in text for one in told)] == []
+
+
+def test_every_reason_of_a_step_that_was_skipped_is_one_of_the_event() -> None:
+    told = re.findall(r'- ``"([a-z]+)"``:', Uncached.__doc__ or "")
+    assert messages()["reasons"] == {*told}
 
 
 # --- the wire format --------------------------------------------------------------------------------

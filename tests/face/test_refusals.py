@@ -133,6 +133,21 @@ async def test_arguments_of_verbs_for_many_keys_that_make_no_sense_raise_nothing
     assert "write {key: value}" in caplog.text
 
 
+@pytest.mark.parametrize("key", ["page:/?at_most=3", "page:*"])
+async def test_no_value_can_be_set_at_a_key_that_cannot_be_deleted(key: str, caplog: pytest.LogCaptureFixture) -> None:
+    cache = memory_cache()
+    assert await cache.delete(key) is False
+    assert await cache.set(key, 1, ttl=60) is False
+    assert await cache.set_many({key: 1, "page:": 2}, ttl=60) is False
+    assert await cache.get_many([key, "page:"]) == {"page:": 2}
+    assert "cache.set did nothing: a * or ? in a key is no pattern" in caplog.text
+
+
+async def test_a_ttl_that_makes_no_sense_is_told_by_the_name_of_its_verb(caplog: pytest.LogCaptureFixture) -> None:
+    assert await memory_cache().touch("k", 0) is False
+    assert "cache.touch is not cached: its ttl, a int, is no duration" in caplog.text
+
+
 async def test_a_count_that_no_server_can_read_is_no_failure_of_the_server(redis_server: RedisServer) -> None:
     async with Cache(redis_server.url) as cache:
         snapshots = SnapshotStore(cache, limit=10**100)
