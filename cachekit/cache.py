@@ -301,7 +301,7 @@ class Cache:
         return outcome.value if isinstance(outcome, Found) else default
 
     async def set(self, key: str, value: Any, ttl: Duration) -> bool:
-        """Store ``value`` for ``ttl``. Returns whether the store confirmed it.
+        """Store ``value`` at ``key`` for ``ttl``. Returns whether the store confirmed it.
 
         Only plain JSON is stored: dict with text keys, list, str, int, float, bool, None. Any other value
         would come back as another type: it is refused with one warning, and False is returned. A ttl that
@@ -461,7 +461,9 @@ class Cache:
         return {key: one.value for key, one in found if isinstance(one, Found) and not one.entry.absent}
 
     async def set_many(self, values: Mapping[str, Any], ttl: Duration) -> bool:
-        """Store each value at its key, as `set` does, in two round trips. Returns whether the store confirmed all.
+        """Store each of ``values`` at its key for ``ttl``, as `set` does, in two round trips.
+
+        Returns whether the store confirmed all.
 
         A value or a key that `set` would refuse is refused alone. An argument that is no mapping is refused with one
         warning, and False is returned.

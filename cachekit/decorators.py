@@ -391,7 +391,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
     def puts(self, function: Callable[P2, Coroutine[Any, Any, R]], /) -> Callable[P2, CoroutineType[Any, Any, R]]:
         """Decorate a function that writes the source of a value and returns the value: it is stored, as by `writing`.
 
-        The function has all parameters of the key and of the tags, under the same names.
+        ``function`` has all parameters of the key and of the tags, under the same names.
 
         Raises:
             DecorationError: It is no ``async def``, or lacks a parameter of the key or of a tag.
@@ -440,7 +440,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
     async def touch(self, /, *args: Any, ttl: Duration | None = None, **kwargs: Any) -> bool:
         """Let the cached value of this call live for a TTL from now on, without reading or writing it.
 
-        The TTL stands behind the arguments of the call, or by name: ``name.touch(7, "10m")`` or
+        The ``ttl`` stands behind the arguments of the call, or by name: ``name.touch(7, "10m")`` or
         ``name.touch(7, ttl="10m")``. A value whose TTL is over stays so, and none is made: a value that is written or
         invalidated meanwhile is as it would be without. Its tags are prolonged with it.
 

@@ -308,7 +308,7 @@ async def cache_get(key: str) -> Any:
 
 
 async def cache_set(key: str, value: Any, ttl: Duration) -> bool:
-    """Store plain JSON at ``key`` for ``ttl`` (seconds, timedelta or ``"10m"``) in the default cache.
+    """Store ``value``, plain JSON, at ``key`` for ``ttl`` (seconds, timedelta or ``"10m"``) in the default cache.
 
     Returns:
         Whether the store confirmed it. A value that is not plain JSON, a ttl that makes no sense, a ``*`` or ``?`` in

@@ -286,7 +286,7 @@ class FailingStore(MemoryStore):
         self.error = None
 
     def failing(self, error: StoreError | None = None) -> AbstractContextManager[None]:
-        """Do as `fail` inside a ``with`` block, and as `recover` when it ends.
+        """Do as `fail` with ``error`` inside a ``with`` block, and as `recover` when it ends.
 
         Example:
             >>> import asyncio

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -17,7 +18,19 @@ from uuid import UUID
 import pytest
 
 import cachekit
-from cachekit import Cache, CachedFunction, CachedManyFunction, RenderError, cached_many, configure, entry, urls
+from cachekit import (
+    Cache,
+    CachedFunction,
+    CachedManyFunction,
+    RenderError,
+    RollingWindow,
+    SnapshotStore,
+    cached_many,
+    configure,
+    entry,
+    testing,
+    urls,
+)
 from cachekit._flow.batch_plan import BatchPolicy
 from cachekit._flow.policy import Policy
 from cachekit._flow.write import Invalidation
@@ -26,6 +39,7 @@ from cachekit.entry import lease_key
 from cachekit.events import Uncached
 from cachekit.keys import render
 from cachekit.tags import tag_key
+from cachekit.testing import FailingStore, FakeClock
 from tests import ROOT
 
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -82,6 +96,30 @@ def test_the_reference_has_every_method_once(kind: type) -> None:
     public = {name for base in bases for name in vars(base) if not name.startswith("_")} - {"switch"}
     listed = re.findall(rf"auto(?:method|attribute):: cachekit\.{kind.__name__}\.(\w+)\n", API)
     assert sorted(listed) == sorted(public)
+
+
+def functions_of_the_api() -> list[str]:
+    """Return the functions and methods that users call; those of the protocols of a store are for its author."""
+    named = re.findall(r"auto(?:function|method):: cachekit\.([\w.]+)", API)
+    for kind in (SnapshotStore, RollingWindow, FailingStore, FakeClock):
+        home = kind.__module__.removeprefix("cachekit.")
+        own = [name for name, found in vars(kind).items() if inspect.isfunction(found) and not name.startswith("_")]
+        named += [f"{home}.{kind.__name__}.{name}" for name in own]
+    return [*named, *(f"testing.{name}" for name in testing.__all__ if not isinstance(vars(testing)[name], type))]
+
+
+@pytest.mark.parametrize("name", functions_of_the_api())
+def test_each_function_of_the_api_has_an_example_and_says_what_its_parameters_are(name: str) -> None:
+    function = pkgutil.resolve_name(f"cachekit.{name}")
+    doc, signature = inspect.getdoc(function) or "", inspect.signature(function)
+    if "; see `cachekit." in doc:
+        return
+    assert "Example" in doc or name.startswith("testing.FakeClock.")
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    taken = [one.name for one in signature.parameters.values() if one.kind not in variadic and one.name != "self"]
+    # The options about stale values have a page, and all options are in one table.
+    told = [one for one in taken if one not in table("cached") or name != "cached"]
+    assert [one for one in told if not re.search(rf"``{one}\b|^ *{one}: ", doc, re.MULTILINE)] == []
 
 
 # --- options ----------------------------------------------------------------------------------------
