@@ -115,7 +115,8 @@ class Cache:
             ``redis+cluster://host:6379,host:6379``, ``memory://``, or a `Store`. Without one:
             ``CACHEKIT_URL``, else ``REDIS_URL``, else ``redis://localhost:6379/0``.
         prefix: Stands before every key in the store. No blanks, no braces.
-        timeout: Seconds that all cache work of one call may take together, from 0.001 up; default 0.25.
+        timeout: How long all cache work of one call may take together: seconds, a `datetime.timedelta` or text such as
+            ``"250ms"``, from 1 ms to 100 years; default 0.25 s.
         near: How many results of decorated functions are kept in this process as well, in each event loop: a near
             hit asks no server. None keeps only results of functions decorated with ``near=True``. Redis reports
             changes: an invalidation by this process takes effect at once, one by another process after some 150 us,
@@ -157,7 +158,7 @@ class Cache:
         url: str | Store | None = None,
         *,
         prefix: str = "",
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: Duration = DEFAULT_TIMEOUT,
         near: int | None = None,
         near_bytes: int = DEFAULT_NEAR_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,

@@ -46,7 +46,7 @@ class CachedOptions(TypedDict, total=False):
     ttl: Required[Duration | Callable[[Any], Duration]]
     when: Callable[[Any], bool] | None
     jitter: float
-    lease: float
+    lease: Duration
     near: bool | None
     load_timeout: Duration | None
     strict: bool
@@ -80,7 +80,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     ttl: Duration | Callable[[Any], Duration]
     when: Callable[[Any], bool] | None = None
     jitter: float = 0.0
-    lease: float = DEFAULT_LEASE
+    lease: Duration = DEFAULT_LEASE
     near: bool | None = None
     load_timeout: Duration | None = None
     strict: bool = False
