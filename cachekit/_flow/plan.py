@@ -86,10 +86,8 @@ class CallPlan(Generic[P, R]):
         self.lease: float = cast("float", policy.lease)
         self.load_timeout: float | None = cast("float | None", policy.load_timeout)
         self.soft_timeout: float | None = cast("float | None", policy.soft_timeout)
-        self.failures: tuple[type[Exception], ...] = (
-            *cast("tuple[type[Exception], ...]", policy.stale_on),
-            TimeoutError,
-        )
+        stale_on = cast("tuple[type[Exception], ...]", policy.stale_on)
+        self.failures: tuple[type[Exception], ...] = (*stale_on, TimeoutError)
         """The exceptions that may be failures of a load, for which a stale value stands in."""
         self.fit: Fit = compile_fit(signature)
         self.counts: Container[int] = fitting_counts(signature)
