@@ -41,6 +41,7 @@ from cachekit.keys import render
 from cachekit.tags import tag_key
 from cachekit.testing import FailingStore, FakeClock
 from tests import ROOT
+from tests.kit.servers import RedisServer
 
 REFERENCE: Final = ROOT / "docs" / "reference"
 API: Final = "\n".join(path.read_text() for path in sorted((REFERENCE / "api").glob("*.md")))
@@ -171,7 +172,7 @@ VALUES: Final[dict[str, list[object]]] = {
     "`float`": [0.5],
     "`Decimal`": [Decimal("1.50")],
     "`UUID`": [UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")],
-    "`date`, `datetime`": [date(2026, 11, 22), datetime(2026, 11, 22, 10)],  # noqa: DTZ001 - as it is written
+    "`date`, `datetime`, `time`": [date(2026, 11, 22), datetime(2026, 11, 22, 10), time(10)],  # noqa: DTZ001 - as it is written
     "`Enum`": [Color.RED],
     "`bytes`": [b"\x00\xff"],
     "`list`, `tuple`": [["a", "b"], ("a", "b")],
@@ -305,6 +306,28 @@ async def test_names_in_redis_are_those_of_the_page() -> None:
     assert names[1] == "`{<prefix>profile:42}:lease` and the byte `FF`"
     assert lease_key("<prefix>profile:42") == b"{<prefix>profile:42}:lease\xff"
     assert names[2] == f"`<prefix>{tag_key('team:7')}`"
+
+
+async def test_a_lease_a_fence_and_a_tag_hold_what_the_page_says(redis_server: RedisServer) -> None:
+    """A lease holds a token of 24 hexadecimal digits, a window's fence one of the same form, a tag 16 characters."""
+    held: dict[str, bytes] = {}
+
+    async with Cache(redis_server.url, prefix="app:", timeout=5) as cache:
+
+        @cache.cached(key="product:<sku>", ttl=60, tags=["prices"])
+        async def product(sku: str) -> int:
+            held["lease"] = redis_server.cli("GET", lease_key("app:product:tea"))
+            held["tag"] = redis_server.cli("GET", f"app:{tag_key('prices')}")
+            return 3
+
+        await product("tea")
+        await RollingWindow(cache, "clicks:42", limit=2, ttl=60).push({"page": "home"})
+        held["fence"] = redis_server.cli("GET", lease_key("app:clicks:42"))
+        days = redis_server.cli("PTTL", f"app:{tag_key('prices')}") / 86_400_000
+    assert re.fullmatch(rb"[0-9a-f]{24}", held["lease"])
+    assert re.fullmatch(rb"[0-9a-f]{24}", held["fence"])
+    assert len(held["tag"]) == 16
+    assert 9.9 < days <= 10
 
 
 class Price(TypedDict):
