@@ -305,9 +305,9 @@ class Cache:
         """Store ``value`` at ``key`` for ``ttl``. Returns whether the store confirmed it.
 
         Only plain JSON is stored: dict with text keys, list, str, int, float, bool, None. Any other value
-        would come back as another type: it is refused with one warning, and False is returned. A ttl that
-        makes no sense is refused in the same way, and so is a ``*`` or ``?`` in the key, since `delete` refuses it as
-        well. Loads that are going on do not overwrite the value.
+        would come back as another type: it is refused with one warning, and False is returned. So is a ttl that makes
+        no sense: it goes from 1 ms to 100 years. So is a ``*`` or ``?`` in the key, which `delete` refuses as well.
+        Loads that are going on do not overwrite the value.
 
         Example:
             >>> import asyncio

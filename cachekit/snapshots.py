@@ -35,8 +35,9 @@ class RollingWindow:
         cache: The cache in whose store the list lives.
         key: Its key, without the cache's prefix.
         limit: The most items kept, at least 1.
-        ttl: How old an item may grow: seconds, a timedelta or text such as ``"24h"``. Older items are never
-            returned, and the next push removes them. After the last push the list lives for one more ttl.
+        ttl: How old an item may grow: seconds, a timedelta or text such as ``"24h"``, from 1 ms to 100 years. Older
+            items are never returned, and the next push removes them. After the last push the list lives for one more
+            ttl.
         keys: Seal the items, so that nothing in Redis reads them: as for `Cache`, whose keys are used if there are none
             here. None leaves items plain in any case. Needs the extra ``encryption``; see docs/snapshots.md.
 
@@ -149,8 +150,9 @@ class SnapshotStore:
     Args:
         cache: The cache in whose store the snapshots live.
         limit: The most snapshots kept for a user, at least 1.
-        ttl: How old a snapshot may grow: seconds, a timedelta or text; default 24 hours. Older snapshots are never
-            returned, and the next save removes them. After the last save the list lives for one more ttl.
+        ttl: How old a snapshot may grow: seconds, a timedelta or text, from 1 ms to 100 years; default 24 hours. Older
+            snapshots are never returned, and the next save removes them. After the last save the list lives for one
+            more ttl.
         keys: Seal the snapshots: as for `Cache`, whose keys are used if there are none here. None leaves them plain in
             any case. Needs the extra ``encryption``; see docs/snapshots.md.
 
