@@ -24,6 +24,7 @@ from cachekit.config import DAY, parse_count, parse_duration
 from cachekit.errors import ConfigurationError, RenderError
 from cachekit.keys import PATTERN, is_pattern, render, shorten
 from cachekit.sealing import Keys, Sealer
+from cachekit.tags import is_tag
 
 _ITEM: Final = HandCodec(Any, "a rolling window")
 
@@ -64,6 +65,9 @@ class RollingWindow:
             raise ConfigurationError(message)
         if not isinstance(key, str):
             message = f'key={key!r} is no key; write text such as "clicks:42"'
+            raise ConfigurationError(message)
+        if is_tag(key):
+            message = f"key={key!r} is the key of a tag, as it begins with ~{{; write another first character"
             raise ConfigurationError(message)
         if is_pattern(key):
             message = f"key={key!r} is no key of a window: {PATTERN}"

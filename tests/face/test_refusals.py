@@ -70,6 +70,7 @@ ASYNC = "is an `async def`, and nothing awaits it; write a plain function: "
         (lambda: Cache("memory://", keys=Told()), rf"keys= {ASYNC}"),  # type: ignore[arg-type]
         (lambda: prometheus.instrument(5), r"type int is none; write instrument\("),  # type: ignore[arg-type]
         (lambda: opentelemetry.instrument(5), r"type int is none; write instrument\("),  # type: ignore[arg-type]
+        (lambda: RollingWindow(memory_cache(), "~{team:7}", 3, 60), r"is the key of a tag.*; write another first"),
         (lambda: assert_loads(-1), r"is no number of loads; write a whole number of at least 0"),
         (lambda: assert_loads("1"), r"is no number of loads"),  # type: ignore[arg-type]
         (lambda: assert_loads(True), r"is no number of loads"),
