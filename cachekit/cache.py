@@ -25,13 +25,14 @@ from cachekit._tiers.near import NearTier, ScopedNear
 from cachekit._tiers.outcome import Found
 from cachekit._tiers.reporter import Reporter
 from cachekit._tiers.tags import Wanted
-from cachekit.clock import Clock, SystemClock
+from cachekit.clock import Clock, SystemClock, check_clock
 from cachekit.codecs import HandCodec
 from cachekit.config import (
     DEFAULT_MAX_BYTES,
     DEFAULT_NEAR,
     DEFAULT_NEAR_BYTES,
     DEFAULT_TIMEOUT,
+    check_callback,
     check_prefix,
     check_scope,
     parse_count,
@@ -89,9 +90,21 @@ def _opened(url: str | Store | None, credentials: Credentials | None, clock: Clo
         message = f"a cache is opened on a store, not on its class; write Cache({url.__name__}())"
         raise ConfigurationError(message)
     if not isinstance(url, Store):
-        message = f"a cache is opened by a URL or on a Store, not on a {type(url).__name__}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(_no_store(url))
     return url
+
+
+def _no_store(given: object) -> str:
+    """Return the message for ``given``, which is no store: its type alone, since it may hold a password."""
+    kind, verbs = type(given).__name__, [name for name in vars(Store) if not name.startswith("_")]
+    missing = [name for name in verbs if not hasattr(given, name)]
+    # Half of them: other libraries have a `get`, `set` and `delete` as well.
+    if len(missing) * 2 < len(verbs):
+        return f"the store {kind} lacks {', '.join(missing)}; write all verbs of cachekit.stores.Store"
+    return (
+        f"a cache is opened by a URL or on a Store, and a value of type {kind} is neither; "
+        'write Cache("redis://localhost:6379/0")'
+    )
 
 
 class Cache:
@@ -102,7 +115,8 @@ class Cache:
             ``redis+cluster://host:6379,host:6379``, ``memory://``, or a `Store`. Without one:
             ``CACHEKIT_URL``, else ``REDIS_URL``, else ``redis://localhost:6379/0``.
         prefix: Stands before every key in the store. No blanks, no braces.
-        timeout: Seconds that all cache work of one call may take together, from 0.001 up; default 0.25.
+        timeout: How long all cache work of one call may take together: seconds, a `datetime.timedelta` or text such as
+            ``"250ms"``, from 1 ms to 100 years; default 0.25 s.
         near: How many results of decorated functions are kept in this process as well, in each event loop: a near
             hit asks no server. None keeps only results of functions decorated with ``near=True``. Redis reports
             changes: an invalidation by this process takes effect at once, one by another process after some 150 us,
@@ -125,8 +139,9 @@ class Cache:
         ConfigurationError: An unknown URL scheme or option, or a setting that makes no sense.
         Exception: Any that a callable of ``keys`` raises.
 
-    Only ``cached`` and ``invalidates`` raise. No failure of the store raises: `get` and `take` return their
-    default, `set` and `delete` return False. One cache serves any number of event loops and threads.
+    A setting that makes no sense raises, in a decorator, in `scoped`, in `clear` and in `observe`. No failure of the
+    store raises, and no argument of a verb by hand: `get` and `take` return their default, `set` and `delete` return
+    False. One cache serves any number of event loops and threads.
 
     Example:
         >>> import asyncio
@@ -143,7 +158,7 @@ class Cache:
         url: str | Store | None = None,
         *,
         prefix: str = "",
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: Duration = DEFAULT_TIMEOUT,
         near: int | None = None,
         near_bytes: int = DEFAULT_NEAR_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
@@ -151,9 +166,7 @@ class Cache:
         credentials: Credentials | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if isinstance(clock, type):
-            message = f"clock={clock.__name__} is a class; write clock={clock.__name__}()"
-            raise ConfigurationError(message)
+        check_clock(clock)
         seconds = parse_duration(timeout, "timeout")
         prefix = check_prefix(prefix)
         entries = DEFAULT_NEAR if near is None else parse_count(near, "near")
@@ -289,28 +302,29 @@ class Cache:
         return outcome.value if isinstance(outcome, Found) else default
 
     async def set(self, key: str, value: Any, ttl: Duration) -> bool:
-        """Store ``value`` for ``ttl``. Returns whether the store confirmed it.
+        """Store ``value`` at ``key`` for ``ttl``. Returns whether the store confirmed it.
 
         Only plain JSON is stored: dict with text keys, list, str, int, float, bool, None. Any other value
-        would come back as another type: it is refused with one warning, and False is returned. A ttl that
-        makes no sense is refused in the same way. Loads that are going on do not overwrite the value.
+        would come back as another type: it is refused with one warning, and False is returned. So is a ttl that makes
+        no sense: it goes from 1 ms to 100 years. So is a ``*`` or ``?`` in the key, which `delete` refuses as well.
+        Loads that are going on do not overwrite the value.
 
         Example:
             >>> import asyncio
             >>> asyncio.run(Cache("memory://").set("greeting", "hello", ttl="10m"))
             True
         """
-        if not self._is_key(key, _SET.name):
+        if not self._is_one_key(key, _SET.name):
             return False
-        seconds = self._seconds(ttl)
+        seconds = self._seconds(ttl, _SET.name)
         return seconds is not None and await store(self.runtime, key, value, _SET, seconds)
 
-    def _seconds(self, ttl: Duration) -> float | None:
+    def _seconds(self, ttl: Duration, name: str) -> float | None:
         try:
             return parse_duration(ttl)
         except ConfigurationError:
             # By its type alone: a caller that mixed up the arguments passed the value here.
-            self.runtime.reporter.skipped(_SET.name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
+            self.runtime.reporter.skipped(name, "policy", f"its ttl, a {type(ttl).__name__}, is no duration")
             return None
 
     async def delete(self, key: str) -> bool:
@@ -373,7 +387,7 @@ class Cache:
             Whether it was done to the end. If not, some keys are left, and a second call goes on.
 
         Raises:
-            ConfigurationError: The cache has no prefix, or ``within`` is no duration.
+            ConfigurationError: The cache has no prefix, ``within`` is no duration, or ``progress`` no plain function.
             Exception: Any that ``progress`` raises.
 
         Example:
@@ -386,6 +400,8 @@ class Cache:
             True None
         """
         seconds = parse_duration(within, "within")
+        if progress is not None:
+            check_callback(progress, "progress", "progress=print")
         if not self._prefix and not isinstance(self._store, MemoryStore):
             message = (
                 'clear() would remove every key of the database; give the cache a prefix: Cache(url, prefix="myapp:")'
@@ -413,7 +429,7 @@ class Cache:
             False True
             True
         """
-        seconds = self._seconds(ttl)
+        seconds = self._seconds(ttl, "cache.touch")
         if seconds is None or not self._is_key(key, "cache.touch"):
             return False
         return await touch(self.runtime, key, seconds)
@@ -423,7 +439,8 @@ class Cache:
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values at ``keys``, as `get` does, in one round trip to each server; without those of misses.
 
-        If some of them have tags, it takes two round trips.
+        If some of them have tags, it takes two round trips. A key that is no text is left out, with one warning. One
+        text in place of many keys is refused with one warning, and {} is returned.
 
         Example:
             >>> import asyncio
@@ -445,19 +462,26 @@ class Cache:
         return {key: one.value for key, one in found if isinstance(one, Found) and not one.entry.absent}
 
     async def set_many(self, values: Mapping[str, Any], ttl: Duration) -> bool:
-        """Store each value at its key, as `set` does, in two round trips. Returns whether the store confirmed all.
+        """Store each of ``values`` at its key for ``ttl``, as `set` does, in two round trips.
 
-        A value that `set` would refuse is refused alone.
+        Returns whether the store confirmed all.
+
+        A value or a key that `set` would refuse is refused alone. An argument that is no mapping is refused with one
+        warning, and False is returned.
 
         Example:
             >>> import asyncio
             >>> asyncio.run(Cache("memory://").set_many({"a": 1, "b": 2}, ttl="10m"))
             True
         """
-        seconds = self._seconds(ttl)
+        seconds = self._seconds(ttl, _SET.name)
         if seconds is None:
             return False
-        some = {key: value for key, value in values.items() if self._is_key(key, _SET.name)}
+        if not isinstance(values, Mapping):
+            text = "cache.set_many did nothing: it takes a mapping of keys to values; write {key: value}"
+            self.runtime.reporter.incident("cache.set_many", "argument", text)
+            return False
+        some = {key: value for key, value in values.items() if self._is_one_key(key, _SET.name)}
         return await store_many(self.runtime, some, _SET, seconds) and len(some) == len(values)
 
     async def delete_many(self, keys: Iterable[str]) -> bool:
@@ -526,11 +550,12 @@ class Cache:
 
     def _are_many(self, keys: object, name: str) -> bool:
         # Each letter of a text would be taken for a key.
-        if isinstance(keys, (str, bytes)):
-            text = f"{name} did nothing: it takes many keys, and one text is none; write [key]"
-            self.runtime.reporter.incident(name, "argument", text)
-            return False
-        return True
+        if isinstance(keys, Iterable) and not isinstance(keys, (str, bytes)):
+            return True
+        kind = "one text" if isinstance(keys, (str, bytes)) else f"a value of type {type(keys).__name__}"
+        text = f"{name} did nothing: it takes many keys, and {kind} is none; write [key]"
+        self.runtime.reporter.incident(name, "argument", text)
+        return False
 
     def _is_one_key(self, key: object, name: str) -> bool:
         if not self._is_key(key, name):
@@ -545,10 +570,13 @@ class Cache:
     def observe(self, observer: Callable[[Event], object]) -> Callable[[], None]:
         """Pass every event of this cache to ``observer``; returns a function that ends it.
 
-        Observers are called in line, so they should be quick. An exception of an observer is logged once and
-        goes no further. The events are in `cachekit.events`: hits, misses, loads and fills of decorated functions,
-        invalidations, and failures. docs/observe.md has a table. `cachekit.instrumentation` counts them for Prometheus
-        and OpenTelemetry.
+        Observers are plain functions, called in line, so they should be quick. An exception of an observer is logged
+        once and goes no further. The events are in `cachekit.events`: hits, misses, loads and fills of decorated
+        functions, invalidations, and failures. docs/observe.md has a table. `cachekit.instrumentation` counts them for
+        Prometheus and OpenTelemetry.
+
+        Raises:
+            ConfigurationError: ``observer`` cannot be called, or is an ``async def``.
 
         Example:
             >>> import asyncio
@@ -558,6 +586,7 @@ class Cache:
             Invalidated ('greeting',) True
             >>> stop()
         """
+        check_callback(observer, "observer", "cache.observe(print)")
         return self.own.reporter.observe(observer)
 
     @property
@@ -593,6 +622,17 @@ class Cache:
 
         Each of the first three gets a second at most. A load that takes longer is cancelled. The log tells how many
         keys the store has not acknowledged by then. The cache can be used again afterwards.
+
+        Example:
+            >>> import asyncio
+            >>> async def main() -> None:
+            ...     cache = Cache("memory://")
+            ...     try:
+            ...         print(await cache.set("greeting", "hello", ttl=60))
+            ...     finally:
+            ...         await cache.aclose()
+            >>> asyncio.run(main())
+            True
         """
         await self.own.aclose(self._scopes.runtimes())
         await self._store.aclose()

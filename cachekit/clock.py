@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final, Protocol
 
+from cachekit.errors import ConfigurationError
+
 
 class Clock(Protocol):
     """Tells the time; all values are seconds."""
@@ -29,3 +31,17 @@ class SystemClock:
 
 LIVE: Final[Clock] = time
 """The same clocks, looked up in their module each time: freezegun puts others there."""
+
+
+def check_clock(clock: object) -> None:
+    """Refuse what tells no time; None is a choice.
+
+    Raises:
+        ConfigurationError: It is a class, or lacks one of the two methods.
+    """
+    if isinstance(clock, type):
+        message = f"clock={clock.__name__} is a class; write clock={clock.__name__}()"
+        raise ConfigurationError(message)
+    if clock is not None and not all(callable(getattr(clock, name, None)) for name in ("monotonic", "time")):
+        message = f"clock={clock!r} has no monotonic() and time(); write clock=cachekit.testing.FakeClock()"
+        raise ConfigurationError(message)

@@ -5,6 +5,8 @@ All durations are seconds unless a name ends in ``_ms``.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
 from datetime import timedelta
@@ -104,6 +106,37 @@ def parse_count(value: object, name: str) -> int:
         return value
     message = f"{name}={_quoted(value)} is not a count; write a whole number of at least 1"
     raise ConfigurationError(message)
+
+
+def refuse_async(option: object, name: str, instead: str) -> None:
+    """Refuse a callable whose answer would have to be awaited or iterated over: the cache asks it and goes on.
+
+    Raises:
+        ConfigurationError: It is one. ``instead`` is what the message says to write.
+    """
+    while isinstance(option, functools.partial):
+        option = option.func
+    # Of its class: Python calls an object by the method of its class.
+    called = inspect.getattr_static(type(option), "__call__", None)
+    for function in (option, getattr(called, "__func__", called)):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            message = f"{name} is an `async def`, and nothing awaits it; write a plain function: {instead}"
+            raise ConfigurationError(message)
+        if inspect.isgeneratorfunction(function):
+            message = f"{name} is a generator, and nothing iterates over it; write a plain function: {instead}"
+            raise ConfigurationError(message)
+
+
+def check_callback(callback: object, name: str, instead: str) -> None:
+    """Refuse what cannot be called, and what `refuse_async` refuses.
+
+    Raises:
+        ConfigurationError: It cannot be called, or its answer would have to be awaited.
+    """
+    if not callable(callback):
+        message = f"{name}={_quoted(callback)} is not callable; write {instead}"
+        raise ConfigurationError(message)
+    refuse_async(callback, name, instead)
 
 
 def check_prefix(prefix: object) -> str:

@@ -45,7 +45,7 @@ from cachekit._flow.write import (
     write,
 )
 from cachekit._tiers.outcome import Miss
-from cachekit.config import parse_count, parse_duration
+from cachekit.config import check_callback, parse_count, parse_duration
 from cachekit.errors import ConfigurationError, DecorationError
 from cachekit.keys import defined_in_class, needs_key_of_instance
 from cachekit.tags import tag_key
@@ -190,13 +190,42 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function now, even on a key that is cached, and store its result. Returns the result.
 
+        Also when the store fails: then the result is not stored.
+
         Raises:
             Exception: Of the function, unchanged. The cached value then stays.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> prices = iter([10, 12])
+            >>> @cached(key="price:<sku>", ttl=600)
+            ... async def price(sku: str) -> int:
+            ...     return next(prices)
+            >>> async def main() -> None:
+            ...     print(await price("tea"), await price.refresh("tea"), await price("tea"))
+            >>> asyncio.run(main())
+            10 12 12
         """
         return await refresh(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Invalidate the result of this call. Returns whether the store acknowledged it."""
+        """Invalidate the result of this call. Returns whether the store acknowledged it.
+
+        False also when an argument has no text form, or inside `Cache.after_commit`, at whose end it is done. If the
+        store fails, the key is a miss in this process at once, and the journal sends it again.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="price:<sku>", ttl=600)
+            ... async def price(sku: str) -> int:
+            ...     return len(sku)
+            >>> async def main() -> None:
+            ...     print(await price("tea"), await price.invalidate("tea"), await price.peek("tea"))
+            >>> asyncio.run(main())
+            3 True MISS
+        """
         return await invalidate_call(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
     async def expire(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -227,6 +256,18 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
 
         All other takers get `MISS`. So does every taker when there is no value or the store fails. Never loads. A value
         whose TTL is over is removed, and is `MISS`.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached(key="challenge:<challenge_id>", ttl="5m")
+            ... async def challenge(challenge_id: str) -> str:
+            ...     return "a riddle"
+            >>> async def main() -> None:
+            ...     await challenge("c1")
+            ...     print(await challenge.take("c1"), await challenge.take("c1"))
+            >>> asyncio.run(main())
+            a riddle MISS
         """
         return await take(self._self_runtime(), self._self_plan, self._self_bound + args, kwargs)
 
@@ -250,7 +291,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
             How many results were there, loaded, stored and failed. A failure of the function or the store is counted.
 
         Raises:
-            ConfigurationError: ``concurrency`` is no such number.
+            ConfigurationError: ``concurrency`` is no such number, or ``progress`` no plain function.
             TypeError: Arguments do not fit the function; from the function itself.
             Exception: Any that ``calls`` or ``progress`` raises.
 
@@ -269,6 +310,8 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
         bound, runtime, plan = self._self_bound, self._self_runtime(), self._self_plan
         all_calls = ((*bound, *args) if bound and isinstance(args, tuple) else args for args in calls)
         count = parse_count(concurrency, "concurrency")
+        if progress is not None:
+            check_callback(progress, "progress", "progress=print")
         warming = Warming(plan, serve_fitting if plan.tags is None else serve_tagged)
         return await warm(runtime, warming, all_calls, count, progress)
 
@@ -348,7 +391,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
     def puts(self, function: Callable[P2, Coroutine[Any, Any, R]], /) -> Callable[P2, CoroutineType[Any, Any, R]]:
         """Decorate a function that writes the source of a value and returns the value: it is stored, as by `writing`.
 
-        The function has all parameters of the key and of the tags, under the same names.
+        ``function`` has all parameters of the key and of the tags, under the same names.
 
         Raises:
             DecorationError: It is no ``async def``, or lacks a parameter of the key or of a tag.
@@ -397,7 +440,7 @@ class BoundCachedFunction(_Decorated, Generic[P, R]):
     async def touch(self, /, *args: Any, ttl: Duration | None = None, **kwargs: Any) -> bool:
         """Let the cached value of this call live for a TTL from now on, without reading or writing it.
 
-        The TTL stands behind the arguments of the call, or by name: ``name.touch(7, "10m")`` or
+        The ``ttl`` stands behind the arguments of the call, or by name: ``name.touch(7, "10m")`` or
         ``name.touch(7, ttl="10m")``. A value whose TTL is over stays so, and none is made: a value that is written or
         invalidated meanwhile is as it would be without. Its tags are prolonged with it.
 
@@ -668,22 +711,50 @@ class BoundCachedManyFunction(_Decorated, Generic[P, K, V]):
         """Return the key of each id, in order, without the cache's prefix.
 
         Raises:
-            TypeError: The arguments do not fit the function.
+            TypeError: The arguments do not fit the function, or the ids are one text.
             RenderError: An argument has no stable text form.
+
+        Example:
+            >>> @cached_many(key="user:<user_id>", each="user_ids", ttl=600)
+            ... async def users(user_ids: list[int]) -> dict[int, str]: ...
+            >>> users.keys([2, 1, 2])
+            ['user:2', 'user:1', 'user:2']
         """
         asked = self._self_plan.bind(self._self_bound + args, kwargs)
         return [*map(asked.key_of, asked.ids)]
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Invalidate the results for these ids, in one round trip. Returns whether the store acknowledged it."""
+        """Invalidate the results for these ids, in one round trip. Returns whether the store acknowledged it.
+
+        Raises:
+            TypeError: The arguments do not fit the function, or the ids are one text.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached_many(key="user:<user_id>", each="user_ids", ttl=600)
+            ... async def users(user_ids: list[int]) -> dict[int, str]: ...
+            >>> asyncio.run(users.invalidate([1, 2]))
+            True
+        """
         asked = self._self_plan.bind(self._self_bound + args, kwargs)
         return await invalidate_ids(self._self_runtime(), asked)
 
     async def invalidate_all(self) -> bool:
-        """Invalidate all results of the function, as that of a cached function does. It needs ``tags=True``.
+        """Invalidate all results of the function, with any ids, in one round trip. It needs ``tags=True``.
+
+        Returns whether the store acknowledged it.
 
         Raises:
             ConfigurationError: The function has no tag of its own.
+
+        Example:
+            >>> import asyncio
+            >>> _ = configure("memory://")
+            >>> @cached_many(key="user:<user_id>", each="user_ids", ttl=600, tags=True)
+            ... async def users(user_ids: list[int]) -> dict[int, str]: ...
+            >>> asyncio.run(users.invalidate_all())
+            True
         """
         one = self._self_plan.one
         return await invalidate(self._self_runtime(), [_own_tag(one, "cached_many")], function=one.name)

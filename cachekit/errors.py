@@ -21,8 +21,9 @@
         ├── CongestedError          late because of this process, and not of the server
         └── UnconfirmedError        a fill is still under way, and its caller waits no longer
 
-The first two are raised where you configure or decorate. `RenderError` is raised by ``.key()`` alone, and
-`RoundTripError` by the calls of a function that is cached with ``strict=True`` alone.
+The first two are raised where you configure or decorate, and by methods whose argument makes no sense. `RenderError` is
+raised by ``.key()`` and ``.keys()`` alone, and `RoundTripError` by the calls of a function that is cached with
+``strict=True`` alone.
 All others stay inside the toolkit: above the guard a failure is a value, not an exception.
 
 No message of this tree ever holds a cached value, the text of a snapshot or a password.

@@ -42,7 +42,7 @@ def configure(
     url: str | Store | Cache | None = None,
     *,
     prefix: str = "",
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: Duration = DEFAULT_TIMEOUT,
     near: int | None = None,
     keys: Keys | None = (),
     credentials: Credentials | None = None,
@@ -56,7 +56,7 @@ def configure(
         url: A URL, a `Store`, a `Cache`, or None for ``CACHEKIT_URL``, ``REDIS_URL`` or the local Redis. A `Cache`
             has settings of its own, so the settings below are refused with it.
         prefix: Stands before every key.
-        timeout: Seconds that all cache work of one call may take together.
+        timeout: How long all cache work of one call may take together; default 0.25 s.
         near: How many results are kept in this process as well.
         keys: Of private functions and of snapshots (see `Cache`).
         credentials: Is asked for user and password (see `Cache`).
@@ -205,8 +205,8 @@ def cached(key: str | None = None, **options: Unpack[CachedOptions]) -> CachedDe
             result and returns one of these. From 1 ms to 100 years.
         when: Gets the result and returns whether to store it; no ``async def``. None stores every result, even None.
         jitter: The largest fraction, from 0 to below 1, by which a TTL is shortened at random.
-        lease: Seconds for which a killed loader can delay others; a live one renews it while it loads, for 100 leases
-            at most, or for ``load_timeout``. After that other processes, and later calls in this one, load anew.
+        lease: How long a killed loader can delay others; 5 s. A live one renews it while it loads, for 100 leases at
+            most, or for ``load_timeout``. After that other processes, and later calls in this one, load anew.
         near: Whether results are kept in this process as well (see `Cache`, 10,000 by default); None leaves it to that.
         load_timeout: How long a load may take. When it is over, the function is cancelled, and all callers that share
             the load get `TimeoutError`; the next call loads anew. None sets no limit. An uncached call has none either.
@@ -308,11 +308,11 @@ async def cache_get(key: str) -> Any:
 
 
 async def cache_set(key: str, value: Any, ttl: Duration) -> bool:
-    """Store plain JSON at ``key`` for ``ttl`` (seconds, timedelta or ``"10m"``) in the default cache.
+    """Store ``value``, plain JSON, at ``key`` for ``ttl`` (seconds, timedelta or ``"10m"``) in the default cache.
 
     Returns:
-        Whether the store confirmed it. A value that is not plain JSON, a ttl that makes no sense, and every
-        failure of the store give False, and never an exception.
+        Whether the store confirmed it. A value that is not plain JSON, a ttl that makes no sense, a ``*`` or ``?`` in
+        the key, and every failure of the store give False, and never an exception.
 
     Example:
         >>> import asyncio

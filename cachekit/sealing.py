@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import inspect
 import os
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from cachekit.config import refuse_async
 from cachekit.errors import ConfigurationError, SealError
 
 if TYPE_CHECKING:
@@ -91,11 +91,7 @@ class Sealer:
     """
 
     def __init__(self, keys: Keys, setting: str = "keys=") -> None:
-        if inspect.iscoroutinefunction(keys):
-            message = (
-                f"{setting} is an `async def`, and nothing awaits it; write a plain function that returns the keys"
-            )
-            raise ConfigurationError(message)
+        refuse_async(keys, setting, "keys=lambda: [key]")
         self._setting = setting
         self._ask: Callable[[], object] | None = keys if callable(keys) else None
         self._cipher, self._invalid = _cipher(setting)

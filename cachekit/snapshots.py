@@ -8,6 +8,7 @@ list as a whole lives for one more TTL, no longer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,7 @@ from cachekit.config import DAY, parse_count, parse_duration
 from cachekit.errors import ConfigurationError, RenderError
 from cachekit.keys import PATTERN, is_pattern, render, shorten
 from cachekit.sealing import Keys, Sealer
+from cachekit.tags import is_tag
 
 _ITEM: Final = HandCodec(Any, "a rolling window")
 
@@ -34,8 +36,9 @@ class RollingWindow:
         cache: The cache in whose store the list lives.
         key: Its key, without the cache's prefix.
         limit: The most items kept, at least 1.
-        ttl: How old an item may grow: seconds, a timedelta or text such as ``"24h"``. Older items are never
-            returned, and the next push removes them. After the last push the list lives for one more ttl.
+        ttl: How old an item may grow: seconds, a timedelta or text such as ``"24h"``, from 1 ms to 100 years. Older
+            items are never returned, and the next push removes them. After the last push the list lives for one more
+            ttl.
         keys: Seal the items, so that nothing in Redis reads them: as for `Cache`, whose keys are used if there are none
             here. None leaves items plain in any case. Needs the extra ``encryption``; see docs/snapshots.md.
 
@@ -63,6 +66,9 @@ class RollingWindow:
         if not isinstance(key, str):
             message = f'key={key!r} is no key; write text such as "clicks:42"'
             raise ConfigurationError(message)
+        if is_tag(key):
+            message = f"key={key!r} is the key of a tag, as it begins with ~{{; write another first character"
+            raise ConfigurationError(message)
         if is_pattern(key):
             message = f"key={key!r} is no key of a window: {PATTERN}"
             raise ConfigurationError(message)
@@ -74,20 +80,37 @@ class RollingWindow:
         """Put ``item`` at the head, and drop items above the limit or too old, in one round trip; the first in two.
 
         Returns:
-            Whether the store confirmed it. An item that is not plain JSON gives False, too. So does a push
-            behind a `forget` inside an `after_commit` block: both wait for the end of the block.
+            Whether the store confirmed it. An item that is no dict of plain JSON gives False, too, and one warning. So
+            does a push behind a `forget` inside an `after_commit` block: both wait for the end of the block.
+
+        Example:
+            >>> import asyncio
+            >>> window = RollingWindow(Cache("memory://"), "clicks:42", limit=2, ttl="1h")
+            >>> asyncio.run(window.push({"page": "home"}))
+            True
         """
+        if not isinstance(item, Mapping):
+            self._cache.runtime.reporter.skipped(_ITEM.name, "value", f"an item is a dict, not a {type(item).__name__}")
+            return False
         return await push(self._cache.runtime, self._key, dict(item), self._form)
 
     async def recent(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` items, newest first; [] when there are none or the store fails.
 
-        It reads from the store only as many items as it returns.
+        It reads from the store only as many items as it returns. A ``count`` below 1 gives [], one above the limit as
+        many as the limit.
 
         Raises:
             TypeError: ``count`` is no whole number. The store is not asked, so that it is not to blame.
+
+        Example:
+            >>> import asyncio
+            >>> window = RollingWindow(Cache("memory://"), "clicks:42", limit=2, ttl="1h")
+            >>> asyncio.run(window.recent(10))
+            []
         """
-        count = min(index(count), self._form.limit)
+        # No store counts further.
+        count = min(index(count), self._form.limit, sys.maxsize)
         if count < 1:
             return []
         return await self._cache.runtime.windows.recent(self._key, count, self._form)
@@ -97,6 +120,12 @@ class RollingWindow:
 
         The window is empty until the next push. That is one that begins afterwards, or one of another process that is
         under way and has not reached the store before: docs/snapshots.md has the table.
+
+        Example:
+            >>> import asyncio
+            >>> window = RollingWindow(Cache("memory://"), "clicks:42", limit=2, ttl="1h")
+            >>> asyncio.run(window.forget())
+            True
         """
         return await self._cache.erase(self._key)
 
@@ -125,8 +154,9 @@ class SnapshotStore:
     Args:
         cache: The cache in whose store the snapshots live.
         limit: The most snapshots kept for a user, at least 1.
-        ttl: How old a snapshot may grow: seconds, a timedelta or text; default 24 hours. Older snapshots are never
-            returned, and the next save removes them. After the last save the list lives for one more ttl.
+        ttl: How old a snapshot may grow: seconds, a timedelta or text, from 1 ms to 100 years; default 24 hours. Older
+            snapshots are never returned, and the next save removes them. After the last save the list lives for one
+            more ttl.
         keys: Seal the snapshots: as for `Cache`, whose keys are used if there are none here. None leaves them plain in
             any case. Needs the extra ``encryption``; see docs/snapshots.md.
 
@@ -157,7 +187,16 @@ class SnapshotStore:
         self._ttl = parse_duration(ttl)
 
     async def save_snapshot(self, user_id: object, text: str, word_count: int) -> bool:
-        """Keep ``text`` as the newest snapshot of ``user_id``. Returns whether the store confirmed it."""
+        """Keep ``text`` as the newest snapshot of ``user_id``. Returns whether the store confirmed it.
+
+        False, and one warning, also for a text that is no str, a ``word_count`` that is no int, and a snapshot of more
+        JSON than the ``max_bytes`` of the cache.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(SnapshotStore(Cache("memory://")).save_snapshot("42", "I recieve it", word_count=3))
+            True
+        """
         window = self._window(user_id)
         if window is None:
             return False
@@ -168,18 +207,43 @@ class SnapshotStore:
         return await window.push({"text": text, "word_count": word_count})
 
     async def get_recent_snapshots(self, user_id: object, count: int = 10) -> list[Snapshot]:
-        """Return up to ``count`` snapshots, newest first; [] when there are none or the store fails."""
+        """Return up to ``count`` snapshots of ``user_id``, newest first; [] when there are none or the store fails.
+
+        A ``count`` below 1 gives [].
+
+        Raises:
+            TypeError: ``count`` is no whole number.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(SnapshotStore(Cache("memory://")).get_recent_snapshots("42", 3))
+            []
+        """
         window = self._window(user_id)
         items = [] if window is None else await window.recent(count)
         return [snapshot for item in items if (snapshot := _snapshot(item)) is not None]
 
     async def get_snapshot_pair(self, user_id: object) -> tuple[Snapshot, Snapshot] | None:
-        """Return (previous, latest), or None while there are fewer than two, or when the store fails."""
+        """Return (previous, latest) of ``user_id``, or None while there are fewer than two, or when the store fails.
+
+        Example:
+            >>> import asyncio
+            >>> print(asyncio.run(SnapshotStore(Cache("memory://")).get_snapshot_pair("42")))
+            None
+        """
         recent = await self.get_recent_snapshots(user_id, 2)
         return (recent[1], recent[0]) if len(recent) == 2 else None  # noqa: PLR2004 - a pair
 
     async def forget(self, user_id: object) -> bool:
-        """Delete every snapshot of ``user_id``. Returns whether the store acknowledged it."""
+        """Delete every snapshot of ``user_id``. Returns whether the store acknowledged it.
+
+        If it did not, there is none for this process at once, and the journal sends the deletion again.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(SnapshotStore(Cache("memory://")).forget("42"))
+            True
+        """
         window = self._window(user_id)
         return window is not None and await window.forget()
 

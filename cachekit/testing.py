@@ -25,8 +25,8 @@ from typing import Generic, NoReturn, TypeVar
 from cachekit._flow.caches import CACHES
 from cachekit.cache import Cache
 from cachekit.clock import Clock
-from cachekit.config import DEFAULT_MAXSIZE
-from cachekit.errors import StoreError, StoreUnavailableError
+from cachekit.config import DEFAULT_MAXSIZE, LONGEST_TTL
+from cachekit.errors import ConfigurationError, StoreError, StoreUnavailableError
 from cachekit.events import Event, Loaded, LoadFailed
 from cachekit.functions import forget_default
 from cachekit.sealing import Keys
@@ -146,6 +146,7 @@ def assert_loads(count: int) -> AbstractContextManager[list[Event]]:
 
     Raises:
         AssertionError: There were more or fewer loads; the message names their keys.
+        ConfigurationError: ``count`` is no whole number of at least 0.
 
     Example:
         >>> import asyncio
@@ -161,6 +162,9 @@ def assert_loads(count: int) -> AbstractContextManager[list[Event]]:
         Traceback (most recent call last):
         AssertionError: 0 loads were to happen, and 1 did: square:3
     """
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        message = f"assert_loads({count!r}) is no number of loads; write a whole number of at least 0"
+        raise ConfigurationError(message)
     return _Block(_count_loads(count))
 
 
@@ -179,6 +183,12 @@ def _count_loads(count: int) -> Generator[list[Event], None, None]:
 class FakeClock:
     """A clock that stands still until it is moved. Seconds.
 
+    Args:
+        epoch: What `time` tells before the clock is moved: seconds since 1970, UTC; by default a moment in 2027.
+
+    Raises:
+        ConfigurationError: ``epoch`` is no number of seconds up to 100 years from 1970.
+
     Example:
         >>> clock = FakeClock()
         >>> clock.advance(600)
@@ -187,6 +197,9 @@ class FakeClock:
     """
 
     def __init__(self, *, epoch: float = 1_800_000_000.0) -> None:
+        if not _is_time(epoch):
+            message = f"epoch={epoch!r} is no moment; write seconds since 1970, such as 1_800_000_000"
+            raise ConfigurationError(message)
         self._elapsed = 0.0
         self._epoch = epoch
 
@@ -199,8 +212,25 @@ class FakeClock:
         return self._epoch + self._elapsed
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward."""
+        """Move the clock forward, by 0 seconds to 100 years.
+
+        Raises:
+            ConfigurationError: ``seconds`` is no such number: this clock never goes backwards.
+
+        Example:
+            >>> clock = FakeClock(epoch=0)
+            >>> clock.advance(0.5)
+            >>> clock.monotonic(), clock.time()
+            (0.5, 0.5)
+        """
+        if not _is_time(seconds) or seconds < 0:
+            message = f"advance({seconds!r}) moves no clock forward; write seconds from 0 on, such as advance(601)"
+            raise ConfigurationError(message)
         self._elapsed += seconds
+
+
+def _is_time(seconds: object) -> bool:
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and abs(seconds) <= LONGEST_TTL
 
 
 class FailingStore(MemoryStore):
@@ -225,15 +255,38 @@ class FailingStore(MemoryStore):
         self._lock = _Gate(self)
 
     def fail(self, error: StoreError | None = None) -> None:
-        """Raise ``error`` from every verb from now on. Without an error the store fails as if no server answered."""
+        """Raise ``error`` from every verb from now on. Without an error the store fails as if no server answered.
+
+        Raises:
+            ConfigurationError: ``error`` is no `cachekit.errors.StoreError`.
+
+        Example:
+            >>> import asyncio
+            >>> store = FailingStore()
+            >>> store.fail()
+            >>> asyncio.run(Cache(store).set("key", 1, ttl=60))
+            False
+        """
+        if error is not None and not isinstance(error, StoreError):
+            message = f"fail({error!r}) is no error of a store; write fail(StoreUnavailableError(cause, detail))"
+            raise ConfigurationError(message)
         self.error = error or StoreUnavailableError("unavailable", "the store fails on cue")
 
     def recover(self) -> None:
-        """Work again."""
+        """Work again, with the values that were there.
+
+        Example:
+            >>> import asyncio
+            >>> store = FailingStore()
+            >>> store.fail()
+            >>> store.recover()
+            >>> asyncio.run(Cache(store).set("key", 1, ttl=60))
+            True
+        """
         self.error = None
 
     def failing(self, error: StoreError | None = None) -> AbstractContextManager[None]:
-        """Do as `fail` inside a ``with`` block, and as `recover` when it ends.
+        """Do as `fail` with ``error`` inside a ``with`` block, and as `recover` when it ends.
 
         Example:
             >>> import asyncio
@@ -275,7 +328,13 @@ class _Gate:
 def memory_cache(*, clock: Clock | None = None, prefix: str = "", keys: Keys | None = ()) -> Cache:
     """Return a cache in memory; with a `FakeClock`, entries expire when the clock is moved.
 
-    Without one they expire by the time of the system, which freezegun and time-machine move.
+    Args:
+        clock: Tells the time. Without one it is the time of the system, which freezegun and time-machine move.
+        prefix: Stands before every key (see `Cache`).
+        keys: Of private functions and of snapshots (see `Cache`).
+
+    Raises:
+        ConfigurationError: A setting makes no sense.
 
     Example:
         >>> import asyncio

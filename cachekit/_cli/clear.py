@@ -10,6 +10,8 @@ from cachekit._cli.output import Output
 from cachekit._cli.places import add_place, url_of
 from cachekit._cli.removal import TIMEOUT, finish, nothing
 from cachekit.cache import Cache
+from cachekit.config import parse_duration
+from cachekit.errors import ConfigurationError
 
 HELP: Final = "remove everything of a prefix: values, windows, tags and leases"
 
@@ -23,10 +25,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace, out: Output) -> int:
     """Remove all keys of the prefix; return 1 if some are left."""
+    # Before the question, which is about a command that makes sense.
+    seconds = parse_duration(options.within, "--within")
+    if not options.prefix:
+        message = "it would remove every key of the database; write --prefix myapp:"
+        raise ConfigurationError(message)
     removed = 0
     async with Cache(url_of(options), prefix=options.prefix, timeout=TIMEOUT, keys=None) as cache:
         question = f"remove every key that begins with {options.prefix!r}?"
-        if options.prefix and not options.yes and not out.confirm(question):
+        if not options.yes and not out.confirm(question):
             return nothing(out, "removed")
         with out.progress("removing") as progress:
 
@@ -35,5 +42,5 @@ async def run(options: argparse.Namespace, out: Output) -> int:
                 removed = count
                 progress(count)
 
-            done = await cache.clear(within=options.within, progress=note)
+            done = await cache.clear(within=seconds, progress=note)
     return finish(out, "removed", removed, whole=done)

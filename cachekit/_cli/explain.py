@@ -35,7 +35,9 @@ _TIMEOUT: Final = 5.0
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("target", metavar="MODULE:FUNCTION", help="such as shop.views:profile")
-    parser.add_argument("args", nargs="*", metavar="ARG", help="of the call: 42, name=Ada, or JSON; -- before a -1")
+    parser.add_argument(
+        "args", nargs="*", default=[], metavar="ARG", help="of the call: 42, name=Ada, or JSON; -- before a -1"
+    )
     parser.add_argument("--url", help="of the default cache, if the module does not configure it when it is imported")
     add_prefix(parser)
 

@@ -11,7 +11,8 @@ from cachekit._cli.keys import add_bounds, counted
 from cachekit._cli.output import Output
 from cachekit._cli.places import add_place, url_of
 from cachekit.cache import Cache
-from cachekit.errors import StoreUnavailableError
+from cachekit.errors import ConfigurationError, StoreUnavailableError
+from cachekit.tags import is_tag
 
 TIMEOUT: Final = 5.0
 """Seconds for each step: a person waits for it, no caller."""
@@ -33,7 +34,11 @@ async def named(options: argparse.Namespace, out: Output, kind: str = "") -> tup
 
     Raises:
         StoreError: A server did not answer.
+        ConfigurationError: One is the key of a tag.
     """
+    for one in filter(is_tag, options.keys):
+        message = f"{one!r} is the key of a tag; write cachekit invalidate --tag, and its name"
+        raise ConfigurationError(message)
     keys: dict[str, None] = dict.fromkeys(one for one in options.keys if not is_pattern(one))
     for doubled in [one for one in options.keys if options.prefix and one.startswith(options.prefix)]:
         out.mention(f"{doubled} begins with the prefix, which stands before it once more; leave it out", "warning")

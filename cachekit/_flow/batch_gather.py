@@ -132,7 +132,7 @@ class Gather:
                 member.call.runtime.flights.close(flight_of(member))
                 self._end(member, answer, own=True)
             else:
-                wait = member.wait = member.wait or Wait(flight_of(member), member.call.plan.policy.lease)
+                wait = member.wait = member.wait or Wait(flight_of(member), member.call.plan.lease)
                 if wait.is_over(answer):
                     flight_of(member).unleased = "lease"
                     mine.append(member)

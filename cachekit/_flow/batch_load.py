@@ -106,7 +106,7 @@ async def acquire_all(members: Sequence[Member]) -> dict[str, Landed | Lease | N
 async def _ask_all(members: Sequence[Member], unreadable: Mapping[str, bytes]) -> list[tuple[Member, Any]]:
     """Return with each member what the answer to its question means; `_NOTHING`: it is to be asked again."""
     first = members[0].call
-    lease, budget, leases = first.plan.policy.lease, first.budget, first.runtime.leases
+    lease, budget, leases = first.plan.lease, first.budget, first.runtime.leases
     questions = [
         Question(member.call.key, new_token(), unreadable.get(member.call.key), member.call.seen) for member in members
     ]

@@ -263,8 +263,8 @@ _VARIADIC: Final = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Paramete
 
 def _check_each(each: object, names: list[str], function: Any) -> None:
     if each not in names:
-        known = ", ".join(names) or "none"
-        message = f"each={each!r} names no parameter of {describe(function)}; it has {known}"
+        known = " or ".join(f'each="{name}"' for name in names) or "one that takes the ids"
+        message = f"each={each!r} names no parameter of {describe(function)}; write {known}"
         raise DecorationError(message)
 
 

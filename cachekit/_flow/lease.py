@@ -83,7 +83,7 @@ async def acquire(call: Call[Any], flight: Flight) -> Landed | None:
                 call.waited += wait.seconds
             return taken
         else:
-            wait = wait or Wait(flight, call.plan.policy.lease)
+            wait = wait or Wait(flight, call.plan.lease)
             if wait.is_over(taken):
                 flight.unleased = "lease"
                 return None
@@ -135,7 +135,7 @@ async def release_left_behind(call: Call[Any], lease: Lease) -> None:
 
 # Not `async`: it would cost a miss one more coroutine.
 def _ask(call: Call[Any], token: bytes, unreadable: bytes | None) -> Awaitable[Answer]:
-    leases, lease, seen = call.runtime.leases, call.plan.policy.lease, call.seen
+    leases, lease, seen = call.runtime.leases, call.plan.lease, call.seen
     if call.tagging is not None:
         return ask_with_tags(call, call.tagging, token, unreadable)
     if seen is None:
@@ -158,7 +158,7 @@ async def seize(call: Call[Any], flight: Flight) -> None:
     token = new_token()
     with Asking(call, flight, token) as asking:
         if call.tagging is None:
-            asking.answered = await call.runtime.leases.seize(call.key, token, call.plan.policy.lease, call.budget)
+            asking.answered = await call.runtime.leases.seize(call.key, token, call.plan.lease, call.budget)
         else:
             asking.answered = await seize_with_tags(call, call.tagging, token)
     if asking.answered:
@@ -261,7 +261,7 @@ class AskingAll(Struct, eq=False):
 
 def _hold(call: Call[Any], flight: Flight, token: bytes) -> None:
     """Note that the flight holds the lease, and renew it until the flight lands, or takes too long."""
-    lease = call.plan.policy.lease
+    lease = call.plan.lease
     if call.tagging is not None:
         flight.tags = call.tagging.tags
     flight.lease = call.runtime.renewals.get().hold(call.key, token, lease, _longest(call))
@@ -273,7 +273,7 @@ def renew_from_now(call: Call[Any], held: HeldLease) -> None:
 
 
 def _longest(call: Call[Any]) -> float:
-    return load_timeout_of(call) or MOST_RENEWED * call.plan.policy.lease
+    return load_timeout_of(call) or MOST_RENEWED * call.plan.lease
 
 
 def load_timeout_of(call: Call[Any]) -> float | None:
@@ -315,7 +315,7 @@ async def _pause(call: Call[Any], flight: Flight, token: bytes) -> Paused | Down
 
 def _give_back_soon(call: Call[Any], flight: Flight, token: bytes, *, held: bool = True) -> None:
     """Give back a lease that was ``held``, or that may have been granted; no caller waits for that."""
-    runtime, lease = call.runtime, call.plan.policy.lease
+    runtime, lease = call.runtime, call.plan.lease
     while len(runtime.left_behind) >= MOST_LEFT_BEHIND:
         runtime.left_behind.pop(next(iter(runtime.left_behind)), None)
     runtime.left_behind[token] = None

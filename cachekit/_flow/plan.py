@@ -82,12 +82,12 @@ class CallPlan(Generic[P, R]):
         self.near: bool | None = policy.near if policy.offline is None else True
         self.windows: Windows | None = policy.windows
         """None for a function without an option about stale values: its calls go the short way."""
-        self.load_timeout: float | None = cast("float | None", policy.load_timeout)  # the policy has parsed it
+        # The policy has parsed these.
+        self.lease: float = cast("float", policy.lease)
+        self.load_timeout: float | None = cast("float | None", policy.load_timeout)
         self.soft_timeout: float | None = cast("float | None", policy.soft_timeout)
-        self.failures: tuple[type[Exception], ...] = (
-            *cast("tuple[type[Exception], ...]", policy.stale_on),
-            TimeoutError,
-        )
+        stale_on = cast("tuple[type[Exception], ...]", policy.stale_on)
+        self.failures: tuple[type[Exception], ...] = (*stale_on, TimeoutError)
         """The exceptions that may be failures of a load, for which a stale value stands in."""
         self.fit: Fit = compile_fit(signature)
         self.counts: Container[int] = fitting_counts(signature)

@@ -7,7 +7,6 @@ begin, when its caller has gone. They need arguments that outlive the call (`Pol
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 import random
 import types
@@ -19,7 +18,7 @@ from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, cast
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from cachekit.config import DEFAULT_LEASE, DEFAULT_RETRY, parse_count, parse_duration, parse_fraction
+from cachekit.config import DEFAULT_LEASE, DEFAULT_RETRY, parse_count, parse_duration, parse_fraction, refuse_async
 from cachekit.errors import ConfigurationError
 from cachekit.freshness import Windows
 
@@ -47,7 +46,7 @@ class CachedOptions(TypedDict, total=False):
     ttl: Required[Duration | Callable[[Any], Duration]]
     when: Callable[[Any], bool] | None
     jitter: float
-    lease: float
+    lease: Duration
     near: bool | None
     load_timeout: Duration | None
     strict: bool
@@ -81,7 +80,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     ttl: Duration | Callable[[Any], Duration]
     when: Callable[[Any], bool] | None = None
     jitter: float = 0.0
-    lease: float = DEFAULT_LEASE
+    lease: Duration = DEFAULT_LEASE
     near: bool | None = None
     load_timeout: Duration | None = None
     strict: bool = False
@@ -114,8 +113,8 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check every option, and turn durations into seconds."""
-        _refuse_async(self.ttl, "ttl", 'ttl=lambda result: "10m"')
-        _refuse_async(self.when, "when", "when=lambda result: result is not None")
+        refuse_async(self.ttl, "ttl", 'ttl=lambda result: "10m"')
+        refuse_async(self.when, "when", "when=lambda result: result is not None")
         if not callable(self.ttl):
             force_setattr(self, "ttl", parse_duration(self.ttl))
         if self.when is not None and not callable(self.when):
@@ -129,7 +128,8 @@ class Policy(Struct, frozen=True, kw_only=True):
         if self.max_bytes is not None:
             parse_count(self.max_bytes, "max_bytes")
         force_setattr(self, "tags", _parse_tags(self.tags))
-        if self.near not in (None, True, False):
+        # Not by equality: 1 equals True, and is a count of results to its author.
+        if self.near is not None and not isinstance(self.near, bool):
             choice = "write near=True or near=False, or leave it to Cache(url, near=10_000)"
             message = f"near={self.near!r} is no choice; {choice}"
             raise ConfigurationError(message)
@@ -312,21 +312,6 @@ def _parse_background(value: object) -> dict[str, Provider]:
             message = f"background[{name!r}] is a {kind}, neither a callable nor an async context manager; {form}"
             raise ConfigurationError(message)
     return dict(value)
-
-
-def _refuse_async(option: object, name: str, instead: str) -> None:
-    """Refuse a callable whose answer would have to be awaited or iterated over: the cache asks it and goes on."""
-    while isinstance(option, functools.partial):
-        option = option.func
-    # Of its class: Python calls an object by the method of its class.
-    called = inspect.getattr_static(type(option), "__call__", None)
-    for function in (option, getattr(called, "__func__", called)):
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            message = f"{name} is an `async def`, and nothing awaits it; write a plain function: {instead}"
-            raise ConfigurationError(message)
-        if inspect.isgeneratorfunction(function):
-            message = f"{name} is a generator, and nothing iterates over it; write a plain function: {instead}"
-            raise ConfigurationError(message)
 
 
 def _answer(value: Any, name: str) -> Any:

@@ -42,12 +42,12 @@ def question_with_tags(
     """Return the script that asks for the lease."""
     seen = call.seen or Seen()
     suffix = tagging.suffix or seen.suffix if unreadable is None else line_in(unreadable)
-    return AcquireStaleLease(token, milliseconds(call.plan.policy.lease), seen.floor_ms, suffix, seen.copy)
+    return AcquireStaleLease(token, milliseconds(call.plan.lease), seen.floor_ms, suffix, seen.copy)
 
 
 async def seize_with_tags(call: Call[Any], tagging: Tagging, token: bytes) -> bool:
     """Take the lease over, and open the tags, in one round trip. Returns whether the store confirmed the lease."""
-    script = SeizeLease(token, milliseconds(call.plan.policy.lease))
+    script = SeizeLease(token, milliseconds(call.plan.lease))
     opened = await call.runtime.tagged.open_with(script, tagging.wanted, seconds_of_tags(call), call.budget)
     tagging.tags = opened[1] if tagging.known else None
     return opened[0] is True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
@@ -121,8 +123,12 @@ async def warm(
         return count.result()
     left = iter(calls)
     stop = runtime.reporter.observe(count.note)
-    workers = [asyncio.create_task(_work(runtime, function, left, count, progress)) for _ in range(concurrency)]
+    workers: list[asyncio.Task[None]] = []
     try:
+        # A worker for each of the first calls: there may be far fewer of them than may go on at the same time.
+        for first in itertools.islice(left, min(concurrency, sys.maxsize)):
+            some = itertools.chain([first], left)
+            workers.append(asyncio.create_task(_work(runtime, function, some, count, progress)))
         # It raises what `calls` or `progress` raised, or the error of a call whose arguments do not fit.
         await asyncio.gather(*workers)
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from cachekit.cache import Cache
+from cachekit.errors import ConfigurationError
 from cachekit.events import (
     Bypassed,
     Event,
@@ -64,3 +66,15 @@ def outcome_of(event: Event) -> tuple[str, str] | None:
             return event.function, "cancelled"
         case _:
             return None
+
+
+def check_cache(cache: object) -> None:
+    """Refuse to instrument what is no cache.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not isinstance(cache, Cache):
+        kind = type(cache).__name__
+        message = f"instrument() takes a Cache, and a value of type {kind} is none; write instrument(default_cache())"
+        raise ConfigurationError(message)

@@ -44,7 +44,7 @@ from cachekit.events import (
     StoreRecovered,
     Uncached,
 )
-from cachekit.instrumentation.facts import HITS, LOAD_BUCKETS, STORE_BUCKETS, outcome_of
+from cachekit.instrumentation.facts import HITS, LOAD_BUCKETS, STORE_BUCKETS, check_cache, outcome_of
 
 try:
     from opentelemetry import context, metrics, trace
@@ -70,14 +70,20 @@ def instrument(
 ) -> Callable[[], None]:
     """Count the events of ``cache`` in metrics, and put a span around each load. Returns a function that ends it.
 
-    Without providers it takes the ones of the process, as `opentelemetry` has them. A cache that is instrumented
-    already stays as it is.
+    Args:
+        cache: That of `configure` is ``default_cache()``. One that is instrumented already stays as it is.
+        meter_provider: Makes the metrics; without one that of the process, as `opentelemetry` has it.
+        tracer_provider: Makes the spans; without one that of the process.
+
+    Raises:
+        ConfigurationError: ``cache`` is no cache.
 
     Example:
         >>> cache = Cache("memory://")
         >>> stop = instrument(cache)
         >>> stop()
     """
+    check_cache(cache)
     if cache in _INSTRUMENTED:
         return _INSTRUMENTED[cache]
     counting = _Counting(metrics.get_meter(_NAME, meter_provider=meter_provider))

@@ -38,7 +38,7 @@ from cachekit.events import (
     StoreRecovered,
     Uncached,
 )
-from cachekit.instrumentation.facts import LOAD_BUCKETS, OUTCOMES, STORE_BUCKETS, outcome_of
+from cachekit.instrumentation.facts import LOAD_BUCKETS, OUTCOMES, STORE_BUCKETS, check_cache, outcome_of
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
@@ -57,8 +57,14 @@ M = TypeVar("M", Counter, Histogram)
 def instrument(cache: Cache, *, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
     """Count the events of ``cache`` in metrics of ``registry``. Returns a function that ends it.
 
-    Several caches share the metrics: their functions have names of their own. A cache that is instrumented already
-    stays as it is. In multiprocess mode ``registry`` has no effect on `scrape`.
+    Several caches share the metrics: their functions have names of their own.
+
+    Args:
+        cache: That of `configure` is ``default_cache()``. One that is instrumented already stays as it is.
+        registry: Has the metrics. In multiprocess mode it has no effect on `scrape`.
+
+    Raises:
+        ConfigurationError: ``cache`` is no cache.
 
     Example:
         >>> import asyncio
@@ -77,6 +83,7 @@ def instrument(cache: Cache, *, registry: CollectorRegistry = REGISTRY) -> Calla
         1.0
         >>> stop()
     """
+    check_cache(cache)
     stops = _INSTRUMENTED.setdefault(cache, {})
     if registry in stops:
         return stops[registry]

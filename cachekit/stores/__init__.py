@@ -29,13 +29,16 @@
 """
 
 from cachekit.stores.base import (
+    ConnectedStore,
     ManyStore,
+    ProbingStore,
     Store,
     Sweep,
     SweepingStore,
     TaggedStore,
     TaggedValue,
     TimedStore,
+    TimingStore,
     Tracking,
     TrackingStore,
     Want,
@@ -48,11 +51,13 @@ from cachekit.stores.redis import RedisStore
 from cachekit.stores.scripts import Lease, OpenTags, Script
 
 __all__ = [
+    "ConnectedStore",
     "Credentials",
     "Lease",
     "ManyStore",
     "MemoryStore",
     "OpenTags",
+    "ProbingStore",
     "RedisStore",
     "Script",
     "Store",
@@ -61,6 +66,7 @@ __all__ = [
     "TaggedStore",
     "TaggedValue",
     "TimedStore",
+    "TimingStore",
     "Tracking",
     "TrackingStore",
     "Want",

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from cachekit.clock import Clock
+from cachekit.clock import Clock, check_clock
 from cachekit.errors import ConfigurationError
 from cachekit.stores.base import Store
 from cachekit.stores.cluster import Cluster
@@ -144,7 +144,8 @@ def open_store(url: str | None = None, *, credentials: Credentials | None = None
         clock: Tells the time of a store in memory.
 
     Raises:
-        ConfigurationError: The URL has an unknown scheme or option, or takes no ``credentials``.
+        ConfigurationError: The URL has an unknown scheme or option, or takes no ``credentials``; or ``credentials``
+            cannot be asked, or ``clock`` tells no time.
 
     Example:
         >>> from cachekit.stores import open_store
@@ -154,6 +155,7 @@ def open_store(url: str | None = None, *, credentials: Credentials | None = None
         Cache(RedisStore(redis://localhost:6379/0), prefix='users:')
     """
     parsed = parse(url_from_environment() if url is None else url)
+    check_clock(clock)
     if credentials is not None:
         check_credentials(credentials)
         _check_takes_credentials(parsed)

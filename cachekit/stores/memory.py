@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeVar
 
-from cachekit.clock import LIVE, Clock
+from cachekit.clock import LIVE, Clock, check_clock
 from cachekit.config import DEFAULT_MAXSIZE, parse_count
 from cachekit.errors import StoreError
 from cachekit.stores.base import Sweep, TaggedValue, Window
@@ -26,15 +26,21 @@ class MemoryStore:
         clock: Tells the time. Tests move it (docs/testing.md); without one it is the time of the system, as in Redis.
 
     Raises:
-        ConfigurationError: ``maxsize`` is not a whole number of at least 1.
+        ConfigurationError: ``maxsize`` is not a whole number of at least 1, or ``clock`` tells no time.
 
     Several event loops and threads may use it. Its values end with the process.
+
+    Example:
+        >>> from cachekit.stores import MemoryStore
+        >>> Cache(MemoryStore(maxsize=1000), prefix="myapp:")
+        Cache(MemoryStore(maxsize=1000), prefix='myapp:')
     """
 
     apart: bool = False
 
     def __init__(self, *, maxsize: int = DEFAULT_MAXSIZE, clock: Clock | None = None) -> None:
         self._maxsize = parse_count(maxsize, "maxsize")
+        check_clock(clock)
         self._keyspace = Keyspace(self._maxsize, clock or LIVE)
         self._lock: AbstractContextManager[object] = threading.Lock()
 

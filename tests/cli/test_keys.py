@@ -339,6 +339,9 @@ def test_clear_removes_everything_of_the_prefix_and_nothing_else(shop: Shop) -> 
         ["invalidate", "--tag", "a b", "--yes"],
         ["clear", "--yes", "--prefix", ""],
         ["clear", "--yes", "--prefix", "a b"],
+        ["clear", "--prefix", "a:", "--within", "soon"],
+        ["erase", "~{team:7}", "--yes"],
+        ["invalidate", "~{team:7}", "--yes"],
         ["keys", "--url", "memory://"],
     ],
 )

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from cachekit._cli import doctor, main
+from cachekit._cli import doctor, main, program
 from cachekit._cli.findings import CODES
 from cachekit._cli.program import parser
 from cachekit._cli.rights import FEATURES
@@ -68,6 +68,20 @@ def test_what_the_page_shows_is_printed(
             told = capsys.readouterr()
             printed = (told.out + told.err).replace(server.url, URL)
             assert without_numbers(printed) == without_numbers(output), printed
+
+
+def test_each_option_of_each_command_is_on_the_page_and_each_on_the_page_exists() -> None:
+    (choices,) = [action.choices for action in parser()._actions if action.dest == "command"]
+    assert choices
+    options = {name for one in choices.values() for action in one._actions for name in action.option_strings}
+    told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE.read_text()))
+    assert {name for name in options if name.startswith("--")} == told
+
+
+def test_the_page_has_every_exit_status() -> None:
+    table = PAGE.read_text().partition("| exit status |")[2].partition("\n\n")[0]
+    statuses = {int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    assert statuses == {0, 1, program._USAGE, program._INTERRUPTED}
 
 
 def test_each_command_feature_and_finding_is_on_the_page() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -16,15 +18,30 @@ from uuid import UUID
 import pytest
 
 import cachekit
-from cachekit import Cache, CachedFunction, CachedManyFunction, RenderError, cached_many, configure, entry, urls
+from cachekit import (
+    Cache,
+    CachedFunction,
+    CachedManyFunction,
+    RenderError,
+    RollingWindow,
+    SnapshotStore,
+    cached_many,
+    configure,
+    entry,
+    testing,
+    urls,
+)
 from cachekit._flow.batch_plan import BatchPolicy
 from cachekit._flow.policy import Policy
 from cachekit._flow.write import Invalidation
 from cachekit.codecs import Codec
 from cachekit.entry import lease_key
+from cachekit.events import Uncached
 from cachekit.keys import render
 from cachekit.tags import tag_key
+from cachekit.testing import FailingStore, FakeClock
 from tests import ROOT
+from tests.kit.servers import RedisServer
 
 REFERENCE: Final = ROOT / "docs" / "reference"
 API: Final = "\n".join(path.read_text() for path in sorted((REFERENCE / "api").glob("*.md")))
@@ -82,6 +99,30 @@ def test_the_reference_has_every_method_once(kind: type) -> None:
     assert sorted(listed) == sorted(public)
 
 
+def functions_of_the_api() -> list[str]:
+    """Return the functions and methods that users call; those of the protocols of a store are for its author."""
+    named = re.findall(r"auto(?:function|method):: cachekit\.([\w.]+)", API)
+    for kind in (SnapshotStore, RollingWindow, FailingStore, FakeClock):
+        home = kind.__module__.removeprefix("cachekit.")
+        own = [name for name, found in vars(kind).items() if inspect.isfunction(found) and not name.startswith("_")]
+        named += [f"{home}.{kind.__name__}.{name}" for name in own]
+    return [*named, *(f"testing.{name}" for name in testing.__all__ if not isinstance(vars(testing)[name], type))]
+
+
+@pytest.mark.parametrize("name", functions_of_the_api())
+def test_each_function_of_the_api_has_an_example_and_says_what_its_parameters_are(name: str) -> None:
+    function = pkgutil.resolve_name(f"cachekit.{name}")
+    doc, signature = inspect.getdoc(function) or "", inspect.signature(function)
+    if "; see `cachekit." in doc:
+        return
+    assert "Example" in doc or name.startswith("testing.FakeClock.")
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    taken = [one.name for one in signature.parameters.values() if one.kind not in variadic and one.name != "self"]
+    # The options about stale values have a page, and all options are in one table.
+    told = [one for one in taken if one not in table("cached") or name != "cached"]
+    assert [one for one in told if not re.search(rf"``{one}\b|^ *{one}: ", doc, re.MULTILINE)] == []
+
+
 # --- options ----------------------------------------------------------------------------------------
 
 
@@ -131,7 +172,7 @@ VALUES: Final[dict[str, list[object]]] = {
     "`float`": [0.5],
     "`Decimal`": [Decimal("1.50")],
     "`UUID`": [UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")],
-    "`date`, `datetime`": [date(2026, 11, 22), datetime(2026, 11, 22, 10)],  # noqa: DTZ001 - as it is written
+    "`date`, `datetime`, `time`": [date(2026, 11, 22), datetime(2026, 11, 22, 10), time(10)],  # noqa: DTZ001 - as it is written
     "`Enum`": [Color.RED],
     "`bytes`": [b"\x00\xff"],
     "`list`, `tuple`": [["a", "b"], ("a", "b")],
@@ -196,6 +237,62 @@ def test_each_record_of_the_page_is_written_somewhere(text: str) -> None:
     assert [part for part in parts if part.removeprefix("the cache ").removeprefix("a key ") not in code] == []
 
 
+def messages() -> dict[str, set[str]]:
+    """Return the texts that the code gives the log, and the reasons that it gives the event of a step skipped."""
+    found: dict[str, set[str]] = {"texts": set(), "reasons": set()}
+    for tree in (ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")):
+        for verb, texts in calls_of(tree):
+            if verb in {"skipped", "incident", "Uncached"} and len(texts) > 1:
+                found["reasons"] |= texts[1]
+            told = texts[0] if verb in {"warning", "info"} else texts[2] if verb in TELL and len(texts) > 2 else set()
+            start = "is not cached: " if verb == "skipped" else ""
+            found["texts"] |= {start + text for text in told if text.strip("%s* ")}
+    return found
+
+
+TELL: Final = {"skipped", "incident", "log"}
+"""The methods of a reporter: their third argument is for the log."""
+
+
+def calls_of(tree: ast.AST) -> Iterator[tuple[str, list[set[str]]]]:
+    """Yield the name of each function that is called, and for each argument the texts that it may be."""
+    named: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name) and (text := literal(node.value)):
+                    named.setdefault(target.id, set()).add(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name) and node.args:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            yield name, [named.get(one.id, set()) if isinstance(one, ast.Name) else {literal(one)} for one in node.args]
+
+
+def literal(node: ast.AST) -> str:
+    """Return the text of an argument, a ``*`` in place of what is not known before the call; empty if nothing is."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(literal(part) or "*" for part in node.values)
+    return ""
+
+
+def test_each_text_of_a_record_is_on_the_page() -> None:
+    rows_of = [rows("log.md", heading, "the record has") for heading in ("The store", "A function", "Code")]
+    told = [
+        text.removeprefix("the cache ").removeprefix("a key ") for one in rows_of for row in one for text in quoted(row)
+    ]
+    # What was found stands in these, and there is a row for each of the ways to say it.
+    found = messages()["texts"] - {"* is not cached: *", "%s, so only results that are plain JSON are"}
+    assert len(found) > 25
+    assert [text for text in sorted(found) if not any(one.split(" …")[0] in text for one in told)] == []
+
+
+def test_every_reason_of_a_step_that_was_skipped_is_one_of_the_event() -> None:
+    told = re.findall(r'- ``"([a-z]+)"``:', Uncached.__doc__ or "")
+    assert messages()["reasons"] == {*told}
+
+
 # --- the wire format --------------------------------------------------------------------------------
 
 
@@ -209,6 +306,28 @@ async def test_names_in_redis_are_those_of_the_page() -> None:
     assert names[1] == "`{<prefix>profile:42}:lease` and the byte `FF`"
     assert lease_key("<prefix>profile:42") == b"{<prefix>profile:42}:lease\xff"
     assert names[2] == f"`<prefix>{tag_key('team:7')}`"
+
+
+async def test_a_lease_a_fence_and_a_tag_hold_what_the_page_says(redis_server: RedisServer) -> None:
+    """A lease holds a token of 24 hexadecimal digits, a window's fence one of the same form, a tag 16 characters."""
+    held: dict[str, bytes] = {}
+
+    async with Cache(redis_server.url, prefix="app:", timeout=5) as cache:
+
+        @cache.cached(key="product:<sku>", ttl=60, tags=["prices"])
+        async def product(sku: str) -> int:
+            held["lease"] = redis_server.cli("GET", lease_key("app:product:tea"))
+            held["tag"] = redis_server.cli("GET", f"app:{tag_key('prices')}")
+            return 3
+
+        await product("tea")
+        await RollingWindow(cache, "clicks:42", limit=2, ttl=60).push({"page": "home"})
+        held["fence"] = redis_server.cli("GET", lease_key("app:clicks:42"))
+        days = redis_server.cli("PTTL", f"app:{tag_key('prices')}") / 86_400_000
+    assert re.fullmatch(rb"[0-9a-f]{24}", held["lease"])
+    assert re.fullmatch(rb"[0-9a-f]{24}", held["fence"])
+    assert len(held["tag"]) == 16
+    assert 9.9 < days <= 10
 
 
 class Price(TypedDict):

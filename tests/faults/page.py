@@ -72,7 +72,8 @@ _CLASSES: Final = """\
 ## How faults are classified
 
 The table in `cachekit/stores/translate.py` translates every foreign error into an error of cachekit. Logs and events
-(`StoreFailed`) name the cause.
+(`StoreFailed`) name the cause. A reply with another code is treated as `ERR` is, under its own code. Any other
+exception, of a store of your own for instance, is treated as `unavailable` is, under the name of its type.
 """
 
 

@@ -518,6 +518,18 @@ async def test_an_invalidation_by_another_cache_wins_over_loads_of_this_one(stor
         assert await elsewhere.get("slow:0") == {"run": 2}
 
 
+async def test_a_load_that_another_cache_invalidated_is_never_stored(store_url: str) -> None:
+    async with two_caches(store_url) as (here, elsewhere):
+        slow = Slow(here)
+        caller = asyncio.create_task(slow.call())
+        await slow.began.wait()
+        assert await elsewhere.delete("slow:0")
+        slow.let_go.set()
+        assert await caller == {"run": 1}, "it began before, so it may have it"
+        assert await elsewhere.get("slow:0") is None
+        assert await slow.call() == {"run": 2}
+
+
 async def test_random_interleavings_serve_and_store_nothing_invalidated(cache: Cache) -> None:
     """Eight readers, two writers; the source of truth is outside the cache. The long run has 400 of them."""
 

@@ -326,7 +326,8 @@ async def test_a_call_joins_the_load_that_had_begun_while_its_tags_stand(functio
     assert await asyncio.gather(first, *others) == [1] * 6
 
 
-async def test_a_load_that_was_overtaken_by_an_invalidation_is_no_hit(functions: Functions) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+async def test_a_load_that_was_overtaken_by_an_invalidation_is_no_hit(functions: Functions, *, elsewhere: bool) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     @functions.cache.cached(key="value", ttl=60, tags=["tag"])
@@ -336,9 +337,17 @@ async def test_a_load_that_was_overtaken_by_an_invalidation_is_no_hit(functions:
         await go_on.wait()
         return functions.runs
 
+    @functions.cache.cached(key="beside", ttl=60, tags=["tag"])
+    async def beside() -> None: ...
+
     first = asyncio.create_task(value())
     await begun.wait()
-    await functions.cache.invalidate_tags("tag")
+    if elsewhere:
+        # As another process does: nothing in this one tells of it. The next load gives the tag another generation.
+        await functions.cache._store.delete(["app:~{tag}"], T)
+        await beside()
+    else:
+        await functions.cache.invalidate_tags("tag")
     go_on.set()
     assert await first == 1
     assert await value.peek() is MISS

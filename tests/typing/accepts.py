@@ -43,7 +43,7 @@ class Profile:
     user_id: str = ""
 
 
-cache = Cache("memory://", prefix="myapp:", timeout=0.25)
+cache = Cache("memory://", prefix="myapp:", timeout="250ms")
 
 
 # --- functions ------------------------------------------------------------------------------------------
@@ -71,6 +71,7 @@ async def open_session() -> AsyncGenerator[str, None]:
     stale_if_error=timedelta(hours=1),
     stale_on=(ConnectionError, TimeoutError),
     retry_after=5,
+    lease="10s",
     refresh_ahead="auto",
     soft_timeout=0.2,
     offline="60s",
