@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Final
 
+from cachekit import __version__
 from cachekit._cli import check, clear, doctor, erase, explain, get, invalidate, keys, ttl
 from cachekit._cli.output import Output
 from cachekit._flow.caches import VARIABLE
@@ -47,6 +48,7 @@ def run(argv: Sequence[str] | None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     whole = argparse.ArgumentParser(prog="cachekit", description="Look into a cache, and act on it.")
+    whole.add_argument("--version", action="version", version=f"cachekit {__version__}", help="print the version")
     commands: Any = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]

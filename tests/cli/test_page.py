@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 
+import cachekit
 from cachekit._cli import doctor, main, program
 from cachekit._cli.findings import CODES
 from cachekit._cli.program import parser
@@ -70,10 +71,18 @@ def test_what_the_page_shows_is_printed(
             assert without_numbers(printed) == without_numbers(output), printed
 
 
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"cachekit {cachekit.__version__}\n"
+
+
 def test_each_option_of_each_command_is_on_the_page_and_each_on_the_page_exists() -> None:
     (choices,) = [action.choices for action in parser()._actions if action.dest == "command"]
     assert choices
     options = {name for one in choices.values() for action in one._actions for name in action.option_strings}
+    options |= {name for action in parser()._actions for name in action.option_strings}
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE.read_text()))
     assert {name for name in options if name.startswith("--")} == told
 
