@@ -197,7 +197,7 @@ def _chart(found: Figures, load: str) -> Chart:
     panels = [Curves(curves=added, y="ms added", log="y", tall=4)]
     for name, figure in HELD.items():
         held = [figure(second["figures"]) for second in found["seconds"]]
-        panels.append(Curves(curves={name: (seconds, held)}, y=name.replace(", ", ",\n"), x="seconds", tall=1))
+        panels.append(Curves(curves={name: (seconds, held)}, y=name, x="seconds", tall=1))
     return Chart(
         name="outage",
         title=f"While Redis hangs and dies, {found['raised']} calls raise" if found["raised"] else finding,

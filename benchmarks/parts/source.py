@@ -274,8 +274,8 @@ def _chart(data: Sequence[dict[str, Any]], down: float) -> Chart:
         title=f"A database is down for {down:g} s: with stale_if_error {failed} requests fail",
         about="40 requests a second by two workers, on ten hot keys",
         panels=[
-            Curves(curves=curves("failed_by_second"), y="failed requests\na second"),
-            Curves(curves=curves("attempts_by_second"), y="attempts on the\ndatabase a second", x="seconds"),
+            Curves(curves=curves("failed_by_second"), y="failed requests a second"),
+            Curves(curves=curves("attempts_by_second"), y="attempts on the database a second", x="seconds"),
         ],
         spans=[("up", 0, began, False), ("down", began, began + down, True)],
     )

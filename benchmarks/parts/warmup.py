@@ -188,9 +188,9 @@ def finding(found: Mapping[str, Mapping[int, Told]]) -> str:
 def _chart(found: Mapping[str, Mapping[int, Told]]) -> Chart:
     figures: Mapping[str, Callable[[Told], float]] = {
         "stored": lambda told: told.stored,
-        "seconds until\nall is stored": lambda told: told.ended,
+        "seconds until all is stored": lambda told: told.ended,
         "memory, MB": lambda told: told.memory / 1e6,
-        "hits of other\ncallers, %": lambda told: 100 * told.hits / max(1, told.calls),
+        "hits of other callers, %": lambda told: 100 * told.hits / max(1, told.calls),
     }
     curves = {
         y: {kind: ([*each], [figure(told) for told in each.values()]) for kind, each in found.items()}

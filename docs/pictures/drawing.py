@@ -20,6 +20,7 @@ from xml.etree import ElementTree as ET
 WIDTH: Final = 460
 SIZE: Final = 15
 LINE: Final = 19
+FAMILY: Final = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 COLOURS: Final[Mapping[str, tuple[str, str]]] = {
     "ground": ("#ffffff", "#171b21"),
@@ -42,18 +43,18 @@ Point: TypeAlias = tuple[float, float]
 """Two lengths, the one across first: a place, or a size."""
 
 
-def _rules(scheme: int) -> str:
+def rules(scheme: int, colours: Mapping[str, tuple[str, str]]) -> str:
     """Return a class for each colour as a filling, and one as a line. Simple viewers know no variables of CSS."""
-    both = ((name, shades[scheme]) for name, shades in COLOURS.items())
+    both = ((name, shades[scheme]) for name, shades in colours.items())
     return " ".join(f".{name} {{ fill: {shade} }} .{name}-line {{ stroke: {shade} }}" for name, shade in both)
 
 
 STYLE: Final = f"""
-text {{ font: {SIZE}px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif }}
+text {{ font: {SIZE}px {FAMILY} }}
 .code {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
 .strong {{ font-weight: 600 }}
-{_rules(0)}
-@media (prefers-color-scheme: dark) {{ {_rules(1)} }}
+{rules(0, COLOURS)}
+@media (prefers-color-scheme: dark) {{ {rules(1, COLOURS)} }}
 """
 
 
