@@ -8,51 +8,35 @@ results, and each result has to lead to a place that its page has. Without a Chr
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Final
 
-from tests.kit.chromium import BRING_A_BROWSER, chromium
+from tests.docs.asking import told
 
 LIST: Final = Path(__file__).with_name("questions.toml")
 FIRST: Final = 3
 ASK: Final = """
-<pre id="answers"></pre>
-<script>
 addEventListener("load", () => {
   const found = (text) => Search._performSearch(...Search._parseQuery(text)).reverse();
   const ask = (text) => found(text).map(([page, , anchor]) => [page, anchor]);
-  const wait = () => Search._index === null ? setTimeout(wait, 10) : document.getElementById("answers").append(
+  const wait = () => Search._index === null ? setTimeout(wait, 10) : document.getElementById("told").append(
     JSON.stringify(QUESTIONS.map(ask)));
   wait();
 });
-</script>
 """
 
 
-def answers(site: Path, texts: list[str], browser: str) -> list[list[tuple[str, str]]]:
+def answers(site: Path, texts: list[str]) -> list[list[tuple[str, str]]]:
     """Return the pages that the search of ``site`` finds for each text, and where in them, the best first."""
     page = (site / "search.html").read_text(encoding="utf-8")
     # Its script would ask for the query in the address.
-    asking = page.replace("</body>", ASK.replace("QUESTIONS", json.dumps(texts).replace("<", "\\u003c")) + "</body>")
-    with tempfile.TemporaryDirectory() as profile, tempfile.NamedTemporaryFile("w", suffix=".html", dir=site) as file:
-        file.write(asking)
-        file.flush()
-        command = [browser, "--headless", "--no-sandbox", f"--user-data-dir={profile}", "--virtual-time-budget=10000"]
-        done = subprocess.run(
-            [*command, "--dump-dom", Path(file.name).as_uri()], capture_output=True, text=True, check=True
-        )
-    found = re.search(r'<pre id="answers">(.*?)</pre>', done.stdout, re.DOTALL)
-    if not found or not found[1]:
-        sys.exit(f"the search of {site} has not answered: {done.stderr}")
-    return [[(page, anchor) for page, anchor in one] for one in json.loads(unescape(found[1]))]
+    found = told(site, page, ASK.replace("QUESTIONS", json.dumps(texts).replace("<", "\\u003c")))
+    return [[(page, anchor) for page, anchor in one] for one in found]
 
 
 def rank(found: list[str], pages: list[str]) -> int | None:
@@ -71,14 +55,10 @@ def broken(site: Path, places: Sequence[tuple[str, str]]) -> list[str]:
 
 def main(site: Path) -> int:
     """Print the place of the right page for each question. Returns 1 if one is not among the first."""
-    browser = chromium()
-    if browser is None:
-        sys.stdout.write(f"no Chromium on this machine, so the search was not asked: {BRING_A_BROWSER}\n")
-        return int("browser" in os.environ.get("CACHEKIT_REQUIRE", ""))
     lists = tomllib.loads(LIST.read_text(encoding="utf-8"))
     questions = [*lists["question"], *lists["spelling"]]
     missed = 0
-    answered = answers(site, [one["text"] for one in questions], browser)
+    answered = answers(site, [one["text"] for one in questions])
     for question, places in zip(questions, answered, strict=True):
         found = [*dict.fromkeys(page for page, _ in places)]
         place = rank(found, question["pages"])
