@@ -6,6 +6,7 @@
     python -m benchmarks --quick              a look, not a measurement
     python -m benchmarks --docs               writes docs/benchmarks.md and its charts, too
     python -m benchmarks targets warmup --docs  writes these parts of it, and leaves the others as they are
+    python -m benchmarks.charts docs/*.svg    draws charts anew, from the figures in their files
 
 Figures and charts go to `benchmarks/results/`. A part is a file in `benchmarks/parts/`; a target is a question, a
 file in `benchmarks/questions/`; a peer is a row in `benchmarks/peers.py`.

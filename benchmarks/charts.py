@@ -55,6 +55,8 @@ SETTINGS: Final[Any] = {
     "legend.frameon": False,
     "svg.fonttype": "none",
 }
+SPACES: Final = {"borderpad": 0, "borderaxespad": 0, "labelspacing": 0.15, "handlelength": 1.8, "columnspacing": 1.5}
+"""Those of the names of the curves."""
 
 Curve: TypeAlias = tuple[Sequence[float], Sequence[float]]
 """The xs and the ys; a curve may be one point."""
@@ -163,13 +165,14 @@ def _figure(chart: Chart) -> Any:
     """Draw the words at the top, then the names of the curves, then the panels."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    title, about = _lines(chart.title, BROAD - 4), _lines(chart.about, BROAD)
-    names = _named(chart)
+    title, about, names = _lines(chart.title, BROAD - 4), _lines(chart.about, BROAD), _named(chart)
     columns = 1 if max(map(len, names), default=0) > 20 else 2
-    head = EDGE + LINE * (len(title + about) + math.ceil(len(names) / columns)) + 6
+    words = EDGE + LINE * len(title + about)
+    head = words + LINE * math.ceil(len(names) / columns) + 6
     heights = [panel.tall * 72 for panel in chart.panels]
-    titles = LINE * sum(isinstance(panel, Curves) for panel in chart.panels)
-    height = round(head + LINE * len(_rows(chart.spans)) + titles + sum(heights) + 36 + EDGE)
+    # A panel of curves has a title, and the last panel has names below its axis.
+    titles = LINE * (len(_rows(chart.spans)) + sum(isinstance(panel, Curves) for panel in chart.panels))
+    height = round(head + titles + sum(heights) + 2 * LINE + EDGE)
     figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
     edge = EDGE / WIDTH
     engine: Any = figure.get_layout_engine()
@@ -183,10 +186,10 @@ def _figure(chart: Chart) -> Any:
         panel.draw(axes)
         _draw_spans(axes, chart.spans, named=axes is rows[0])
     if names:
-        handles = {line.get_label(): line for axes in rows for line in axes.get_lines()}
-        place = {"loc": "upper left", "bbox_to_anchor": (edge, 1 - (EDGE + LINE * len(title + about) + 4) / height)}
-        spaces = {"borderpad": 0, "borderaxespad": 0, "labelspacing": 0.15, "handlelength": 1.8, "columnspacing": 1.5}
-        figure.legend([handles[name] for name in names], names, ncols=columns, **place, **spaces)
+        lines = {line.get_label(): line for axes in rows for line in axes.get_lines()}
+        place = {"loc": "upper left", "bbox_to_anchor": (edge, 1 - (words + 4) / height), "ncols": columns}
+        look = SPACES | place
+        figure.legend([lines[name] for name in names], names, **look)
     return figure
 
 

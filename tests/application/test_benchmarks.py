@@ -26,19 +26,22 @@ from benchmarks import instructions
 from benchmarks.__main__ import ON_THE_PAGE, PARTS, main
 from benchmarks.against import CALLS
 from benchmarks.against import main as against
-from benchmarks.charts import Bars, Chart, Curves, draw
+from benchmarks.charts import OTHERS, OURS, THEIRS, Bars, Chart, Curves, draw, drawn
 from benchmarks.parts import app, source, warmup
 from benchmarks.parts.maps import KINDS
 from benchmarks.peers import PEERS
 from benchmarks.questions import added, all_questions, ratio, throughput
 from benchmarks.report import Section, Sheet, page
+from benchmarks.schemes import COLOURS, LIGHT
 from benchmarks.suite import Bench, on_one_core, spread
 from benchmarks.work import scanned, zipf
 from cachekit.events import Filled
 from tests import ROOT
+from tests.kit.colours import READABLE, contrast
 from tests.kit.servers import RedisServer
 from tests.kit.sizes import sized
 
+CHARTS = sorted((ROOT / "docs").glob("*.svg"))
 CHART = Chart(
     name="benchmarks-both",
     title="a finding",
@@ -343,3 +346,77 @@ def test_a_chart_of_the_same_figures_has_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.svg", "two.svg"):
         draw(CHART, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def words(svg: str) -> list[str | None]:
+    """Return what a chart says, in its order."""
+    return [text.text for text in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("path", CHARTS, ids=lambda path: path.stem)
+def test_a_chart_in_the_docs_is_drawn_anew_from_the_figures_in_its_file(path: Path, tmp_path: Path) -> None:
+    # Where its lines are, to a fraction of a pixel, is a matter of matplotlib's version.
+    before, after = path.read_text(encoding="utf-8"), tmp_path / path.name
+    draw(drawn(before), after)
+    again = after.read_text(encoding="utf-8")
+    assert (words(again), drawn(again)) == (words(before), drawn(before))
+    assert [set(re.findall(r"class=\"[^\"]+\"|\.[\w-]+ {.*?}", svg)) for svg in (again, before)] == 2 * [
+        {*re.findall(r"class=\"[^\"]+\"|\.[\w-]+ {.*?}", before)}
+    ]
+
+
+@pytest.mark.parametrize("path", CHARTS, ids=lambda path: path.stem)
+def test_a_chart_in_the_docs_has_its_title_on_its_page(path: Path) -> None:
+    chart = drawn(path.read_text(encoding="utf-8"))
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    assert chart.name == path.stem
+    assert f"]({path.name})" in pages
+    assert not path.stem.startswith("benchmarks-") or f"![{chart.title}]({path.name})" in pages
+
+
+def test_charts_are_drawn_anew_by_a_command(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks-both.svg"
+    draw(CHART, path)
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b"</svg>", b"<text>by hand</text></svg>"))
+    subprocess.run([sys.executable, "-m", "benchmarks.charts", str(path)], cwd=ROOT, check=True)
+    assert path.read_bytes() == before
+
+
+def test_an_svg_without_figures_is_no_chart() -> None:
+    with pytest.raises(ValueError, match="no chart of the benchmarks"):
+        drawn('<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+
+def test_every_colour_of_a_chart_has_a_class_which_differs_in_light_and_dark(tmp_path: Path) -> None:
+    draw(CHART, tmp_path / "chart.svg")
+    root = ET.parse(tmp_path / "chart.svg").getroot()
+    styles = [element.attrib.get("style", "") for element in root.iter()]
+    assert not [style for style in styles if "#" in style]
+    looks = {name.removesuffix("-line") for element in root.iter() for name in element.attrib.get("class", "").split()}
+    assert {"ink", "faint", "ground", "red", "blue", "green", "red-ground"} <= looks <= {*COLOURS}
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_and_curves_of_a_chart_can_be_told_from_their_ground(scheme: int) -> None:
+    names = {light: name for name, light in LIGHT.items()}
+    ratios = {
+        name: contrast(COLOURS[name][scheme], COLOURS["ground"][scheme])
+        for name in ("ink", "faint", *(names[colour] for colour in (OURS, THEIRS, *OTHERS)))
+    }
+    assert {name: ratio for name, ratio in ratios.items() if ratio < READABLE} == {}
+
+
+def test_two_curves_of_one_colour_differ_in_their_dashes() -> None:
+    axes = Figure().subplots()
+    names = ["cachekit, plain", "cachekit, near", "by hand", "cachekit, all"]
+    Curves(curves={name: ([0, 1], [1, 2]) for name in names}, y="us").draw(axes)
+    dashes = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in axes.get_lines()}
+    assert len({*dashes.values()}) == len(names)
+
+
+def test_a_logarithmic_axis_is_for_figures_that_are_far_apart() -> None:
+    for ys, scale in (([100, 120], "linear"), ([10, 120], "log")):
+        axes = Figure().subplots()
+        Curves(curves={"a": ([1, 2], ys)}, y="us", log="y").draw(axes)
+        assert axes.get_yscale() == scale

@@ -1,4 +1,4 @@
-"""The pictures of the docs in a real browser: at each width and in both schemes their text is in its place."""
+"""Pictures and charts of the docs in a real browser: at each width and in both schemes their text is in its place."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from playwright.async_api import Browser
 
 from docs.pictures import PICTURES
 from docs.pictures.drawing import COLOURS
+from tests import ROOT
 from tests.kit.browser import Visitor, artefact
 
+DRAWN = {
+    **{picture.name: picture.svg() for picture in PICTURES},
+    **{f"chart-{path.stem}": path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.svg"))},
+}
+"""All of them, by name; the charts of the benchmarks stand beside the pages."""
 LEAST = 11
 """Pixels of text that can be read on a telephone."""
 MARGIN = 16
@@ -20,7 +26,7 @@ MARGIN = 16
 PLACES = """() => {
     const place = element => { const {left, right, top, bottom} = element.getBoundingClientRect();
         return {left, right, top, bottom, says: element.textContent} };
-    const all = name => [...document.querySelectorAll(name)].map(place);
+    const all = name => [...document.querySelectorAll(`${name}:not(defs *)`)].map(place);
     return {texts: all('text'), boxes: all('rect')};
 }"""
 """A script that tells where each text and each rectangle is."""
@@ -55,15 +61,15 @@ def meets(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 async def test_each_text_of_a_picture_stands_in_its_box_or_beside_all_of_them(browser: Browser) -> None:
     page = (await Visitor.arrive(browser)).page
-    for picture in PICTURES:
-        await page.set_content(picture.svg())
+    for name, svg in DRAWN.items():
+        await page.set_content(svg)
         found = await page.evaluate(PLACES)
         ground, *boxes = found["boxes"]
         for number, text in enumerate(found["texts"]):
-            assert inside(text, ground), text["says"]
-            assert all(inside(text, box) or not meets(text, box) for box in boxes), text["says"]
+            assert inside(text, ground), (name, text["says"])
+            assert all(inside(text, box) or not meets(text, box) for box in boxes), (name, text["says"])
             met = [other["says"] for other in found["texts"][number + 1 :] if meets(text, other)]
-            assert met == [], text["says"]
+            assert met == [], (name, text["says"])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -73,13 +79,13 @@ async def test_a_picture_on_a_page_is_large_enough_and_as_dark_as_its_reader_ask
 ) -> None:
     page = (await Visitor.arrive(browser, viewport={"width": width, "height": 860}, color_scheme=scheme)).page
     style = f"<style>body {{ margin: {MARGIN}px }} img {{ max-width: 100% }}</style>"
-    for picture in PICTURES:
-        source = base64.b64encode(picture.svg().encode()).decode()
+    for name, svg in DRAWN.items():
+        source = base64.b64encode(svg.encode()).decode()
         await page.set_content(f"{style}<img src='data:image/svg+xml;base64,{source}'>")
         image = page.locator("img")
         paper = await image.evaluate(PAPER)
         assert "#{:02x}{:02x}{:02x}".format(*paper) == COLOURS["ground"][scheme == "dark"]
         shrunk = await image.evaluate("image => image.width / image.naturalWidth")
-        await page.screenshot(path=artefact(f"picture-{picture.name}-{width}-{scheme}.png"), full_page=True)
-        await page.set_content(picture.svg())
-        assert min(await page.locator("text").evaluate_all(SIZES)) * shrunk >= LEAST
+        await page.screenshot(path=artefact(f"picture-{name}-{width}-{scheme}.png"), full_page=True)
+        await page.set_content(svg)
+        assert min(await page.locator("text").evaluate_all(SIZES)) * shrunk >= LEAST, name

@@ -8,7 +8,7 @@ const WIDTHS = [390, 1400];
 const SCHEMES = ["light", "dark"];
 // WCAG 2: text that can be read on its ground.
 const READABLE = 4.5;
-// So wide is a picture on a telephone. Its text is large enough then: tests/application/test_pictures.py.
+// So wide is a drawn picture at least. Its text is large enough then: tests/application/test_pictures.py.
 const NARROWEST = 358;
 const AT_ONCE = 6;
 
@@ -83,7 +83,7 @@ function* pictures(page) {
   for (const image of page.images) {
     if (!image.naturalWidth) yield `no picture: ${image.src}`;
     if (!image.alt) yield `no words in place of ${image.src}`;
-    if (image.clientWidth < Math.min(image.naturalWidth, NARROWEST, image.width)) yield `a small picture: ${image.src}`;
+    if (/\.svg|svg\+xml/.test(image.src) && image.clientWidth < Math.min(image.naturalWidth, NARROWEST)) yield `a small picture: ${image.src}`;
   }
   if (!page.title) yield "no title";
 }
