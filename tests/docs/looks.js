@@ -9,7 +9,7 @@ const SCHEMES = ["light", "dark"];
 // WCAG 2: text that can be read on its ground.
 const READABLE = 4.5;
 // So wide is a drawn picture at least. Its text is large enough then: tests/application/test_pictures.py.
-const NARROWEST = 358;
+const NARROWEST = 340;
 const AT_ONCE = 6;
 
 const brush = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
