@@ -29,6 +29,8 @@ LIGHT: Final = {name: light for name, (light, _) in COLOURS.items()}
 _SVG: Final = "http://www.w3.org/2000/svg"
 _NAMES: Final = {light: name for name, light in LIGHT.items()}
 _COLOUR: Final = re.compile(r"(fill|stroke): (#\w{6})(?:; )?")
+# matplotlib makes them of places, which differ in digits that no drawing shows.
+_ID: Final = re.compile(r"(?<=[#\"])[mp][0-9a-f]{10}\b")
 _FAMILY: Final = re.compile(r"font-family: [^;]+(?:; )?")
 _STYLE: Final = f"""
 text {{ font-family: {FAMILY} }}
@@ -60,7 +62,9 @@ def readable(drawn: str, *, title: str, about: str, figures: str) -> str:
         part = ET.Element(tag, {"id": key} if key else {})
         part.text = words
         root.insert(place, part)
-    return ET.tostring(root, encoding="unicode") + "\n"
+    numbers: dict[str, str] = {}
+    svg = ET.tostring(root, encoding="unicode")
+    return _ID.sub(lambda found: numbers.setdefault(found[0], f"part-{len(numbers)}"), svg) + "\n"
 
 
 def figures(svg: str) -> str:
