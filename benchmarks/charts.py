@@ -141,7 +141,7 @@ class Chart:
 def draw(chart: Chart, path: Path) -> None:
     """Write ``chart`` to ``path``; its ending says in which format."""
     # matplotlib takes a second, and only a chart needs it; without pyplot there is no window to open.
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl  # noqa: PLC0415 - takes long, and is needed when a chart is drawn alone
 
     written = _written(chart)
     with mpl.rc_context(SETTINGS | {"svg.hashsalt": chart.name}):
@@ -163,7 +163,7 @@ def drawn(svg: str) -> Chart:
 
 def _figure(chart: Chart) -> Any:
     """Draw the words at the top, then the names of the curves, then the panels."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
 
     title, about, names = _lines(chart.title, BROAD - 4), _lines(chart.about, BROAD), _named(chart)
     columns = 1 if max(map(len, names), default=0) > 20 else 2

@@ -212,44 +212,34 @@ async def by_hand(name: str, more: dict[str, int]) -> None:
     assert found_in("by_dict") == []
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        'cache.invalidate_tags(*[f"book:{book}" for book in books])',
-        'cache.invalidate_tags(*(f"book:{book}" for book in books))',
-        'cache.invalidate_tags("book:" + str(books[0]))',
-        'cache.invalidate_tags(*["book:1", "book:2"])',
-        "cache.invalidate_tags(*map(str, books))",
-    ],
-)
-def test_tags_that_are_made_for_each_element_count(line: str, write_files: Callable[[Mapping[str, str]], str]) -> None:
-    source = f"""
-from cachekit import Cache
-cache = Cache("memory://")
-@cache.cached(key="page:<number>", ttl=600, tags=["book:<book>"])
-async def page(number: int, book: int) -> str: ...
-async def by_hand(books: list[int]) -> None:
-    await {line}
-"""
-    assert found_in(write_files({"APP.py": source})) == []
+TAGGED = """@cache.cached(key="page:<number>", ttl=600, tags=["book:<book>"])
+async def page(number: int, book: int) -> str: ..."""
+INVALIDATING = """@cache.invalidates("greeting:<name>")
+async def write(name: str) -> None: ..."""
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("decorated", "line"),
     [
-        'cache.delete_many([f"greeting:{name}" for name in names])',
-        'cache.erase(*{f"greeting:{name}" for name in names})',
-        'cache.set_many({f"greeting:{name}": 1 for name in names}, ttl=60)',
-        'cache.get("greeting:" + names[0])',
+        (TAGGED, 'cache.invalidate_tags(*[f"book:{book}" for book in several])'),
+        (TAGGED, 'cache.invalidate_tags(*(f"book:{book}" for book in several))'),
+        (TAGGED, 'cache.invalidate_tags("book:" + str(several[0]))'),
+        (TAGGED, 'cache.invalidate_tags(*["book:1", "book:2"])'),
+        (TAGGED, "cache.invalidate_tags(*map(str, several))"),
+        (INVALIDATING, 'cache.delete_many([f"greeting:{name}" for name in several])'),
+        (INVALIDATING, 'cache.erase(*{f"greeting:{name}" for name in several})'),
+        (INVALIDATING, 'cache.set_many({f"greeting:{name}": 1 for name in several}, ttl=60)'),
+        (INVALIDATING, 'cache.get("greeting:" + several[0])'),
     ],
 )
-def test_keys_that_are_made_for_each_element_count(line: str, write_files: Callable[[Mapping[str, str]], str]) -> None:
+def test_tags_and_keys_that_are_made_for_each_element_count(
+    decorated: str, line: str, write_files: Callable[[Mapping[str, str]], str]
+) -> None:
     source = f"""
 from cachekit import Cache
 cache = Cache("memory://")
-@cache.invalidates("greeting:<name>")
-async def write(name: str) -> None: ...
-async def by_hand(names: list[str]) -> None:
+{decorated}
+async def by_hand(several: list[str]) -> None:
     await {line}
 """
     assert found_in(write_files({"APP.py": source})) == []
