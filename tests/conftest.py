@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from cachekit import functions
+from cachekit import Cache, configure, functions
 from cachekit.stores.lane import Lane
 from tests.kit.absences import RequirementError, check_requirements
 from tests.kit.binaries import SERVERS, BinaryError, ServerBinary, first_server, label, server_or_failure
@@ -29,6 +29,7 @@ from tests.kit.cluster import RedisCluster
 from tests.kit.servers import RedisServer, ServerPool
 from tests.kit.sizes import is_long
 from tests.kit.tls import Certificates, has_tls
+from tests.kit.waiting import PATIENCE
 
 # In debug mode asyncio reports each callback that took over 0.1 s. In these tests that means a noisy machine, and such
 # a record must not count in a test.
@@ -41,6 +42,11 @@ asyncio.constants.DEBUG_STACK_DEPTH = 1
 _walk_stack = traceback.walk_stack
 # Futures in C ask for the whole stack in spite of that constant.
 traceback.walk_stack = lambda frame: itertools.islice(_walk_stack(frame), 1)
+
+# A pause of the machine must cost no call its deadline. A test about deadlines names its own.
+for _opens in (Cache.__init__, configure):
+    _opens.__kwdefaults__["timeout"] = PATIENCE
+functions.DEFAULT_TIMEOUT = PATIENCE
 
 OF_A_SERVER = {
     "binary",

@@ -12,12 +12,10 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from cachekit import Cache, configure, functions
 from cachekit._cli import main
 from tests import ROOT
 from tests.kit.console import commands
 from tests.kit.servers import RedisServer
-from tests.kit.waiting import PATIENCE
 
 PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 URL = "redis://localhost:6379/0"
@@ -52,10 +50,6 @@ def test_the_blocks_of_a_how_to_page_run_on_a_server_in_order(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CACHEKIT_URL", redis_server.url)
     monkeypatch.delenv("CACHEKIT_KEYS", raising=False)
-    # A busy machine is slow, and the pages are not about that.
-    monkeypatch.setitem(Cache.__init__.__kwdefaults__, "timeout", PATIENCE)
-    monkeypatch.setitem(configure.__kwdefaults__, "timeout", PATIENCE)
-    monkeypatch.setattr(functions, "DEFAULT_TIMEOUT", PATIENCE)
     console: Any = CodeBlockParser(language="console", evaluator=Console(redis_server, capsys))
     document = Sybil(parsers=[PythonCodeBlockParser(), console], patterns=[page.name], path=str(tmp_path)).parse(copy)
     examples = [*document.examples()]

@@ -7,6 +7,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -35,6 +37,7 @@ from cachekit._flow.batch_plan import BatchPolicy
 from cachekit._flow.policy import Policy
 from cachekit._flow.write import Invalidation
 from cachekit.codecs import Codec
+from cachekit.config import DEFAULT_TIMEOUT
 from cachekit.entry import lease_key
 from cachekit.events import Uncached
 from cachekit.keys import render
@@ -140,11 +143,19 @@ def table(heading: str) -> dict[str, str]:
         ("cached", {"key": "None"} | defaults(Policy)),
         ("cached_many", {"each": defaults(cached_many)["each"]} | defaults(BatchPolicy)),
         ("invalidates", defaults(Invalidation)),
-        ("Cache", defaults(Cache)),
+        ("Cache", defaults(Cache) | {"timeout": repr(DEFAULT_TIMEOUT)}),
     ],
 )
 def test_the_tables_have_every_option_with_its_default(heading: str, expected: dict[str, str]) -> None:
     assert table(heading) == {name: text if '"' in text else text.strip("`") for name, text in expected.items()}
+
+
+@pytest.mark.parametrize("name", ["Cache", "configure"])
+def test_the_deadline_of_a_call_is_the_one_of_the_table(name: str) -> None:
+    """A process of its own tells, since caches have a longer one in this process (tests/conftest.py)."""
+    script = f"import cachekit, inspect; print(inspect.signature(cachekit.{name}).parameters['timeout'].default)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{table('Cache')['timeout']}\n"
 
 
 def test_the_page_names_what_configure_takes() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cachekit import Cache, configure, functions
+from cachekit import functions
 from cachekit._cli import main
 from tests.kit.binaries import first_server
 from tests.kit.servers import RedisServer
@@ -75,9 +75,6 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
     check_installed(ran.guide)
     with pytest.MonkeyPatch.context() as patch, RedisServer(first_server()) as server:
         patch.setattr(functions, "_configured", None)
-        # On a busy machine a call must not go on uncached, and load once more.
-        for function in (Cache.__init__, configure):
-            patch.setitem(function.__kwdefaults__, "timeout", 20.0)
         for who, blocks in ran.guide.programs():
             if who == "beside":
                 ran.removed |= clean_up(ran.guide, server)
