@@ -26,6 +26,7 @@ from tests.kit.absences import RequirementError, check_requirements
 from tests.kit.binaries import SERVERS, BinaryError, ServerBinary, first_server, label, server_or_failure
 from tests.kit.chromium import BRING_A_BROWSER, chromium
 from tests.kit.cluster import RedisCluster
+from tests.kit.pauses import Pauses
 from tests.kit.servers import RedisServer, ServerPool
 from tests.kit.sizes import is_long
 from tests.kit.tls import Certificates, has_tls
@@ -71,11 +72,17 @@ LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--long``."""
+    """Add ``--long`` and ``--pauses``."""
     parser.addoption(
         "--long",
         action="store_true",
         help="run also what takes long: tests marked `long`, and all others in their full size, as CI does",
+    )
+    parser.addoption(
+        "--pauses",
+        metavar="SECONDS",
+        type=float,
+        help="let the process stand still at random moments of every test, as on a busy machine: --pauses 0.5",
     )
 
 
@@ -84,6 +91,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--long"):
         # `tests.kit.sizes` reads it, in this process and in the workers.
         os.environ["CACHEKIT_LONG"] = "1"
+    if seconds := config.getoption("--pauses"):
+        config.pluginmanager.register(Pauses(seconds))
     config.stash[LEFT_OUT] = {}
     try:
         check_requirements()

@@ -14,7 +14,7 @@ from httpx import ASGITransport, AsyncClient
 from cachekit import Cache, DecorationError, RenderError, cached, cached_many, invalidates, using
 from cachekit.events import Event, StoreFailed
 from cachekit.stores import MemoryStore
-from cachekit.testing import memory_cache
+from cachekit.testing import FakeClock, memory_cache
 
 # --- a parameter that has no place in a key ---------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class LateStore(MemoryStore):
 
 
 async def test_a_call_without_time_says_that_this_process_did_not_ask(warnings: Callable[[], list[str]]) -> None:
-    cache, events = Cache(LateStore(), timeout=0.01), list[Event]()
+    cache, events = Cache(LateStore(), timeout=0.01, clock=FakeClock()), list[Event]()
     cache.observe(events.append)
 
     @cache.cached(key="value:<x>", ttl=60)

@@ -9,6 +9,7 @@ import dataclasses
 import random
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -642,20 +643,39 @@ async def test_a_store_that_fails_between_load_and_fill_costs_the_fill_alone() -
 # --- leases ---------------------------------------------------------------------------------------------
 
 
+LEASES = (0.4, 1.6, 6.4, 25.6)
+"""Seconds. A pause of the machine that outlasts a lease ends it, as it should. Such an attempt says nothing about
+renewals, and the next one has a longer lease."""
+
+
+async def longest_pause(elsewhere: Cache, seconds: float, look: float) -> float:
+    """Let ``seconds`` pass. Return the longest time between two looks, in which this process or the server stood."""
+    clock = asyncio.get_running_loop().time
+    longest, seen = 0.0, clock()
+    end = seen + seconds
+    while seen < end:
+        await asyncio.sleep(look)
+        await elsewhere.get("another key")
+        longest, seen = max(longest, clock() - seen), clock()
+    return longest
+
+
 async def test_a_load_of_ten_leases_is_still_one_load(store_url: str) -> None:
     async with two_caches(store_url) as (here, elsewhere):
-        lease = 0.4
-        ours, theirs = Slow(here, lease=lease), Slow(elsewhere, lease=lease)
-        caller = asyncio.create_task(ours.call())
-        await ours.began.wait()
-        waiting = asyncio.create_task(theirs.call())
-        loop = asyncio.get_running_loop()
-        end = loop.time() + 10 * lease
-        while loop.time() < end:
-            await asyncio.sleep(lease / 4)
-            assert not theirs.runs
-        ours.let_go.set()
-        assert await caller == await waiting == {"run": 1}
+        for x, lease in enumerate(LEASES):
+            ours, theirs = Slow(here, lease=lease), Slow(elsewhere, lease=lease)
+            caller = asyncio.create_task(ours.call(x))
+            await ours.began.wait()
+            waiting = asyncio.create_task(theirs.call(x))
+            paused = await longest_pause(elsewhere, 10 * lease, lease / 20)
+            ours.let_go.set()
+            theirs.let_go.set()
+            results = [await caller, await waiting]
+            if not theirs.runs:
+                assert results == [{"run": 1}] * 2
+                return
+            assert paused > lease / 5
+    pytest.fail("the machine stood still in each attempt")
 
 
 async def test_a_lease_that_nobody_renews_ends_and_the_next_caller_loads() -> None:
@@ -725,18 +745,26 @@ async def test_callers_in_other_caches_do_not_load_one_after_the_other_when_resu
 
 async def test_a_lease_is_renewed_though_every_loader_is_cancelled_early(store_url: str) -> None:
     async with two_caches(store_url) as (here, elsewhere):
-        ours, theirs = Slow(here, lease=0.9), Slow(elsewhere, lease=0.9)
-        callers = start(8, ours.call)
-        await ours.began.wait()
-        await turns()
-        other = asyncio.create_task(theirs.call())
-        for caller in callers[:-1]:
-            await asyncio.sleep(0.2)
-            caller.cancel()
-        assert not theirs.runs
-        ours.let_go.set()
-        async with asyncio.timeout(PATIENCE):
-            assert await callers[-1] == await other
+        for x, lease in enumerate(LEASES):
+            ours, theirs = Slow(here, lease=lease), Slow(elsewhere, lease=lease)
+            callers = start(8, partial(ours.call, x))
+            await ours.began.wait()
+            await turns()
+            other = asyncio.create_task(theirs.call(x))
+            paused = 0.0
+            for caller in callers[:-1]:
+                paused = max(paused, await longest_pause(elsewhere, lease / 4, lease / 20))
+                caller.cancel()
+            alone = not theirs.runs
+            ours.let_go.set()
+            theirs.let_go.set()
+            async with asyncio.timeout(PATIENCE):
+                results = [await callers[-1], await other]
+            if alone:
+                assert results[0] == results[1]
+                return
+            assert paused > lease / 5
+    pytest.fail("the machine stood still in each attempt")
 
 
 async def test_bytes_that_do_not_decode_are_replaced_by_one_load_in_all_processes(store_url: str) -> None:
