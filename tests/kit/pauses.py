@@ -29,6 +29,11 @@ _LONGEST_SLEEP: Final = 0.9
 """Seconds. POSIX permits `usleep` to refuse a second and more."""
 
 
+def now() -> float:
+    """Return seconds of a clock that libraries which freeze the time leave alone."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class Pauses:
     """The pauses of a run. They come at the same moments in the next run, as far as the machine permits it.
 
@@ -43,14 +48,14 @@ class Pauses:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Disturb one test, its fixtures included."""
         chance = random.Random(f"{self._seconds} {item.nodeid}")
-        left, ran, set_at = MOST, 0.0, time.monotonic()
+        left, ran, set_at = MOST, 0.0, now()
 
         def pause(*_: object) -> None:
             nonlocal left, ran, set_at
-            ran += time.monotonic() - set_at
+            ran += now() - set_at
             stand_still(self._seconds * chance.uniform(0.5, 1.5))
             left -= 1
-            set_at = time.monotonic()
+            set_at = now()
             if left:
                 signal.setitimer(signal.ITIMER_REAL, max(SHORTEST, chance.expovariate(1 / max(FIRST, ran))))
 
@@ -65,6 +70,6 @@ class Pauses:
 
 def stand_still(seconds: float) -> None:
     """Let all threads of this process stand still."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+    end = now() + seconds
+    while (left := end - now()) > 0:
         _C.usleep(int(min(left, _LONGEST_SLEEP) * 1e6))
