@@ -535,7 +535,7 @@ async def test_touch_prolongs_a_value_and_makes_none(cache: Cache) -> None:
 
 async def test_a_value_that_was_set_by_hand_is_touched_by_hand(cache: Cache) -> None:
     assert not await cache.touch("session", "1h")
-    await cache.set("session", {"cart": ["tea"]}, ttl=0.5)
+    await cache.set("session", {"cart": ["tea"]}, ttl=60)
     assert await cache.touch("session", "1h")
     assert not await cache.touch("session", "soon")
     raw, _, left = await cache._store.get_with_lease_and_ttl("session", PATIENCE)  # type: ignore[attr-defined]
