@@ -501,8 +501,8 @@ def _scenarios() -> Iterator[Scenario]:
     )
     yield Scenario(
         name="too slow",
-        what="Each reply comes 0.4 s late, which is after the deadline.",
-        stage=_through_proxy(Fault.DELAY, seconds=0.4),
+        what="Each reply comes 2 s late, which is after the deadline.",
+        stage=_through_proxy(Fault.DELAY, seconds=2.0),
         silent=True,
         causes=either,
     )

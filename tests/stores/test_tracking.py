@@ -89,6 +89,12 @@ def feeds_at(server: RedisServer) -> int:
     return sum(b"t" in line.partition(b" flags=")[2].partition(b" ")[0] for line in connections(server))
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause of this process while it connects is no silence of the server."""
+    monkeypatch.setattr(tracking, "CONNECT_PATIENCE", PATIENCE)
+
+
 @pytest_asyncio.fixture
 async def store_at() -> AsyncIterator[Callable[..., RedisStore]]:
     """A function that opens a store at a URL, by a protocol."""
@@ -340,6 +346,7 @@ async def test_a_connection_that_is_killed_is_reported_as_a_loss_and_replaced(
     await until(lambda: listener.keys == {"p:2"})
 
 
+@pytest.mark.usefixtures("unhurried")
 @PROTOCOLS
 @pytest.mark.parametrize("ending", ["kill", "stop"])
 async def test_a_server_that_is_restarted_reports_again(
@@ -397,6 +404,7 @@ async def test_a_server_that_hangs_is_relied_on_no_longer(
 NOT_TOLD = "user app on >hunter2 ~* &* +@all -client +client|id"
 
 
+@pytest.mark.usefixtures("unhurried")
 @PROTOCOLS
 async def test_a_server_that_refuses_tracking_is_used_for_everything_else(
     start_server: Callable[..., RedisServer], store_at: StoreAt, protocol: int, monkeypatch: pytest.MonkeyPatch
@@ -418,6 +426,7 @@ async def test_a_server_that_refuses_tracking_is_used_for_everything_else(
     assert listener.reported[-1] == "live"
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_tracking_that_is_refused_is_asked_for_seldom(
     start_server: Callable[..., RedisServer], store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,6 +442,7 @@ async def test_tracking_that_is_refused_is_asked_for_seldom(
     assert listener.causes == ["NOPERM"]
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(
     ("protocol", "command"),
     [(2, b"CLIENT"), (2, b"SUBSCRIBE"), (2, b"PING"), (3, b"CLIENT"), (3, b"PING")],
@@ -470,6 +480,7 @@ async def test_malformed_names_of_keys_are_garbage(own_server: RedisServer, stor
         assert listener.reported[0].cause == "garbage"
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_messages_of_a_stranger_on_the_channel_of_redis_confirm_nothing(
     redis_server: RedisServer, store_at: StoreAt
 ) -> None:
@@ -494,6 +505,7 @@ async def test_foreign_bytes_end_the_connection(own_server: RedisServer, store_a
         await until(lambda: listener.live)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_master_that_has_become_a_replica_is_not_listened_to(
     own_server: RedisServer, store_at: StoreAt
 ) -> None:
@@ -838,6 +850,7 @@ async def test_the_replica_promoted_for_a_lost_master_reports(binary: ServerBina
         assert listener.reported[-1] != "live"
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_cluster_that_nobody_answers_for_is_reported_as_a_failure(store_at: StoreAt) -> None:
     listener = Listener(store_at(f"redis+cluster://127.0.0.1:{free_port()}"))
     await until(lambda: len(listener.causes) >= 2)
