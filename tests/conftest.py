@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 
 from cachekit import Cache, configure, functions
+from cachekit._tiers import incidents
 from cachekit.stores.lane import Lane
 from tests.kit.absences import RequirementError, check_requirements
 from tests.kit.binaries import SERVERS, BinaryError, ServerBinary, first_server, label, server_or_failure
@@ -48,6 +49,9 @@ traceback.walk_stack = lambda frame: itertools.islice(_walk_stack(frame), 1)
 for _opens in (Cache.__init__, configure):
     _opens.__kwdefaults__["timeout"] = PATIENCE
 functions.DEFAULT_TIMEOUT = PATIENCE
+# Nor must it end an incident, which would then be two records of the log. Tests about its end have `usual_quiet`.
+_QUIET = incidents.QUIET, incidents.LONGEST_QUIET
+incidents.QUIET, incidents.LONGEST_QUIET = PATIENCE, PATIENCE * incidents.LONGEST_QUIET / incidents.QUIET
 
 OF_A_SERVER = {
     "binary",
@@ -229,6 +233,13 @@ def start_server() -> Iterator[Callable[..., RedisServer]]:
 def own_server(start_server: Callable[..., RedisServer]) -> RedisServer:
     """A fresh server that the test may kill, pause, restart and configure."""
     return start_server()
+
+
+@pytest.fixture
+def usual_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let incidents end as soon as they do for users."""
+    for name, seconds in zip(("QUIET", "LONGEST_QUIET"), _QUIET, strict=True):
+        monkeypatch.setattr(incidents, name, seconds)
 
 
 @pytest.fixture

@@ -32,6 +32,9 @@ _PATIENCE: Final = round(LIMIT / _PERIOD)
 """The number of checks without a PONG after which the connection is given up. Checks are counted, not seconds: a
 process that was stopped for a minute has not waited, and finds the PONG among the bytes that came meanwhile."""
 
+_LOOKS: Final = 7
+"""The number of looks within `CONNECT_PATIENCE` at whether a connection is made. They are counted as well."""
+
 _PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts to connect: the first pause, and the longest. Each is twice the one before."""
@@ -155,6 +158,8 @@ class Feed:
         self._ping_sent_at = 0.0
         self._pong: object = None
         self._reading: asyncio.Task[None] | None = None
+        # The timer of the next look, while a connection is made.
+        self._looking: asyncio.TimerHandle
         self._given_up: StoreError | None = None
         self._closed = False
         self.task: asyncio.Task[None] = detached(
@@ -203,11 +208,13 @@ class Feed:
         self._given_up = None
         connection: AbstractConnection | None = None
         try:
-            async with asyncio.timeout(CONNECT_PATIENCE):
+            async with asyncio.timeout(None) as limit:
+                self._look(limit, _LOOKS)
                 connection = await self._connect()
                 if self._cancelled:
                     raise asyncio.CancelledError  # noqa: TRY301 - it is the one that was swallowed
                 await self._start_tracking(connection)
+                self._looking.cancel()
             self._reading = detached(
                 self._loop.create_task, self._listen(connection), name=f"{self.task.get_name()}, listening"
             )
@@ -218,11 +225,19 @@ class Feed:
         except Exception as foreign:
             error = foreign
         finally:
+            self._looking.cancel()
             reading, self._reading = self._reading, None
             broke = None if reading is None else await _end(reading)
             if connection is not None:
                 await connection.disconnect(nowait=True)
         return translate(error or broke or ConnectionError(), self._address)
+
+    def _look(self, limit: asyncio.Timeout, left: int) -> None:
+        """End connecting after ``left`` more looks. A process that stands still does not look."""
+        if left:
+            self._looking = detached(self._loop.call_later, CONNECT_PATIENCE / _LOOKS, self._look, limit, left - 1)
+        else:
+            limit.reschedule(self._loop.time())
 
     async def _start_tracking(self, connection: AbstractConnection) -> None:
         """Ask the server to report changes, and send the first PING."""

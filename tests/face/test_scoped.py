@@ -343,6 +343,7 @@ async def test_a_scope_whose_invalidations_wait_is_kept_however_many_there_are(
         assert [await cache.scoped(f"{number}:").get("key") for number in range(4)] == [None] * 4
 
 
+@pytest.mark.usefixtures("usual_quiet")
 async def test_an_outage_is_one_incident_for_all_tenants(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "cachekit")
     store = FailingStore(clock=(clock := FakeClock()))

@@ -106,6 +106,7 @@ async def test_a_value_whose_windows_are_over_is_a_miss(cache: Cache, source: So
     assert source.asked == 1
 
 
+@pytest.mark.usefixtures("usual_quiet")
 async def test_a_failure_in_the_background_is_an_event_and_two_log_records(
     cache: Cache, source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -277,6 +277,7 @@ async def test_an_observer_that_cannot_be_hashed_breaks_nothing() -> None:
 # --- one pair of records ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("usual_quiet")
 async def test_an_incident_is_one_record_when_it_begins_and_one_when_it_ends(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,7 @@ from cachekit.entry import lease_key
 from cachekit.errors import KeyRefusedError, StoreError
 from cachekit.stores import MemoryStore, RedisStore, Tracking, TrackingStore, cluster, sentinel, tracking
 from cachekit.stores.connect import connector, open_store
+from cachekit.stores.lane import CONNECT_PATIENCE
 from cachekit.stores.tracking import LIMIT, Feeds
 from cachekit.urls import parse
 from tests.kit.binaries import ServerBinary, first_server, group_servers, label, server_or_failure
@@ -87,12 +88,6 @@ def connections(server: RedisServer) -> list[bytes]:
 def feeds_at(server: RedisServer) -> int:
     """Return how many clients get reports from ``server``: they have the flag t."""
     return sum(b"t" in line.partition(b" flags=")[2].partition(b" ")[0] for line in connections(server))
-
-
-@pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pause of this process while it connects is no silence of the server."""
-    monkeypatch.setattr(tracking, "CONNECT_PATIENCE", PATIENCE)
 
 
 @pytest_asyncio.fixture
@@ -346,7 +341,6 @@ async def test_a_connection_that_is_killed_is_reported_as_a_loss_and_replaced(
     await until(lambda: listener.keys == {"p:2"})
 
 
-@pytest.mark.usefixtures("unhurried")
 @PROTOCOLS
 @pytest.mark.parametrize("ending", ["kill", "stop"])
 async def test_a_server_that_is_restarted_reports_again(
@@ -400,11 +394,36 @@ async def test_a_server_that_hangs_is_relied_on_no_longer(
     assert listener.reported[-2:] == [None, "live"]
 
 
+@PROTOCOLS
+async def test_a_connection_has_its_time_though_the_loop_is_blocked_while_it_is_made(
+    redis_server: RedisServer, store_at: StoreAt, protocol: int
+) -> None:
+    listener = Listener(store_at(redis_server.url, protocol))
+    # Two turns are too few for connecting and logging in.
+    for _ in range(2):
+        await asyncio.sleep(0)
+        time.sleep(CONNECT_PATIENCE)  # noqa: ASYNC251 - it blocks on purpose
+    await until(lambda: listener.live)
+    assert not listener.causes
+
+
+@PROTOCOLS
+async def test_a_peer_that_never_answers_is_given_up_while_the_connection_is_made(
+    own_server: RedisServer, store_at: StoreAt, protocol: int
+) -> None:
+    async with FaultProxy(own_server.port) as proxy:
+        await proxy.set(Fault.HALF_OPEN)
+        listener = Listener(store_at(proxy.url, protocol))
+        await until(lambda: len(listener.causes) >= 2)
+        assert set(listener.causes) == {"timeout"}
+        await proxy.heal()
+        await until(lambda: listener.live)
+
+
 # Redis 6.2 knows no rule that denies one subcommand; every version can allow one.
 NOT_TOLD = "user app on >hunter2 ~* &* +@all -client +client|id"
 
 
-@pytest.mark.usefixtures("unhurried")
 @PROTOCOLS
 async def test_a_server_that_refuses_tracking_is_used_for_everything_else(
     start_server: Callable[..., RedisServer], store_at: StoreAt, protocol: int, monkeypatch: pytest.MonkeyPatch
@@ -426,7 +445,6 @@ async def test_a_server_that_refuses_tracking_is_used_for_everything_else(
     assert listener.reported[-1] == "live"
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_tracking_that_is_refused_is_asked_for_seldom(
     start_server: Callable[..., RedisServer], store_at: StoreAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,7 +460,6 @@ async def test_tracking_that_is_refused_is_asked_for_seldom(
     assert listener.causes == ["NOPERM"]
 
 
-@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(
     ("protocol", "command"),
     [(2, b"CLIENT"), (2, b"SUBSCRIBE"), (2, b"PING"), (3, b"CLIENT"), (3, b"PING")],
@@ -480,7 +497,6 @@ async def test_malformed_names_of_keys_are_garbage(own_server: RedisServer, stor
         assert listener.reported[0].cause == "garbage"
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_messages_of_a_stranger_on_the_channel_of_redis_confirm_nothing(
     redis_server: RedisServer, store_at: StoreAt
 ) -> None:
@@ -505,7 +521,6 @@ async def test_foreign_bytes_end_the_connection(own_server: RedisServer, store_a
         await until(lambda: listener.live)
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_a_master_that_has_become_a_replica_is_not_listened_to(
     own_server: RedisServer, store_at: StoreAt
 ) -> None:
@@ -850,7 +865,6 @@ async def test_the_replica_promoted_for_a_lost_master_reports(binary: ServerBina
         assert listener.reported[-1] != "live"
 
 
-@pytest.mark.usefixtures("unhurried")
 async def test_a_cluster_that_nobody_answers_for_is_reported_as_a_failure(store_at: StoreAt) -> None:
     listener = Listener(store_at(f"redis+cluster://127.0.0.1:{free_port()}"))
     await until(lambda: len(listener.causes) >= 2)

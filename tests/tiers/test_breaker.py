@@ -157,6 +157,7 @@ async def test_only_the_shard_that_fails_rejects_calls_and_a_deletion_reaches_th
                 await asyncio.sleep(0.005)
 
 
+@pytest.mark.usefixtures("usual_quiet")
 async def test_the_incident_of_a_shard_ends_when_that_shard_or_its_replacement_answers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

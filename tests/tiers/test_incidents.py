@@ -92,6 +92,7 @@ def test_an_incident_after_a_long_quiet_time_ends_as_fast_as_the_first_one(clock
         clock.advance(LONGEST_QUIET)
 
 
+@pytest.mark.usefixtures("usual_quiet")
 async def test_an_event_reports_every_occurrence_and_the_end(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

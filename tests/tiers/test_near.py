@@ -755,6 +755,7 @@ async def test_a_read_of_a_key_that_entered_the_journal_meanwhile_is_a_miss(
     assert near_of(on_cue).find("n:1", on_cue._self_plan.built_codec) is MISS
 
 
+@pytest.mark.usefixtures("usual_quiet")
 async def test_the_log_has_one_record_when_reports_end_and_one_when_they_resume(
     cue: OnCue, on_cue: CachedFunction[[int], int], caplog: pytest.LogCaptureFixture
 ) -> None:
