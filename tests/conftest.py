@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from cachekit import Cache, configure, functions
 from cachekit._tiers import incidents
@@ -52,6 +53,10 @@ functions.DEFAULT_TIMEOUT = PATIENCE
 # Nor must it end an incident, which would then be two records of the log. Tests about its end have `usual_quiet`.
 _QUIET = incidents.QUIET, incidents.LONGEST_QUIET
 incidents.QUIET, incidents.LONGEST_QUIET = PATIENCE, PATIENCE * incidents.LONGEST_QUIET / incidents.QUIET
+
+# Nor is a slow example a failure.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 OF_A_SERVER = {
     "binary",

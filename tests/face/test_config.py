@@ -42,7 +42,7 @@ from cachekit.urls import (
     url_from_environment,
 )
 
-relaxed = settings(max_examples=300, deadline=None)
+relaxed = settings(max_examples=300)
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 # --- durations ------------------------------------------------------------------------------------------

@@ -449,7 +449,7 @@ async def test_a_batch_loads_what_another_process_has_given_up(store_url: str) -
 async def test_random_batches_of_two_processes_never_wait_in_a_circle() -> None:
     """Each load ends after a few turns; overlapping batches of two processes in random order all return."""
     chance = random.Random(16)
-    for round_ in range(sized(150, 10_000)):
+    for round_ in range(sized(150, 4_000)):
         async with two_caches("memory://") as (here, elsewhere):
             every = [Users(here), Users(elsewhere)]
             calls = []

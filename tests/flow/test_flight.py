@@ -571,7 +571,7 @@ async def test_random_interleavings_serve_and_store_nothing_invalidated(cache: C
         assert await read() == truth == 4
         assert (left := await read.peek()) is MISS or left == truth
 
-    for first in range(0, sized(80, 400), 20):
+    for first in range(0, sized(80, 200), 20):
         await asyncio.gather(*[interleave(seed) for seed in range(first, first + 20)])
 
 

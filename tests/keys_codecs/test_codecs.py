@@ -24,7 +24,7 @@ import msgspec
 import orjson
 import pydantic
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cachekit import comparing
@@ -34,8 +34,8 @@ from cachekit.errors import DecodeError, RoundTripError, TooLargeError
 from tests.kit.ids import shown
 from tests.kit.sizes import sized
 
-few = settings(max_examples=sized(40, 150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-many = settings(max_examples=sized(100, 500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=sized(40, 150))
+many = settings(max_examples=sized(100, 500))
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)

@@ -25,7 +25,7 @@ from cachekit.entry import (
 )
 from tests.kit.cluster import slot_of
 
-relaxed = settings(max_examples=200, deadline=None)
+relaxed = settings(max_examples=200)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(exclude_categories=["Cs"])),

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import pydantic
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cachekit.errors import DecorationError, RenderError
@@ -43,8 +43,8 @@ from cachekit.keys import (
 from tests.kit.ids import shown
 from tests.kit.sizes import sized
 
-few = settings(max_examples=sized(30, 100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-many = settings(max_examples=sized(80, 300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=sized(30, 100))
+many = settings(max_examples=sized(80, 300))
 
 
 class Colour(enum.Enum):

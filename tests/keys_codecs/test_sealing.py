@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cachekit import new_key
@@ -18,17 +18,13 @@ from cachekit.sealing import PADDED, Sealer, place
 HERE = place("window", "app:snapshots:42", "snapshots:42")
 KEY, OTHER = new_key(), new_key()
 
-relaxed = settings(deadline=None)
 
-
-@relaxed
 @given(st.binary(max_size=3000), st.binary(max_size=80))
 def test_sealed_bytes_open_where_they_were_sealed_for(data: bytes, where: bytes) -> None:
     sealer = Sealer([KEY])
     assert sealer.open(sealer.seal(data, where), where) == data
 
 
-@relaxed
 @given(st.binary(min_size=12, max_size=3000))
 def test_no_run_of_twelve_bytes_is_left(data: bytes) -> None:
     sealed = Sealer([KEY]).seal(data, HERE)
@@ -48,7 +44,6 @@ def test_the_same_bytes_are_never_sealed_alike() -> None:
     assert len({found[5:17] for found in sealed}) == len({found[17:] for found in sealed}) == 200
 
 
-@relaxed
 @given(st.data())
 def test_bytes_that_were_cut_flipped_or_extended_do_not_open(data: st.DataObject) -> None:
     sealer = Sealer([KEY, OTHER])
@@ -64,7 +59,6 @@ def test_bytes_that_were_cut_flipped_or_extended_do_not_open(data: st.DataObject
         sealer.open(bytes(sealed), HERE)
 
 
-@relaxed
 @given(st.binary(max_size=400))
 def test_foreign_bytes_do_not_open(data: bytes) -> None:
     with pytest.raises(SealError):
@@ -87,7 +81,6 @@ def test_bytes_that_were_moved_do_not_open(elsewhere: bytes) -> None:
         sealer.open(sealer.seal(b"text", HERE), elsewhere)
 
 
-@relaxed
 @given(st.tuples(st.text(), st.text(), st.text(), st.binary()), st.tuples(st.text(), st.text(), st.text(), st.binary()))
 def test_no_two_places_are_one(one: tuple[str, str, str, bytes], other: tuple[str, str, str, bytes]) -> None:
     assert (place(*one) == place(*other)) == (one == other)

@@ -415,7 +415,6 @@ def check(open_empty: Callable[[FakeClock], Store], *, moves_time: bool, example
                 max_examples=examples,
                 stateful_step_count=30,
                 # One step may wait for a busy machine, and the examples of a test belong to that test.
-                deadline=None,
                 database=None,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
             ),

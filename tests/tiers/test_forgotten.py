@@ -315,7 +315,6 @@ def check(machine: type[Forgetting], open_empty: Opens, *, moves_time: bool, sea
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=30,
-                deadline=None,
                 database=None,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
             ),
@@ -338,7 +337,7 @@ MACHINES: Final = {
 @pytest.mark.parametrize("machine", MACHINES)
 def test_in_memory_nothing_comes_back_whatever_clocks_and_network_do(machine: str) -> None:
     kind, sealed = MACHINES[machine]
-    check(kind, lambda clock: MemoryStore(clock=clock), moves_time=True, sealed=sealed, examples=sized(80, 800))
+    check(kind, lambda clock: MemoryStore(clock=clock), moves_time=True, sealed=sealed, examples=sized(80, 400))
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -348,7 +347,7 @@ def test_on_a_server_nothing_comes_back_whatever_the_network_does(redis_server: 
         return open_store(redis_server.url, clock=SystemClock())
 
     kind, sealed = MACHINES[machine]
-    check(kind, opens, moves_time=False, sealed=sealed, examples=sized(25, 250))
+    check(kind, opens, moves_time=False, sealed=sealed, examples=sized(25, 125))
 
 
 class Overtaken(MemoryStore):
