@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 
 from cachekit import Cache, configure, functions
 from cachekit._tiers import incidents
+from cachekit.config import DEFAULT_TIMEOUT
 from cachekit.stores.lane import Lane
 from tests.kit.absences import RequirementError, check_requirements
 from tests.kit.binaries import SERVERS, BinaryError, ServerBinary, first_server, label, server_or_failure
@@ -46,9 +47,10 @@ _walk_stack = traceback.walk_stack
 # Futures in C ask for the whole stack in spite of that constant.
 traceback.walk_stack = lambda frame: itertools.islice(_walk_stack(frame), 1)
 
-# A pause of the machine must cost no call its deadline. A test about deadlines names its own.
-for _opens in (Cache.__init__, configure):
-    _opens.__kwdefaults__["timeout"] = PATIENCE
+# A pause of the machine must cost no call its deadline. A test about deadlines names its own, or has `usual_timeout`.
+_OPENERS = (Cache.__init__.__kwdefaults__, configure.__kwdefaults__)
+for _defaults in _OPENERS:
+    _defaults["timeout"] = PATIENCE
 functions.DEFAULT_TIMEOUT = PATIENCE
 # Nor must it end an incident, which would then be two records of the log. Tests about its end have `usual_quiet`.
 _QUIET = incidents.QUIET, incidents.LONGEST_QUIET
@@ -238,6 +240,14 @@ def start_server() -> Iterator[Callable[..., RedisServer]]:
 def own_server(start_server: Callable[..., RedisServer]) -> RedisServer:
     """A fresh server that the test may kill, pause, restart and configure."""
     return start_server()
+
+
+@pytest.fixture
+def usual_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let caches have the deadline that they have for users."""
+    for defaults in _OPENERS:
+        monkeypatch.setitem(defaults, "timeout", DEFAULT_TIMEOUT)
+    monkeypatch.setattr(functions, "DEFAULT_TIMEOUT", DEFAULT_TIMEOUT)
 
 
 @pytest.fixture

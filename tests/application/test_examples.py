@@ -191,6 +191,7 @@ def test_an_example_keeps_the_secrets_of_its_url(module: ModuleType, run: Run) -
     assert "someone" not in printed
 
 
+@pytest.mark.usefixtures("usual_timeout")
 @each_example
 @pytest.mark.parametrize("fault", ["dead", "hung"])
 def test_an_example_runs_to_its_end_and_says_so_when_redis_does_not_answer(
