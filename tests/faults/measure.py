@@ -22,7 +22,7 @@ from typing import Final
 
 import redis
 
-from cachekit._tiers.incidents import QUIET
+from cachekit._tiers import incidents
 from cachekit.config import DEFAULT_LEASE, DEFAULT_TIMEOUT
 from cachekit.entry import lease_key
 from cachekit.errors import DENIED
@@ -261,7 +261,7 @@ class _Part:
         ended = records.of(self.speaker, logging.INFO)
         # An incident ends after half a second without it. On a machine that stands still for so long it begins anew.
         times = self.subject.failed_at.values()
-        pauses = sum(later - earlier > QUIET / 2 for moments in times for earlier, later in pairwise(moments))
+        pauses = sum(later - earlier > incidents.QUIET / 2 for moments in times for earlier, later in pairwise(moments))
         more = pauses if self.sizes.busy else 0
         if len(began) > len(causes) + more or len(began) > len({*began}) + more or bool(began) != bool(causes):
             self.complain(f"for the causes {sorted(causes)} the warnings are {began}")

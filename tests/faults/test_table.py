@@ -22,6 +22,7 @@ SIZES = sized(
 )
 
 
+@pytest.mark.usefixtures("usual_quiet")
 @pytest.mark.server
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_each_operation_has_its_documented_result_under_each_fault(scenario: Scenario) -> None:

@@ -343,6 +343,7 @@ async def calls_going_on(counted: Counted) -> AsyncIterator[None]:
     assert all(calls)
 
 
+@pytest.mark.usefixtures("usual_quiet")
 @pytest.mark.parametrize("fault", ["kill", "pause", "stop"])
 async def test_a_server_hurt_in_the_middle_of_calls_raises_nothing_and_gives_no_wrong_value(
     own_server: RedisServer, fault: str
