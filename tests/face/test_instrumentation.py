@@ -88,6 +88,7 @@ async def _secret(x: object) -> str:
     return "SECRET"
 
 
+@pytest.mark.usefixtures("usual_quiet")
 async def test_what_happens_to_the_store_is_counted() -> None:
     registry, store = CollectorRegistry(), FailingStore()
     cache = Cache(store)

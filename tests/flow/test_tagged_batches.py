@@ -185,6 +185,7 @@ async def test_of_ids_with_one_key_the_first_gives_the_tags(cache: Cache) -> Non
     assert await named(rows) == dict.fromkeys(rows, 2)
 
 
+@pytest.mark.usefixtures("usual_quiet")
 async def test_an_id_whose_bytes_do_not_decode_is_loaded_alone_and_reported_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -107,6 +107,7 @@ async def test_batches_and_puts_work_behind_sentinels(sentinel_setup: SentinelSe
         assert not counted.failures
 
 
+@pytest.mark.usefixtures("usual_timeout")
 async def test_while_a_server_hangs_the_function_is_called_once_with_all_ids(own_server: RedisServer) -> None:
     async with Cache(own_server.url) as cache:
         counted = Counted(cache)
