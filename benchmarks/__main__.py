@@ -43,7 +43,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME", action="append", help="one question of the targets; may be repeated")
     parser.add_argument("--list", action="store_true", help="name the parts and the questions, and end")
     parser.add_argument("--rounds", type=int, default=40, help="rounds that count, of each variant (default 40)")
-    parser.add_argument("--quick", action="store_true", help="a look, not a measurement: 3 short rounds")
+    parser.add_argument("--quick", action="store_true", help="a look, not a measurement: 3 short rounds at most")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="which event loop")
     parser.add_argument("--cores", choices=["any", "same", "apart"], default="any", help="where client and server run")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there as well")
@@ -112,7 +112,7 @@ def _measured(name: str, measure: Measure, options: argparse.Namespace, console:
         bar = progress.add_task(name, total=None)
         bench = Bench(
             server=server,
-            rounds=3 if options.quick else options.rounds,
+            rounds=min(options.rounds, 3) if options.quick else options.rounds,
             quick=options.quick,
             loop=options.loop,
             step=lambda what: progress.update(bar, description=f"{name}: {what}", refresh=False),
